@@ -1,0 +1,66 @@
+"""Errors by whose fault they are.
+
+    P2pdistError
+    ├── ConfigError      the operator can fix it; names the setting
+    ├── PeerFault        a remote peer broke the protocol or served bad bytes
+    ├── UpstreamError    a registry could not serve us
+    ├── RegistryError    the answer our own client gets, as an OCI error body
+    ├── StoreError       the local disk could not serve us
+    └── BlobFailed       a blob cannot be delivered any further
+
+Expected outcomes are values, not exceptions.
+"""
+
+from __future__ import annotations
+
+
+class P2pdistError(Exception):
+    """Root of everything p2pdist raises on purpose."""
+
+
+class ConfigError(P2pdistError):
+    """A setting is wrong; the text names the setting and the fix."""
+
+
+class PeerFault(P2pdistError):
+    """A remote peer broke the protocol or served bad bytes: score it, go elsewhere.
+
+    `reason` is one of the bounded label values of `p2pdist_chunk_rejected_total`:
+    `hash`, `length`, `timeout`, `map`, `proto`.
+    """
+
+    def __init__(self, message: str, *, reason: str = "proto") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UpstreamError(P2pdistError):
+    """A registry could not serve us; `status` is the HTTP status it gave (0: none)."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RegistryError(P2pdistError):
+    """What our client is told: an HTTP status and an OCI error code.
+
+    Source: OCI distribution specification 1.1, "Error Codes".
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class StoreError(P2pdistError):
+    """The local store failed; `full` when the disk has no room left."""
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
+
+
+class BlobFailed(P2pdistError):
+    """No source can deliver the rest of a blob: the body must end short, by FIN."""

@@ -1,0 +1,128 @@
+"""The mutual handshake that starts every connection of ours: nonces keyed by the cluster secret.
+
+    client → server   Hello (protocol range, features, identity, nonce)
+    server → client   Hello, proof of the server over both hellos
+    client → server   proof of the client over both hellos
+
+A proof is HMAC-SHA-256 under the cluster secret over a role word and both hellos as they were
+sent, so it binds host id, role, protocol range, feature bits and the optional ticket, and cannot
+be replayed on another connection. It authenticates the ends, it does not encrypt.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Annotated, Final
+
+import msgspec
+
+from p2pdist.errors import PeerFault
+from p2pdist.model.ids import parse_host_id
+from p2pdist.model.members import PROTOCOL_MAX, PROTOCOL_MIN, Member
+
+NONCE_BYTES: Final = 32
+PROOF_BYTES: Final = 32
+HELLO_BYTES_MAX: Final = 4096
+SECRET_BYTES_MIN: Final = 16
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    protocol_min: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    protocol_max: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    features: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    """Feature bits; a feature is used only where both ends set its bit."""
+    member: Member
+    nonce: bytes
+    ticket: bytes = b""
+
+
+class Session(msgspec.Struct, frozen=True):
+    """What both ends agreed on."""
+
+    member: Member
+    """The other end."""
+    protocol: int
+    features: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Hello)
+
+
+class _Side:
+    def __init__(
+        self, secret: bytes, me: Member, random_bytes: Callable[[int], bytes], features: int
+    ) -> None:
+        assert len(secret) >= SECRET_BYTES_MIN
+        self._secret = secret
+        hello = Hello(PROTOCOL_MIN, PROTOCOL_MAX, features, me, random_bytes(NONCE_BYTES))
+        self._own = hello
+        self._own_bytes = _encoder.encode(hello)
+
+    def _proof(self, word: bytes, client: bytes, server: bytes) -> bytes:
+        text = b"".join((word, len(client).to_bytes(4), client, len(server).to_bytes(4), server))
+        return hmac.digest(self._secret, text, "sha256")
+
+    def _check(self, expected: bytes, proof: bytes) -> None:
+        if not hmac.compare_digest(expected, proof):
+            raise PeerFault("the other end does not know the cluster secret")
+
+    def _agree(self, other: Hello) -> Session:
+        protocol = min(self._own.protocol_max, other.protocol_max)
+        if protocol < max(self._own.protocol_min, other.protocol_min):
+            theirs = f"{other.protocol_min}-{other.protocol_max}"
+            ours = f"{self._own.protocol_min}-{self._own.protocol_max}"
+            raise PeerFault(f"no common protocol: they speak {theirs}, we speak {ours}")
+        return Session(other.member, protocol, self._own.features & other.features)
+
+
+class ClientHandshake(_Side):
+    """The end that dialled: send `hello`, give the answer to `finish`, send what it returns."""
+
+    def __init__(
+        self, secret: bytes, me: Member, random_bytes: Callable[[int], bytes], features: int = 0
+    ) -> None:
+        super().__init__(secret, me, random_bytes, features)
+        self.hello = self._own_bytes
+
+    def finish(self, server_hello: bytes, server_proof: bytes) -> tuple[bytes, Session]:
+        """Return our proof and the session; raise PeerFault where the server is not one of ours."""
+        other = decode_hello(server_hello)
+        self._check(self._proof(b"server", self.hello, server_hello), server_proof)
+        return self._proof(b"client", self.hello, server_hello), self._agree(other)
+
+
+class ServerHandshake(_Side):
+    """The end that accepted: `answer` the hello, then `finish` with the client's proof."""
+
+    def __init__(
+        self, secret: bytes, me: Member, random_bytes: Callable[[int], bytes], features: int = 0
+    ) -> None:
+        super().__init__(secret, me, random_bytes, features)
+        self._client_hello = b""
+
+    def answer(self, client_hello: bytes) -> tuple[bytes, bytes]:
+        """Return our hello and our proof; raise PeerFault for a malformed hello."""
+        decode_hello(client_hello)
+        self._client_hello = client_hello
+        return self._own_bytes, self._proof(b"server", client_hello, self._own_bytes)
+
+    def finish(self, client_proof: bytes) -> Session:
+        """Return the session; raise PeerFault where the client is not one of ours."""
+        self._check(self._proof(b"client", self._client_hello, self._own_bytes), client_proof)
+        return self._agree(decode_hello(self._client_hello))
+
+
+def decode_hello(data: bytes) -> Hello:
+    """Decode and validate a hello; raise PeerFault for anything else."""
+    if len(data) > HELLO_BYTES_MAX:
+        raise PeerFault(f"hello of {len(data)} bytes")
+    try:
+        hello = _decoder.decode(data)
+        parse_host_id(hello.member.host_id)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise PeerFault(f"malformed hello: {error}") from None
+    if len(hello.nonce) != NONCE_BYTES:
+        raise PeerFault("hello with a short nonce")
+    return hello

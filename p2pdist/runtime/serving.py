@@ -1,0 +1,96 @@
+"""What a registry endpoint needs from the daemon behind it: the peer's mirror and the proxy alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from p2pdist.model.ids import Digest
+from p2pdist.oci.names import ImageName
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """`length` bytes at `offset` of an open file, verified and allowed out."""
+
+    fileno: int
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class PullContext:
+    """One client request on its way through the daemon; gathers what its log line says."""
+
+    request_id: str
+    sticky: bool = False
+    """The client named the upstream by path prefix and stays with the endpoint of its manifest:
+    it is served up to upstream's own deadline instead of being sent on with a 404."""
+    bytes_by_source: dict[str, int] = field(default_factory=dict)
+    """`cache`, `rack`, `dc`, `proxy`, `wan`, `upstream`: where this blob's bytes came from."""
+    slowest_cause: str = ""
+    """What the longest wait of this request was for."""
+    slowest_wait_s: float = 0.0
+
+    def waited(self, cause: str, seconds: float) -> None:
+        if seconds > self.slowest_wait_s:
+            self.slowest_cause, self.slowest_wait_s = cause, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    digest: Digest
+    media_type: str
+    body: bytes
+    statement: bytes | None = None
+    """The signed tag record, where the manifest was asked for by tag and a proxy vouched."""
+    stale: str | None = None
+    """Why an old answer had to do; goes out as a `Warning` header."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    """`more`: the upstream has tags after the last one of `tags`."""
+
+    tags: list[str]
+    more: bool
+
+
+class BlobSource(Protocol):
+    """An open blob. `close` must be called once, also after an error."""
+
+    digest: Digest
+    size_bytes: int
+
+    def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
+        """Yield the bytes `start` to `stop` (exclusive) in order, as they become deliverable.
+
+        Raises RegistryError only before the first item (nothing was promised yet) and BlobFailed
+        later (the body must end short). Every item was verified; each wait has a deadline.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class RegistryBackend(Protocol):
+    """Answers for the `/v2/` pull surface; raises RegistryError for all that cannot be served."""
+
+    async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
+        """`reference` is a valid tag or digest."""
+        ...
+
+    async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
+        """Answer a HEAD; triggers no transfer of the blob."""
+        ...
+
+    async def open_blob(
+        self, name: ImageName, digest: Digest, context: PullContext
+    ) -> BlobSource: ...
+
+    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage: ...
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None
+    ) -> Manifest: ...
