@@ -12,4 +12,6 @@ def ranked(key: str, members: Iterable[str]) -> list[str]:
 
     Taking a member away moves its own keys only. xxh3 is enough: nobody gains by forging a weight.
     """
-    return sorted(members, key=lambda m: (xxhash.xxh3_64_intdigest(f"{m}\0{key}"), m), reverse=True)
+    return sorted(
+        members, key=lambda m: (xxhash.xxh3_64_intdigest(f"{m}\0{key}".encode()), m), reverse=True
+    )

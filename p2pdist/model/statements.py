@@ -121,6 +121,10 @@ class Signer:
     def generate(cls) -> Signer:
         return cls(Ed25519PrivateKey.generate())
 
+    def made(self, record: bytes) -> bool:
+        """Whether a record whose signature holds is ours."""
+        return record[1 : 1 + KEY_ID_BYTES] == self._key_id
+
     def sign(self, statement: Statement) -> bytes:
         """Return the record of `statement`: at most `RECORD_BYTES_MAX` bytes."""
         kind, payload = _encode(statement)

@@ -1,0 +1,521 @@
+"""One blob that this host reads, serves or fetches: its map, its chunks, its neighbours.
+
+All that is said about a blob passes through one bounded inbox, in order, because a head may have to
+wait for the disk; chunks pass through the store's check. Decisions are `BlobFetch`'s (what to ask
+of whom) and `OfferPlan`'s (what to offer to whom).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from random import Random
+from typing import Final, Protocol
+
+from p2pdist.errors import P2pdistError, PeerFault, StoreError
+from p2pdist.exchange.frames import Cancel as CancelFrame
+from p2pdist.exchange.frames import Interest, MapRecord, Offer, Request, Retract, Uninterest
+from p2pdist.exchange.link import Link
+from p2pdist.model.chunkmap import ChunkMap, MapState
+from p2pdist.model.chunkset import ChunkSet
+from p2pdist.model.control import digest_key
+from p2pdist.model.geometry import Geometry, geometry_for
+from p2pdist.model.ids import Digest, HostId, MapId, RequestId
+from p2pdist.model.members import Place, Role
+from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
+from p2pdist.peer.core import fetch as core
+from p2pdist.peer.core.offers import OfferPlan, OfferTo
+from p2pdist.peer.counters import NodeCounters
+from p2pdist.peer.tracker_client import TrackerClient
+from p2pdist.peer.waiters import ChunkWaiters
+from p2pdist.runtime import logs
+from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.store.blob import Blob
+from p2pdist.store.store import Store
+
+log = logging.getLogger(__name__)
+
+# A map of 4,096 chunks is 66 records; 32 neighbours may all have sent theirs before we read one.
+INBOX_MAX: Final = 4096
+# An open map that stands still for this long gives way to another proxy's map of the same blob.
+MAP_STUCK_S: Final = 3.0
+OFFER_RANGES_MAX: Final = 512
+
+MapStatement = MapHead | HashBatch | Seal | Revocation
+
+
+class NodePorts(Protocol):
+    """What a blob needs of the node that owns it."""
+
+    store: Store
+    tracker: TrackerClient
+    counters: NodeCounters
+    tasks: TaskOwner
+    rng: Random
+    place: Place
+    is_proxy: bool
+
+    def new_request_id(self) -> RequestId: ...
+    def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None: ...
+    def unexpect(self, request_id: RequestId) -> None: ...
+    def route_map(self, map_id: MapId, active: ActiveBlob) -> None: ...
+    def forget_maps(self, active: ActiveBlob) -> None: ...
+    def punish(self, link: Link, fault: PeerFault) -> None: ...
+    def received(self, active: ActiveBlob, link: Link, nbytes: int) -> None: ...
+
+
+class ActiveBlob:
+    """Lives as long as anybody reads, fetches or asks for its digest; `end` gives all back."""
+
+    def __init__(self, node: NodePorts, digest: Digest, size_bytes: int) -> None:
+        self.digest = digest
+        self.geometry: Geometry = geometry_for(size_bytes)
+        self.blob: Blob | None = None
+        self.map: ChunkMap | None = None
+        self.failure: str | None = None
+        """Why nothing more will come of this blob; its readers end short."""
+        self.store_full = False
+        self.received: dict[str, int] = {}
+        """Verified payload by source, for the log line of the pull."""
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        self.fetch_counters = core.FetchCounters()
+        self._fetch: core.BlobFetch | None = None
+        self._plan = OfferPlan(spread=node.is_proxy)
+        self._inbox: asyncio.Queue[tuple[Link | None, MapStatement | Offer | Retract, bytes]]
+        self._inbox = asyncio.Queue(INBOX_MAX)
+        self._rival: tuple[MapHead, bytes] | None = None
+        self._audience: dict[HostId, Link] = {}  # who said Interest to us
+        self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
+        self._reader_ids = itertools.count()
+        self._readers: dict[int, int] = {}  # reader id -> chunk it waits for
+        self._waiters = ChunkWaiters()
+        self._timer: asyncio.TimerHandle | None = None
+        self._used_s = self._loop.time()
+        self._progress_s = self._used_s
+        self._joined = False
+        self._settled = asyncio.Event()  # the inbox was emptied at least up to the last look
+        self._worker = node.tasks.start(self._work_inbox(), name=f"statements {digest[:19]}")
+
+    # --- what readers and the node ask ----------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        return self.blob is not None and self.blob.complete
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self._readers) or bool(self._audience) or not (self.complete or self.failure)
+
+    @property
+    def wants_sources(self) -> bool:
+        """It takes part in the swarm, so that a proxy that comes up is worth asking."""
+        return self._joined
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since bytes of this blob came in."""
+        return self._loop.time() - self._progress_s
+
+    @property
+    def unused_s(self) -> float:
+        """Seconds since anybody opened or asked for it."""
+        return self._loop.time() - self._used_s
+
+    @property
+    def prefix_chunks(self) -> int:
+        """How many chunks from the first on are there without a gap."""
+        return self.blob.verified.first_missing() if self.blob is not None else 0
+
+    def deliverable_end(self, offset: int) -> int:
+        """The end of the bytes that may go out from `offset` on; `offset` itself if none may.
+
+        The last chunk waits for the seal, so that a wrong blob never looks complete.
+        """
+        if self.blob is None or self.map is None or self.failure is not None:
+            return offset
+        stop = self.blob.verified.first_missing(self.geometry.chunk_at(offset))
+        if not self.map.sealed:
+            stop = min(stop, self.geometry.chunk_count - 1)
+        return max(offset, min(stop * self.geometry.chunk_size_bytes, self.geometry.size_bytes))
+
+    def open_reader(self, chunk: int) -> int:
+        reader = next(self._reader_ids)
+        self.reader_at(reader, chunk)
+        return reader
+
+    def reader_at(self, reader: int, chunk: int) -> None:
+        """Tell the picker what `reader` waits for."""
+        self._used_s = self._loop.time()
+        self._readers[reader] = chunk
+        self._feed(core.ReaderMoved(reader, chunk))
+
+    def close_reader(self, reader: int) -> None:
+        if self._readers.pop(reader, None) is not None:
+            self._feed(core.ReaderLeft(reader))
+
+    async def wait_deliverable(self, offset: int, timeout_s: float) -> None:
+        """Return when more may go out at `offset`, the blob failed, or the time is over."""
+        if self.failure is None and self.deliverable_end(offset) <= offset:
+            await self._waiters.wait(self.geometry.chunk_at(offset), timeout_s)
+
+    # --- neighbours and audience ----------------------------------------------------------------
+
+    def join(self) -> None:
+        """Become a member of the swarm, once; the node attaches whom the handout names."""
+        if not self._joined:
+            self._joined = True
+            self._node.tracker.join(digest_key(self.digest), member=True)
+
+    def attach(self, link: Link) -> None:
+        """Ask `link` for this blob; asking again makes a proxy look for it again."""
+        if self.complete or self.failure is not None or link.closed:
+            return
+        host = link.session.member.host_id
+        if self._neighbours.get(host) is not link:
+            self._neighbours[host] = link
+            self._feed(self._neighbour_up(link))
+        link.send(Interest(self.digest))
+
+    def hear_interest(self, link: Link) -> None:
+        """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
+        host = link.session.member.host_id
+        self._used_s = self._loop.time()
+        if self._audience.get(host) is not link:
+            self._audience[host] = link
+            for record in self.map.records if self.map else ():
+                link.send(MapRecord(record))
+            self._carry_out_offers(
+                self._plan.reader_joined(host, shares=self._shares(link), now_s=self._loop.time())
+            )
+        if not self.complete and host not in self._neighbours:
+            self.attach(link)
+
+    def lose_interest(self, link: Link) -> None:
+        host = link.session.member.host_id
+        if self._audience.get(host) is link:
+            del self._audience[host]
+            self._carry_out_offers(self._plan.reader_left(host, self._loop.time()))
+
+    def link_down(self, link: Link) -> None:
+        self.lose_interest(link)
+        host = link.session.member.host_id
+        if self._neighbours.get(host) is link:
+            del self._neighbours[host]
+            self._feed(core.NeighbourDown(host))
+
+    def _shares(self, link: Link) -> bool:
+        """A peer of this datacenter passes chunks on to the others here; a proxy elsewhere not."""
+        member = link.session.member
+        return member.role is Role.PEER and member.place.dc == self._node.place.dc
+
+    def _neighbour_up(self, link: Link) -> core.NeighbourUp:
+        member = link.session.member
+        distance = self._node.place.distance(member.place)
+        return core.NeighbourUp(member.host_id, distance, member.role is Role.PROXY)
+
+    # --- statements and offers ------------------------------------------------------------------
+
+    def hear(
+        self, link: Link | None, statement: MapStatement | Offer | Retract, record: bytes = b""
+    ) -> None:
+        """Queue what `link` said (None: our own ingest); a full inbox drops the link."""
+        try:
+            self._inbox.put_nowait((link, statement, record))
+        except asyncio.QueueFull:
+            if link is not None:
+                link.close("says more about a blob than we can take in")
+
+    async def settle(self) -> None:
+        """Return when all that was heard so far has been taken in."""
+        await self._inbox.join()
+
+    async def _work_inbox(self) -> None:
+        while True:
+            link, statement, record = await self._inbox.get()
+            try:
+                await self._take(link, statement, record)
+            except PeerFault as fault:
+                if link is not None:
+                    self._node.punish(link, fault)
+            except StoreError as error:
+                self.disk_failed(error)
+            finally:
+                self._inbox.task_done()
+
+    async def _take(
+        self, link: Link | None, statement: MapStatement | Offer | Retract, record: bytes
+    ) -> None:
+        match statement:
+            case Offer():
+                self._take_offer(link, statement)
+            case Retract():
+                if link is not None:
+                    self._feed(core.Retracted(link.session.member.host_id))
+            case MapHead():
+                await self._take_head(statement, record)
+            case Revocation():
+                await self._take_revocation(statement, record)
+            case _ if self.map is not None and statement.map_id == self.map.map_id:
+                await self._take_statement(self.map, statement, record)
+
+    def _take_offer(self, link: Link | None, offer: Offer) -> None:
+        if link is None or self.map is None or offer.map_id != self.map.map_id:
+            return
+        try:
+            bits = ChunkSet.from_ranges(self.geometry.chunk_count, offer.ranges).bits
+        except ValueError as error:
+            raise PeerFault(str(error)) from None
+        host = link.session.member.host_id
+        self._plan.reader_holds(host, bits)
+        self._feed(core.Offered(host, bits))
+
+    async def _take_head(self, head: MapHead, record: bytes) -> None:
+        if self.map is not None and head.map_id == self.map.map_id:
+            return
+        fresh = ChunkMap(head, record)
+        if head.digest != self.digest or head.size_bytes != self.geometry.size_bytes:
+            raise PeerFault("chunk map of another blob", reason="map")
+        if self._node.store.revoked(head.map_id) or fresh.stale(unix_s()):
+            return
+        if self.map is None:
+            await self.adopt(fresh)
+        elif not self.complete:
+            self._rival = (head, record)
+
+    async def adopt(self, chunk_map: ChunkMap) -> None:
+        """Work under `chunk_map` from now on; chunks whose hash it confirms stay."""
+        if self.blob is None:
+            blob = await self._node.store.create(chunk_map)
+            blob.hold()
+            self.blob = blob
+        elif self.blob.chunk_map is not chunk_map:
+            await self.blob.replace_map(chunk_map)
+        self.start_with(self.blob)
+
+    def start_with(self, blob: Blob) -> None:
+        """Serve and complete `blob`, which the caller holds for us."""
+        if self.map is not None and self.map.map_id != blob.chunk_map.map_id:
+            self._plan.dropped()
+        self.blob, self.map, self._rival = blob, blob.chunk_map, None
+        self._node.route_map(self.map.map_id, self)
+        self._fetch = core.BlobFetch(
+            self.geometry,
+            rng=self._node.rng,
+            new_request_id=self._node.new_request_id,
+            counters=self.fetch_counters,
+            sequential=self._node.is_proxy,
+            verified=blob.verified.bits,
+            hashed=self.map.known.bits,
+        )
+        for link in self._neighbours.values():
+            self._feed(self._neighbour_up(link))
+        for reader, chunk in self._readers.items():
+            self._feed(core.ReaderMoved(reader, chunk))
+        for record in self.map.records:
+            self._tell_audience(record)
+        self.landed(blob.verified.bits)
+
+    async def _take_statement(
+        self, chunk_map: ChunkMap, statement: HashBatch | Seal, record: bytes
+    ) -> None:
+        if not chunk_map.apply(statement, record):
+            return
+        assert self.blob is not None
+        await self.blob.add_record(record)
+        self._progress_s = self._loop.time()
+        self._tell_audience(record)
+        if isinstance(statement, HashBatch):
+            first, count = statement.first, statement.count
+            self._feed(core.HashesKnown(((1 << count) - 1) << first))
+            self.landed(self.blob.verified.bits & (((1 << count) - 1) << first))
+        else:
+            self._note()
+            self._waiters.wake_all()
+
+    async def _take_revocation(self, revocation: Revocation, record: bytes) -> None:
+        if self.map is None or revocation.map_id != self.map.map_id:
+            return
+        self._node.counters.revocations += 1
+        self.map.state = MapState.REVOKED
+        self._tell_audience(record)
+        self.fail("its map was revoked: the upstream's bytes did not have the digest")
+        for link in self._audience.values():
+            link.send(Retract(self.digest))
+        self._node.tracker.note(digest_key(self.digest), 0, False)
+
+    # --- chunks ---------------------------------------------------------------------------------
+
+    def landed(self, bits: int) -> None:
+        """Chunks are on disk; those that the map vouches for are offered and delivered."""
+        if self.map is None or self.blob is None:
+            return
+        vouched = bits & self.map.known.bits
+        if not vouched:
+            return
+        self._progress_s = self._loop.time()
+        self._feed(core.Landed(vouched))
+        self._carry_out_offers(self._plan.landed(vouched, self._progress_s))
+        self._waiters.wake(ChunkSet(self.geometry.chunk_count, vouched))
+        self._note()
+        if self.complete:
+            self._release_neighbours()
+
+    def arrived(self, link: Link, request_id: RequestId, chunk: int, data: bytearray) -> None:
+        """A chunk came in answer to a request: have it checked and stored, off the loop."""
+        check = self._check(link, request_id, chunk, data)
+        self._node.tasks.start(check, name=f"chunk {chunk} {self.digest[:19]}")
+
+    async def _check(self, link: Link, request_id: RequestId, chunk: int, data: bytearray) -> None:
+        if self.blob is None or self.map is None or self.failure is not None:
+            return
+        blob, host = self.blob, link.session.member.host_id
+        expected = self.map.hash_of(chunk)
+        assert expected is not None, "only chunks with a known hash are asked for"
+        fresh = chunk not in blob.verified
+        try:
+            good = await blob.admit(chunk, data, expected)
+        except StoreError as error:
+            self.disk_failed(error)
+            return
+        if good and fresh:
+            self._node.received(self, link, len(data))
+        else:
+            self._node.counters.wasted_bytes += len(data)
+        self._feed(core.Arrived(host, request_id, chunk, good))
+        if good:
+            self.landed(1 << chunk)
+        else:
+            self._node.punish(link, PeerFault(f"chunk {chunk} with wrong bytes", reason="hash"))
+
+    def progressed(self, link: Link, nbytes: int) -> None:
+        self._feed(core.Progressed(link.session.member.host_id, nbytes))
+
+    def refused(self, link: Link, request_id: RequestId, *, gone: bool) -> None:
+        self._feed(core.Refused(link.session.member.host_id, request_id, gone))
+
+    # --- ends -----------------------------------------------------------------------------------
+
+    def fail(self, why: str) -> None:
+        """Nothing more comes of this blob: its readers end short."""
+        self.failure, self._fetch = why, None
+        logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
+        self._waiters.wake_all()
+        self._release_neighbours()
+
+    def end(self) -> None:
+        """Let go of everything; the blob stays in the store as it is."""
+        self._worker.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._release_neighbours()
+        self._node.forget_maps(self)
+        if self.blob is not None:
+            self.blob.release()
+        if self._joined:
+            self._node.tracker.leave(digest_key(self.digest))
+
+    def disk_failed(self, error: StoreError) -> None:
+        """The store cannot keep it: readers go on from outside of the swarm."""
+        self.store_full = True
+        logs.event(log, logging.ERROR, "store.failed", digest=self.digest, error=str(error))
+        self._waiters.wake_all()
+
+    def _release_neighbours(self) -> None:
+        """Neighbours need not tell us of this blob any more."""
+        for host, link in self._neighbours.items():
+            if not link.closed:
+                link.send(Uninterest(self.digest))
+            self._feed(core.NeighbourDown(host))
+        self._neighbours.clear()
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def _feed(self, event: core.Event) -> None:
+        if self._fetch is not None:
+            self._carry_out(self._fetch.handle(event, self._loop.time()))
+            self._set_timer()
+
+    def _carry_out(self, orders: list[core.Order]) -> None:
+        for order in orders:
+            match order:
+                case core.Ask(host, request_id, first, count):
+                    self._ask(self._neighbours[host], request_id, first, count)
+                case core.Withdraw(host, request_id):
+                    self._node.unexpect(request_id)
+                    if (link := self._neighbours.get(host)) and not link.closed:
+                        link.forget(request_id)
+                        link.send(CancelFrame(request_id))
+                case core.LookFurther():
+                    known = [*self._neighbours][:32]
+                    key = digest_key(self.digest)
+                    self._node.tracker.join(key, member=True, exclude=known)
+
+    def _ask(self, link: Link, request_id: RequestId, first: int, count: int) -> None:
+        assert self.map is not None
+        self._node.expect(request_id, self, link)
+        lengths = [(i, self.geometry.length(i)) for i in range(first, first + count)]
+        link.expect_chunks(request_id, lengths)
+        link.send(Request(request_id, self.digest, self.map.map_id, first, count))
+
+    def _carry_out_offers(self, orders: list[OfferTo]) -> None:
+        for order in orders:
+            link = self._audience.get(order.host)
+            if link is None or link.closed or self.map is None:
+                continue
+            ranges = tuple(ChunkSet(self.geometry.chunk_count, order.bits).ranges())
+            for start in range(0, len(ranges), OFFER_RANGES_MAX):
+                part = ranges[start : start + OFFER_RANGES_MAX]
+                link.send(Offer(self.digest, self.map.map_id, part))
+        self._set_timer()
+
+    def _tell_audience(self, record: bytes) -> None:
+        for link in self._audience.values():
+            if not link.closed:
+                link.send(MapRecord(record))
+
+    def _note(self) -> None:
+        if self.blob is not None:
+            key = digest_key(self.digest)
+            self._node.tracker.note(key, len(self.blob.verified), self.complete)
+
+    def _set_timer(self) -> None:
+        deadlines = [self._plan.next_deadline_s()]
+        if self._fetch is not None:
+            deadlines.append(self._fetch.next_deadline_s())
+        due = min((d for d in deadlines if d is not None), default=None)
+        if due is None or self.failure is not None:
+            return
+        if self._timer is None or self._timer.cancelled() or self._timer.when() > due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now_s = self._loop.time()
+        self._carry_out_offers(self._plan.handle_deadline(now_s))
+        if self._fetch is not None:
+            self._carry_out(self._fetch.handle_deadline(now_s))
+        if self._rival is not None and self.idle_s > MAP_STUCK_S and not self.complete:
+            self._follow_rival()
+        self._set_timer()
+
+    def _follow_rival(self) -> None:
+        """The map we follow stands still: take up the one that another proxy signed."""
+        assert self._rival is not None
+        head, record = self._rival
+        self._rival = None
+        self._node.tasks.start(self._switch(head, record), name=f"switch {self.digest[:19]}")
+
+    async def _switch(self, head: MapHead, record: bytes) -> None:
+        try:
+            await self.adopt(ChunkMap(head, record))
+        except P2pdistError as error:
+            logs.event(log, logging.WARNING, "map.refused", digest=self.digest, error=str(error))
+            return
+        for link in self._neighbours.values():  # so that they say all they know once more
+            link.send(Uninterest(self.digest))
+            link.send(Interest(self.digest))

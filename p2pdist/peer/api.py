@@ -1,0 +1,29 @@
+"""What other components may use of the peer: the node, its blobs, and their readers."""
+
+from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.assembly import NodeOptions, RunningNode, node_samples, node_status, running_node
+from p2pdist.peer.counters import UPSTREAM
+from p2pdist.peer.fallback import OutsideBody, OutsideSource
+from p2pdist.peer.node import Authority, Node
+from p2pdist.peer.outside import DirectSource, read_small
+from p2pdist.peer.reader import SwarmReader, WholeBlob
+from p2pdist.peer.smalls import SmallAnswer
+
+__all__ = [
+    "UPSTREAM",
+    "ActiveBlob",
+    "Authority",
+    "DirectSource",
+    "Node",
+    "NodeOptions",
+    "OutsideBody",
+    "OutsideSource",
+    "RunningNode",
+    "SmallAnswer",
+    "SwarmReader",
+    "WholeBlob",
+    "node_samples",
+    "node_status",
+    "read_small",
+    "running_node",
+]

@@ -1,0 +1,204 @@
+"""Puts a node together: store, exchange, tracker client; and says how it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from p2pdist import __version__
+from p2pdist.errors import ConfigError
+from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
+from p2pdist.model.ids import HostId, parse_host_id
+from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.statements import Keyring
+from p2pdist.peer.counters import RECEIVERS, SOURCES
+from p2pdist.peer.node import Node
+from p2pdist.peer.tracker_client import TrackerClient
+from p2pdist.runtime.metrics import Sample
+from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.store.store import Store, StoreLimits
+
+BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """Values only: the settings loader stays outside."""
+
+    role: Role
+    state_dir: Path
+    place: Place
+    secret: bytes = field(repr=False)
+    proxy_keys: Sequence[bytes]
+    exchange_listen: Address
+    advertise: Sequence[Address]
+    trackers: Sequence[str]
+    store_limits: StoreLimits
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    node: Node
+    transport: ExchangeTransport
+    tracker: TrackerClient
+    store: Store
+    me: Callable[[], Member]
+    exchange_address: Address
+    started_s: float
+
+
+@asynccontextmanager
+async def running_node(
+    options: NodeOptions, proxies: Sequence[ProxyClient]
+) -> AsyncIterator[RunningNode]:
+    """Run a node for as long as the block lasts. Raises ConfigError, StoreError, OSError."""
+    host_id = load_host_id(options.state_dir)
+    keyring = Keyring(list(options.proxy_keys))
+    rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
+    store = await Store.open(
+        options.state_dir / "store",
+        limits=options.store_limits,
+        keyring=keyring,
+        boot_id=BOOT_ID_PATH.read_text().strip(),
+    )
+    addresses: list[Address] = []
+
+    def me() -> Member:
+        return Member(host_id, options.role, options.place, tuple(addresses))
+
+    node = Node(
+        store=store,
+        keyring=keyring,
+        place=options.place,
+        is_proxy=options.role is Role.PROXY,
+        rng=rng,
+        proxies=proxies,
+    )
+    transport = ExchangeTransport(node, secret=options.secret, me=me, limits=ExchangeLimits())
+    tracker = TrackerClient(
+        list(options.trackers),
+        secret=options.secret,
+        me=me,
+        listener=node,
+        rng=rng,
+        numbers=lambda: _numbers(node),
+    )
+    try:
+        bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)
+        addresses += [Address(a.host, a.port or bound.port) for a in options.advertise] or [bound]
+        node.start(transport, tracker)
+        tracker.start()
+        started_s = asyncio.get_running_loop().time()
+        yield RunningNode(node, transport, tracker, store, me, bound, started_s)
+    finally:
+        await tracker.close()
+        await node.close()
+        await transport.close()
+        await store.close()
+
+
+def load_host_id(state_dir: Path) -> HostId:
+    """Return this host's id, made at the first start; raise ConfigError for a damaged one."""
+    path = state_dir / "host_id"
+    try:
+        return parse_host_id(path.read_text().strip())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        raise ConfigError(f"{path} is damaged; remove it to be given a new host id") from None
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = HostId(secrets.token_hex(16))
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(fresh + "\n")
+    temporary.replace(path)
+    return fresh
+
+
+def node_status(running: RunningNode) -> dict[str, Any]:
+    """What `/api/v1/status` and `p2pdist status` show; bytes are payload."""
+    node, usage = running.node, running.store.usage()
+    me, counters = running.me(), running.node.counters
+    return {
+        "schema_version": 1,
+        "version": __version__,
+        "role": me.role.value,
+        "host_id": me.host_id,
+        "dc": me.place.dc,
+        "rack": me.place.rack,
+        "uptime_s": round(asyncio.get_running_loop().time() - running.started_s, 3),
+        "exchange": str(running.exchange_address),
+        "tracker_connected": running.tracker.connected,
+        "links": len(node.neighbourhood.links),
+        "swarms": {
+            "active": sum(not a.complete for a in node.actives.values()),
+            "whole": sum(b.complete for b in running.store.blobs()),
+        },
+        "cache_bytes": usage.bytes_used,
+        "bytes_received": {source: counters.received[source] for source in SOURCES},
+        "bytes_sent": {receiver: counters.sent[receiver] for receiver in RECEIVERS},
+        "wasted_bytes": counters.wasted_bytes,
+        "rejected": dict(counters.rejected),
+        "bans": node.trust.bans_total,
+        "fallback_bytes": dict(counters.fallbacks),
+        "hedges": node.fetch_totals().hedges,
+        "stalls": node.fetch_totals().stalls,
+    }
+
+
+def node_samples(running: RunningNode) -> Iterable[Sample]:
+    """The node's counters as metrics; label values are the bounded sets of `counters`."""
+    node, counters, usage = running.node, running.node.counters, running.store.usage()
+    totals = node.fetch_totals()
+    for source in SOURCES:
+        yield Sample(
+            "p2pdist_bytes_received_total", "counter", "Verified payload bytes by source.",
+            {"source": source}, counters.received[source],
+        )  # fmt: skip
+    for receiver in RECEIVERS:
+        yield Sample(
+            "p2pdist_bytes_sent_total", "counter", "Payload bytes sent by receiver.",
+            {"receiver": receiver}, counters.sent[receiver],
+        )  # fmt: skip
+    for reason in ("hash", "length", "timeout", "map", "proto"):
+        yield Sample(
+            "p2pdist_chunk_rejected_total", "counter", "Wrong chunks and statements by reason.",
+            {"reason": reason}, counters.rejected[reason],
+        )  # fmt: skip
+    for cache in ("hit", "peer", "dc", "origin"):
+        yield Sample(
+            "p2pdist_blob_requests_total", "counter", "Registry requests by where they were met.",
+            {"role": running.me().role.value, "cache": cache}, counters.blob_requests[cache],
+        )  # fmt: skip
+    plain: list[tuple[str, str, str, float]] = [
+        ("wasted_bytes_total", "counter", "Payload for nothing.", counters.wasted_bytes),
+        ("peer_bans_total", "counter", "Hosts banned for wrong answers.", node.trust.bans_total),
+        ("hedges_total", "counter", "Chunks asked of a second source.", totals.hedges),
+        ("escapes_total", "counter", "Runs asked of a proxy that did not offer.", totals.escapes),
+        ("stalls_total", "counter", "Neighbours given up as silent.", totals.stalls),
+        ("revocations_total", "counter", "Chunk maps taken back.", counters.revocations),
+        ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
+        ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),
+        ("cache_bytes", "gauge", "Bytes in the store.", usage.bytes_used),
+        (
+            "cache_evicted_bytes_total", "counter", "Bytes evicted from the store.",
+            usage.evicted_bytes_total,
+        ),
+    ]  # fmt: skip
+    for name, kind, text, value in plain:
+        yield Sample(f"p2pdist_{name}", kind, text, {}, float(value))
+
+
+def _numbers(node: Node) -> dict[str, float]:
+    """A few sums for the tracker, so that not every host has to be scraped."""
+    counters = node.counters
+    numbers = {f"received_{source}": float(counters.received[source]) for source in SOURCES}
+    numbers["sent_peer"] = float(counters.sent["peer"])
+    numbers["bans"] = float(node.trust.bans_total)
+    return numbers

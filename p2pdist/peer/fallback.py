@@ -1,0 +1,90 @@
+"""The rest of a body from outside of the swarm: never stored, never offered, checked as a whole.
+
+Used when the swarm cannot go on (no source, full disk). Bytes up to the switch were verified
+chunks; what follows is checked by the blob's digest, and the end of the body waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+from p2pdist.errors import BlobFailed, UpstreamError
+from p2pdist.model.ids import Digest, digest_algorithm
+from p2pdist.oci.names import ImageName
+
+# The tail that waits for the digest: as long as the smallest chunk.
+HOLD_BACK_BYTES: Final = 256 * 1024
+PREFIX_READ_BYTES: Final = 4 << 20
+
+
+class OutsideBody(Protocol):
+    """A body that starts at byte `start` of a blob of `size_bytes`."""
+
+    size_bytes: int
+    start: int
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class OutsideSource(Protocol):
+    """A registry or a proxy that streams blobs by name; `label` is its counter label."""
+
+    label: str
+
+    def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AbstractAsyncContextManager[OutsideBody]: ...
+
+
+async def stream_checked(
+    source: OutsideSource,
+    name: ImageName,
+    digest: Digest,
+    size_bytes: int,
+    *,
+    start: int,
+    stop: int,
+    prefix_fileno: int | None,
+    count: Callable[[int], None],
+) -> AsyncIterator[bytes]:
+    """Yield the bytes `start` to `stop` from `source`.
+
+    `prefix_fileno`: a file whose first `start` bytes are verified; without it the prefix is fetched
+    as well, because the digest needs it. Raises UpstreamError where the source gives out and
+    BlobFailed when the whole does not have its digest; the last `HOLD_BACK_BYTES` of a body that
+    reaches the end of the blob are held back until it has.
+    """
+    whole = hashlib.new(digest_algorithm(digest))
+    have_prefix = start == 0 or prefix_fileno is not None
+    if prefix_fileno is not None and start:
+        await asyncio.to_thread(_hash_prefix, whole, prefix_fileno, start)
+    at = start if have_prefix else 0
+    held = bytearray()
+    async with source.open_blob(name, digest, start=at) as body:
+        if body.size_bytes != size_bytes:
+            raise UpstreamError(f"{digest} has {body.size_bytes} bytes there, {size_bytes} here")
+        async for data in body.chunks():
+            count(len(data))
+            await asyncio.to_thread(whole.update, data)
+            begin, at = at, at + len(data)
+            held += memoryview(data)[max(0, start - begin) : max(0, stop - begin)]
+            keep = HOLD_BACK_BYTES if stop == size_bytes else 0
+            if len(held) > keep:
+                yield bytes(held[: len(held) - keep])
+                del held[: len(held) - keep]
+            if at >= stop and stop < size_bytes:
+                return
+    if at != size_bytes or whole.hexdigest() != digest.partition(":")[2]:
+        raise BlobFailed(f"{digest}: the bytes from {source.label} do not have the digest")
+    if held:
+        yield bytes(held)
+
+
+def _hash_prefix(whole: hashlib._Hash, fileno: int, stop: int) -> None:
+    for offset in range(0, stop, PREFIX_READ_BYTES):
+        whole.update(os.pread(fileno, min(PREFIX_READ_BYTES, stop - offset), offset))

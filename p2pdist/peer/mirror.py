@@ -1,0 +1,143 @@
+"""The mirror that a host's runtime pulls from: the `/v2/` backend over one node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from p2pdist.errors import RegistryError, UpstreamError
+from p2pdist.model.geometry import geometry_for
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.counters import UPSTREAM
+from p2pdist.peer.fallback import OutsideSource
+from p2pdist.peer.manifests import ManifestBook
+from p2pdist.peer.node import Node
+from p2pdist.peer.outside import DirectSource, ProxySource, read_small
+from p2pdist.peer.reader import SwarmReader, WholeBlob
+from p2pdist.peer.smalls import SmallAnswer
+from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
+from p2pdist.runtime.single_flight import SingleFlight
+from p2pdist.runtime.upstream import UpstreamClient
+
+INTRODUCE_S: Final = 3.0
+FORWARD_S: Final = 8.0
+
+
+class MirrorBackend:
+    """Implements `RegistryBackend` for a peer."""
+
+    def __init__(
+        self,
+        node: Node,
+        book: ManifestBook,
+        proxies: Sequence[ProxyClient],
+        upstream: UpstreamClient | None,
+    ) -> None:
+        self._node = node
+        self._book = book
+        self._proxies = proxies
+        self._upstream = upstream
+        self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
+        self._outside: list[OutsideSource] = [ProxySource(client) for client in proxies]
+        if upstream is not None:
+            self._outside.append(DirectSource(upstream))
+
+    async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
+        return await self._book.manifest(name, reference, context)
+
+    async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
+        size = self._book.size_of(digest)
+        if size is None and (small := await self._node.store.get_small(digest)) is not None:
+            size = len(small.body)
+        return size if size is not None else await self._ask_size(name, digest)
+
+    async def open_blob(self, name: ImageName, digest: Digest, context: PullContext) -> BlobSource:
+        size = await self.blob_size(name, digest, context)
+        if geometry_for(size).single:
+            return await self._open_small(name, digest, size)
+        active = self._node.activate(digest, size)
+        outcome = "hit" if active.complete else "peer"
+        self._node.counters.blob_requests[outcome] += 1
+        if not active.complete:
+            self._node.fetch(active)
+            introduce = self._introduce(name, digest, active)
+            self._node.tasks.start(introduce, name=f"introduce {digest[:19]}")
+        return SwarmReader(active, name, context, self._outside, used_fallback=self._used_fallback)
+
+    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
+        for client in self._proxies:
+            try:
+                return await client.tags(name, count, last, timeout_s=FORWARD_S)
+            except UpstreamError as error:
+                if error.status == 404:
+                    break
+        raise RegistryError(404, "NAME_UNKNOWN", f"no source for the tags of {name}")
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None
+    ) -> Manifest:
+        for client in self._proxies:
+            try:
+                return await client.referrers(name, digest, artifact_type, timeout_s=FORWARD_S)
+            except UpstreamError as error:
+                if error.status == 404:
+                    break
+        raise RegistryError(404, "NAME_UNKNOWN", f"no source for the referrers of {digest}")
+
+    # --- sizes and introductions ----------------------------------------------------------------
+
+    async def _ask_size(self, name: ImageName, digest: Digest) -> int:
+        for client in self._proxies:
+            try:
+                size = await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+            except UpstreamError:
+                continue
+            self._book.learn_size(digest, size)
+            return size
+        if self._upstream is not None:
+            try:
+                return await self._upstream.blob_size(name, digest)
+            except UpstreamError:
+                pass
+        raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
+
+    async def _introduce(self, name: ImageName, digest: Digest, active: ActiveBlob | None) -> None:
+        """Tell the proxies in which repository a blob lies, so that they may look for it."""
+        for client in self._proxies:
+            try:
+                await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+            except UpstreamError:
+                continue
+            if active is not None:
+                self._node.fetch(active)
+
+    # --- blobs of one chunk ---------------------------------------------------------------------
+
+    async def _open_small(self, name: ImageName, digest: Digest, size: int) -> BlobSource:
+        if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
+            return WholeBlob(digest, b"")
+        answer = await self._smalls.run(digest, lambda: self._find_small(name, digest, size))
+        if answer is None:
+            raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
+        return WholeBlob(digest, answer.body)
+
+    async def _find_small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | None:
+        if not self._node.store.has_small(digest):
+            await self._introduce(name, digest, None)
+        if (answer := await self._node.fetch_small(digest)) is not None:
+            return answer
+        for source in self._outside:
+            body = await read_small(source, name, digest, size)
+            if body is not None:
+                self._used_fallback(source.label, len(body))
+                return SmallAnswer("", body)
+        return None
+
+    def _used_fallback(self, label: str, nbytes: int) -> None:
+        self._node.counters.fallbacks[label] += nbytes
+        self._node.counters.received[label] += nbytes
+        if label == UPSTREAM:
+            self._node.counters.blob_requests["origin"] += 1

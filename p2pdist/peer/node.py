@@ -1,0 +1,508 @@
+"""A member of the swarms: the part that peers and proxies share.
+
+The node owns the store, the links and the blobs in motion, and carries frames between them. A proxy
+gives it an `Authority`, which finds what nobody in the swarm has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from random import Random
+from typing import Final, Protocol
+
+from cachetools import LRUCache
+
+from p2pdist.errors import PeerFault
+from p2pdist.exchange import frames as fr
+from p2pdist.exchange.link import Link
+from p2pdist.exchange.transport import ExchangeTransport
+from p2pdist.model.control import Delta, Handout, SwarmKey, digest_key, tag_swarm_key
+from p2pdist.model.ids import Digest, HostId, MapId, RequestId, TagKey
+from p2pdist.model.members import Member, Place
+from p2pdist.model.statements import (
+    HashBatch,
+    Keyring,
+    MapHead,
+    Revocation,
+    Seal,
+    Statement,
+    TagStatement,
+)
+from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.core.fetch import FetchCounters
+from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
+from p2pdist.peer.counters import NodeCounters, receiver_of, source_of
+from p2pdist.peer.neighbourhood import Neighbourhood
+from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
+from p2pdist.peer.tracker_client import TrackerClient
+from p2pdist.runtime import logs
+from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.store.store import Store
+
+log = logging.getLogger(__name__)
+
+# Verified records by their bytes: each comes once from every neighbour, a signature costs 100 µs.
+OPENED_RECORDS_MAX: Final = 16384
+# Digests that neighbours want and we do not have (yet); the oldest are forgotten.
+WISHES_MAX: Final = 65536
+ACTIVE_MAX: Final = 1024
+RUNS_SERVED_MAX: Final = 64
+LOOKUP_S: Final = 1.0
+# A whole blob that nobody asked for since then goes back to being just stored.
+UNUSED_S: Final = 120.0
+
+
+class Authority(Protocol):
+    """Finds what the swarm lacks; only a proxy has one."""
+
+    def wanted(self, digest: Digest) -> None:
+        """A neighbour asked for a blob that is not whole here: fetch it, if it may be served."""
+        ...
+
+    async def small(self, digest: Digest) -> SmallAnswer | None:
+        """Return a blob of one chunk from upstream, or None if it may not or cannot be had."""
+        ...
+
+
+class Node:
+    """Implements the exchange's `LinkHandler`, the tracker's listener and the blobs' ports."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keyring: Keyring,
+        place: Place,
+        is_proxy: bool,
+        rng: Random,
+        proxies: Sequence[ProxyClient] = (),
+    ) -> None:
+        self.store = store
+        self.keyring = keyring
+        self.place = place
+        self.is_proxy = is_proxy
+        self.rng = rng
+        self.proxies = list(proxies)
+        self.counters = NodeCounters()
+        self.tasks = TaskOwner("node")
+        self.trust = TrustBook()
+        self.authority: Authority | None = None
+        self.actives: dict[Digest, ActiveBlob] = {}
+        self.tracker: TrackerClient
+        self.neighbourhood: Neighbourhood
+        self._questions = SmallQuestions()
+        self._request_ids = itertools.cycle(range(1, 1 << 32))
+        self._requests: dict[RequestId, tuple[ActiveBlob, Link]] = {}
+        self._maps: dict[MapId, ActiveBlob] = {}
+        self._rested = FetchCounters()
+        self._wishes: LRUCache[Digest, set[HostId]] = LRUCache(WISHES_MAX)
+        self._opened: LRUCache[bytes, Statement] = LRUCache(OPENED_RECORDS_MAX)
+        self._lookups: dict[SwarmKey, list[asyncio.Future[list[Member]]]] = {}
+
+    def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
+        self.tracker = tracker
+        self.neighbourhood = Neighbourhood(
+            transport, self.tasks, self.trust, self.rng, on_proxy_up=self._proxy_up
+        )
+        self.store.on_evict = self._evicted
+        for client in self.proxies:
+            self.neighbourhood.keep_proxy(client)
+        for record in self.store.revocations():
+            self._opened[record] = self.keyring.open(record)
+        self.tasks.start(self._sweep(), name="sweep")
+
+    async def close(self) -> None:
+        for active in list(self.actives.values()):
+            active.end()
+        self.actives.clear()
+        await self.tasks.close()
+
+    # --- blobs ----------------------------------------------------------------------------------
+
+    def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob:
+        """Return the one `ActiveBlob` of a digest; start from what the store holds."""
+        active = self.actives.get(digest)
+        if active is not None and active.failure is None:
+            return active
+        if active is not None:
+            self._rest(active)
+        active = ActiveBlob(self, digest, size_bytes)
+        self.actives[digest] = active
+        stored = self.store.get(digest)
+        if stored is not None and stored.geometry == active.geometry:
+            stored.hold()
+            active.start_with(stored)
+        for host in self._wishes.pop(digest, ()):
+            if (link := self.neighbourhood.links.get(host)) is not None:
+                active.hear_interest(link)
+        return active
+
+    def fetch(self, active: ActiveBlob) -> None:
+        """Take part in the swarm of a blob that is not whole here."""
+        if active.complete:
+            return
+        active.join()
+        for link in self.neighbourhood.proxies():
+            active.attach(link)
+
+    async def fetch_small(self, digest: Digest) -> SmallAnswer | None:
+        """Find a blob of one chunk or a manifest: in the store, at a proxy, then in the swarm."""
+        stored = await self.store.get_small(digest)
+        if stored is not None:
+            return SmallAnswer(stored.media_type, stored.body)
+        for link in self.neighbourhood.proxies():
+            if (answer := await self._ask_small(link, digest, PROXY_ANSWER_S)) is not None:
+                return answer
+        for member in await self.find(digest_key(digest)):
+            link_or_none = await self.neighbourhood.reach(member)
+            if link_or_none is not None:
+                answer = await self._ask_small(link_or_none, digest, PEER_ANSWER_S)
+                if answer is not None:
+                    return answer
+        return None
+
+    async def _ask_small(self, link: Link, digest: Digest, timeout_s: float) -> SmallAnswer | None:
+        try:
+            answer = await self._questions.small(link, self.new_request_id(), digest, timeout_s)
+        except PeerFault as fault:
+            self.punish(link, fault)
+            return None
+        if answer is not None:
+            self.counters.received[source_of(link.session.member, self.place)] += len(answer.body)
+            await self.keep_small(digest, answer)
+        return answer
+
+    async def keep_small(self, digest: Digest, answer: SmallAnswer) -> None:
+        """Store and offer a whole small blob."""
+        await self.store.put_small(digest, answer.body, answer.media_type)
+        self.tracker.note(digest_key(digest), 1, True)
+
+    async def keep_statement(self, key: TagKey, record: bytes) -> None:
+        await self.store.put_statement(key, record)
+        self.tracker.note(tag_swarm_key(key), 1, True)
+
+    async def tag_statement(self, key: TagKey) -> tuple[TagStatement, bytes] | None:
+        """Ask the swarm what a tag stands for; only a live proxy signature counts."""
+        for member in await self.find(tag_swarm_key(key)):
+            link = await self.neighbourhood.reach(member)
+            if link is None:
+                continue
+            rid = self.new_request_id()
+            record = await self._questions.statement(link, rid, key, PEER_ANSWER_S)
+            if record is None:
+                continue
+            try:
+                statement = self.keyring.open(record)
+            except PeerFault as fault:
+                self.punish(link, fault)
+                continue
+            if (
+                isinstance(statement, TagStatement)
+                and statement.key == key
+                and statement.expires_at_s > unix_s()
+            ):
+                return statement, record
+        return None
+
+    async def find(self, key: SwarmKey) -> list[Member]:
+        """Ask the tracker who holds `key`; empty when it does not answer in time."""
+        future: asyncio.Future[list[Member]] = asyncio.get_running_loop().create_future()
+        self._lookups.setdefault(key, []).append(future)
+        self.tracker.join(key, member=False)
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                return await future
+        except TimeoutError:
+            return []
+        finally:
+            waiting = self._lookups.get(key, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._lookups.pop(key, None)
+
+    def fetch_totals(self) -> FetchCounters:
+        """Sums over the blobs in motion and those that came to rest."""
+        total = FetchCounters(**asdict(self._rested))
+        for active in self.actives.values():
+            total.add(active.fetch_counters)
+        return total
+
+    def _rest(self, active: ActiveBlob) -> None:
+        """End a blob's motion; what it counted stays."""
+        self._rested.add(active.fetch_counters)
+        active.end()
+
+    async def revoke(self, record: bytes) -> None:
+        """Take in a revocation, ours or another's: nothing of that map stays or is served."""
+        statement = self._open(record)
+        if not isinstance(statement, Revocation) or self.store.revoked(statement.map_id):
+            return
+        await self.store.put_revocation(statement.digest, statement.map_id, record)
+        active = self._maps.get(statement.map_id)
+        if active is not None:
+            active.hear(None, statement, record)
+            await active.settle()
+        stored = self.store.get(statement.digest)
+        if stored is not None and stored.chunk_map.map_id == statement.map_id:
+            await self.store.remove(statement.digest)
+
+    def _evicted(self, digest: Digest) -> None:
+        self.tracker.note(digest_key(digest), 0, False)
+        for link in self.neighbourhood.links.values():
+            link.send(fr.Retract(digest))
+        active = self.actives.pop(digest, None)
+        if active is not None:
+            self._rest(active)
+
+    async def _sweep(self) -> None:
+        """Let go of blobs that are whole and that nobody asked for in a while."""
+        while True:
+            await asyncio.sleep(UNUSED_S / 4)
+            for digest, active in list(self.actives.items()):
+                if not active.in_use and active.unused_s > UNUSED_S:
+                    del self.actives[digest]
+                    self._rest(active)
+
+    # --- ports of the blobs ---------------------------------------------------------------------
+
+    def new_request_id(self) -> RequestId:
+        return RequestId(next(self._request_ids))
+
+    def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None:
+        self._requests[request_id] = (active, link)
+
+    def unexpect(self, request_id: RequestId) -> None:
+        self._requests.pop(request_id, None)
+
+    def route_map(self, map_id: MapId, active: ActiveBlob) -> None:
+        self._maps[map_id] = active
+
+    def forget_maps(self, active: ActiveBlob) -> None:
+        for map_id in [m for m, a in self._maps.items() if a is active]:
+            del self._maps[map_id]
+
+    def received(self, active: ActiveBlob, link: Link, nbytes: int) -> None:
+        source = source_of(link.session.member, self.place)
+        self.counters.received[source] += nbytes
+        active.received[source] = active.received.get(source, 0) + nbytes
+
+    def punish(self, link: Link, fault: PeerFault) -> None:
+        """Count a wrong answer; a host with too many is banned and its link closed."""
+        self.counters.rejected[fault.reason] += 1
+        host = link.session.member.host_id
+        now_s = asyncio.get_running_loop().time()
+        logs.event(
+            log, logging.WARNING, "peer.fault", peer=host, reason=fault.reason, error=str(fault)
+        )
+        weight = 1 if fault.reason == "hash" else STRIKES_MAX
+        if self.trust.strike(host, now_s, weight):
+            link.close(f"banned: {fault}")
+
+    # --- the exchange's handler -----------------------------------------------------------------
+
+    def link_up(self, link: Link) -> None:
+        self.neighbourhood.add(link)
+
+    def link_down(self, link: Link, reason: str) -> None:
+        self._questions.link_down(link)
+        for request_id, (_, asked) in list(self._requests.items()):
+            if asked is link:
+                del self._requests[request_id]
+        for active in list(self.actives.values()):
+            active.link_down(link)
+        if self.neighbourhood.remove(link):
+            for wish in self._wishes.values():
+                wish.discard(link.session.member.host_id)
+
+    def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
+        active, asked = self._requests.get(RequestId(request_id), (None, None))
+        if active is None or asked is not link:
+            self.counters.wasted_bytes += len(data)
+        else:
+            active.arrived(link, RequestId(request_id), chunk, data)
+
+    def progress(self, link: Link, request_id: int, nbytes: int) -> None:
+        active, _ = self._requests.get(RequestId(request_id), (None, None))
+        if active is not None:
+            active.progressed(link, nbytes)
+
+    def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None:
+        self._questions.answered(link, RequestId(request_id), SmallAnswer(media_type, body))
+
+    def frame(self, link: Link, frame: fr.Frame) -> None:
+        try:
+            self._dispatch(link, frame)
+        except PeerFault as fault:
+            self.punish(link, fault)
+
+    def _dispatch(self, link: Link, frame: fr.Frame) -> None:
+        match frame:
+            case fr.Interest(digest):
+                self._hear_interest(link, digest)
+            case fr.Uninterest(digest):
+                if (active := self.actives.get(digest)) is not None:
+                    active.lose_interest(link)
+                elif (wish := self._wishes.get(digest)) is not None:
+                    wish.discard(link.session.member.host_id)
+            case fr.MapRecord(record):
+                self._hear_record(link, record)
+            case fr.Offer(digest) | fr.Retract(digest):
+                if (active := self.actives.get(digest)) is not None:
+                    active.hear(link, frame)
+            case fr.Request():
+                self._serve_run(link, frame)
+            case fr.Cancel(request_id):
+                link.cancel_run(request_id)
+            case fr.Refuse(request_id, reason):
+                self._hear_refusal(link, RequestId(request_id), reason)
+            case fr.GetSmall(request_id, digest):
+                self.tasks.start(self._serve_small(link, request_id, digest), name="serve small")
+            case fr.GetStatement(request_id, key):
+                self.tasks.start(self._serve_statement(link, request_id, key), name="serve tag")
+            case fr.StatementIs(request_id, record):
+                self._questions.answered(link, RequestId(request_id), record)
+            case _:
+                raise PeerFault(f"unexpected frame {type(frame).__name__}")
+
+    def _hear_interest(self, link: Link, digest: Digest) -> None:
+        active = self.actives.get(digest)
+        stored = self.store.get(digest)
+        if active is None and stored is not None and len(self.actives) < ACTIVE_MAX:
+            active = self.activate(digest, stored.geometry.size_bytes)
+        if active is not None:
+            active.hear_interest(link)
+        else:
+            self._wishes.setdefault(digest, set()).add(link.session.member.host_id)
+        if self.authority is not None and (active is None or not active.complete):
+            self.authority.wanted(digest)
+
+    def _open(self, record: bytes) -> Statement:
+        statement = self._opened.get(record)
+        if statement is None:
+            statement = self.keyring.open(record)
+            self._opened[record] = statement
+        return statement
+
+    def _hear_record(self, link: Link, record: bytes) -> None:
+        statement = self._open(record)
+        match statement:
+            case MapHead(digest=digest, map_id=map_id):
+                if (active := self.actives.get(digest)) is not None:
+                    self._maps.setdefault(map_id, active)  # its batches follow at once
+                    active.hear(link, statement, record)
+            case HashBatch(map_id=map_id) | Seal(map_id=map_id):
+                if (active := self._maps.get(map_id)) is not None:
+                    active.hear(link, statement, record)
+            case Revocation():
+                self.tasks.start(self.revoke(record), name="revoke")
+            case TagStatement():
+                raise PeerFault("a tag statement that nobody asked for")
+
+    def _hear_refusal(self, link: Link, request_id: RequestId, reason: int) -> None:
+        if self._questions.owns(request_id):
+            self._questions.answered(link, request_id, None)
+            return
+        active, asked = self._requests.pop(request_id, (None, None))
+        if active is not None and asked is link:
+            link.forget(request_id)
+            active.refused(link, request_id, gone=reason != fr.RefuseReason.BUSY)
+
+    def _serve_run(self, link: Link, request: fr.Request) -> None:
+        blob = self.store.get(request.digest)
+        stop = request.first + request.count
+        if (
+            blob is None
+            or blob.chunk_map.map_id != request.map_id
+            or self.store.revoked(request.map_id)
+            or stop > blob.geometry.chunk_count
+            or blob.verified.first_missing(request.first) < stop
+        ):
+            link.send(fr.Refuse(request.request_id, fr.RefuseReason.UNKNOWN))
+            return
+        held, geometry = blob, blob.geometry
+        held.hold()
+        receiver = receiver_of(link.session.member, self.place)
+
+        def done(nbytes: int) -> None:
+            self.counters.sent[receiver] += nbytes
+            held.release()
+
+        spans = [(i, geometry.offset(i), geometry.length(i)) for i in range(request.first, stop)]
+        link.send_run(request.request_id, held.fileno, spans, done)
+
+    async def _serve_small(self, link: Link, request_id: int, digest: Digest) -> None:
+        stored = await self.store.get_small(digest)
+        answer = SmallAnswer(stored.media_type, stored.body) if stored is not None else None
+        if answer is None and self.authority is not None:
+            answer = await self.authority.small(digest)
+        if link.closed:
+            return
+        if answer is None:
+            link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
+        else:
+            link.send_small(request_id, answer.media_type, answer.body)
+            receiver = receiver_of(link.session.member, self.place)
+            self.counters.sent[receiver] += len(answer.body)
+
+    async def _serve_statement(self, link: Link, request_id: int, key: bytes) -> None:
+        record = await self.store.get_statement(TagKey(key))
+        if link.closed:
+            return
+        if record is None:
+            link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
+        else:
+            link.send(fr.StatementIs(request_id, record))
+
+    def _proxy_up(self, link: Link) -> None:
+        for active in self.actives.values():
+            if active.failure is None and not active.complete and active.wants_sources:
+                active.attach(link)
+
+    # --- the tracker's listener -----------------------------------------------------------------
+
+    def tracker_up(self) -> None:
+        logs.event(log, logging.INFO, "tracker.up")
+
+    def tracker_down(self) -> None:
+        logs.event(log, logging.WARNING, "tracker.down")
+
+    def handout(self, handout: Handout) -> None:
+        for future in self._lookups.pop(SwarmKey(handout.key), []):
+            if not future.done():
+                future.set_result(list(handout.members))
+        active = self.actives.get(Digest(handout.key))
+        if active is not None and not active.complete:
+            for member in handout.members:
+                self.tasks.start(self._meet(active, member), name=f"meet {member.host_id[:8]}")
+
+    async def _meet(self, active: ActiveBlob, member: Member) -> None:
+        link = await self.neighbourhood.reach(member)
+        if link is not None and not active.complete:
+            active.attach(link)
+
+    def revoked(self, records: list[bytes]) -> None:
+        for record in records:
+            try:
+                self._open(record)
+            except PeerFault as fault:  # the tracker supplies no keys: a bad record is just noise
+                logs.event(log, logging.WARNING, "revocation.refused", error=str(fault))
+                continue
+            self.tasks.start(self.revoke(record), name="revoke")
+
+    def full_announce(self) -> list[Delta]:
+        """Everything this host holds, for a tracker that knows nothing."""
+        deltas = [
+            Delta(digest_key(b.digest), len(b.verified), b.complete)
+            for b in self.store.blobs()
+            if b.verified
+        ]
+        deltas += [Delta(digest_key(d), 1, True) for d in self.store.smalls()]
+        deltas += [Delta(tag_swarm_key(k), 1, True) for k in self.store.statement_keys()]
+        return deltas

@@ -1,0 +1,58 @@
+"""Sources outside of the swarm: a proxy's `/v2/` and the upstream itself."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+from p2pdist.errors import UpstreamError
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.counters import PROXY, UPSTREAM
+from p2pdist.peer.fallback import OutsideBody, OutsideSource
+from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.runtime.upstream import UpstreamClient
+
+
+class ProxySource:
+    """A proxy's `/v2/`, for what the exchange cannot bring or the disk cannot keep."""
+
+    label: Final = PROXY
+
+    def __init__(self, client: ProxyClient) -> None:
+        self._client = client
+
+    def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AbstractAsyncContextManager[OutsideBody]:
+        return self._client.open_blob(name, digest, start=start)
+
+
+class DirectSource:
+    """The upstream itself: the worst case, never worse than a pull without p2pdist."""
+
+    label: Final = UPSTREAM
+
+    def __init__(self, upstream: UpstreamClient) -> None:
+        self._upstream = upstream
+
+    def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AbstractAsyncContextManager[OutsideBody]:
+        return self._upstream.open_blob(name, digest, start=start)
+
+
+async def read_small(
+    source: OutsideSource, name: ImageName, digest: Digest, size_bytes: int
+) -> bytes | None:
+    """Read a whole small blob and check it; None when `source` does not have it right."""
+    body = bytearray()
+    try:
+        async with source.open_blob(name, digest) as answer:
+            async for data in answer.chunks():
+                body += data
+                if len(body) > size_bytes:
+                    return None
+    except UpstreamError:
+        return None
+    return bytes(body) if digest_of(body, digest_algorithm(digest)) == digest else None

@@ -1,0 +1,172 @@
+"""Blobs as the registry endpoint reads them: whole ones, and ones that are still arriving."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+from p2pdist.errors import BlobFailed, RegistryError, UpstreamError
+from p2pdist.model.ids import Digest
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.fallback import OutsideSource, stream_checked
+from p2pdist.runtime.serving import FileSpan, PullContext
+
+# Registry contract 3.7: 404 by 5 s, no silent gap above 5 s while another source exists. The switch
+# comes earlier, because the other source needs time to its first byte too.
+FIRST_WAIT_S: Final = 3.5
+GAP_S: Final = 3.5
+QUIET_S: Final = 2.0
+"""Only a blob that nothing came in of for this long is given up before `GAP_MAX_S`."""
+GAP_MAX_S: Final = 10.0
+STICKY_WAIT_S: Final = 30.0
+LAST_RESORT_S: Final = 60.0
+"""When no other source exists: a slow success beats a quick error (registry contract 3.2)."""
+SPAN_BYTES_MAX: Final = 4 << 20
+TURN_S: Final = 0.5
+
+
+class WholeBlob:
+    """A small blob in memory, or an empty one."""
+
+    def __init__(self, digest: Digest, body: bytes) -> None:
+        self.digest = digest
+        self.size_bytes = len(body)
+        self._body = body
+
+    async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
+        if start < stop:
+            yield self._body[start:stop]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class SwarmReader:
+    """Follows the frontier of a blob; goes on from outside of the swarm when that stands still."""
+
+    def __init__(
+        self,
+        active: ActiveBlob,
+        name: ImageName,
+        context: PullContext,
+        fallbacks: Sequence[OutsideSource],
+        *,
+        used_fallback: Callable[[str, int], None],
+        fallback_when_full_only: bool = False,
+    ) -> None:
+        """`fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a
+        second body of it makes sense only where the first one cannot be kept."""
+        self.digest = active.digest
+        self.size_bytes = active.geometry.size_bytes
+        self._active = active
+        self._name = name
+        self._context = context
+        self._full_only = fallback_when_full_only
+        self._outside = list(fallbacks)
+        self._used_fallback = used_fallback
+        self._before = dict(active.received)
+        self._from_outside: dict[str, int] = {}
+        self._reader: int | None = active.open_reader(0)
+        self._delivered = 0
+
+    async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
+        active, at = self._active, start
+        assert self._reader is not None
+        active.reader_at(self._reader, active.geometry.chunk_at(start))
+        while at < stop:
+            end = min(active.deliverable_end(at), stop, at + SPAN_BYTES_MAX)
+            if end > at:
+                assert active.blob is not None
+                yield FileSpan(active.blob.fileno, at, end - at)
+                self._delivered += end - at
+                at = end
+                active.reader_at(self._reader, active.geometry.chunk_at(at))
+            elif not await self._wait(at, first=at == start):
+                async for data in self._from_fallbacks(at, stop, first=at == start):
+                    at += len(data)
+                    self._delivered += len(data)
+                    yield data
+                return
+
+    @property
+    def _fallbacks(self) -> list[OutsideSource]:
+        return [] if self._full_only and not self._active.store_full else self._outside
+
+    async def _wait(self, offset: int, *, first: bool) -> bool:
+        """Wait for bytes at `offset`; False when another source has to go on."""
+        active, loop = self._active, asyncio.get_running_loop()
+        began_s = loop.time()
+        while True:
+            await active.wait_deliverable(offset, TURN_S)
+            waited_s = loop.time() - began_s
+            if active.failure is None and active.deliverable_end(offset) > offset:
+                self._context.waited("chunk", waited_s)
+                return True
+            if active.failure is not None or active.store_full:
+                return False
+            if waited_s > self._patience_s(first=first):
+                self._context.waited("starved", waited_s)
+                return False
+
+    def _patience_s(self, *, first: bool) -> float:
+        if not self._fallbacks:
+            if first:
+                return STICKY_WAIT_S if self._context.sticky else FIRST_WAIT_S
+            return LAST_RESORT_S
+        if first:
+            return FIRST_WAIT_S
+        return GAP_S if self._active.idle_s > QUIET_S else GAP_MAX_S
+
+    async def _from_fallbacks(
+        self, start: int, stop: int, *, first: bool
+    ) -> AsyncIterator[FileSpan | bytes]:
+        """Go on from the first outside source that can; raise when none can."""
+        if self._active.failure is not None and not first:
+            raise BlobFailed(f"{self.digest}: {self._active.failure}")
+        at = start
+        for source in self._fallbacks:
+            try:
+                async for data in self._stream(source, at, stop):
+                    at += len(data)
+                    yield data
+                return
+            except UpstreamError:
+                continue
+        if first and at == start:
+            raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {self.digest}")
+        raise BlobFailed(f"{self.digest}: no source for byte {at} on")
+
+    def _stream(self, source: OutsideSource, start: int, stop: int) -> AsyncIterator[bytes]:
+        def count(nbytes: int) -> None:
+            self._used_fallback(source.label, nbytes)
+            self._from_outside[source.label] = self._from_outside.get(source.label, 0) + nbytes
+
+        blob = self._active.blob
+        at_chunk, rest = divmod(start, self._active.geometry.chunk_size_bytes)
+        whole_prefix = blob is not None and self._active.prefix_chunks >= at_chunk + bool(rest)
+        return stream_checked(
+            source,
+            self._name,
+            self.digest,
+            self.size_bytes,
+            start=start,
+            stop=stop,
+            prefix_fileno=blob.fileno if blob is not None and whole_prefix else None,
+            count=count,
+        )
+
+    def close(self) -> None:
+        """Leave the blob; what was delivered is booked to where it came from."""
+        if self._reader is None:
+            return
+        self._active.close_reader(self._reader)
+        self._reader = None
+        for source, total in self._active.received.items():
+            if (nbytes := total - self._before.get(source, 0)) > 0:
+                self._context.bytes_by_source[source] = nbytes
+        self._context.bytes_by_source.update(self._from_outside)
+        cached = self._delivered - sum(self._context.bytes_by_source.values())
+        if cached > 0:
+            self._context.bytes_by_source["cache"] = cached

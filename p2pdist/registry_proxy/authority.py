@@ -1,0 +1,151 @@
+"""Finds what the swarm lacks: from the proxy of another datacenter, else from upstream.
+
+One fetch per blob, whoever asks and however often. A blob is fetched only through a repository that
+named it, and only where its upstream may be served to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from p2pdist.errors import P2pdistError, RegistryError
+from p2pdist.model.control import digest_key
+from p2pdist.model.geometry import geometry_for
+from p2pdist.model.ids import Digest
+from p2pdist.model.statements import Signer
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.api import UPSTREAM, ActiveBlob, Node, OutsideSource, SmallAnswer, read_small
+from p2pdist.registry_proxy.ingest import Ingest
+from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.runtime import logs
+from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.runtime.single_flight import SingleFlight
+
+log = logging.getLogger(__name__)
+
+# How long the parent proxy may bring nothing until upstream is asked (registry contract 3.7: 4 s to
+# the origin; a cold parent itself needs one upstream round trip).
+PARENT_SILENCE_S: Final = 4.0
+PARENT_POLL_S: Final = 0.25
+INTRODUCE_S: Final = 2.0
+# Without an answer of the tracker a lone proxy goes ahead: the lease spares duplicates, it is no
+# condition of a pull.
+LEASE_WAIT_S: Final = 0.5
+FETCHES_MAX: Final = 256
+
+
+class ProxyAuthority:
+    """Implements the node's `Authority`."""
+
+    def __init__(
+        self,
+        node: Node,
+        manifests: ManifestService,
+        signer: Signer,
+        source: OutsideSource,
+        parents: Sequence[ProxyClient],
+        rng: Random,
+    ) -> None:
+        self._node = node
+        self._manifests = manifests
+        self._signer = signer
+        self._source = source
+        self._parents = parents
+        self._rng = rng
+        self._running: set[Digest] = set()
+        self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
+        self._slots = asyncio.Semaphore(FETCHES_MAX)
+
+    def wanted(self, digest: Digest) -> None:
+        """Start to fetch a blob, unless that is under way or nothing is known of it."""
+        size = self._manifests.size_of(digest)
+        if digest in self._running or size is None or geometry_for(size).single:
+            return
+        names = self._manifests.where(digest)
+        if names:
+            self.obtain(digest, size, names)
+
+    def obtain(self, digest: Digest, size_bytes: int, names: Sequence[ImageName]) -> ActiveBlob:
+        """Return the blob in motion; fetch it if it is not whole."""
+        active = self._node.activate(digest, size_bytes)
+        if not active.complete and digest not in self._running:
+            self._running.add(digest)
+            self._node.tasks.start(self._obtain(active, names), name=f"obtain {digest[:19]}")
+        return active
+
+    async def _obtain(self, active: ActiveBlob, names: Sequence[ImageName]) -> None:
+        try:
+            async with self._slots:
+                fence = await self._lease(active)
+                if not (self._parents and await self._from_parents(active, names)):
+                    await Ingest(
+                        self._node, active, self._signer, self._source, names, self._rng
+                    ).run()
+                if fence:
+                    self._node.tracker.end_lease(digest_key(active.digest), fence)
+        except P2pdistError as error:
+            logs.event(log, logging.ERROR, "obtain.failed", digest=active.digest, error=str(error))
+            active.fail(str(error))
+        finally:
+            self._running.discard(active.digest)
+
+    async def _lease(self, active: ActiveBlob) -> int:
+        """Ask for the right to fetch from outside; 0 without one."""
+        key = digest_key(active.digest)
+        answer = await self._node.tracker.lease(key, timeout_s=LEASE_WAIT_S)
+        return answer.fence if answer is not None else 0
+
+    async def _from_parents(self, active: ActiveBlob, names: Sequence[ImageName]) -> bool:
+        """Copy from the proxy of another datacenter; False when it stands still."""
+        await self._introduce(active.digest, names)
+        self._node.fetch(active)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        while not active.complete and active.failure is None:
+            await asyncio.sleep(PARENT_POLL_S)
+            if min(active.idle_s, loop.time() - began_s) > PARENT_SILENCE_S:
+                logs.event(log, logging.WARNING, "parent.silent", digest=active.digest)
+                return False
+        return True
+
+    async def _introduce(self, digest: Digest, names: Sequence[ImageName]) -> None:
+        for client in self._parents:
+            for name in names:
+                try:
+                    await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+                except P2pdistError as error:
+                    logs.event(log, logging.INFO, "parent.refused", error=str(error))
+                else:
+                    break
+
+    # --- blobs of one chunk ---------------------------------------------------------------------
+
+    async def small(self, digest: Digest) -> SmallAnswer | None:
+        """Return a whole small blob or manifest that some served repository named."""
+        names = self._manifests.where(digest)
+        return await self._smalls.run(digest, lambda: self._small(digest, names)) if names else None
+
+    async def _small(self, digest: Digest, names: Sequence[ImageName]) -> SmallAnswer | None:
+        if (found := await self._node.fetch_small(digest)) is not None:
+            return found
+        size = self._manifests.size_of(digest)
+        for name in names:
+            if self._manifests.is_manifest(digest):
+                try:
+                    manifest = await self._manifests.by_digest(name, digest)
+                except RegistryError:
+                    continue
+                return SmallAnswer(manifest.media_type, manifest.body)
+            body = None
+            if size is not None:
+                body = await read_small(self._source, name, digest, size)
+            if body is not None:
+                self._node.counters.received[UPSTREAM] += len(body)
+                answer = SmallAnswer("", body)
+                await self._node.keep_small(digest, answer)
+                return answer
+        return None

@@ -1,0 +1,71 @@
+"""The proxy's `/v2/` backend: everything that peers and hosts without a peer may pull."""
+
+from __future__ import annotations
+
+from p2pdist.errors import RegistryError
+from p2pdist.model.geometry import geometry_for
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of, tag_key
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.api import UPSTREAM, Node, OutsideSource, SmallAnswer, SwarmReader, WholeBlob
+from p2pdist.registry_proxy.authority import ProxyAuthority
+from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
+
+
+class ProxyBackend:
+    """Implements `RegistryBackend` for a proxy."""
+
+    def __init__(
+        self,
+        node: Node,
+        manifests: ManifestService,
+        authority: ProxyAuthority,
+        source: OutsideSource,
+    ) -> None:
+        self._node = node
+        self._manifests = manifests
+        self._authority = authority
+        self._source = source
+
+    async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
+        found = await self._manifests.manifest(name, reference, context)
+        await self._node.keep_small(found.digest, SmallAnswer(found.media_type, found.body))
+        if found.statement is not None:
+            key = tag_key(name.upstream, name.repository, reference)
+            await self._node.keep_statement(key, found.statement)
+        return found
+
+    async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
+        return await self._manifests.blob_size(name, digest)
+
+    async def open_blob(self, name: ImageName, digest: Digest, context: PullContext) -> BlobSource:
+        size = await self._manifests.blob_size(name, digest)
+        if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
+            return WholeBlob(digest, b"")
+        if geometry_for(size).single:
+            answer = await self._authority.small(digest)
+            if answer is None:
+                raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
+            return WholeBlob(digest, answer.body)
+        active = self._authority.obtain(digest, size, [name])
+        self._node.counters.blob_requests["hit" if active.complete else "origin"] += 1
+        return SwarmReader(
+            active,
+            name,
+            context,
+            [self._source],
+            used_fallback=self._used_fallback,
+            fallback_when_full_only=True,
+        )
+
+    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
+        return await self._manifests.tags(name, count, last)
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None
+    ) -> Manifest:
+        return await self._manifests.referrers(name, digest, artifact_type)
+
+    def _used_fallback(self, label: str, nbytes: int) -> None:
+        self._node.counters.fallbacks[label] += nbytes
+        self._node.counters.received[UPSTREAM] += nbytes

@@ -1,0 +1,195 @@
+"""One body from upstream into the swarm: hashed, stored, signed and offered while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from p2pdist.errors import StoreError, UpstreamError
+from p2pdist.model.backoff import Backoff
+from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.statements import HashBatch, Seal, Signer
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.api import UPSTREAM, ActiveBlob, Node, OutsideBody, OutsideSource
+from p2pdist.registry_proxy.observers import DigestObserver, IngestObserver
+from p2pdist.registry_proxy.signing import MapSigner
+from p2pdist.runtime import logs
+from p2pdist.runtime.clock import unix_s
+
+log = logging.getLogger(__name__)
+
+# Fault matrix, section 7: at most 4 tries and 30 s in the background.
+TRIES_MAX: Final = 4
+RETRY_FIRST_S: Final = 0.5
+RETRY_MAX_S: Final = 8.0
+
+
+class Ingest:
+    """Fetches what is missing of one blob, from the first gap on, until it can be sealed."""
+
+    def __init__(
+        self,
+        node: Node,
+        active: ActiveBlob,
+        signer: Signer,
+        source: OutsideSource,
+        names: Sequence[ImageName],
+        rng: Random,
+    ) -> None:
+        self._node = node
+        self._active = active
+        self._digest = active.digest
+        self._geometry = active.geometry
+        self._source = source
+        self._names = names
+        self._signer = signer
+        self._map_signer = MapSigner(signer, self._publish, unix_s)
+        self._backoff = Backoff(first_s=RETRY_FIRST_S, max_s=RETRY_MAX_S, rng=rng)
+
+    async def run(self) -> None:
+        """Seal the blob, revoke its map, or mark it failed when upstream gives out."""
+        why = "no upstream answered"
+        for attempt in range(TRIES_MAX):
+            if attempt:
+                await asyncio.sleep(self._backoff.next_delay_s())
+            try:
+                if await self._attempt(self._names[attempt % len(self._names)]):
+                    return
+            except UpstreamError as error:
+                why = str(error)
+                logs.event(
+                    log,
+                    logging.WARNING,
+                    "ingest.interrupted",
+                    digest=self._digest,
+                    chunks=self._active.prefix_chunks,
+                    error=why,
+                )
+            except StoreError as error:
+                self._active.disk_failed(error)
+                return
+            finally:
+                self._map_signer.flush()
+        await self._active.settle()
+        self._active.fail(f"upstream gave out: {why}")
+
+    async def _attempt(self, name: ImageName) -> bool:
+        """Read one body to its end; True when there is nothing left to do."""
+        if self._active.complete:
+            return True
+        first = self._active.prefix_chunks
+        if first == self._geometry.chunk_count:  # all is here but the seal
+            await self._finish(await self._prefix_digest(first), await self._open_map())
+            return True
+        start = self._geometry.offset(first)
+        async with self._source.open_blob(name, self._digest, start=start) as body:
+            if body.size_bytes != self._geometry.size_bytes:
+                raise UpstreamError(
+                    f"{self._digest} has {body.size_bytes} bytes, its manifest says "
+                    f"{self._geometry.size_bytes}"
+                )
+            chunk_map = await self._open_map()
+            whole = await self._prefix_digest(first)
+            await self._pump(body, first, chunk_map, whole)
+        await self._finish(whole, chunk_map)
+        return True
+
+    async def _open_map(self) -> ChunkMap:
+        """Return the map to work under: one that is sealed, our own open one, or a new one.
+
+        A new map takes over the hashes of the chunks that are here already, so that they stay.
+        """
+        current = self._active.map
+        ours = current is not None and self._signer.made(current.records[0])
+        if current is not None and (current.sealed or (ours and not current.stale(unix_s()))):
+            self._map_signer.resume(current)
+            return current
+        fresh = self._map_signer.new_map(self._digest, self._geometry, os.urandom)
+        if current is not None:
+            self._map_signer.take_over(fresh, current, self._active.prefix_chunks)
+        await self._active.adopt(fresh)
+        return fresh
+
+    async def _prefix_digest(self, stop: int) -> DigestObserver:
+        """The running digest over the first `stop` chunks, which lie here already."""
+        whole = DigestObserver(self._digest)
+        blob = self._active.blob
+        for chunk in range(stop if blob is not None else 0):
+            assert blob is not None
+            data = await blob.read(self._geometry.offset(chunk), self._geometry.length(chunk))
+            await asyncio.to_thread(whole.see, data)
+        return whole
+
+    async def _pump(
+        self, body: OutsideBody, first: int, chunk_map: ChunkMap, whole: DigestObserver
+    ) -> None:
+        """Cut the body into chunks; while one is hashed and written, the next one fills."""
+        chunk, buffer = first, bytearray()
+        landing: asyncio.Task[None] | None = None
+        try:
+            async for data in body.chunks():
+                view = memoryview(data)
+                while view:
+                    if chunk == self._geometry.chunk_count:
+                        raise UpstreamError(f"{self._digest}: more bytes than declared")
+                    room = self._geometry.length(chunk) - len(buffer)
+                    buffer += view[:room]
+                    view = view[room:]
+                    if len(buffer) == self._geometry.length(chunk):
+                        if landing is not None:
+                            await landing
+                        land = self._land(chunk, buffer, chunk_map, whole)
+                        landing = self._node.tasks.start(land, name=f"land {chunk}")
+                        chunk, buffer = chunk + 1, bytearray()
+        finally:
+            if landing is not None:
+                await landing
+        if chunk != self._geometry.chunk_count:
+            raise UpstreamError(f"{self._digest}: the body ended at chunk {chunk}")
+
+    async def _land(
+        self, chunk: int, data: bytearray, chunk_map: ChunkMap, whole: DigestObserver
+    ) -> None:
+        blob = self._active.blob
+        assert blob is not None
+        self._node.counters.received[UPSTREAM] += len(data)
+        self._active.received[UPSTREAM] = self._active.received.get(UPSTREAM, 0) + len(data)
+        known = chunk_map.hash_of(chunk)
+        if known is None:
+            observers: list[IngestObserver] = [whole]
+            chunk_hash = await blob.land(chunk, data, [o.see for o in observers])
+            self._map_signer.add(chunk, chunk_hash)
+            return
+        if not await blob.admit(chunk, data, known):
+            raise UpstreamError(f"{self._digest}: chunk {chunk} differs from its signed map")
+        await asyncio.to_thread(whole.see, data)
+        self._active.landed(1 << chunk)
+
+    async def _finish(self, whole: DigestObserver, chunk_map: ChunkMap) -> None:
+        """Seal what has its digest; take back what has not."""
+        self._map_signer.flush()
+        await self._active.settle()
+        if chunk_map.sealed:
+            return
+        if whole.matches():
+            self._map_signer.seal(chunk_map)
+            await self._active.settle()
+            logs.event(
+                log, logging.INFO, "blob.sealed",
+                digest=self._digest, bytes=self._geometry.size_bytes,
+            )  # fmt: skip
+            return
+        logs.event(
+            log, logging.ERROR, "upstream.wrong_digest",
+            digest=self._digest, actual=whole.actual(), image=str(self._names[0]),
+        )  # fmt: skip
+        record = self._map_signer.revocation(chunk_map)
+        self._node.tracker.revoke([record])
+        await self._node.revoke(record)
+
+    def _publish(self, statement: HashBatch | Seal, record: bytes) -> None:
+        self._active.hear(None, statement, record)

@@ -1,0 +1,106 @@
+"""Chunk maps as their proxy makes them: hashes gathered into signed batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.geometry import Geometry
+from p2pdist.model.ids import MAP_ID_BYTES, Digest, MapId
+from p2pdist.model.statements import (
+    BATCH_HASHES_MAX,
+    HashBatch,
+    MapHead,
+    Revocation,
+    Seal,
+    Signer,
+)
+
+# Design decision 2: a batch is closed after 64 chunks or 50 ms.
+BATCH_WAIT_S: Final = 0.05
+
+
+class MapSigner:
+    """Signs the statements about one map and publishes each at once."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        publish: Callable[[HashBatch | Seal, bytes], None],
+        unix_s: Callable[[], float],
+    ) -> None:
+        self._signer = signer
+        self._publish = publish
+        self._unix_s = unix_s
+        self._first = 0
+        self._hashes = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+        self._map_id = MapId(b"")
+
+    def new_map(
+        self, digest: Digest, geometry: Geometry, random_bytes: Callable[[int], bytes]
+    ) -> ChunkMap:
+        """Open a map of a fresh generation; nothing is published before its first hashes."""
+        map_id = MapId(random_bytes(MAP_ID_BYTES))
+        issued_s = int(self._unix_s())
+        head = MapHead(digest, map_id, geometry.size_bytes, geometry.chunk_size_bytes, issued_s)
+        self._map_id = map_id
+        return ChunkMap(head, self._signer.sign(head))
+
+    def resume(self, chunk_map: ChunkMap) -> None:
+        """Go on with a map of our own from before a restart."""
+        self._map_id = chunk_map.map_id
+
+    def take_over(self, fresh: ChunkMap, old: ChunkMap, chunk_count: int) -> None:
+        """Sign the hashes of the first `chunk_count` chunks of `old` into `fresh` as well."""
+        for first in range(0, chunk_count, BATCH_HASHES_MAX):
+            hashes = b"".join(
+                old.hash_of(i) or b""
+                for i in range(first, min(first + BATCH_HASHES_MAX, chunk_count))
+            )
+            batch = HashBatch(fresh.map_id, first, hashes)
+            fresh.apply(batch, self._signer.sign(batch))
+
+    def add(self, chunk: int, chunk_hash: bytes) -> None:
+        """Take the hash of `chunk`; the very first one is published without delay."""
+        if self._hashes and chunk != self._first + len(self._hashes) // len(chunk_hash):
+            self.flush()
+        if not self._hashes:
+            self._first = chunk
+        self._hashes += chunk_hash
+        if chunk == 0 or len(self._hashes) == BATCH_HASHES_MAX * len(chunk_hash):
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BATCH_WAIT_S, self.flush)
+
+    def flush(self) -> None:
+        """Publish what was gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._hashes:
+            batch = HashBatch(self._map_id, self._first, bytes(self._hashes))
+            self._hashes.clear()
+            self._publish(batch, self._signer.sign(batch))
+
+    def seal(self, chunk_map: ChunkMap) -> None:
+        """Say that the whole blob had its digest; all hashes must have been taken in."""
+        self.flush()
+        count, root = chunk_map.geometry.chunk_count, chunk_map.root()
+        seal = Seal(chunk_map.digest, chunk_map.map_id, count, root)
+        self._publish(seal, self._signer.sign(seal))
+
+    def revocation(self, chunk_map: ChunkMap) -> bytes:
+        """Return the signed record that takes the map back."""
+        self.drop()
+        now_s = int(self._unix_s())
+        return self._signer.sign(Revocation(chunk_map.digest, chunk_map.map_id, now_s))
+
+    def drop(self) -> None:
+        """Forget what was gathered and not published."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._hashes.clear()
