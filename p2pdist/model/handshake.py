@@ -30,7 +30,7 @@ SECRET_BYTES_MIN: Final = 16
 class Hello(msgspec.Struct, frozen=True, array_like=True):
     protocol_min: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     protocol_max: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    features: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    features: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     """Feature bits; a feature is used only where both ends set its bit."""
     member: Member
     nonce: bytes

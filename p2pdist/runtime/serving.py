@@ -1,4 +1,4 @@
-"""What a registry endpoint needs from the daemon behind it: the peer's mirror and the proxy alike."""
+"""What a registry endpoint needs from its daemon: the mirror of a peer and the proxy alike."""
 
 from __future__ import annotations
 

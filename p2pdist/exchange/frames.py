@@ -1,0 +1,147 @@
+"""What two nodes say to each other: the records that the codec turns into bytes and back.
+
+Nodes speak of digests, map ids and chunk numbers only; no path, URL or host name crosses here.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from p2pdist.model.ids import Digest, MapId, RequestId, TagKey
+
+# A slice of 64 KiB takes 5 ms on 100 Mbit/s: that is how long a control frame may have to wait.
+SLICE_BYTES_MAX: Final = 64 * 1024
+SMALL_BYTES_MAX: Final = 4 << 20
+OFFER_RANGES_MAX: Final = 512
+RUN_CHUNKS_MAX: Final = 64
+MEDIA_TYPE_BYTES_MAX: Final = 255
+
+
+class RefuseReason(enum.IntEnum):
+    UNKNOWN = 1
+    BUSY = 2
+    GONE = 3
+    BANNED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """I want this blob: send its map and your offers as they come."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Uninterest:
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class MapRecord:
+    """A signed statement about a chunk map, as its proxy made it."""
+
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """I can serve these chunks too: (first, count) pairs."""
+
+    digest: Digest
+    map_id: MapId
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retract:
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Send me this run; the answer is `Data` or `Refuse` with the same id."""
+
+    request_id: RequestId
+    digest: Digest
+    map_id: MapId
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    request_id: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    request_id: RequestId
+    reason: RefuseReason
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Bytes of a chunk at `offset` within it; a slice may surface in several parts."""
+
+    request_id: RequestId
+    chunk: int
+    offset: int
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class GetSmall:
+    """Send me this whole small blob; the answer is `Small` and `Data`, or `Refuse`."""
+
+    request_id: RequestId
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    request_id: RequestId
+    size_bytes: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatement:
+    request_id: RequestId
+    key: TagKey
+
+
+@dataclass(frozen=True, slots=True)
+class StatementIs:
+    request_id: RequestId
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    nonce: int
+
+
+Frame = (
+    Interest
+    | Uninterest
+    | MapRecord
+    | Offer
+    | Retract
+    | Request
+    | Cancel
+    | Refuse
+    | Data
+    | GetSmall
+    | Small
+    | GetStatement
+    | StatementIs
+    | Ping
+    | Pong
+)

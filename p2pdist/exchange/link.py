@@ -1,0 +1,389 @@
+"""One connection to another node: frames both ways, chunks by sendfile, reading never pauses.
+
+Own sockets with `add_reader` and `add_writer`, because `loop.sendfile` stops reading and forbids
+writes meanwhile: two ends that both send 3 MiB deadlocked in a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from p2pdist.errors import PeerFault
+from p2pdist.exchange.codec import Decoder, data_header, encode
+from p2pdist.exchange.frames import (
+    SLICE_BYTES_MAX,
+    Data,
+    Frame,
+    Ping,
+    Pong,
+    Refuse,
+    RefuseReason,
+    Small,
+)
+from p2pdist.model.handshake import Session
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BYTES: Final = 256 * 1024
+# Receives and slices per wake-up, so that one fast link does not starve the others.
+TURNS_MAX: Final = 4
+CONTROL_BYTES_MAX: Final = 8 << 20
+"""Enough for the map of a 256 GiB blob; more unread control is a peer that does not read."""
+RUNS_MAX: Final = 64
+FORGOTTEN_MAX: Final = 1024
+IDLE_PING_S: Final = 10.0
+DEAD_S: Final = 30.0
+
+
+class LinkHandler(Protocol):
+    """Called on the event loop; must not block. What a call raises closes the link."""
+
+    def link_up(self, link: Link) -> None: ...
+
+    def link_down(self, link: Link, reason: str) -> None: ...
+
+    def frame(self, link: Link, frame: Frame) -> None: ...
+
+    def progress(self, link: Link, request_id: int, nbytes: int) -> None:
+        """Payload of one of our requests came in."""
+        ...
+
+    def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
+        """A whole expected chunk came in, unverified; `data` is the handler's now."""
+        ...
+
+    def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class _Expected:
+    """What has to come for one request, in this order."""
+
+    chunks: deque[tuple[int, int]]
+    small: bool = False
+    media_type: str = ""
+    buffer: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What still has to go out for one request."""
+
+    request_id: int
+    done: Callable[[int], None]
+    fileno: int = -1
+    body: bytes = b""
+    chunks: deque[tuple[int, int, int]] = field(default_factory=deque)
+    offset: int = 0
+    """Within the first chunk of `chunks`."""
+    sent_bytes: int = 0
+    cancelled: bool = False
+
+
+class Link:
+    """Made by the transport after the handshake."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        session: Session,
+        *,
+        dialled: bool,
+        handler: LinkHandler,
+        buffer: bytearray,
+        on_closed: Callable[[Link, str], None],
+    ) -> None:
+        self.session = session
+        self.dialled = dialled
+        self.closed = False
+        self.payload_sent = 0
+        self.payload_received = 0
+        self.remote = _name_of(sock)
+        self._sock = sock
+        self._handler = handler
+        self._buffer = memoryview(buffer)
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._decoder = Decoder()
+        self._expected: dict[int, _Expected] = {}
+        self._forgotten: dict[int, None] = {}
+        self._control: deque[bytes] = deque()
+        self._control_bytes = 0
+        self._pending: memoryview = memoryview(b"")
+        self._runs: deque[_Run] = deque()
+        self._slice_left = 0
+        self._slicing: _Run | None = None
+        self._writing = False
+        self._heard_s = self._loop.time()
+        self._timer = self._loop.call_later(IDLE_PING_S, self._on_idle)
+
+    def start(self) -> None:
+        """Begin to read; nothing is delivered before this."""
+        self._loop.add_reader(self._sock, self._on_readable)
+
+    async def wait_closed(self) -> None:
+        await self._ended.wait()
+
+    # --- sending --------------------------------------------------------------------------------
+
+    def send(self, frame: Frame) -> None:
+        """Queue a control frame; a peer that does not read its frames loses the link."""
+        if self.closed:
+            return
+        data = encode(frame)
+        self._control.append(data)
+        self._control_bytes += len(data)
+        if self._control_bytes > CONTROL_BYTES_MAX:
+            self.close("does not read")
+            return
+        self._want_write()
+
+    def send_run(
+        self,
+        request_id: int,
+        fileno: int,
+        chunks: Sequence[tuple[int, int, int]],
+        done: Callable[[int], None],
+    ) -> None:
+        """Send chunks, each (index, file offset, length), from an open file, in order.
+
+        `done` is called once with the bytes that went out: at the end, after a cancel, or when the
+        link is closed. Beyond `RUNS_MAX` outstanding runs the request is refused as busy.
+        """
+        if self.closed or len(self._runs) >= RUNS_MAX:
+            done(0)
+            self.send(Refuse(request_id, RefuseReason.BUSY))  # type: ignore[arg-type]  # an int id
+            return
+        self._runs.append(_Run(request_id, done, fileno, chunks=deque(chunks)))
+        self._want_write()
+
+    def send_small(self, request_id: int, media_type: str, body: bytes) -> None:
+        """Answer a `GetSmall` with a whole body from memory."""
+        self.send(Small(request_id, len(body), media_type))  # type: ignore[arg-type]  # an int id
+        if body and not self.closed:
+            run = _Run(request_id, lambda _: None, body=body)
+            run.chunks.append((0, 0, len(body)))
+            self._runs.append(run)
+            self._want_write()
+
+    def cancel_run(self, request_id: int) -> bool:
+        """Stop sending a run; a slice on its way is finished. True if there was such a run."""
+        for run in self._runs:
+            if run.request_id == request_id and not run.cancelled:
+                run.cancelled = True
+                if run is not self._slicing or not self._slice_left:
+                    run.chunks.clear()
+                self._want_write()
+                return True
+        return False
+
+    def _want_write(self) -> None:
+        if not self._writing and not self.closed:
+            self._writing = True
+            self._loop.add_writer(self._sock, self._on_writable)
+
+    def _on_writable(self) -> None:
+        try:
+            for _ in range(TURNS_MAX):
+                if not self._write_some():
+                    return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.close(f"write failed: {error}")
+
+    def _write_some(self) -> bool:
+        """Move one piece to the socket; False when there is nothing left to send."""
+        if self._pending:
+            flags = socket.MSG_MORE if self._slice_left else 0
+            self._pending = self._pending[self._sock.send(self._pending, flags) :]
+            return True
+        if self._slicing is not None and self._slice_left:
+            self._send_slice(self._slicing)
+            return True
+        if self._control:
+            self._pending = memoryview(b"".join(self._control))
+            self._control.clear()
+            self._control_bytes = 0
+            return True
+        return self._next_slice()
+
+    def _next_slice(self) -> bool:
+        while self._runs and not self._runs[0].chunks:
+            run = self._runs.popleft()
+            run.done(run.sent_bytes)
+        self._slicing = None
+        if not self._runs:
+            self._writing = False
+            self._loop.remove_writer(self._sock)
+            return False
+        run = self._slicing = self._runs[0]
+        chunk, _, length = run.chunks[0]
+        self._slice_left = min(SLICE_BYTES_MAX, length - run.offset)
+        header = data_header(run.request_id, chunk, run.offset, self._slice_left)
+        self._pending = memoryview(header)
+        return True
+
+    def _send_slice(self, run: _Run) -> None:
+        _, start, length = run.chunks[0]
+        at = start + run.offset
+        if run.fileno >= 0:
+            sent = os.sendfile(self._sock.fileno(), run.fileno, at, self._slice_left)
+        else:
+            sent = self._sock.send(memoryview(run.body)[at : at + self._slice_left])
+        if sent == 0:
+            self.close("the file ended before its chunk")
+            return
+        run.offset += sent
+        run.sent_bytes += sent
+        self.payload_sent += sent
+        self._slice_left -= sent
+        if run.offset == length:
+            run.offset = 0
+            run.chunks.popleft()
+        if run.cancelled and not self._slice_left:
+            run.chunks.clear()
+
+    # --- receiving ------------------------------------------------------------------------------
+
+    def expect_chunks(self, request_id: int, chunks: Sequence[tuple[int, int]]) -> None:
+        """Allow (index, length) chunks to come for `request_id`, in this order and no others."""
+        self._expected[request_id] = _Expected(deque(chunks))
+
+    def expect_small(self, request_id: int) -> None:
+        """Allow one small body to come for `request_id`."""
+        self._expected[request_id] = _Expected(deque(), small=True)
+
+    def forget(self, request_id: int) -> None:
+        """Drop what still comes for a request that was cancelled or refused."""
+        if self._expected.pop(request_id, None) is not None:
+            self._forgotten[request_id] = None
+            if len(self._forgotten) > FORGOTTEN_MAX:
+                del self._forgotten[next(iter(self._forgotten))]
+
+    def _on_readable(self) -> None:
+        try:
+            for _ in range(TURNS_MAX):
+                if self.closed:
+                    return
+                nbytes = self._sock.recv_into(self._buffer)
+                if nbytes == 0:
+                    self.close("the other end closed")
+                    return
+                self._heard_s = self._loop.time()
+                for frame in self._decoder.feed(self._buffer[:nbytes]):
+                    self._take(frame)
+                if nbytes < len(self._buffer):
+                    return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.close(f"read failed: {error}")
+        except PeerFault as fault:
+            self.close(f"protocol: {fault}")
+        except Exception:  # the top of a callback: one link must not take the loop down
+            log.exception("link handler failed")
+            self.close("internal error")
+
+    def _take(self, frame: Frame) -> None:
+        if self.closed:
+            return  # by what an earlier frame of the same read led to
+        match frame:
+            case Data(request_id, chunk, offset, payload):
+                self._take_data(request_id, chunk, offset, payload)
+            case Small(request_id, size, media_type):
+                self._take_small(request_id, size, media_type)
+            case Ping(nonce):
+                self.send(Pong(nonce))
+            case Pong():
+                pass
+            case Refuse(request_id):
+                self.forget(request_id)
+                self._handler.frame(self, frame)
+            case _:
+                self._handler.frame(self, frame)
+
+    def _take_data(self, request_id: int, chunk: int, offset: int, payload: memoryview) -> None:
+        expected = self._expected.get(request_id)
+        self.payload_received += len(payload)
+        if expected is None:
+            if request_id in self._forgotten:
+                return
+            raise PeerFault("data that nobody asked for")
+        if not expected.chunks or expected.chunks[0][0] != chunk:
+            raise PeerFault("data of another chunk than the next one")
+        length = expected.chunks[0][1]
+        if offset != len(expected.buffer) or offset + len(payload) > length:
+            raise PeerFault("data at a wrong offset", reason="length")
+        expected.buffer += payload
+        self._handler.progress(self, request_id, len(payload))
+        if len(expected.buffer) < length:
+            return
+        whole, expected.buffer = expected.buffer, bytearray()
+        expected.chunks.popleft()
+        if not expected.chunks:
+            del self._expected[request_id]
+        if expected.small:
+            self._handler.small(self, request_id, expected.media_type, bytes(whole))
+        else:
+            self._handler.chunk(self, request_id, chunk, whole)
+
+    def _take_small(self, request_id: int, size: int, media_type: str) -> None:
+        expected = self._expected.get(request_id)
+        if expected is None:
+            if request_id in self._forgotten:
+                return
+            raise PeerFault("a small blob that nobody asked for")
+        if not expected.small or expected.chunks:
+            raise PeerFault("a small blob in place of chunks")
+        expected.media_type = media_type
+        if size:
+            expected.chunks.append((0, size))
+            return
+        del self._expected[request_id]
+        self._handler.small(self, request_id, media_type, b"")
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _on_idle(self) -> None:
+        silent_s = self._loop.time() - self._heard_s
+        if silent_s > DEAD_S:
+            self.close("silent")
+            return
+        if silent_s >= IDLE_PING_S:
+            self.send(Ping(0))
+        self._timer = self._loop.call_later(IDLE_PING_S, self._on_idle)
+
+    def close(self, reason: str) -> None:
+        """End the link; what was on its way both ways is over. Safe to call twice."""
+        if self.closed:
+            return
+        self.closed = True
+        self._timer.cancel()
+        self._loop.remove_reader(self._sock)
+        if self._writing:
+            self._loop.remove_writer(self._sock)
+        self._sock.close()
+        runs, self._runs = self._runs, deque()
+        for run in runs:
+            run.done(run.sent_bytes)
+        self._expected.clear()
+        self._ended.set()
+        # Not at once: the caller may be in the middle of a loop over its links.
+        self._loop.call_soon(self._on_closed, self, reason)
+
+
+def _name_of(sock: socket.socket) -> str:
+    try:
+        host, port, *_ = sock.getpeername()
+    except OSError:
+        return "?"
+    return f"{host}:{port}"

@@ -1,0 +1,255 @@
+"""Makes links: listens, dials, shakes hands, and keeps one link per host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from p2pdist.errors import PeerFault
+from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
+from p2pdist.model.handshake import (
+    HELLO_BYTES_MAX,
+    PROOF_BYTES,
+    ClientHandshake,
+    ServerHandshake,
+    Session,
+)
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Address, Member
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_S: Final = 5.0
+# 128 KiB: what the kernel may hold unsent, so that a cancel overtakes nearly everything.
+NOTSENT_LOWAT_BYTES: Final = 128 * 1024
+# A peer that vanished without FIN is found by the progress deadlines first; this frees its socket.
+USER_TIMEOUT_MS: Final = 30_000
+BACKLOG: Final = 512
+ACCEPT_PAUSE_S: Final = 0.1
+_LENGTH: Final = struct.Struct(">H")
+MAGIC: Final = b"p2pdist/1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeLimits:
+    links_max: int = 1024
+    """Full: new inbound connections are closed, new dials refused."""
+    handshakes_max: int = 256
+
+
+def keep_existing(me: HostId, other: HostId, *, existing_dialled: bool, new_dialled: bool) -> bool:
+    """Which of two links to one host survives: True for the existing one.
+
+    Dials that crossed are resolved by host id, the lower one's dial wins on both ends. Two dials
+    from the same end mean that the older link is dead for the end that dialled again.
+    """
+    if existing_dialled == new_dialled:
+        return False
+    return existing_dialled == (me < other)
+
+
+class ExchangeTransport:
+    """All links of one node; calls `handler` once per link that came up, and when it goes down."""
+
+    def __init__(
+        self,
+        handler: LinkHandler,
+        *,
+        secret: bytes,
+        me: Callable[[], Member],
+        limits: ExchangeLimits,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._handler = handler
+        self._secret = secret
+        self._me = me
+        self._limits = limits
+        self._random_bytes = random_bytes
+        self._links: dict[HostId, Link] = {}
+        self._all: set[Link] = set()
+        self._listeners: list[socket.socket] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._buffer = bytearray(RECEIVE_BYTES)
+
+    async def listen(self, host: str, port: int) -> Address:
+        """Accept links on `host`:`port` (0: any free one); return the bound address."""
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, proto, _, address = infos[0]
+        sock = socket.socket(family, kind, proto)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        self._listeners.append(sock)
+        loop.add_reader(sock, self._on_accept, sock)
+        bound_host, bound_port, *_ = sock.getsockname()
+        return Address(bound_host, bound_port)
+
+    async def dial(self, address: Address, *, timeout_s: float) -> Link:
+        """Return a link to whoever listens there; raise OSError, TimeoutError or PeerFault."""
+        if len(self._all) >= self._limits.links_max:
+            raise PeerFault("as many links as allowed")
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(timeout_s):
+            infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            family, kind, proto, _, target = infos[0]
+            sock = socket.socket(family, kind, proto)
+            try:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, target)
+                session = await self._shake_as_client(sock)
+            except BaseException:
+                sock.close()
+                raise
+        return self._establish(sock, session, dialled=True)
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sock in self._listeners:
+            loop.remove_reader(sock)
+            sock.close()
+        self._listeners.clear()
+        for task in list(self._handshakes):
+            task.cancel()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        for link in list(self._all):
+            link.close("shutting down")
+        await asyncio.sleep(0)  # lets the handler hear of the closed links
+
+    # --- accepting ------------------------------------------------------------------------------
+
+    def _on_accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of file descriptors: pause, do not spin, do not die
+            log.warning("accept failed: %s", error)
+            loop.remove_reader(listener)
+            loop.call_later(ACCEPT_PAUSE_S, self._resume_accept, listener)
+            return
+        sock.setblocking(False)
+        full = len(self._all) >= self._limits.links_max
+        if full or len(self._handshakes) >= self._limits.handshakes_max:
+            sock.close()
+            return
+        task = loop.create_task(self._accept(sock), name="exchange handshake")
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    def _resume_accept(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._on_accept, listener)
+
+    async def _accept(self, sock: socket.socket) -> None:
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                session = await self._shake_as_server(sock)
+        except (OSError, PeerFault, TimeoutError) as error:
+            log.info("handshake refused: %s", error or type(error).__name__)
+            sock.close()
+            return
+        except BaseException:
+            sock.close()
+            raise
+        with contextlib.suppress(PeerFault):
+            self._establish(sock, session, dialled=False)
+
+    # --- handshakes -----------------------------------------------------------------------------
+
+    async def _shake_as_client(self, sock: socket.socket) -> Session:
+        hand = ClientHandshake(self._secret, self._me(), self._random_bytes)
+        await _send(sock, MAGIC + _LENGTH.pack(len(hand.hello)) + hand.hello)
+        server_hello = await _receive_hello(sock)
+        proof, session = hand.finish(server_hello, await _receive(sock, PROOF_BYTES))
+        await _send(sock, proof)
+        return session
+
+    async def _shake_as_server(self, sock: socket.socket) -> Session:
+        if await _receive(sock, len(MAGIC)) != MAGIC:
+            raise PeerFault("not a p2pdist node")
+        hand = ServerHandshake(self._secret, self._me(), self._random_bytes)
+        hello, proof = hand.answer(await _receive_hello(sock))
+        await _send(sock, _LENGTH.pack(len(hello)) + hello + proof)
+        return hand.finish(await _receive(sock, PROOF_BYTES))
+
+    # --- one link per host ----------------------------------------------------------------------
+
+    def _establish(self, sock: socket.socket, session: Session, *, dialled: bool) -> Link:
+        """Return the live link to the host at the other end, which may be an older one."""
+        me, other = self._me().host_id, session.member.host_id
+        if other == me:
+            sock.close()
+            raise PeerFault("this host itself")
+        existing = self._links.get(other)
+        if existing is not None and not existing.closed:
+            keep = keep_existing(me, other, existing_dialled=existing.dialled, new_dialled=dialled)
+            if keep:
+                sock.close()
+                return existing
+            existing.close("replaced by another connection")
+            self._ended(existing, "replaced by another connection")
+        _tune(sock)
+        link = Link(
+            sock,
+            session,
+            dialled=dialled,
+            handler=self._handler,
+            buffer=self._buffer,
+            on_closed=self._ended,
+        )
+        self._links[other] = link
+        self._all.add(link)
+        link.start()
+        self._handler.link_up(link)
+        return link
+
+    def _ended(self, link: Link, reason: str) -> None:
+        if link not in self._all:
+            return
+        self._all.discard(link)
+        if self._links.get(link.session.member.host_id) is link:
+            del self._links[link.session.member.host_id]
+        self._handler.link_down(link, reason)
+
+
+def _tune(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+async def _send(sock: socket.socket, data: bytes) -> None:
+    await asyncio.get_running_loop().sock_sendall(sock, data)
+
+
+async def _receive(sock: socket.socket, nbytes: int) -> bytes:
+    """Exactly `nbytes`, so that nothing of what follows the handshake is taken away."""
+    loop, data = asyncio.get_running_loop(), b""
+    while len(data) < nbytes:
+        part = await loop.sock_recv(sock, nbytes - len(data))
+        if not part:
+            raise PeerFault("closed during the handshake")
+        data += part
+    return data
+
+
+async def _receive_hello(sock: socket.socket) -> bytes:
+    (length,) = _LENGTH.unpack(await _receive(sock, _LENGTH.size))
+    if length > HELLO_BYTES_MAX:
+        raise PeerFault(f"hello of {length} bytes")
+    return await _receive(sock, length)

@@ -1,0 +1,190 @@
+"""Token authentication against upstreams: challenges, realms, token answers.
+
+A realm is chosen by whoever answers in the upstream's name, and it is where our password goes: see
+CVE-2026-33540 (distribution posted it to any realm).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+# containers/image reads at most 1 MiB of a token answer (`iolimits.go`).
+TOKEN_BODY_BYTES_MAX: Final = 1 << 20
+# Docker token specification: the lifetime of a token whose answer does not tell.
+TOKEN_LIFETIME_DEFAULT_S: Final = 60
+# Tokens are kept in memory only; a day is beyond what any registry of ours issues.
+TOKEN_LIFETIME_MAX_S: Final = 24 * 3600
+
+_CHALLENGES_MAX: Final = 16
+_HEADER_LENGTH_MAX: Final = 8192
+
+_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  (RFC 9110's word, no secret)
+_SEPARATOR: Final = re.compile(r"[ \t,]*")
+_PARAM: Final = re.compile(
+    rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))(?=[ \t,]|$)'
+)
+_SCHEME: Final = re.compile(rf"({_TOKEN})(?=[ \t,]|$)")
+_TOKEN68: Final = re.compile(r"[ \t]+[A-Za-z0-9\-._~+/]+=*(?=[ \t]*(?:,|$))")
+_ESCAPE: Final = re.compile(r"\\(.)")
+
+# Second-level labels under which countries register names (`example.co.uk`).
+_COUNTRY_SECOND_LABELS: Final = frozenset(
+    {"ac", "co", "com", "edu", "go", "gov", "ne", "net", "or", "org"}
+)
+# Domains whose subdomains belong to different customers: only the very same host is trusted there.
+_SHARED_DOMAINS: Final = frozenset(
+    {
+        "amazonaws.com",
+        "appspot.com",
+        "azurecr.io",
+        "azurewebsites.net",
+        "cloudfront.net",
+        "cluster.local",
+        "github.io",
+        "gitlab.io",
+        "herokuapp.com",
+        "jfrog.io",
+        "netlify.app",
+        "ngrok.io",
+        "pages.dev",
+        "pkg.dev",
+        "run.app",
+        "vercel.app",
+        "web.app",
+        "windows.net",
+        "workers.dev",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    scheme: str
+    """In lower case."""
+    params: Mapping[str, str]
+    """Names in lower case; of a repeated one the first counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    token: str = field(repr=False)
+    expires_in_s: int
+
+
+class _TokenJson(msgspec.Struct, frozen=True):
+    token: str = ""
+    access_token: str = ""
+    expires_in: Annotated[float, msgspec.Meta(lt=1e12)] | None = None
+
+
+_TOKEN_DECODER: Final = msgspec.json.Decoder(_TokenJson)
+_TOKEN_VALUE: Final = re.compile(r"[\x21-\x7e]+")
+
+
+def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
+    """Parse all `WWW-Authenticate` values of one answer, in order; malformed tails are dropped."""
+    challenges: list[Challenge] = []
+    for header in headers:
+        challenges += _parse_header(header[:_HEADER_LENGTH_MAX])
+    return challenges[:_CHALLENGES_MAX]
+
+
+def _parse_header(header: str) -> list[Challenge]:
+    found: list[tuple[str, dict[str, str]]] = []
+    at = _skip(_SEPARATOR, header, 0)
+    while at < len(header):
+        if found and (param := _PARAM.match(header, at)):
+            value = param[3] if param[2] is None else _ESCAPE.sub(r"\1", param[2])
+            found[-1][1].setdefault(param[1].lower(), value)
+            at = param.end()
+        elif scheme := _SCHEME.match(header, at):
+            found.append((scheme[1].lower(), {}))
+            at = _skip(_TOKEN68, header, scheme.end())
+        else:
+            break
+        at = _skip(_SEPARATOR, header, at)
+    return [Challenge(scheme, params) for scheme, params in found]
+
+
+def _skip(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return match.end() if match else at
+
+
+def realm_allowed(
+    realm_url: str,
+    upstream_host: str,
+    extra_hosts: Collection[str] = (),
+    *,
+    upstream_is_http: bool = False,
+) -> bool:
+    """Tell whether credentials for `upstream_host` (`host[:port]`) may go to `realm_url`.
+
+    Allowed: the same host (whatever the port), the same registrable domain, and `extra_hosts` of
+    the operator. An IP literal or localhost must be the upstream itself. Plain http only where the
+    upstream is.
+    """
+    try:
+        realm = urlsplit(realm_url)
+        host, _ = (realm.hostname or "").rstrip("."), realm.port
+        upstream = (urlsplit(f"//{upstream_host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if not host or "\\" in realm_url or not realm_url.isprintable() or "@" in realm.netloc:
+        return False
+    if realm.scheme != "https" and not (realm.scheme == "http" and upstream_is_http):
+        return False
+    if host == upstream or host in {extra.lower() for extra in extra_hosts}:
+        return True
+    if _is_local(host) or _is_local(upstream):
+        return False
+    domain = _registrable_domain(host)
+    return domain is not None and domain == _registrable_domain(upstream)
+
+
+def _is_local(host: str) -> bool:
+    """IP literals in any spelling that a resolver takes (`2130706433`, `0x7f.1`), and localhost."""
+    last = host.rpartition(".")[2]
+    if last == "localhost" or last.isdigit() or re.fullmatch(r"0x[0-9a-f]*", last):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _registrable_domain(host: str) -> str | None:
+    """The part of `host` that one owner registered; None where that cannot be told."""
+    labels = host.split(".")
+    if len(labels) < 2 or not all(labels) or ".".join(labels[-2:]) in _SHARED_DOMAINS:
+        return None
+    country = len(labels[-1]) == 2 and labels[-2] in _COUNTRY_SECOND_LABELS
+    if country and len(labels) < 3:
+        return None
+    return ".".join(labels[-3:] if country else labels[-2:])
+
+
+def parse_token_response(body: bytes) -> Token:
+    """Read the answer of a token service; raise ValueError where there is no usable token in it."""
+    if len(body) > TOKEN_BODY_BYTES_MAX:
+        raise ValueError(f"token answer of {len(body)} bytes")
+    try:
+        answer = _TOKEN_DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # The decoder's own text could quote the body, and with it a token.
+        raise ValueError("malformed token answer") from None
+    token = answer.token or answer.access_token
+    if _TOKEN_VALUE.fullmatch(token) is None:
+        raise ValueError("token answer without a usable token")
+    lifetime = answer.expires_in
+    if lifetime is None or lifetime < 1:
+        return Token(token, TOKEN_LIFETIME_DEFAULT_S)
+    return Token(token, min(int(lifetime), TOKEN_LIFETIME_MAX_S))

@@ -1,0 +1,49 @@
+"""Error bodies as the OCI distribution specification 1.1 has them ("Error Codes")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+# Docker branches on the code, so no other one may leave this process.
+ERROR_CODES: Final = frozenset(
+    {
+        "BLOB_UNKNOWN",
+        "BLOB_UPLOAD_INVALID",
+        "BLOB_UPLOAD_UNKNOWN",
+        "DENIED",
+        "DIGEST_INVALID",
+        "MANIFEST_BLOB_UNKNOWN",
+        "MANIFEST_INVALID",
+        "MANIFEST_UNKNOWN",
+        "NAME_INVALID",
+        "NAME_UNKNOWN",
+        "SIZE_INVALID",
+        "TOOMANYREQUESTS",
+        "UNAUTHORIZED",
+        "UNSUPPORTED",
+    }
+)
+
+# Docker does not retry it (moby `distribution/errors.go`): it moves on to the next endpoint.
+_FALLBACK_CODE: Final = "UNSUPPORTED"
+
+# An error text may quote what the client sent; a body stays one packet all the same.
+_MESSAGE_LENGTH_MAX: Final = 512
+
+
+def error_body(code: str, message: str, detail: str | None = None) -> bytes:
+    """Return the JSON body of an error; a code outside of the specification becomes UNSUPPORTED."""
+    error = {
+        "code": code if code in ERROR_CODES else _FALLBACK_CODE,
+        "message": _printable(message),
+    }
+    if detail is not None:
+        error["detail"] = _printable(detail)
+    return msgspec.json.encode({"errors": [error]})
+
+
+def _printable(text: str) -> str:
+    """Cut `text` and replace what UTF-8 or a terminal could not take."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_MESSAGE_LENGTH_MAX])

@@ -1,0 +1,119 @@
+"""The short answers of a registry endpoint, and the headers that they share with blobs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import quote, urlencode
+
+import msgspec
+from aiohttp import hdrs, web
+
+from p2pdist.errors import RegistryError
+from p2pdist.model.ids import Digest
+from p2pdist.oci.errors import error_body
+from p2pdist.oci.routes import ReferrersRoute, TagsRoute
+from p2pdist.runtime.serving import Manifest, TagPage
+
+CONTENT_DIGEST: Final = "Docker-Content-Digest"
+NAMESPACE: Final = "OCI-Namespace"
+REQUEST_ID: Final = "X-P2pdist-Request-Id"
+STATEMENT: Final = "P2pdist-Statement"
+
+_FILTERS_APPLIED: Final = "OCI-Filters-Applied"
+_JSON: Final = "application/json"
+_FOREVER: Final = "max-age=31536000, immutable"
+
+# Specification, "Warnings": at most 4096 bytes in all; ours is one short sentence.
+_WARNING_LENGTH_MAX: Final = 512
+
+
+def etag_of(digest: Digest) -> str:
+    """Quoted, as RFC 9110 wants it; docker-registry 2.8.2 sends it bare on cold blobs."""
+    return f'"{digest}"'
+
+
+def etag_matches(values: Iterable[str], etag: str) -> bool:
+    """Evaluate If-None-Match (all its lines) by weak comparison."""
+    tags = [tag.strip().removeprefix("W/") for value in values for tag in value.split(",")]
+    return etag in tags or "*" in tags
+
+
+def content_headers(digest: Digest, *, fixed: bool = True) -> dict[str, str]:
+    """Name the content; `fixed`: it was asked for by digest and never changes."""
+    return {
+        CONTENT_DIGEST: digest,
+        hdrs.ETAG: etag_of(digest),
+        hdrs.CACHE_CONTROL: _FOREVER if fixed else "no-cache",
+    }
+
+
+def json_answer(body: bytes, headers: Mapping[str, str]) -> web.Response:
+    return web.Response(body=body, headers={**headers, hdrs.CONTENT_TYPE: _JSON})
+
+
+def error_answer(error: RegistryError, headers: Mapping[str, str]) -> web.Response:
+    """Never a challenge: dockerd would answer it with the user's Docker Hub password."""
+    body = error_body(error.code, str(error))
+    answer = web.Response(
+        status=error.status, body=body, headers={**headers, hdrs.CONTENT_TYPE: _JSON}
+    )
+    if error.status == 405:
+        answer.headers[hdrs.ALLOW] = "GET, HEAD"
+    return answer
+
+
+def not_modified(digest: Digest, headers: Mapping[str, str], *, fixed: bool) -> web.Response:
+    return web.Response(status=304, headers={**headers, **content_headers(digest, fixed=fixed)})
+
+
+def manifest_answer(manifest: Manifest, headers: Mapping[str, str], *, fixed: bool) -> web.Response:
+    """The stored bytes and type, whatever the client accepts: a conversion changes the digest."""
+    answer = web.Response(
+        body=manifest.body,
+        headers={
+            **headers,
+            **content_headers(manifest.digest, fixed=fixed),
+            hdrs.CONTENT_TYPE: manifest.media_type,
+        },
+    )
+    if manifest.statement is not None:
+        answer.headers[STATEMENT] = base64.b64encode(manifest.statement).decode()
+    if manifest.stale is not None:
+        answer.headers[hdrs.WARNING] = _warning(manifest.stale)
+    return answer
+
+
+def tags_answer(route: TagsRoute, page: TagPage, headers: Mapping[str, str]) -> web.Response:
+    """`Link` leads to the next page here, under the name that the client used."""
+    body = msgspec.json.encode({"name": route.path_name, "tags": page.tags})
+    answer = json_answer(body, headers)
+    if page.more and page.tags:
+        query = {"n": str(route.count or len(page.tags)), "last": page.tags[-1]}
+        if NAMESPACE in headers:
+            query["ns"] = headers[NAMESPACE]
+        path = quote(f"/v2/{route.path_name}/tags/list", safe="/:")
+        answer.headers[hdrs.LINK] = f'<{path}?{urlencode(query)}>; rel="next"'
+    return answer
+
+
+def referrers_answer(
+    route: ReferrersRoute, index: Manifest, headers: Mapping[str, str]
+) -> web.Response:
+    answer = web.Response(
+        body=index.body,
+        headers={
+            **headers,
+            hdrs.CONTENT_TYPE: index.media_type,
+            hdrs.CACHE_CONTROL: "no-cache",
+        },
+    )
+    if route.artifact_type is not None:
+        answer.headers[_FILTERS_APPLIED] = "artifactType"
+    return answer
+
+
+def _warning(text: str) -> str:
+    safe = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "?" for c in text)
+    return f'299 - "{safe[:_WARNING_LENGTH_MAX]}"'

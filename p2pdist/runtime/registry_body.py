@@ -1,0 +1,121 @@
+"""Writes one blob body into one HTTP response: files by `sendfile`, the rest by `write`."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from typing import Final
+
+from aiohttp import web
+
+from p2pdist.errors import BlobFailed
+from p2pdist.runtime.serving import FileSpan
+
+# Between slices the loop runs other work and the stall clock starts again.
+SLICE_BYTES: Final = 1 << 20
+
+# dockerd, containerd and containers/image never give up on a body themselves, and a container
+# host under load may not read for minutes; a client that takes no MiB in ten minutes is dead.
+CLIENT_STALL_S: Final = 600.0
+
+
+class ClientStalled(Exception):
+    """The client took nothing for `CLIENT_STALL_S`."""
+
+
+class BodyWriter:
+    """Sends exactly `length` bytes after the headers of `response`.
+
+    Methods raise ConnectionError when the client is gone, ClientStalled when it does not read and
+    BlobFailed when the items do not add up to `length`.
+    """
+
+    def __init__(self, request: web.Request, response: web.StreamResponse, length: int) -> None:
+        self.sent_bytes = 0
+        self._request = request
+        self._response = response
+        self._left_bytes = length
+        self._sendfile = _has_sendfile(request)
+
+    async def begin(self) -> None:
+        """Send the status line and the headers."""
+        await self._response.prepare(self._request)
+
+    async def send(self, item: FileSpan | bytes) -> None:
+        size = item.length if isinstance(item, FileSpan) else len(item)
+        if size > self._left_bytes:
+            raise BlobFailed("source gave more than it was asked for")
+        if isinstance(item, FileSpan):
+            await self._send_span(item)
+        else:
+            view = memoryview(item)
+            for at in range(0, size, SLICE_BYTES):
+                await self._write(view[at : at + SLICE_BYTES])
+
+    def end(self) -> None:
+        """Raise BlobFailed when bytes are missing."""
+        if self._left_bytes:
+            raise BlobFailed(f"source ended {self._left_bytes} bytes too early")
+
+    def abort(self) -> None:
+        """Drop the connection at once: a client that does not read would hold its buffer."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def _send_span(self, span: FileSpan) -> None:
+        stop = span.offset + span.length
+        for offset in range(span.offset, stop, SLICE_BYTES):
+            count = min(SLICE_BYTES, stop - offset)
+            if self._sendfile:
+                await self._send_slice(span.fileno, offset, count)
+            else:
+                await self._copy_slice(span.fileno, offset, count)
+
+    async def _send_slice(self, fileno: int, offset: int, count: int) -> None:
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("client disconnected")
+        file = io.FileIO(fileno, "rb", closefd=False)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CLIENT_STALL_S):
+                sent = await loop.sendfile(transport, file, offset, count, fallback=False)
+        except asyncio.SendfileNotAvailableError:
+            # The file system cannot: nothing was sent yet.
+            self._sendfile = False
+            await self._copy_slice(fileno, offset, count)
+            return
+        except TimeoutError:
+            raise ClientStalled from None
+        self._account(sent)
+        if sent < count:
+            raise BlobFailed("file shorter than its blob")
+
+    async def _copy_slice(self, fileno: int, offset: int, count: int) -> None:
+        data = await asyncio.to_thread(os.pread, fileno, count, offset)
+        await self._write(data)
+        if len(data) < count:
+            raise BlobFailed("file shorter than its blob")
+
+    async def _write(self, data: bytes | memoryview) -> None:
+        try:
+            async with asyncio.timeout(CLIENT_STALL_S):
+                await self._response.write(data)
+        except TimeoutError:
+            raise ClientStalled from None
+        self._account(len(data))
+
+    def _account(self, sent_bytes: int) -> None:
+        self.sent_bytes += sent_bytes
+        self._left_bytes -= sent_bytes
+
+
+def _has_sendfile(request: web.Request) -> bool:
+    """Only asyncio's own loops have it (uvloop does not), and not through TLS."""
+    transport = request.transport
+    return (
+        isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+        and transport is not None
+        and transport.get_extra_info("sslcontext") is None
+    )

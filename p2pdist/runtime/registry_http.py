@@ -1,0 +1,209 @@
+"""The `/v2/` pull surface over a `RegistryBackend`: the mirror of a peer and the proxy alike.
+
+Paths are taken as they came on the wire: aiohttp's own routes would decode and normalise them
+first, and a registry that answers `..` with a redirect is one that can be walked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, assert_never
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from p2pdist.errors import RegistryError
+from p2pdist.oci.names import ImageName
+from p2pdist.oci.routes import (
+    BlobRoute,
+    ManifestRoute,
+    NamedRoute,
+    Ping,
+    ReferrersRoute,
+    TagsRoute,
+    Unsupported,
+    parse_route,
+    resolve_name,
+    split_target,
+)
+from p2pdist.runtime.registry_answers import (
+    NAMESPACE,
+    REQUEST_ID,
+    error_answer,
+    etag_matches,
+    etag_of,
+    json_answer,
+    manifest_answer,
+    not_modified,
+    referrers_answer,
+    tags_answer,
+)
+from p2pdist.runtime.registry_blobs import BODIES_MAX, BlobServer
+from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull
+from p2pdist.runtime.serving import PullContext, RegistryBackend, TagPage
+
+_logger = logging.getLogger(__name__)
+
+# Nothing of ours reads a request body.
+_REQUEST_BODY_BYTES_MAX: Final = 4096
+
+_COMMON_HEADERS: Final = {
+    "Docker-Distribution-Api-Version": "registry/2.0",
+    hdrs.SERVER: "p2pdist",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class RegistryEndpoint:
+    """One `/v2/` surface.
+
+    `upstreams` and `default_upstream` are canonical hosts; the list may change while we run.
+    `proxy_headers` go with the answer to `GET /v2/`; `on_done` hears of each manifest and blob
+    request that is over.
+    """
+
+    def __init__(
+        self,
+        backend: RegistryBackend,
+        *,
+        upstreams: Collection[str],
+        default_upstream: str,
+        proxy_headers: Mapping[str, str] | None = None,
+        on_done: Callable[[PullRecord], None] | None = None,
+        bodies_max: int = BODIES_MAX,
+    ) -> None:
+        self._backend = backend
+        self._blobs = BlobServer(backend, bodies_max=bodies_max)
+        self._upstreams = upstreams
+        self._default_upstream = default_upstream
+        self._proxy_headers = dict(proxy_headers or {})
+        self._on_done = on_done
+
+    def app(self) -> web.Application:
+        """Return an application that answers every path and method itself."""
+
+        @web.middleware
+        async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._answer(request)
+
+        return web.Application(middlewares=[answer], client_max_size=_REQUEST_BODY_BYTES_MAX)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        headers = {**_COMMON_HEADERS, REQUEST_ID: secrets.token_hex(8)}
+        try:
+            return await self._dispatch(request, headers)
+        except RegistryError as error:
+            return error_answer(error, headers)
+
+    async def _dispatch(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+        raw_path, query = split_target(request.raw_path)
+        route = parse_route(request.method, raw_path, query)
+        match route:
+            case Ping():
+                return json_answer(b"{}", {**headers, **self._proxy_headers})
+            case Unsupported():
+                raise RegistryError(405, "UNSUPPORTED", "this registry is for pulling only")
+        ns = query.get("ns")
+        name, sticky = resolve_name(
+            route.path_name, ns, upstreams=self._upstreams, default=self._default_upstream
+        )
+        if ns is not None:
+            headers[NAMESPACE] = ns
+        try:
+            return await self._serve(request, route, name, headers, sticky=sticky)
+        except RegistryError:
+            raise
+        except Exception:
+            # A fault of ours must read as "not here", so that the client goes on to upstream.
+            _logger.exception("request.failed", extra={"fields": {"request": headers[REQUEST_ID]}})
+            raise RegistryError(404, _unknown_code(route), "internal error") from None
+
+    async def _serve(
+        self,
+        request: web.Request,
+        route: NamedRoute,
+        name: ImageName,
+        headers: Mapping[str, str],
+        *,
+        sticky: bool,
+    ) -> web.StreamResponse:
+        match route:
+            case ManifestRoute() | BlobRoute():
+                context = PullContext(headers[REQUEST_ID], sticky=sticky)
+                return await self._pull(request, Pull(route, name, context, headers))
+            case TagsRoute(count=0):
+                return tags_answer(route, TagPage([], more=False), headers)
+            case TagsRoute():
+                page = await self._backend.tags(name, route.count, route.last)
+                return tags_answer(route, page, headers)
+            case ReferrersRoute():
+                index = await self._backend.referrers(name, route.digest, route.artifact_type)
+                return referrers_answer(route, index, headers)
+            case _:
+                assert_never(route)
+
+    async def _pull(self, request: web.Request, pull: Pull) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        try:
+            if isinstance(pull.route, BlobRoute):
+                response = await self._blobs.answer(request, pull)
+            else:
+                response = await self._manifest(request, pull, pull.route)
+        except RegistryError as error:
+            refusal = _blob_refusal(error) if isinstance(pull.route, BlobRoute) else error
+            pull.status, pull.outcome = refusal.status, "refused"
+            raise refusal from error
+        except Exception:
+            pull.status, pull.outcome = 404, "refused"
+            raise
+        else:
+            if not pull.status:
+                pull.status = response.status
+                pull.outcome = "served" if response.status < 400 else "refused"
+            return response
+        finally:
+            self._finish(pull.record(loop.time() - started_s))
+
+    async def _manifest(
+        self, request: web.Request, pull: Pull, route: ManifestRoute
+    ) -> web.StreamResponse:
+        """A Range is ignored: containerd 2.1 asks manifests for `bytes=0-` and takes 200."""
+        manifest = await self._backend.manifest(pull.name, route.reference, pull.context)
+        known = request.headers.getall(hdrs.IF_NONE_MATCH, ())
+        if etag_matches(known, etag_of(manifest.digest)):
+            return not_modified(manifest.digest, pull.headers, fixed=route.by_digest)
+        if request.method != hdrs.METH_HEAD:
+            pull.sent_bytes = len(manifest.body)
+        return manifest_answer(manifest, pull.headers, fixed=route.by_digest)
+
+    def _finish(self, record: PullRecord) -> None:
+        log_pull(record)
+        if self._on_done is not None:
+            self._on_done(record)
+
+
+def _blob_refusal(error: RegistryError) -> RegistryError:
+    """Turn what clients would retry at us for a minute into "not here".
+
+    dockerd spends 75 s on a blob's 5xx before it goes elsewhere, containerd answers 408 and 429
+    with six requests at once.
+    """
+    if error.status in (408, 429) or error.status >= 500:
+        return RegistryError(404, "BLOB_UNKNOWN", str(error))
+    return error
+
+
+def _unknown_code(route: NamedRoute) -> str:
+    match route:
+        case BlobRoute():
+            return "BLOB_UNKNOWN"
+        case ManifestRoute():
+            return "MANIFEST_UNKNOWN"
+        case TagsRoute() | ReferrersRoute():
+            return "NAME_UNKNOWN"
+        case _:
+            assert_never(route)

@@ -1,0 +1,93 @@
+"""One manifest or blob request: what its answers share and what its log line says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pdist.oci.names import ImageName
+from p2pdist.oci.routes import BlobRoute, ManifestRoute
+from p2pdist.runtime import logs
+from p2pdist.runtime.serving import PullContext
+
+_logger = logging.getLogger(__name__)
+
+Outcome = Literal["served", "refused", "cut", "client_gone", "client_stalled"]
+"""`cut`: no source could deliver the rest. `client_gone`: also normal, containerd reads one piece
+of an open-ended range and closes."""
+
+
+@dataclass(slots=True)
+class Pull:
+    """A manifest or blob request while it is answered."""
+
+    route: ManifestRoute | BlobRoute
+    name: ImageName
+    context: PullContext
+    headers: Mapping[str, str]
+    """What each answer to this request carries."""
+    status: int = 0
+    sent_bytes: int = 0
+    outcome: Outcome = "client_gone"
+
+    @property
+    def reference(self) -> str:
+        return self.route.digest if isinstance(self.route, BlobRoute) else self.route.reference
+
+    def record(self, duration_s: float) -> PullRecord:
+        return PullRecord(
+            request_id=self.context.request_id,
+            kind="blob" if isinstance(self.route, BlobRoute) else "manifest",
+            name=self.name,
+            reference=self.reference,
+            status=self.status,
+            outcome=self.outcome,
+            sent_bytes=self.sent_bytes,
+            duration_s=duration_s,
+            bytes_by_source=dict(self.context.bytes_by_source),
+            slowest_cause=self.context.slowest_cause,
+            slowest_wait_s=self.context.slowest_wait_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PullRecord:
+    """A manifest or blob request that is over."""
+
+    request_id: str
+    kind: Literal["manifest", "blob"]
+    name: ImageName
+    reference: str
+    status: int
+    """0 where the client left before there was one."""
+    outcome: Outcome
+    sent_bytes: int
+    """Body bytes handed to the connection; of a client that left, in whole slices."""
+    duration_s: float
+    bytes_by_source: Mapping[str, int]
+    slowest_cause: str
+    slowest_wait_s: float
+
+
+def log_pull(record: PullRecord) -> None:
+    """Write the one line of a request; a client that leaves is no warning, a cut body is."""
+    level = logging.WARNING if record.outcome == "cut" else logging.INFO
+    sources = ",".join(f"{k}:{v}" for k, v in sorted(record.bytes_by_source.items()))
+    logs.event(
+        _logger,
+        level,
+        "pull.ended",
+        request=record.request_id,
+        kind=record.kind,
+        outcome=record.outcome,
+        image=str(record.name),
+        reference=record.reference,
+        status=record.status,
+        sent_bytes=record.sent_bytes,
+        duration_s=round(record.duration_s, 3),
+        bytes_by_source=sources,
+        slowest_cause=record.slowest_cause,
+        slowest_wait_s=round(record.slowest_wait_s, 3),
+    )

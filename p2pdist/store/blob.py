@@ -1,0 +1,305 @@
+"""One blob of several chunks on disk: preallocated data, signed map, verified bits.
+
+Order is everything: data is written first, its bit after; so whatever survives, a set bit means
+verified bytes. No fsync per chunk: page cache outlives the process, and after another boot what
+was not synced is hashed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from p2pdist.errors import PeerFault, StoreError
+from p2pdist.model.chunkmap import ChunkMap, chunk_hash, open_map
+from p2pdist.model.chunkset import ChunkSet
+from p2pdist.model.geometry import Geometry
+from p2pdist.model.ids import Digest
+from p2pdist.model.statements import Keyring
+from p2pdist.store.bits import Bits, decode_bits, encode_bits
+from p2pdist.store.files import OPEN_FLAGS, pread_all, pwrite_all, read_file, store_error
+from p2pdist.store.records import decode_records, encode_record
+
+T = TypeVar("T")
+Data = bytes | bytearray | memoryview
+
+# The map of a 1 TiB blob: 262,144 hashes of 32 bytes in 4,096 records with their frames.
+MAP_FILE_BYTES_MAX: Final = 16 << 20
+
+
+class Blob:
+    """Made by the store. `verified` is true of the disk at any moment."""
+
+    def __init__(
+        self,
+        path: Path,
+        fd: int,
+        chunk_map: ChunkMap,
+        bits: Bits,
+        pool: ThreadPoolExecutor,
+        now_s: Callable[[], float],
+    ) -> None:
+        self.path = path
+        self.chunk_map = chunk_map
+        self.geometry: Geometry = chunk_map.geometry
+        self.pins = 0
+        self.used_at_s = now_s()
+        self._fd = fd
+        self._boot_id = bits.boot_id
+        self._verified = bits.verified
+        self._synced = bits.synced
+        self._pool = pool
+        self._now_s = now_s
+        self._lock = threading.Lock()  # bits and map file: one writer at a time
+        self._holds = 0
+        self._removed = False
+
+    # --- state ----------------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> Digest:
+        return self.chunk_map.digest
+
+    @property
+    def verified(self) -> ChunkSet:
+        return self._verified
+
+    @property
+    def complete(self) -> bool:
+        """All chunks are here and the map is sealed."""
+        return self.chunk_map.sealed and self._verified.complete
+
+    @property
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def in_use(self) -> bool:
+        return self._holds > 0 or self.pins > 0
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """The whole size: data files are preallocated."""
+        return self.geometry.size_bytes
+
+    def hold(self) -> None:
+        """Keep the file open and the blob from eviction until `release`."""
+        self._holds += 1
+        self.used_at_s = self._now_s()
+
+    def release(self) -> None:
+        assert self._holds > 0
+        self._holds -= 1
+        self.used_at_s = self._now_s()
+        if self._removed and not self._holds:
+            self._close()
+
+    # --- chunks ---------------------------------------------------------------------------------
+
+    async def admit(self, chunk: int, data: Data, expected_hash: bytes) -> bool:
+        """Check, write and mark a chunk that somebody sent; False, and nothing is written, when
+        its hash is another one. Raises StoreError."""
+        return await self._run(self._admit, chunk, data, expected_hash)
+
+    async def land(
+        self, chunk: int, data: Data, observers: Sequence[Callable[[Data], None]]
+    ) -> bytes:
+        """Write and mark a chunk from upstream; return its hash. `observers` see the bytes too, in
+        the same pass. Raises StoreError."""
+        return await self._run(self._land, chunk, data, observers)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return await self._run(pread_all, self._fd, length, offset)
+
+    def _admit(self, chunk: int, data: Data, expected_hash: bytes) -> bool:
+        if len(data) != self.geometry.length(chunk) or chunk_hash(data) != expected_hash:
+            return False
+        self._write(chunk, data)
+        return True
+
+    def _land(self, chunk: int, data: Data, observers: Sequence[Callable[[Data], None]]) -> bytes:
+        for see in observers:
+            see(data)
+        fresh_hash = chunk_hash(data)
+        self._write(chunk, data)
+        return fresh_hash
+
+    def _write(self, chunk: int, data: Data) -> None:
+        if self._removed:
+            raise StoreError(f"{self.digest} was removed")
+        try:
+            pwrite_all(self._fd, data, self.geometry.offset(chunk))
+            with self._lock:
+                self._verified.add(chunk)
+                self._write_bits()
+        except OSError as error:
+            self._verified.discard(chunk)
+            raise store_error(f"cannot write chunk {chunk}", error) from error
+
+    def _write_bits(self) -> None:
+        data = encode_bits(Bits(self._boot_id, self._verified, self._synced))
+        fd = os.open(self.path / "bits", os.O_WRONLY | os.O_CREAT | OPEN_FLAGS, 0o600)
+        try:
+            pwrite_all(fd, data, 0)
+        finally:
+            os.close(fd)
+
+    # --- map ------------------------------------------------------------------------------------
+
+    async def add_record(self, record: bytes) -> None:
+        """Keep a statement that `chunk_map` took in. A sealed, whole blob is synced. Raises
+        StoreError."""
+        await self._run(self._append_record, record)
+        if self.complete:
+            await self._run(self._sync)
+
+    def _append_record(self, record: bytes) -> None:
+        try:
+            with self._lock, (self.path / "map").open("ab") as file:
+                file.write(encode_record(record))
+        except OSError as error:
+            raise store_error("cannot write the chunk map", error) from error
+
+    async def replace_map(self, chunk_map: ChunkMap) -> None:
+        """Work under another map of the same bytes; only chunks with the same hash stay."""
+        assert chunk_map.geometry == self.geometry
+        assert chunk_map.digest == self.digest
+        await self._run(self._replace_map, chunk_map)
+
+    def _replace_map(self, chunk_map: ChunkMap) -> None:
+        old = self.chunk_map
+        with self._lock:
+            for chunk in list(self._verified):
+                if chunk_map.hash_of(chunk) is None or chunk_map.hash_of(chunk) != old.hash_of(
+                    chunk
+                ):
+                    self._verified.discard(chunk)
+                    self._synced.discard(chunk)
+            try:
+                self._write_bits()
+                write_map(self.path, chunk_map)
+            except OSError as error:
+                raise store_error("cannot write the chunk map", error) from error
+            self.chunk_map = chunk_map
+
+    # --- upkeep ---------------------------------------------------------------------------------
+
+    async def scrub(self) -> list[int]:
+        """Hash every verified chunk again; drop and return those that rotted."""
+        return await self._run(self._rehash, list(self._verified))
+
+    async def recover(self) -> list[int]:
+        """After another boot: hash again what was not synced; return what was lost."""
+        doubtful = [chunk for chunk in self._verified if chunk not in self._synced]
+        return await self._run(self._rehash, doubtful)
+
+    def _rehash(self, chunks: list[int]) -> list[int]:
+        lost = []
+        for chunk in chunks:
+            length = self.geometry.length(chunk)
+            data = pread_all(self._fd, length, self.geometry.offset(chunk))
+            if len(data) != length or chunk_hash(data) != self.chunk_map.hash_of(chunk):
+                lost.append(chunk)
+        with self._lock:
+            for chunk in lost:
+                self._verified.discard(chunk)
+                self._synced.discard(chunk)
+            self._write_bits()
+        return lost
+
+    async def sync(self) -> None:
+        """Flush to the disk itself, so that another boot need not hash again."""
+        await self._run(self._sync)
+
+    def _sync(self) -> None:
+        if self._removed:
+            return
+        flushed = self._verified.copy()
+        os.fsync(self._fd)
+        with self._lock:
+            self._synced.update(flushed)
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                self._write_bits()
+
+    def remove(self) -> None:
+        """Take the files away; holders keep the open file until they release it. Blocking."""
+        if self._removed:
+            return
+        self._removed = True
+        doomed = self.path.with_name(self.path.name + ".gone")
+        with contextlib.suppress(OSError):
+            self.path.replace(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        if not self._holds:
+            self._close()
+
+    def close(self) -> None:
+        """The store shuts down: nobody holds anything any more."""
+        self._removed = True
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    async def _run(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+
+def write_map(path: Path, chunk_map: ChunkMap) -> None:
+    temporary = path / "map.new"
+    temporary.write_bytes(b"".join(encode_record(r) for r in chunk_map.records))
+    temporary.replace(path / "map")
+
+
+def create_files(path: Path, chunk_map: ChunkMap, boot_id: str) -> tuple[int, Bits]:
+    """Make an empty blob: the map and the whole room for the data. Raises OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    size = chunk_map.geometry.size_bytes
+    fd = os.open(path / "data", os.O_RDWR | os.O_CREAT | os.O_TRUNC | OPEN_FLAGS, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+        write_map(path, chunk_map)
+    except OSError:
+        os.close(fd)
+        raise
+    count = chunk_map.geometry.chunk_count
+    return fd, Bits(boot_id, ChunkSet(count), ChunkSet(count))
+
+
+def load_files(path: Path, keyring: Keyring, boot_id: str) -> tuple[int, ChunkMap, Bits, bool]:
+    """Open a blob from an earlier run: its file, map and bits, and whether to hash again.
+
+    Raises PeerFault or ValueError for a map that does not hold, OSError where files lack.
+    """
+    raw = read_file(path / "map", MAP_FILE_BYTES_MAX)
+    chunk_map = open_map(keyring, decode_records(raw or b""))
+    count = chunk_map.geometry.chunk_count
+    if chunk_map.digest.partition(":")[2] != path.name:
+        raise PeerFault("chunk map in another blob's place", reason="map")
+    fd = os.open(path / "data", os.O_RDWR | OPEN_FLAGS)
+    try:
+        intact = os.fstat(fd).st_size == chunk_map.geometry.size_bytes
+        if not intact:
+            os.ftruncate(fd, chunk_map.geometry.size_bytes)
+        kept = read_file(path / "bits", 64 + count)
+        bits = decode_bits(kept or b"", count)
+        known = chunk_map.known.bits
+        verified = ChunkSet(count, bits.verified.bits & known)
+        synced = ChunkSet(count, bits.synced.bits & known) if intact else ChunkSet(count)
+    except ValueError:  # torn bits: everything with a known hash is worth a look
+        intact, verified, synced = False, chunk_map.known.copy(), ChunkSet(count)
+        bits = Bits("", verified, synced)
+    except OSError:
+        os.close(fd)
+        raise
+    rehash = not intact or bits.boot_id != boot_id
+    return fd, chunk_map, Bits(boot_id, verified, synced), rehash

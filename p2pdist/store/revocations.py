@@ -1,0 +1,53 @@
+"""Maps that were taken back: bounded, kept over restarts, so that none of them can be replayed."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from p2pdist.errors import PeerFault
+from p2pdist.model.ids import MapId
+from p2pdist.model.statements import Keyring, Revocation
+from p2pdist.store.files import read_file, write_whole
+from p2pdist.store.records import decode_records, encode_record
+
+REVOCATIONS_MAX: Final = 4096
+_FILE_BYTES_MAX: Final = REVOCATIONS_MAX * 256
+
+
+class Revocations:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._records: OrderedDict[MapId, bytes] = OrderedDict()
+
+    def __contains__(self, map_id: MapId) -> bool:
+        return map_id in self._records
+
+    def records(self) -> list[bytes]:
+        return list(self._records.values())
+
+    def note(self, map_id: MapId, record: bytes) -> None:
+        """In force at once; `save` makes it last."""
+        with self._lock:
+            self._records[map_id] = record
+            if len(self._records) > REVOCATIONS_MAX:
+                self._records.popitem(last=False)
+
+    def save(self) -> None:
+        """Blocking."""
+        with self._lock:
+            data = b"".join(encode_record(r) for r in self._records.values())
+            write_whole(self._path, data)
+
+    def load(self, keyring: Keyring) -> None:
+        """Blocking. Records of keys that are no longer trusted are left out."""
+        for record in decode_records(read_file(self._path, _FILE_BYTES_MAX) or b""):
+            try:
+                statement = keyring.open(record)
+            except PeerFault:
+                continue
+            if isinstance(statement, Revocation):
+                self._records[statement.map_id] = record

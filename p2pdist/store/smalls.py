@@ -1,0 +1,111 @@
+"""Blobs of one chunk and manifests: one file each, with its media type and an xxh3 footer."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import xxhash
+from cachetools import LRUCache
+
+from p2pdist.errors import PeerFault
+from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
+from p2pdist.store.files import blob_path, read_file, write_whole
+
+MEDIA_TYPE_BYTES_MAX: Final = 255
+CACHE_BYTES_MAX: Final = 32 << 20
+_FOOT_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SmallBlob:
+    digest: Digest
+    media_type: str
+    body: bytes
+
+
+class SmallFiles:
+    """File: length of the media type (1 byte), media type, body, footer."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._sizes: dict[Digest, int] = {}
+        self._lock = threading.Lock()
+        self._cache: LRUCache[Digest, SmallBlob] = LRUCache(
+            CACHE_BYTES_MAX, getsizeof=lambda small: len(small.body) + 256
+        )
+        self.bytes_used = 0
+
+    def __contains__(self, digest: Digest) -> bool:
+        return digest in self._sizes
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def digests(self) -> list[Digest]:
+        return list(self._sizes)
+
+    def cached(self, digest: Digest) -> SmallBlob | None:
+        with self._lock:
+            return self._cache.get(digest)
+
+    def put(self, digest: Digest, body: bytes, media_type: str) -> None:
+        """Blocking. Raise PeerFault for bytes that do not have the digest."""
+        if len(body) > MANIFEST_SIZE_MAX_BYTES:
+            raise PeerFault(f"small blob of {len(body)} bytes", reason="length")
+        if digest_of(body, digest_algorithm(digest)) != digest:
+            raise PeerFault("a small blob with wrong bytes", reason="hash")
+        known = self.cached(digest)
+        if digest in self._sizes and (known is None or known.media_type or not media_type):
+            return
+        media = media_type.encode("ascii", "replace")[:MEDIA_TYPE_BYTES_MAX]
+        data = bytes([len(media)]) + media + body
+        write_whole(self._path(digest), data + xxhash.xxh3_64_digest(data))
+        self._remember(SmallBlob(digest, media.decode("ascii"), body), len(data))
+
+    def get(self, digest: Digest) -> SmallBlob | None:
+        """Blocking. A file that rotted is dropped."""
+        if digest not in self._sizes:
+            return None
+        limit = MANIFEST_SIZE_MAX_BYTES + MEDIA_TYPE_BYTES_MAX + 64
+        raw = read_file(self._path(digest), limit) or b""
+        data, foot = raw[:-_FOOT_BYTES], raw[-_FOOT_BYTES:]
+        if not data or xxhash.xxh3_64_digest(data) != foot:
+            self.remove(digest)
+            return None
+        media_stop = 1 + data[0]
+        small = SmallBlob(digest, data[1:media_stop].decode("ascii"), data[media_stop:])
+        self._remember(small, len(data))
+        return small
+
+    def remove(self, digest: Digest) -> None:
+        with self._lock:
+            self._cache.pop(digest, None)
+            self.bytes_used -= self._sizes.pop(digest, 0)
+        with contextlib.suppress(FileNotFoundError):
+            self._path(digest).unlink()
+
+    def load(self) -> None:
+        """Blocking. Find what lies there; bodies are checked when they are read."""
+        for path in self._root.glob("*/*/*"):
+            try:
+                digest = parse_digest(f"{path.parent.parent.name}:{path.name}")
+            except ValueError:
+                path.unlink(missing_ok=True)
+                continue
+            self._sizes[digest] = path.lstat().st_size
+            self.bytes_used += self._sizes[digest]
+
+    def _remember(self, small: SmallBlob, size: int) -> None:
+        with self._lock:
+            self.bytes_used += size - self._sizes.get(small.digest, 0)
+            self._sizes[small.digest] = size
+            with contextlib.suppress(ValueError):  # larger than the whole cache
+                self._cache[small.digest] = small
+
+    def _path(self, digest: Digest) -> Path:
+        return blob_path(self._root, digest)

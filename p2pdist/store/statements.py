@@ -1,0 +1,52 @@
+"""Tag statements by their key: bounded, the oldest go."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from p2pdist.model.ids import TagKey
+from p2pdist.model.statements import RECORD_BYTES_MAX
+from p2pdist.store.files import read_file, write_whole
+from p2pdist.store.records import decode_records, encode_record
+
+STATEMENTS_MAX: Final = 10_000
+_NAME: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class StatementFiles:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._known: OrderedDict[TagKey, None] = OrderedDict()
+
+    def keys(self) -> list[TagKey]:
+        with self._lock:
+            return list(self._known)
+
+    def put(self, key: TagKey, record: bytes) -> None:
+        """Blocking."""
+        write_whole(self._root / key.hex(), encode_record(record))
+        with self._lock:
+            self._known[key] = None
+            self._known.move_to_end(key)
+            gone = self._known.popitem(last=False)[0] if len(self._known) > STATEMENTS_MAX else None
+        if gone is not None:
+            (self._root / gone.hex()).unlink(missing_ok=True)
+
+    def get(self, key: TagKey) -> bytes | None:
+        """Blocking."""
+        if key not in self._known:
+            return None
+        raw = read_file(self._root / key.hex(), RECORD_BYTES_MAX + 64)
+        records = decode_records(raw or b"")
+        return records[0] if records else None
+
+    def load(self) -> None:
+        """Blocking."""
+        found = [p for p in self._root.iterdir() if _NAME.fullmatch(p.name)]
+        for path in sorted(found, key=lambda p: p.lstat().st_mtime)[-STATEMENTS_MAX:]:
+            self._known[TagKey(bytes.fromhex(path.name))] = None

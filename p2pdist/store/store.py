@@ -1,0 +1,301 @@
+"""All blobs of one daemon on one disk: create, find, evict, recover."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from p2pdist.errors import ConfigError, PeerFault, StoreError
+from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.ids import Digest, MapId, TagKey, parse_digest
+from p2pdist.model.statements import Keyring
+from p2pdist.runtime.clock import unix_s
+from p2pdist.store.blob import Blob, create_files, load_files
+from p2pdist.store.files import blob_path, private_directory, store_error
+from p2pdist.store.revocations import Revocations
+from p2pdist.store.smalls import SmallBlob, SmallFiles
+from p2pdist.store.statements import StatementFiles
+
+T = TypeVar("T")
+
+FORMAT: Final = 1
+WORKERS: Final = 4
+# Left to the rest of the host: a full disk hurts more than the store.
+RESERVE_FREE_BYTES: Final = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """Eviction starts above `high_watermark` of `max_bytes` and stops below `low_watermark`."""
+
+    max_bytes: int
+    high_watermark: float = 0.90
+    low_watermark: float = 0.80
+    reserve_free_bytes: int = RESERVE_FREE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUsage:
+    bytes_used: int
+    blobs: int
+    smalls: int
+    evicted_bytes_total: int
+
+
+class Store:
+    """Open with `Store.open`; one daemon at a time."""
+
+    on_evict: Callable[[Digest], None] | None = None
+    """Called before the bytes of a blob go, so that its offer goes first."""
+
+    def __init__(
+        self,
+        root: Path,
+        lock_fd: int,
+        *,
+        limits: StoreLimits,
+        keyring: Keyring,
+        boot_id: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._root = root
+        self._lock_fd = lock_fd
+        self._limits = limits
+        self._keyring = keyring
+        self._boot_id = boot_id
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="store")
+        self._blobs: dict[Digest, Blob] = {}
+        self._creating: dict[Digest, asyncio.Lock] = {}
+        self._smalls = SmallFiles(root / "small")
+        self._statements = StatementFiles(root / "statements")
+        self._revocations = Revocations(root / "revocations")
+        self._evicted_bytes = 0
+
+    @classmethod
+    async def open(
+        cls,
+        root: Path,
+        *,
+        limits: StoreLimits,
+        keyring: Keyring,
+        boot_id: str,
+        clock: Callable[[], float] = unix_s,
+    ) -> Store:
+        """Open or make the store at `root` and recover what lies there.
+
+        Raises ConfigError for a directory that others may write, that another daemon has, or that
+        has a format of another version.
+        """
+        lock_fd = await asyncio.to_thread(_claim, root)
+        options: dict[str, Any] = {"limits": limits, "keyring": keyring, "boot_id": boot_id}
+        store = cls(root, lock_fd, clock=clock, **options)
+        try:
+            await store._recover()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        for blob in self._blobs.values():
+            with contextlib.suppress(OSError):
+                await blob.sync()
+            blob.close()
+        self._blobs.clear()
+        self._pool.shutdown()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    # --- blobs ----------------------------------------------------------------------------------
+
+    def get(self, digest: Digest) -> Blob | None:
+        return self._blobs.get(digest)
+
+    def blobs(self) -> list[Blob]:
+        return list(self._blobs.values())
+
+    async def create(self, chunk_map: ChunkMap) -> Blob:
+        """Return the blob of a digest, made with room for all its bytes if it is new.
+
+        Raises PeerFault for a revoked map, StoreError (`full`) when there is no room, even after
+        eviction.
+        """
+        digest = chunk_map.digest
+        if self.revoked(chunk_map.map_id):
+            raise PeerFault("a revoked chunk map", reason="map")
+        async with self._creating.setdefault(digest, asyncio.Lock()):
+            try:
+                existing = self._blobs.get(digest)
+                if existing is not None:
+                    if existing.chunk_map.map_id != chunk_map.map_id:
+                        await existing.replace_map(chunk_map)
+                    return existing
+                return await self._create(chunk_map)
+            finally:
+                self._creating.pop(digest, None)
+
+    async def _create(self, chunk_map: ChunkMap) -> Blob:
+        digest, path = chunk_map.digest, blob_path(self._root / "blobs", chunk_map.digest)
+        await self._make_room(chunk_map.geometry.size_bytes)
+        try:
+            fd, bits = await self._run(create_files, path, chunk_map, self._boot_id)
+        except OSError as error:
+            await self._run(shutil.rmtree, path, True)
+            raise store_error(f"no room for {digest}", error) from error
+        blob = Blob(path, fd, chunk_map, bits, self._pool, self._clock)
+        self._blobs[digest] = blob
+        return blob
+
+    async def remove(self, digest: Digest) -> None:
+        """Drop a blob or a small one; who holds it keeps the open file."""
+        blob = self._blobs.pop(digest, None)
+        if blob is not None:
+            await self._run(blob.remove)
+        await self._run(self._smalls.remove, digest)
+
+    async def _make_room(self, nbytes: int) -> None:
+        """Evict until `nbytes` more fit; raise StoreError when they cannot."""
+        limit = int(self._limits.max_bytes * self._limits.high_watermark)
+        if self._used() + nbytes > limit or self._free() < nbytes:
+            await self._evict(nbytes)
+        if self._used() + nbytes > self._limits.max_bytes or self._free() < nbytes:
+            raise StoreError(f"no room for {nbytes} bytes", full=True)
+
+    async def _evict(self, nbytes: int) -> None:
+        goal = int(self._limits.max_bytes * self._limits.low_watermark)
+        for blob in sorted(self._blobs.values(), key=lambda b: b.used_at_s):
+            if self._used() + nbytes <= goal and self._free() >= nbytes:
+                return
+            if not blob.in_use:
+                await self._evict_one(blob)
+
+    async def _evict_one(self, blob: Blob) -> None:
+        if self.on_evict is not None:
+            self.on_evict(blob.digest)
+        if not blob.in_use:
+            self._evicted_bytes += blob.bytes_on_disk
+            await self.remove(blob.digest)
+
+    def _used(self) -> int:
+        return sum(b.bytes_on_disk for b in self._blobs.values()) + self._smalls.bytes_used
+
+    def _free(self) -> int:
+        status = os.statvfs(self._root)
+        return status.f_bavail * status.f_frsize - self._limits.reserve_free_bytes
+
+    def usage(self) -> StoreUsage:
+        return StoreUsage(self._used(), len(self._blobs), len(self._smalls), self._evicted_bytes)
+
+    # --- small blobs, statements, revocations ---------------------------------------------------
+
+    async def put_small(self, digest: Digest, body: bytes, media_type: str = "") -> None:
+        """Keep a whole small blob or manifest; raise PeerFault when it has another digest and
+        StoreError when it cannot be kept."""
+        await self._run(self._smalls.put, digest, body, media_type)
+
+    async def get_small(self, digest: Digest) -> SmallBlob | None:
+        return self._smalls.cached(digest) or await self._run(self._smalls.get, digest)
+
+    def has_small(self, digest: Digest) -> bool:
+        return digest in self._smalls
+
+    def smalls(self) -> Iterator[Digest]:
+        return iter(self._smalls.digests())
+
+    async def put_statement(self, key: TagKey, record: bytes) -> None:
+        await self._run(self._statements.put, key, record)
+
+    async def get_statement(self, key: TagKey) -> bytes | None:
+        return await self._run(self._statements.get, key)
+
+    def statement_keys(self) -> list[TagKey]:
+        return self._statements.keys()
+
+    async def put_revocation(self, digest: Digest, map_id: MapId, record: bytes) -> None:
+        """Remember that a map is void; `digest` is the blob's, for the log only."""
+        self._revocations.note(map_id, record)
+        await self._run(self._revocations.save)
+
+    def revoked(self, map_id: MapId) -> bool:
+        return map_id in self._revocations
+
+    def revocations(self) -> list[bytes]:
+        return self._revocations.records()
+
+    # --- recovery -------------------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        await self._run(self._revocations.load, self._keyring)
+        await self._run(self._smalls.load)
+        await self._run(self._statements.load)
+        for path in await self._run(_blob_directories, self._root / "blobs"):
+            await self._recover_blob(path)
+
+    async def _recover_blob(self, path: Path) -> None:
+        """Take in a blob of an earlier run, or drop what is no blob of ours."""
+        try:
+            fd, chunk_map, bits, rehash = await self._run(
+                load_files, path, self._keyring, self._boot_id
+            )
+        except (PeerFault, ValueError, OSError):
+            await self._run(shutil.rmtree, path, True)
+            return
+        blob = Blob(path, fd, chunk_map, bits, self._pool, self._clock)
+        if self.revoked(chunk_map.map_id):
+            await self._run(blob.remove)
+            return
+        blob.used_at_s = (path / "bits").stat().st_mtime if (path / "bits").exists() else 0.0
+        self._blobs[blob.digest] = blob
+        if rehash:
+            await blob.recover()
+
+    async def _run(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+
+def _claim(root: Path) -> int:
+    """Make the directory ours, check its format, lock it; return the lock's descriptor."""
+    private_directory(root)
+    for name in ("blobs", "small", "statements"):
+        private_directory(root / name)
+    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise ConfigError(f"{root} is in use by another daemon") from None
+    version = root / "format"
+    if not version.exists():
+        version.write_text(f"{FORMAT}\n")
+    found = version.read_text().strip()
+    if found != str(FORMAT):
+        os.close(fd)
+        raise ConfigError(
+            f"{root} has store format {found[:20]}, this version knows {FORMAT}: "
+            "use the version that made it, or move the directory away"
+        )
+    return fd
+
+
+def _blob_directories(root: Path) -> list[Path]:
+    """Directories whose names are digests; left-overs of removals are taken away."""
+    found = []
+    for path in root.glob("*/*/*"):
+        try:
+            parse_digest(f"{path.parent.parent.name}:{path.name}")
+        except ValueError:
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        if path.is_dir() and not path.is_symlink():
+            found.append(path)
+    return found
