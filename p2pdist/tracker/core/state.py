@@ -1,0 +1,352 @@
+"""The tracker's decisions: events in, orders out, one deadline.
+
+| event | from state | to state | orders |
+| --- | --- | --- | --- |
+| HostConnected | unknown or away | connected | Send Welcome, Send Revoked |
+| HostConnected | connected | connected by the new link | Close the old link, as above |
+| HostDisconnected, not leaving | connected | away: offers stay for the grace | |
+| HostDisconnected, leaving | connected | unknown: offers vanish, leases end | |
+| grace over | away | unknown | |
+| silent for three heartbeats | connected | away | Close |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Final, assert_never
+
+from p2pdist.model import control
+from p2pdist.model.control import FromTracker, SwarmKey, ToTracker
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Member, Role
+from p2pdist.model.statements import Keyring
+from p2pdist.tracker.core.counters import TrackerCounters
+from p2pdist.tracker.core.deadlines import Deadlines
+from p2pdist.tracker.core.handouts import choose, owner_of
+from p2pdist.tracker.core.leases import Lease, Leases
+from p2pdist.tracker.core.revocations import Revocations
+from p2pdist.tracker.core.sums import Sums
+from p2pdist.tracker.core.swarms import Host, Swarms
+
+# Full: the host that has been away longest makes room; none away: the new one is refused.
+HOSTS_MAX: Final = 65_536
+# Twice the longest delay between two tries of a host, so that a lost connection costs no offer.
+GRACE_S: Final = 10.0
+HEARTBEATS_MISSED_MAX: Final = 3
+# 20 to 100 µs each: a fifth to a half of one core. More hosts announce less often.
+ANNOUNCES_PER_S_MAX: Final = 6000
+
+
+@dataclass(slots=True)
+class HostConnected:
+    """`link` is the shell's number for the connection, never used twice."""
+
+    link: int
+    member: Member
+
+
+@dataclass(slots=True)
+class HostDisconnected:
+    link: int
+    leaving: bool = False
+    """The host said goodbye: it will not be back soon."""
+
+
+@dataclass(slots=True)
+class MessageReceived:
+    link: int
+    message: ToTracker
+
+
+Event = HostConnected | HostDisconnected | MessageReceived
+
+
+@dataclass(slots=True)
+class Send:
+    link: int
+    message: FromTracker
+
+
+@dataclass(slots=True)
+class SendAll:
+    """To every connected host."""
+
+    message: FromTracker
+
+
+@dataclass(slots=True)
+class Close:
+    link: int
+    reason: str
+
+
+Order = Send | SendAll | Close
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerLimits:
+    """What the operator may set; times in seconds."""
+
+    announce_interval_s: float = 1.0
+    heartbeat_s: float = 10.0
+    grace_s: float = GRACE_S
+    hosts_max: int = HOSTS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """One host for the snapshot: who it is and what it holds."""
+
+    member: Member
+    deltas: list[control.Delta]
+
+
+class TrackerCore:
+    """Swarms, leases and revocations of all hosts. Pure: time enters as monotonic `now_s`.
+
+    `epoch_s` and `epoch_unix_s` are one moment on the monotonic and on the wall clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        epoch: str,
+        epoch_s: float,
+        epoch_unix_s: float,
+        keyring: Keyring,
+        rng: Random,
+        limits: TrackerLimits | None = None,
+        swarms: Swarms | None = None,
+    ) -> None:
+        self.limits = limits or TrackerLimits()
+        self.counters = TrackerCounters()
+        self.sums = Sums()
+        self.swarms = Swarms() if swarms is None else swarms
+        self.leases = Leases(self.counters, epoch_s=epoch_s, epoch_unix_s=epoch_unix_s)
+        self.revocations = Revocations(keyring, self.counters)
+        self._epoch = epoch
+        self._rng = rng
+        self._hosts: dict[HostId, Host] = {}
+        self._links: dict[int, Host] = {}
+        self._proxies: dict[str, set[HostId]] = {}
+        """Connected proxies by datacenter."""
+        self._away: Deadlines[HostId] = Deadlines(self.limits.grace_s)
+        self._silent: Deadlines[int] = Deadlines(HEARTBEATS_MISSED_MAX * self.limits.heartbeat_s)
+
+    # --- what the shell reads -------------------------------------------------------------------
+
+    @property
+    def hosts_connected(self) -> int:
+        return len(self._links)
+
+    def host_ids(self) -> list[HostId]:
+        return list(self._hosts)
+
+    def export(self, host_id: HostId) -> HostRecord | None:
+        """Return what the snapshot keeps of a host; None where it is gone or holds nothing."""
+        host = self._hosts.get(host_id)
+        if host is None:
+            return None
+        deltas = [
+            control.Delta(key, entry.held_chunks, entry.complete)
+            for key, entry in host.entries.items()
+            if entry.held_chunks or entry.complete
+        ]
+        return HostRecord(host.member, deltas) if deltas else None
+
+    def restore(self, record: HostRecord, now_s: float) -> None:
+        """Take in a host of the last snapshot: away, until it comes back or the grace is over.
+
+        Raises ValueError for a record that makes no sense.
+        """
+        if record.member.host_id in self._hosts or len(self._hosts) >= self.limits.hosts_max:
+            return
+        host = self._hosts[record.member.host_id] = Host(record.member)
+        self._away.touch(host.host_id, now_s)
+        for delta in record.deltas:
+            self.swarms.note(host, delta)
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now_s: float) -> list[Order]:
+        """Apply one event; return the orders to carry out now, in order."""
+        match event:
+            case HostConnected(link, member):
+                return list(self._connect(link, member, now_s))
+            case HostDisconnected(link, leaving):
+                self._disconnect(link, leaving, now_s)
+                return []
+            case MessageReceived(link, message):
+                return self._receive(link, message, now_s)
+            case _:
+                assert_never(event)
+
+    def next_deadline_s(self) -> float | None:
+        """When `handle_deadline` must run, if no event comes first."""
+        ends = (self._away.next_s(), self._silent.next_s(), self.leases.next_deadline_s())
+        return min((end for end in ends if end is not None), default=None)
+
+    def handle_deadline(self, now_s: float) -> list[Order]:
+        orders: list[Order] = []
+        for link in self._silent.pop_due(now_s):
+            self._disconnect(link, leaving=False, now_s=now_s)
+            orders.append(Close(link, "no heartbeat"))
+        for host_id in self._away.pop_due(now_s):
+            self.counters.hosts_expired_total += 1
+            self._forget(self._hosts[host_id], now_s)
+        self.leases.handle_deadline(now_s)
+        return orders
+
+    # --- hosts ----------------------------------------------------------------------------------
+
+    def _connect(self, link: int, member: Member, now_s: float) -> Iterator[Order]:
+        assert link not in self._links
+        host = self._hosts.get(member.host_id)
+        if host is not None and host.link is not None:
+            yield Close(host.link, "replaced by a newer connection of this host")
+            self._disconnect(host.link, leaving=False, now_s=now_s)
+        if host is None and not self._make_room(now_s):
+            self.counters.hosts_refused_total += 1
+            yield Close(link, "the tracker has all the hosts it can hold")
+            return
+        self.counters.connections_total += 1
+        self._admit(host, link, member, now_s)
+        yield Send(link, control.Welcome(self._epoch, self._interval_s(), self.limits.heartbeat_s))
+        for records in self.revocations.batches():
+            yield Send(link, control.Revoked(records))
+
+    def _admit(self, host: Host | None, link: int, member: Member, now_s: float) -> None:
+        if host is not None and (host.member.place, host.member.role) != (
+            member.place,
+            member.role,
+        ):
+            self._forget(host, now_s)  # the pools of its entries are those of its old place
+            host = None
+        if host is None:
+            host = self._hosts[member.host_id] = Host(member)
+        host.member = member
+        # A reconnecting host joins again what it still wants.
+        self.swarms.lose_interest(host)
+        host.link = link
+        self._links[link] = host
+        self._away.drop(host.host_id)
+        self._silent.touch(link, now_s)
+        if member.role is Role.PROXY:
+            self._proxies.setdefault(host.dc, set()).add(host.host_id)
+
+    def _disconnect(self, link: int, leaving: bool, now_s: float) -> None:
+        host = self._links.pop(link, None)
+        if host is None:
+            return
+        self._silent.drop(link)
+        host.link = None
+        host.numbers = self.sums.replace(host.numbers, {})
+        if host.member.role is Role.PROXY:
+            proxies = self._proxies[host.dc]
+            proxies.discard(host.host_id)
+            if not proxies:
+                del self._proxies[host.dc]
+        if leaving:
+            self._forget(host, now_s)
+        else:
+            self._away.touch(host.host_id, now_s)
+
+    def _forget(self, host: Host, now_s: float) -> None:
+        assert host.link is None
+        self.swarms.forget(host)
+        self.leases.release(host.host_id, now_s)
+        self._away.drop(host.host_id)
+        del self._hosts[host.host_id]
+
+    def _make_room(self, now_s: float) -> bool:
+        if len(self._hosts) < self.limits.hosts_max:
+            return True
+        longest_away = self._away.oldest()
+        if longest_away is None:
+            return False
+        self._forget(self._hosts[longest_away], now_s)
+        return True
+
+    def _interval_s(self) -> float:
+        return max(self.limits.announce_interval_s, len(self._hosts) / ANNOUNCES_PER_S_MAX)
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def _receive(self, link: int, message: ToTracker, now_s: float) -> list[Order]:
+        host = self._links.get(link)
+        if host is None:
+            return []  # was closed or replaced, its last frames were still under way
+        self._silent.touch(link, now_s)
+        try:
+            return self._apply(host, link, message, now_s)
+        except ValueError as error:
+            self.counters.protocol_faults_total += 1
+            self._disconnect(link, leaving=False, now_s=now_s)
+            return [Close(link, str(error))]
+
+    def _apply(self, host: Host, link: int, message: ToTracker, now_s: float) -> list[Order]:
+        match message:
+            case control.Announce():
+                self._announce(host, message)
+            case control.Join():
+                return [Send(link, self._join(host, message))]
+            case control.Leave(key):
+                self.swarms.set_interest(host, key, False)
+            case control.LeaseAsk():
+                return [Send(link, self._lease(host, message, now_s))]
+            case control.LeaseEnd(key, fence):
+                self.leases.end(host.dc, SwarmKey(key), host.host_id, fence, now_s)
+            case control.Revoke(records):
+                fresh = self.revocations.add(records)
+                return [SendAll(control.Revoked(fresh))] if fresh else []
+            case control.Status(numbers):
+                host.numbers = self.sums.replace(host.numbers, numbers)
+            case _:
+                assert_never(message)
+        return []
+
+    def _announce(self, host: Host, message: control.Announce) -> None:
+        self.counters.announces_total += 1
+        self.counters.deltas_total += len(message.deltas)
+        if message.full:
+            self.swarms.retain(host, {delta.key for delta in message.deltas})
+        for delta in message.deltas:
+            if not self.swarms.note(host, delta):
+                self.counters.keys_refused_total += 1
+
+    def _join(self, host: Host, join: control.Join) -> control.Handout:
+        key = control.parse_swarm_key(join.key)
+        if join.member and not self.swarms.set_interest(host, key, True):
+            self.counters.keys_refused_total += 1
+        swarm = self.swarms.get(key)
+        owner = self._owner(host.dc, key, join.exclude)
+        named = choose(swarm, host, owner, join.exclude, self._rng)
+        self.counters.handouts_total += 1
+        self.counters.handout_members_total += len(named)
+        self.counters.handouts_empty_total += not named
+        members = [neighbour.member for neighbour in named]
+        return control.Handout(join.seq, key, members, swarm.size if swarm else 0)
+
+    def _lease(self, host: Host, ask: control.LeaseAsk, now_s: float) -> control.LeaseAnswer:
+        """While a proxy of the datacenter lives, peers get no lease: it fetches for all."""
+        key = control.parse_swarm_key(ask.key)
+        if host.member.role is not Role.PROXY and (owner := self._owner(host.dc, key, ())):
+            self.counters.leases_refused_total += 1
+            return control.LeaseAnswer(ask.seq, key, 0, 0.0, owner.member)
+        lease = self.leases.ask(host.dc, key, host.host_id, now_s)
+        if lease is None:
+            return control.LeaseAnswer(ask.seq, key, 0, 0.0)
+        expires_in_s = max(0.0, lease.expires_at_s - now_s)
+        if lease.holder == host.host_id:
+            return control.LeaseAnswer(ask.seq, key, lease.fence, expires_in_s)
+        return control.LeaseAnswer(ask.seq, key, 0, expires_in_s, self._member(lease))
+
+    def _owner(self, dc: str, key: SwarmKey, exclude: list[str] | tuple[()]) -> Host | None:
+        owner = owner_of(key, self._proxies.get(dc, ()), exclude)
+        return None if owner is None else self._hosts[owner]
+
+    def _member(self, lease: Lease) -> Member:
+        # `_forget` releases the leases of a host, so a holder is always known.
+        return self._hosts[lease.holder].member

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+
+import pytest
+
+from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
+from p2pdist.model.ids import Digest, MapId
+from p2pdist.model.members import Member, Role
+from p2pdist.model.statements import Revocation
+from p2pdist.peer.tracker_client import TrackerClient
+from p2pdist.tracker.core.state import TrackerLimits
+from p2pdist.tracker.server import TrackerServer
+from tests.tracker.hosts import key, member, seed
+from tests.tracker.servers import (
+    DEADLINE_S,
+    SECRET,
+    SIGNER,
+    running,
+    tracker_server,
+    wait_until,
+)
+
+NOWHERE = "ws://127.0.0.1:1"
+
+
+class Host:
+    """Keeps what the tracker says; `held` is the inventory."""
+
+    def __init__(self, me: Member) -> None:
+        self.me = me
+        self.held: list[Delta] = []
+        self.handouts: list[Handout] = []
+        self.revocations: list[bytes] = []
+        self.ups = 0
+        self.downs = 0
+        self.inventories = 0
+
+    def tracker_up(self) -> None:
+        self.ups += 1
+
+    def tracker_down(self) -> None:
+        self.downs += 1
+
+    def handout(self, handout: Handout) -> None:
+        self.handouts.append(handout)
+
+    def revoked(self, records: list[bytes]) -> None:
+        self.revocations += records
+
+    def full_announce(self) -> list[Delta]:
+        self.inventories += 1
+        return self.held
+
+
+def client_of(host: Host, *urls: str, secret: bytes = SECRET) -> TrackerClient:
+    return TrackerClient(
+        urls,
+        secret=secret,
+        me=lambda: host.me,
+        listener=host,
+        rng=Random(2),
+        numbers=lambda: {"bytes": 3.0},
+    )
+
+
+@asynccontextmanager
+async def online(host: Host, *urls: str, secret: bytes = SECRET) -> AsyncIterator[TrackerClient]:
+    client = client_of(host, *urls, secret=secret)
+    client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def holds(server: TrackerServer, host: Host, swarm_key: SwarmKey) -> bool:
+    """Whether the tracker knows that `host` holds something of `swarm_key`."""
+    record = server.core.export(host.me.host_id)
+    return record is not None and any(delta.key == swarm_key for delta in record.deltas)
+
+
+async def test_the_inventory_is_announced_on_the_first_connection() -> None:
+    server, host = tracker_server(), Host(member(1))
+    host.held = [seed(key(str(i))) for i in range(3000)]
+    async with running(server) as url, online(host, url):
+        await wait_until(lambda: server.core.swarms.entry_count == 3000)
+
+    assert host.inventories == 1
+
+
+async def test_a_join_is_answered_with_its_number() -> None:
+    holder, reader = Host(member(1)), Host(member(2))
+    holder.held = [seed(key())]
+    server = tracker_server()
+    async with running(server) as url, online(holder, url), online(reader, url) as client:
+        await wait_until(lambda: client.connected and holds(server, holder, key()))
+
+        seq = client.join(key())
+        await wait_until(lambda: reader.handouts)
+
+    assert [(h.seq, h.members) for h in reader.handouts] == [(seq, [holder.me])]
+
+
+async def test_a_join_before_the_connection_is_sent_with_it() -> None:
+    host = Host(member(1))
+    async with running(tracker_server()) as url:
+        client = client_of(host, url)
+        seq = client.join(key())
+        client.start()
+        await wait_until(lambda: host.handouts)
+        await client.close()
+
+    assert host.handouts[0].seq == seq
+
+
+async def test_a_complete_blob_is_announced_long_before_the_interval() -> None:
+    server, host = tracker_server(limits=TrackerLimits(announce_interval_s=3600.0)), Host(member(1))
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+
+        client.note(key(), 8, True)
+
+        await wait_until(lambda: holds(server, host, key()))
+
+
+async def test_progress_is_coalesced_into_the_newest_value() -> None:
+    server, host = tracker_server(limits=TrackerLimits(announce_interval_s=0.05)), Host(member(1))
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: server.core.counters.announces_total)  # the inventory
+        for held_chunks in range(1, 500):
+            client.note(key(), held_chunks, False)
+
+        await wait_until(lambda: holds(server, host, key()))
+        record = server.core.export(host.me.host_id)
+
+    assert record is not None
+    assert record.deltas == [Delta(key(), 499, False)]
+    assert server.core.counters.deltas_total == 1
+
+
+async def test_a_retraction_and_a_leave_end_the_membership() -> None:
+    server, host = tracker_server(), Host(member(1))
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        client.join(key())
+        client.note(key(), 8, True)
+        await wait_until(lambda: holds(server, host, key()))
+
+        client.leave(key())
+        client.note(key(), 0, False)
+
+        await wait_until(lambda: not server.core.swarms.get(key()))
+
+
+async def test_a_restarted_tracker_learns_active_swarms_and_inventories_again() -> None:
+    host = Host(member(1))
+    host.held = [seed(key("idle"))]
+    async with AsyncExitStack() as stack:
+        first = tracker_server()
+        address = await first.start()
+        client = await stack.enter_async_context(online(host, f"ws://{address}"))
+        client.join(key("active"))
+        client.note(key("active"), 3, False)
+        await wait_until(lambda: holds(first, host, key("idle")))
+        await first.close()
+        await wait_until(lambda: host.downs == 1)
+
+        second = tracker_server(address.port, limits=TrackerLimits(announce_interval_s=0.05))
+        await stack.enter_async_context(running(second))
+
+        await wait_until(lambda: second.core.swarms.get(key("active")))
+        await wait_until(lambda: holds(second, host, key("idle")))
+    assert host.inventories == 2
+
+
+async def test_what_an_active_swarm_holds_is_said_before_the_inventory() -> None:
+    host = Host(member(1))
+    server = tracker_server(limits=TrackerLimits(announce_interval_s=3600.0))
+    async with running(server) as url:
+        client = client_of(host, url)
+        client._connected_before = True  # the inventory waits for its turn of hours
+        client.join(key())
+        client.note(key(), 3, False)
+        client.start()
+        await wait_until(lambda: holds(server, host, key()))
+        await client.close()
+
+    assert host.inventories == 0
+
+
+async def test_the_next_tracker_is_tried_when_the_first_does_not_answer() -> None:
+    host = Host(member(1))
+    async with running(tracker_server()) as url, online(host, NOWHERE, url) as client:
+        await wait_until(lambda: client.connected)
+
+
+async def test_a_wrong_secret_never_connects_and_fails_nothing() -> None:
+    server, host = tracker_server(), Host(member(1))
+    async with (
+        running(server) as url,
+        online(host, url, secret=b"a secret of somebody else") as client,
+    ):
+        await wait_until(lambda: server.core.counters.protocol_faults_total >= 2)
+
+        assert not client.connected
+        assert await client.lease(key(), timeout_s=DEADLINE_S) is None
+    assert host.ups == host.downs == 0
+
+
+async def test_a_goodbye_takes_the_host_out_at_once() -> None:
+    server, host = tracker_server(), Host(member(1))
+    host.held = [seed(key())]
+    async with running(server) as url:
+        async with online(host, url):
+            await wait_until(lambda: holds(server, host, key()))
+
+        await wait_until(lambda: not server.core.host_ids())
+
+
+async def test_a_lease_is_granted_refused_and_handed_on() -> None:
+    one, two = Host(member(1, role=Role.PROXY)), Host(member(2, role=Role.PROXY))
+    async with (
+        running(tracker_server()) as url,
+        online(one, url) as first,
+        online(two, url) as second,
+    ):
+        await wait_until(lambda: first.connected and second.connected)
+
+        granted = await first.lease(key(), timeout_s=DEADLINE_S)
+        refused = await second.lease(key(), timeout_s=DEADLINE_S)
+        assert granted is not None
+        first.end_lease(key(), granted.fence)
+        await first.lease(key("later"), timeout_s=DEADLINE_S)  # the end was taken in
+        handed_on = await second.lease(key(), timeout_s=DEADLINE_S)
+
+    assert isinstance(refused, LeaseAnswer)
+    assert (refused.fence, refused.holder) == (0, one.me)
+    assert handed_on is not None
+    assert handed_on.fence > granted.fence
+
+
+async def test_a_held_lease_is_renewed_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pdist.peer.tracker_client.RENEW_TICK_S", 0.01)
+    server, host = tracker_server(), Host(member(1))
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        granted = await client.lease(key(), timeout_s=DEADLINE_S)
+        assert granted is not None
+        client._leases[key()].renew_at_s = 0.0
+
+        await wait_until(lambda: server.core.counters.leases_renewed_total)
+        client.end_lease(key(), granted.fence)
+        await wait_until(lambda: not len(server.core.leases))
+
+
+async def test_a_lost_connection_answers_a_waiting_lease() -> None:
+    host = Host(member(1))
+    server = tracker_server()
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(client.lease(key(), timeout_s=DEADLINE_S))
+            await asyncio.sleep(0)
+            client._down()
+
+        assert waiting.result() is None
+
+
+async def test_a_revocation_reaches_other_hosts_and_trackers_that_start_later() -> None:
+    record = SIGNER.sign(Revocation(Digest(key()), MapId(bytes(16)), 0))
+    proxy, peer = Host(member(1, role=Role.PROXY)), Host(member(2))
+    sender = client_of(proxy, NOWHERE)
+    sender.revoke([record])
+    async with running(tracker_server()) as url, online(peer, url) as client:
+        await wait_until(lambda: client.connected)
+        sender._urls = [url]
+        sender.start()
+
+        await wait_until(lambda: peer.revocations == [record])
+        await sender.close()
+
+
+async def test_the_numbers_of_a_host_reach_the_tracker() -> None:
+    server = tracker_server()
+    async with running(server) as url, online(Host(member(1)), url):
+        await wait_until(lambda: server.core.sums.totals == {"bytes": 3.0})
+
+
+async def test_without_a_tracker_all_calls_return_at_once() -> None:
+    host = Host(member(1))
+    client = client_of(host)
+    client.start()
+
+    client.note(key(), 1, True)
+    client.join(key())
+    client.leave(key())
+    client.end_lease(key(), 1)
+
+    assert await client.lease(key(), timeout_s=DEADLINE_S) is None
+    await client.close()
