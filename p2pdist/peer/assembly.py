@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from p2pdist import __version__
 from p2pdist.errors import ConfigError
@@ -176,7 +176,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
             "p2pdist_blob_requests_total", "counter", "Registry requests by where they were met.",
             {"role": running.me().role.value, "cache": cache}, counters.blob_requests[cache],
         )  # fmt: skip
-    plain: list[tuple[str, str, str, float]] = [
+    plain: list[tuple[str, Literal["counter", "gauge"], str, float]] = [
         ("wasted_bytes_total", "counter", "Payload for nothing.", counters.wasted_bytes),
         ("peer_bans_total", "counter", "Hosts banned for wrong answers.", node.trust.bans_total),
         ("hedges_total", "counter", "Chunks asked of a second source.", totals.hedges),

@@ -23,10 +23,10 @@ PREFIX_READ_BYTES: Final = 4 << 20
 
 
 class OutsideBody(Protocol):
-    """A body that starts at byte `start` of a blob of `size_bytes`."""
+    """The rest of a blob that has `size_bytes` as a whole."""
 
-    size_bytes: int
-    start: int
+    @property
+    def size_bytes(self) -> int: ...
 
     def chunks(self) -> AsyncIterator[bytes]: ...
 
@@ -34,7 +34,8 @@ class OutsideBody(Protocol):
 class OutsideSource(Protocol):
     """A registry or a proxy that streams blobs by name; `label` is its counter label."""
 
-    label: str
+    @property
+    def label(self) -> str: ...
 
     def open_blob(
         self, name: ImageName, digest: Digest, *, start: int = 0

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from cachetools import LRUCache
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeTransport
@@ -180,12 +180,23 @@ class Node:
 
     async def keep_small(self, digest: Digest, answer: SmallAnswer) -> None:
         """Store and offer a whole small blob."""
-        await self.store.put_small(digest, answer.body, answer.media_type)
-        self.tracker.note(digest_key(digest), 1, True)
+        try:
+            await self.store.put_small(digest, answer.body, answer.media_type)
+        except StoreError as error:  # a full disk costs the others a source, not us the answer
+            logs.event(log, logging.ERROR, "store.failed", digest=digest, error=str(error))
+        else:
+            self.tracker.note(digest_key(digest), 1, True)
 
     async def keep_statement(self, key: TagKey, record: bytes) -> None:
-        await self.store.put_statement(key, record)
-        self.tracker.note(tag_swarm_key(key), 1, True)
+        """Store and offer what a proxy said about a tag."""
+        if await self.store.get_statement(key) == record:
+            return
+        try:
+            await self.store.put_statement(key, record)
+        except StoreError as error:
+            logs.event(log, logging.ERROR, "store.failed", error=str(error))
+        else:
+            self.tracker.note(tag_swarm_key(key), 1, True)
 
     async def tag_statement(self, key: TagKey) -> tuple[TagStatement, bytes] | None:
         """Ask the swarm what a tag stands for; only a live proxy signature counts."""
@@ -437,7 +448,7 @@ class Node:
         spans = [(i, geometry.offset(i), geometry.length(i)) for i in range(request.first, stop)]
         link.send_run(request.request_id, held.fileno, spans, done)
 
-    async def _serve_small(self, link: Link, request_id: int, digest: Digest) -> None:
+    async def _serve_small(self, link: Link, request_id: RequestId, digest: Digest) -> None:
         stored = await self.store.get_small(digest)
         answer = SmallAnswer(stored.media_type, stored.body) if stored is not None else None
         if answer is None and self.authority is not None:
@@ -451,8 +462,8 @@ class Node:
             receiver = receiver_of(link.session.member, self.place)
             self.counters.sent[receiver] += len(answer.body)
 
-    async def _serve_statement(self, link: Link, request_id: int, key: bytes) -> None:
-        record = await self.store.get_statement(TagKey(key))
+    async def _serve_statement(self, link: Link, request_id: RequestId, key: TagKey) -> None:
+        record = await self.store.get_statement(key)
         if link.closed:
             return
         if record is None:

@@ -119,9 +119,7 @@ class SwarmReader:
             return FIRST_WAIT_S
         return GAP_S if self._active.idle_s > QUIET_S else GAP_MAX_S
 
-    async def _from_fallbacks(
-        self, start: int, stop: int, *, first: bool
-    ) -> AsyncIterator[FileSpan | bytes]:
+    async def _from_fallbacks(self, start: int, stop: int, *, first: bool) -> AsyncIterator[bytes]:
         """Go on from the first outside source that can; raise when none can."""
         if self._active.failure is not None and not first:
             raise BlobFailed(f"{self.digest}: {self._active.failure}")

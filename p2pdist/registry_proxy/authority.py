@@ -78,20 +78,24 @@ class ProxyAuthority:
         return active
 
     async def _obtain(self, active: ActiveBlob, names: Sequence[ImageName]) -> None:
+        key = digest_key(active.digest)
+        fence = 0
         try:
             async with self._slots:
                 fence = await self._lease(active)
                 if not (self._parents and await self._from_parents(active, names)):
-                    await Ingest(
-                        self._node, active, self._signer, self._source, names, self._rng
-                    ).run()
-                if fence:
-                    self._node.tracker.end_lease(digest_key(active.digest), fence)
+                    await self._ingest(active, names)
         except P2pdistError as error:
             logs.event(log, logging.ERROR, "obtain.failed", digest=active.digest, error=str(error))
             active.fail(str(error))
         finally:
             self._running.discard(active.digest)
+            if fence:
+                self._node.tracker.end_lease(key, fence)
+
+    async def _ingest(self, active: ActiveBlob, names: Sequence[ImageName]) -> None:
+        ingest = Ingest(self._node, active, self._signer, self._source, names, self._rng)
+        await ingest.run()
 
     async def _lease(self, active: ActiveBlob) -> int:
         """Ask for the right to fetch from outside; 0 without one."""

@@ -1,8 +1,12 @@
-"""Log lines as an event name and keys."""
+"""Log lines as an event name and keys: JSON for machines, plain text on a terminal."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import logging
+import sys
+import traceback
 from typing import Any
 
 
@@ -17,3 +21,50 @@ def event(
     """Log `name` (a dotted constant) with `fields`; units end their names (`_s`, `_bytes`)."""
     if logger.isEnabledFor(level):
         logger.log(level, name, extra={"fields": fields}, exc_info=exc_info)
+
+
+def set_up(level: str, style: str, *, role: str = "") -> None:
+    """Log to stderr from `level` on; `style`: `json`, `text`, or `auto` (text on a terminal)."""
+    plain = style == "text" or (style == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler()
+    handler.setFormatter(TextLines() if plain else JsonLines(role))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: `ts` (RFC 3339, UTC, ms), `level`, `event`, then the fields."""
+
+    def __init__(self, role: str = "") -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "ts": _timestamp(record.created),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        if self._role:
+            line["role"] = self._role
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(line, default=str)
+
+
+class TextLines(logging.Formatter):
+    """`time LEVEL event key=value …`, for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
+        pairs = "".join(f" {key}={value}" for key, value in fields.items())
+        text = f"{_timestamp(record.created)} {record.levelname:7} {record.getMessage()}{pairs}"
+        if record.exc_info:
+            text += "\n" + "".join(traceback.format_exception(*record.exc_info))
+        return text
+
+
+def _timestamp(unix_s: float) -> str:
+    moment = datetime.datetime.fromtimestamp(unix_s, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

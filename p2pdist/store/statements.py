@@ -47,6 +47,11 @@ class StatementFiles:
 
     def load(self) -> None:
         """Blocking."""
-        found = [p for p in self._root.iterdir() if _NAME.fullmatch(p.name)]
+        found = []
+        for path in self._root.iterdir():
+            if _NAME.fullmatch(path.name):
+                found.append(path)
+            else:  # left by a write that was cut
+                path.unlink(missing_ok=True)
         for path in sorted(found, key=lambda p: p.lstat().st_mtime)[-STATEMENTS_MAX:]:
             self._known[TagKey(bytes.fromhex(path.name))] = None

@@ -1,0 +1,53 @@
+# Everything is set up by `make demo` and `make test` themselves; needs Linux, make, Python 3.11+.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
+
+.PHONY: demo test lint fmt bench clean
+
+demo: $(VENV)/runtime.stamp
+	$(BIN)/python -m p2pdist.cli.main demo $(ARGS)
+
+test: lint unit e2e
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/dev.stamp
+	$(PYTEST) -n 2 --ignore=tests/e2e
+
+# Without P2PDIST_REQUIRE_E2E=1 this says what did not run; with it, missing parts fail.
+e2e: $(VENV)/dev.stamp
+ifeq ($(P2PDIST_REQUIRE_E2E),1)
+	tests/e2e/install_packages.sh
+	$(PYTEST) tests/e2e --timeout=600
+else
+	@echo
+	@echo "not run: e2e (real dockerd and docker-registry; needs root and Debian packages)"
+	@echo "to run:  P2PDIST_REQUIRE_E2E=1 make test"
+endif
+
+fmt: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/runtime.stamp
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/runtime.stamp: pyproject.toml
+	@sh p2pdist/demo/preflight.sh $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	@sh p2pdist/demo/preflight.sh $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@

@@ -1,0 +1,48 @@
+"""What a command says and returns when it fails: what happened, and a hint."""
+
+from __future__ import annotations
+
+import errno
+
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.errors import ConfigError, P2pdistError, RegistryError, UpstreamError
+
+
+class CommandError(P2pdistError):
+    """A command could not do its work; carries its exit code and a hint."""
+
+    def __init__(self, message: str, code: Exit, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+def explain(error: BaseException) -> tuple[Exit, str, str]:
+    """Return exit code, message and hint for an error that ends a command."""
+    match error:
+        case CommandError():
+            return error.code, str(error), error.hint
+        case ConfigError():
+            return (
+                Exit.USAGE,
+                str(error),
+                "`p2pdist config show --origin` says where values come from",
+            )
+        case RegistryError(status=404) | UpstreamError(status=404):
+            return Exit.NOT_FOUND, str(error), ""
+        case RegistryError(status=401 | 403) | UpstreamError(status=401 | 403):
+            return Exit.DENIED, str(error), ""
+        case UpstreamError():
+            return Exit.UPSTREAM, str(error), ""
+        case TimeoutError():
+            return Exit.TIMEOUT, "the deadline passed", ""
+        case OSError(errno=errno.EADDRINUSE):
+            return (
+                Exit.USAGE,
+                str(error),
+                "another daemon has that port; choose one with --…-listen",
+            )
+        case OSError() | P2pdistError():
+            return Exit.UNEXPECTED, str(error), ""
+        case _:
+            return Exit.UNEXPECTED, f"{type(error).__name__}: {error}", ""

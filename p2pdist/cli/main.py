@@ -1,0 +1,99 @@
+"""The `p2pdist` command: finds the verb, runs it, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import Final
+
+import click
+
+from p2pdist import __version__
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.errors import P2pdistError
+
+# verb -> module of `p2pdist.cli` that defines `command`; imported when asked for, because aiohttp
+# alone takes 0.4 s and `--help` should not wait for it.
+VERBS: Final = {
+    "proxy": ("daemons", "run the registry proxy of a datacenter"),
+    "tracker": ("daemons", "run the tracker of a datacenter"),
+    "peer": ("daemons", "run the peer of a host: the mirror that its runtime pulls from"),
+    "all-in-one": ("all_in_one", "run all three on one host, with embedded defaults"),
+    "pull": ("pull", "pull an image through the local mirror"),
+    "status": ("status", "show what the daemons of this host are doing"),
+    "config": ("config", "show, check or start a configuration"),
+    "keys": ("keys", "make the cluster secret and the proxy's key"),
+    "demo": ("demo", "two datacenters, six peers and a registry on this machine"),
+    "version": ("version", "print the version"),
+}
+
+
+class Verbs(click.Group):
+    """Loads a verb's module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"p2pdist.cli.{VERBS[cmd_name][0]}")
+        command = getattr(module, cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="p2pdist %(version)s")
+@click.option("--debug", is_flag=True, help="Print a traceback when a command fails.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Container images from peer to peer, in front of any registry.
+
+    \b
+    Start here:
+      p2pdist demo                        see it work on this machine
+      p2pdist all-in-one                  one host, Docker Hub, embedded defaults
+      p2pdist COMMAND --help              what a command does, with examples
+    """
+    ctx.obj = debug
+
+
+def main() -> None:
+    """Run the command line and exit with a documented code."""
+    debug = "--debug" in sys.argv
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(Exit.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(Exit.USAGE)
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
+    except (P2pdistError, OSError, ExceptionGroup) as error:
+        sys.exit(_fail(error, debug=debug))
+    sys.exit(code if isinstance(code, int) else Exit.DONE)
+
+
+def _fail(error: Exception, *, debug: bool) -> int:
+    from p2pdist.cli.failures import explain
+
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    code, message, hint = explain(error)
+    if debug or code is Exit.UNEXPECTED:
+        traceback.print_exception(error)
+    click.echo(f"p2pdist: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

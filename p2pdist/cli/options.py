@@ -1,0 +1,50 @@
+"""Options that several verbs share: the configuration file and a flag for every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from p2pdist.settings import all_leaves
+from p2pdist.settings_load import Loaded, load_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(command: F) -> F:
+    return click.option(
+        "--config",
+        "-c",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Configuration file (TOML); else P2PDIST_CONFIG, else /etc/p2pdist/config.toml.",
+    )(command)
+
+
+def setting_flags(*sections: str) -> Callable[[F], F]:
+    """Add one flag for each setting of `sections`, named `--section-key`."""
+
+    def decorate(command: F) -> F:
+        for leaf in reversed([leaf for leaf in all_leaves() if leaf.section in sections]):
+            command = click.option(
+                leaf.flag,
+                _parameter(leaf.section, leaf.key),
+                metavar=leaf.kind.name.upper(),
+                help=leaf.help,
+            )(command)
+        return command
+
+    return decorate
+
+
+def load_from_flags(config: Path | None, flags: dict[str, Any]) -> Loaded:
+    """Load settings under the flags that were given."""
+    names = {_parameter(leaf.section, leaf.key): leaf.name for leaf in all_leaves()}
+    given = {names[k]: value for k, value in flags.items() if k in names and value is not None}
+    return load_settings(config, flags=given)
+
+
+def _parameter(section: str, key: str) -> str:
+    return f"{section}__{key}"

@@ -1,0 +1,61 @@
+"""Checks of a configuration that go beyond one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from p2pdist.errors import ConfigError
+from p2pdist.runtime.identity import proxy_keys, read_secret, read_signer, upstream_entries
+from p2pdist.settings import Settings
+
+
+def problems(settings: Settings) -> tuple[list[str], list[str]]:
+    """Return what keeps daemons from starting, and what is probably not meant."""
+    errors: list[str] = []
+
+    def attempt(check: Callable[[], Any]) -> None:
+        try:
+            check()
+        except ConfigError as error:
+            errors.append(str(error))
+
+    attempt(lambda: read_secret(settings.cluster.secret_file))
+    attempt(lambda: proxy_keys(settings))
+    attempt(lambda: upstream_entries(settings, with_secrets=True))
+    if settings.proxy.key_file is not None:
+        attempt(lambda: read_signer(settings.proxy.key_file))
+    errors += _urls(settings)
+    if settings.store.low_watermark >= settings.store.high_watermark:
+        errors.append("store.low_watermark must be below store.high_watermark")
+    return errors, _doubts(settings)
+
+
+def _urls(settings: Settings) -> list[str]:
+    errors = []
+    lists = {
+        "proxy.trackers": (settings.proxy.trackers, ("ws", "wss")),
+        "peer.trackers": (settings.peer.trackers, ("ws", "wss")),
+        "proxy.parents": (settings.proxy.parents, ("http", "https")),
+        "peer.proxies": (settings.peer.proxies, ("http", "https")),
+    }
+    for name, (urls, schemes) in lists.items():
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in schemes or not parts.hostname:
+                errors.append(f"{name}: {url!r} is no URL that starts with {schemes[0]}://")
+    return errors
+
+
+def _doubts(settings: Settings) -> list[str]:
+    doubts = []
+    for upstream in settings.upstream:
+        if upstream.username and upstream.access != "shared":
+            doubts.append(
+                f'upstream {upstream.host} has credentials but not access = "shared": '
+                "nothing of it is served to anybody"
+            )
+    if not settings.cluster.proxy_keys:
+        doubts.append("cluster.proxy_keys is empty: a peer would believe no chunk map")
+    return doubts

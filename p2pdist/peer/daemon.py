@@ -1,0 +1,103 @@
+"""The peer's process: node, mirror, admin port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from p2pdist.model.members import Address, Place, Role
+from p2pdist.peer.assembly import (
+    NodeOptions,
+    RunningNode,
+    node_samples,
+    node_status,
+    running_node,
+)
+from p2pdist.peer.manifests import ManifestBook
+from p2pdist.peer.mirror import MirrorBackend
+from p2pdist.runtime.admin import AdminServer
+from p2pdist.runtime.daemon import notify
+from p2pdist.runtime.identity import (
+    proxy_keys,
+    read_secret,
+    upstream_entries,
+    upstream_hosts,
+)
+from p2pdist.runtime.listening import HttpServer
+from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.runtime.registry_http import RegistryEndpoint
+from p2pdist.runtime.upstream import UpstreamClient
+from p2pdist.settings import Settings
+from p2pdist.store.store import StoreLimits
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPeer:
+    running: RunningNode
+    mirror: Address
+    admin: Address
+    admin_server: AdminServer
+
+
+@asynccontextmanager
+async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
+    """Run a peer for as long as the block lasts. Raises ConfigError, StoreError, OSError."""
+    own, options = settings.peer, _options(settings)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        proxies = [ProxyClient(url, session) for url in own.proxies]
+        running = await stack.enter_async_context(running_node(options, proxies))
+        upstream = None
+        if own.direct:
+            entries = upstream_entries(settings, with_secrets=False)
+            upstream = await stack.enter_async_context(UpstreamClient(entries))
+        book = ManifestBook(running.node, proxies, upstream, tag_ttl_s=own.tag_ttl_s)
+        backend = MirrorBackend(running.node, book, proxies, upstream)
+        endpoint = RegistryEndpoint(
+            backend,
+            upstreams=upstream_hosts(settings),
+            default_upstream=own.default_upstream,
+        )
+        mirror = HttpServer(own.listen, endpoint.app())
+        stack.push_async_callback(mirror.close)
+        address = await mirror.start()
+        admin = AdminServer(
+            own.admin_listen,
+            status=lambda: {**node_status(running), "mirror": str(address)},
+            samples=lambda: node_samples(running),
+            ready=lambda: {"mirror": True},
+        )
+        stack.push_async_callback(admin.close)
+        yield RunningPeer(running, address, await admin.start(), admin)
+
+
+def _options(settings: Settings) -> NodeOptions:
+    own = settings.peer
+    return NodeOptions(
+        role=Role.PEER,
+        state_dir=settings.host.state_dir / "peer",
+        place=Place(settings.host.dc, settings.host.rack),
+        secret=read_secret(settings.cluster.secret_file),
+        proxy_keys=proxy_keys(settings),
+        exchange_listen=own.exchange_listen,
+        advertise=settings.host.advertise,
+        trackers=own.trackers,
+        store_limits=store_limits(settings),
+    )
+
+
+def store_limits(settings: Settings) -> StoreLimits:
+    section = settings.store
+    return StoreLimits(section.max_bytes, section.high_watermark, section.low_watermark)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop`, then drain."""
+    async with running_peer(settings) as peer:
+        notify("READY=1")
+        await stop.wait()
+        peer.admin_server.draining = True

@@ -1,0 +1,135 @@
+"""The proxy's process: node, authority, `/v2/` surface, admin port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from p2pdist.errors import RegistryError
+from p2pdist.model.members import Address, Place, Role
+from p2pdist.model.statements import Signer
+from p2pdist.peer.api import (
+    DirectSource,
+    NodeOptions,
+    RunningNode,
+    node_samples,
+    node_status,
+    running_node,
+)
+from p2pdist.registry_proxy.authority import ProxyAuthority
+from p2pdist.registry_proxy.backend import ProxyBackend
+from p2pdist.registry_proxy.core.tags import TagCache
+from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.runtime.admin import AdminServer
+from p2pdist.runtime.daemon import notify
+from p2pdist.runtime.identity import (
+    proxy_keys,
+    read_secret,
+    read_signer,
+    upstream_entries,
+    upstream_hosts,
+)
+from p2pdist.runtime.listening import HttpServer
+from p2pdist.runtime.metrics import Sample
+from p2pdist.runtime.proxy_client import EXCHANGE_PORT, ProxyClient
+from p2pdist.runtime.registry_http import RegistryEndpoint
+from p2pdist.runtime.upstream import UpstreamClient
+from p2pdist.settings import Settings
+from p2pdist.store.store import StoreLimits
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProxy:
+    running: RunningNode
+    registry: Address
+    admin: Address
+    admin_server: AdminServer
+    upstream: UpstreamClient
+
+
+@asynccontextmanager
+async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
+    """Run a proxy for as long as the block lasts. Raises ConfigError, StoreError, OSError."""
+    own = settings.proxy
+    signer = read_signer(own.key_file)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        entries = upstream_entries(settings, with_secrets=True)
+        upstream = await stack.enter_async_context(UpstreamClient(entries))
+        parents = [ProxyClient(url, session) for url in own.parents]
+        running = await stack.enter_async_context(running_node(_options(settings, signer), parents))
+        endpoint = _endpoint(settings, running, upstream, signer, parents, stack)
+        registry = HttpServer(own.listen, endpoint.app())
+        stack.push_async_callback(registry.close)
+        address = await registry.start()
+        admin = AdminServer(
+            own.admin_listen,
+            status=lambda: _status(running, upstream, address),
+            samples=lambda: _samples(running, upstream),
+            ready=lambda: {"registry": True},
+        )
+        stack.push_async_callback(admin.close)
+        yield RunningProxy(running, address, await admin.start(), admin, upstream)
+
+
+def _endpoint(
+    settings: Settings,
+    running: RunningNode,
+    upstream: UpstreamClient,
+    signer: Signer,
+    parents: list[ProxyClient],
+    stack: AsyncExitStack,
+) -> RegistryEndpoint:
+    node, source = running.node, DirectSource(upstream)
+    tags: TagCache[RegistryError] = TagCache(
+        soft_ttl_s=settings.proxy.tag_ttl_s, stale_if_error_s=settings.proxy.stale_if_error_s
+    )
+    manifests = ManifestService(
+        upstream, running.store, signer, node.keyring, parents=parents, tags=tags
+    )
+    stack.push_async_callback(manifests.close)
+    authority = ProxyAuthority(node, manifests, signer, source, parents, node.rng)
+    node.authority = authority
+    return RegistryEndpoint(
+        ProxyBackend(node, manifests, authority, source),
+        upstreams=upstream_hosts(settings),
+        default_upstream=settings.proxy.default_upstream,
+        proxy_headers={EXCHANGE_PORT: str(running.exchange_address.port)},
+    )
+
+
+def _options(settings: Settings, signer: Signer) -> NodeOptions:
+    own, section = settings.proxy, settings.store
+    keys = proxy_keys(settings)
+    return NodeOptions(
+        role=Role.PROXY,
+        state_dir=settings.host.state_dir / "proxy",
+        place=Place(settings.host.dc, settings.host.rack),
+        secret=read_secret(settings.cluster.secret_file),
+        proxy_keys=[*keys, signer.public_key_bytes],
+        exchange_listen=own.exchange_listen,
+        advertise=settings.host.advertise,
+        trackers=own.trackers,
+        store_limits=StoreLimits(section.max_bytes, section.high_watermark, section.low_watermark),
+    )
+
+
+def _status(running: RunningNode, upstream: UpstreamClient, registry: Address) -> dict[str, Any]:
+    return {**node_status(running), "registry": str(registry)}
+
+
+def _samples(running: RunningNode, upstream: UpstreamClient) -> Iterable[Sample]:
+    yield from node_samples(running)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop`, then drain."""
+    async with running_proxy(settings) as proxy:
+        notify("READY=1")
+        await stop.wait()
+        proxy.admin_server.draining = True

@@ -1,0 +1,399 @@
+"""Manifests, sizes and lists for everybody behind this proxy.
+
+A manifest is served to a repository that has it, and only there; what it points to is then linked
+to that repository. Each tag is looked up once for all who wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar, assert_never
+
+from p2pdist.errors import PeerFault, RegistryError, StoreError, UpstreamError
+from p2pdist.model.ids import Digest, TagKey, digest_of, parse_digest, tag_key
+from p2pdist.model.statements import Keyring, Signer, TagStatement
+from p2pdist.oci.manifest import OCI_INDEX, parse_manifest
+from p2pdist.oci.names import ImageName
+from p2pdist.registry_proxy.core.links import Links
+from p2pdist.registry_proxy.core.referrers import fallback_tag, merge_referrers
+from p2pdist.registry_proxy.core.tags import Absent, Fresh, Revalidate, TagCache, TagEntry
+from p2pdist.registry_proxy.core.verdicts import (
+    blob_refusal,
+    is_answer,
+    list_refusal,
+    manifest_refusal,
+)
+from p2pdist.runtime import logs
+from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.serving import Manifest, PullContext, TagPage
+from p2pdist.runtime.single_flight import SingleFlight
+from p2pdist.runtime.upstream import BadAnswer, UpstreamClient, UpstreamManifest, UpstreamRefusal
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Registry contract 3.7: 2 s, then the cached copy; the look-up goes on for the next who asks.
+STALE_AFTER_S: Final = 2.0
+# A parent that is asked first must leave upstream its own part of the 8 s for a manifest.
+PARENT_S: Final = 3.0
+# As long as stale answers are good for: no peer may believe a tag longer than we would serve it.
+STATEMENT_LIFETIME_S: Final = 24 * 3600
+
+
+class StoredSmall(Protocol):
+    @property
+    def media_type(self) -> str: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+class SmallStore(Protocol):
+    """Where manifests and tag statements are kept."""
+
+    async def get_small(self, digest: Digest) -> StoredSmall | None: ...
+
+    async def put_small(self, digest: Digest, body: bytes, media_type: str = "") -> None: ...
+
+    async def get_statement(self, key: TagKey) -> bytes | None: ...
+
+
+class Parent(Protocol):
+    """A proxy of another datacenter: it may know what we would have to ask upstream."""
+
+    async def manifest(self, name: ImageName, reference: str, *, timeout_s: float) -> Manifest: ...
+
+    async def introduce(self, name: ImageName, digest: Digest, *, timeout_s: float) -> int: ...
+
+    async def tags(
+        self, name: ImageName, count: int | None, last: str | None, *, timeout_s: float
+    ) -> TagPage: ...
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None, *, timeout_s: float
+    ) -> Manifest: ...
+
+
+class ManifestService:
+    """Answers from the store, the parents, then upstream, in this order."""
+
+    def __init__(
+        self,
+        upstream: UpstreamClient,
+        store: SmallStore,
+        signer: Signer,
+        keyring: Keyring,
+        *,
+        parents: Sequence[Parent] = (),
+        tags: TagCache | None = None,
+        links: Links | None = None,
+    ) -> None:
+        """`keyring` says whose tag statements count: parents' and our own from before a restart."""
+        self._upstream = upstream
+        self._store = store
+        self._signer = signer
+        self._keyring = keyring
+        self._parents = parents
+        self._tags: TagCache = tags if tags is not None else TagCache()
+        self.links = links if links is not None else Links()
+        self._lookups: SingleFlight[TagKey, Manifest] = SingleFlight("tag look-up")
+        self._fetches: SingleFlight[tuple[ImageName, Digest], Manifest] = SingleFlight("manifest")
+        self._sizes: SingleFlight[tuple[ImageName, Digest], int] = SingleFlight("blob size")
+        self.stale_served_total = 0
+
+    async def close(self) -> None:
+        for flights in (self._lookups, self._fetches, self._sizes):
+            await flights.close()
+
+    # --- what is known without asking -----------------------------------------------------------
+
+    def size_of(self, digest: Digest) -> int | None:
+        return self.links.size_of(digest)
+
+    def where(self, digest: Digest) -> list[ImageName]:
+        """The repositories through which `digest` may be fetched and served."""
+        return self.links.where(digest)
+
+    def is_manifest(self, digest: Digest) -> bool:
+        return self.links.is_manifest(digest)
+
+    # --- manifests ------------------------------------------------------------------------------
+
+    async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
+        """Return a manifest; raise RegistryError where upstream has none or says nothing."""
+        self._check_servable(name)
+        if ":" in reference:
+            return await self.by_digest(name, parse_digest(reference))
+        began_s = self._now_s()
+        try:
+            return await self._by_tag(name, reference)
+        finally:
+            context.waited("manifest", self._now_s() - began_s)
+
+    async def by_digest(self, name: ImageName, digest: Digest) -> Manifest:
+        """Return a manifest of `name`, from here if `name` is known to have it."""
+        self._check_servable(name)
+        if self.links.allowed(name, digest) and (kept := await self._kept(digest)) is not None:
+            return kept
+        return await self._fetches.run((name, digest), lambda: self._fetch(name, digest))
+
+    async def _by_tag(self, name: ImageName, tag: str) -> Manifest:
+        key = tag_key(name.upstream, name.repository, tag)
+        decision = self._tags.decide(key, self._now_s())
+        if decision == Revalidate(None):
+            await self._recall(key)
+            decision = self._tags.decide(key, self._now_s())
+        match decision:
+            case Absent(error):
+                raise RegistryError(error.status, error.code, str(error))
+            case Fresh(entry, stale):
+                if (kept := await self._of_entry(entry, stale)) is not None:
+                    return kept
+                return await self._looked_up(name, tag, key)
+            case Revalidate(None):
+                return await self._looked_up(name, tag, key)
+            case Revalidate(old):
+                return await self._patiently(name, tag, key, old)
+            case _:
+                assert_never(decision)
+
+    async def _patiently(self, name: ImageName, tag: str, key: TagKey, old: TagEntry) -> Manifest:
+        """Look the tag up, but fall back on the old answer when that takes long."""
+        try:
+            async with asyncio.timeout(STALE_AFTER_S):
+                return await self._looked_up(name, tag, key)
+        except TimeoutError:
+            kept = await self._of_entry(old, "upstream is slow to answer")
+            return kept if kept is not None else await self._looked_up(name, tag, key)
+
+    async def _looked_up(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
+        return await self._lookups.run(key, lambda: self._look_up(name, tag, key))
+
+    async def _look_up(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
+        """Ask the parents, then upstream; an old answer stands in for silence."""
+        if (told := await self._tag_from_parents(name, tag, key)) is not None:
+            return told
+        try:
+            found = await self._ask_upstream(name, tag)
+        except UpstreamError as error:
+            return await self._without_answer(name, key, error)
+        entry = TagEntry(found.digest, self._now_s(), self._sign(key, found))
+        self._tags.confirmed(key, entry)
+        return Manifest(found.digest, found.media_type, found.body, entry.statement)
+
+    async def _without_answer(self, name: ImageName, key: TagKey, error: UpstreamError) -> Manifest:
+        refusal = manifest_refusal(error.status, _code_of(error), str(error))
+        if is_answer(error.status):
+            self._tags.refused(key, refusal, self._now_s())
+            raise refusal
+        logs.event(log, logging.WARNING, "upstream.unanswered", image=str(name), error=str(error))
+        old = self._tags.unanswered(key, str(error), self._now_s())
+        kept = await self._of_entry(old, str(error)) if old is not None else None
+        if kept is None:
+            raise refusal
+        return kept
+
+    async def _ask_upstream(self, name: ImageName, tag: str) -> Manifest:
+        """One HEAD; a GET only for what is not here yet."""
+        head = await self._upstream.head_manifest(name, tag)
+        if head.digest is not None and (kept := await self._kept(head.digest)) is not None:
+            await self._learn(name, kept)
+            return kept
+        found = await self._upstream.get_manifest(name, head.digest or tag)
+        return await self._keep(name, found)
+
+    async def _fetch(self, name: ImageName, digest: Digest) -> Manifest:
+        async def from_parent(parent: Parent) -> Manifest:
+            return await self._keep(name, await parent.manifest(name, digest, timeout_s=PARENT_S))
+
+        if (told := await self._ask_parents(from_parent)) is not None:
+            return told
+        try:
+            if (kept := await self._kept(digest)) is not None:
+                head = await self._upstream.head_manifest(name, digest)
+                if head.digest == digest:
+                    await self._learn(name, kept)
+                    return kept
+            return await self._keep(name, await self._upstream.get_manifest(name, digest))
+        except UpstreamError as error:
+            raise manifest_refusal(error.status, _code_of(error), str(error)) from error
+
+    async def _tag_from_parents(self, name: ImageName, tag: str, key: TagKey) -> Manifest | None:
+        """A parent's word on a tag counts with a live signature only, and is passed on as it is."""
+
+        async def from_parent(parent: Parent) -> Manifest:
+            told = await parent.manifest(name, tag, timeout_s=PARENT_S)
+            record = told.statement or b""
+            statement = self._open(key, record)
+            if statement is None or statement.digest != told.digest:
+                raise BadAnswer("a parent's tag without a statement that holds")
+            kept = await self._keep(name, told)
+            self._tags.confirmed(key, TagEntry(kept.digest, self._now_s(), record))
+            return Manifest(kept.digest, kept.media_type, kept.body, record, told.stale)
+
+        return await self._ask_parents(from_parent)
+
+    async def _ask_parents(self, ask: Callable[[Parent], Awaitable[T]]) -> T | None:
+        """The first answer that is one; upstream is there for all that parents do not know."""
+        for parent in self._parents:
+            try:
+                return await ask(parent)
+            except (UpstreamError, ValueError) as error:
+                logs.event(log, logging.INFO, "parent.no_answer", error=str(error))
+        return None
+
+    # --- blobs and lists ------------------------------------------------------------------------
+
+    async def blob_size(self, name: ImageName, digest: Digest) -> int:
+        """Return a blob's size in bytes, if `name` has it; raise RegistryError if not."""
+        self._check_servable(name)
+        size = self.links.size_of(digest)
+        if size is not None and self.links.allowed(name, digest):
+            return size
+        return await self._sizes.run((name, digest), lambda: self._ask_size(name, digest))
+
+    async def _ask_size(self, name: ImageName, digest: Digest) -> int:
+        size = await self._ask_parents(lambda p: p.introduce(name, digest, timeout_s=PARENT_S))
+        try:
+            if size is None:
+                size = await self._upstream.blob_size(name, digest)
+        except UpstreamError as error:
+            raise blob_refusal(error.status, str(error)) from error
+        self.links.settle(name, digest, size)
+        return size
+
+    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
+        self._check_servable(name)
+        told = await self._ask_parents(lambda p: p.tags(name, count, last, timeout_s=PARENT_S))
+        if told is not None:
+            return told
+        try:
+            return await self._upstream.tags(name, count, last)
+        except UpstreamError as error:
+            raise list_refusal(error.status, str(error)) from error
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None
+    ) -> Manifest:
+        """Return one index over all that refers to `digest`, by the API or by the tag schema."""
+        self._check_servable(name)
+        told = await self._ask_parents(
+            lambda p: p.referrers(name, digest, artifact_type, timeout_s=PARENT_S)
+        )
+        if told is not None:
+            return told
+        try:
+            pages = await self._referrer_pages(name, digest, artifact_type)
+            body = await asyncio.to_thread(merge_referrers, pages, artifact_type)
+        except UpstreamError as error:
+            raise list_refusal(error.status, str(error)) from error
+        except ValueError as error:
+            raise list_refusal(0, str(error)) from error
+        return Manifest(digest_of(body), OCI_INDEX, body)
+
+    async def _referrer_pages(
+        self, name: ImageName, digest: Digest, artifact_type: str | None
+    ) -> list[bytes]:
+        try:
+            return await self._upstream.referrers(name, digest, artifact_type)
+        except UpstreamError as error:
+            if error.status != 404:
+                raise
+        try:
+            return [(await self._upstream.get_manifest(name, fallback_tag(digest))).body]
+        except UpstreamRefusal as error:
+            if error.status == 404 and error.code != "NAME_UNKNOWN":
+                return []
+            raise
+
+    # --- keeping --------------------------------------------------------------------------------
+
+    async def _keep(self, name: ImageName, found: UpstreamManifest | Manifest) -> Manifest:
+        """Store and link a verified manifest; raise ValueError for a body that is none."""
+        manifest = Manifest(found.digest, found.media_type, found.body)
+        await self._learn(name, manifest)
+        try:
+            await self._store.put_small(found.digest, found.body, found.media_type)
+        except StoreError as error:  # served all the same: a full disk makes us a pass-through
+            logs.event(log, logging.WARNING, "manifest.not_kept", error=str(error))
+        return manifest
+
+    async def _learn(self, name: ImageName, found: Manifest) -> None:
+        info = parse_manifest(found.body, found.media_type)
+        self.links.settle(
+            name,
+            found.digest,
+            len(found.body),
+            media_type=found.media_type,
+            is_manifest=True,
+        )
+        self.links.link(name, info)
+
+    async def _kept(self, digest: Digest) -> Manifest | None:
+        kept = await self._store.get_small(digest)
+        if kept is None:
+            return None
+        try:
+            media_type = parse_manifest(kept.body, kept.media_type).media_type
+        except ValueError:
+            return None  # a config or a small layer: asked for as a manifest it is none
+        return Manifest(digest, media_type, kept.body)
+
+    async def _of_entry(self, entry: TagEntry, stale: str | None) -> Manifest | None:
+        kept = await self._kept(entry.digest)
+        if kept is None:
+            return None
+        if stale is not None:
+            self.stale_served_total += 1
+        return Manifest(kept.digest, kept.media_type, kept.body, entry.statement, stale)
+
+    async def _recall(self, key: TagKey) -> None:
+        """Take in what was known of a tag before a restart: its statement lies in the store."""
+        record = await self._store.get_statement(key)
+        statement = self._open(key, record) if record is not None else None
+        if record is not None and statement is not None:
+            checked_s = self._now_s() - max(0.0, unix_s() - statement.issued_at_s)
+            self._tags.recall(key, TagEntry(statement.digest, checked_s, record))
+
+    def _open(self, key: TagKey, record: bytes) -> TagStatement | None:
+        """The statement about `key` in `record`, if its signature holds and its time is not up."""
+        try:
+            statement = self._keyring.open(record)
+        except PeerFault:
+            return None
+        if not isinstance(statement, TagStatement) or statement.key != key:
+            return None
+        return statement if statement.expires_at_s > unix_s() else None
+
+    def _sign(self, key: TagKey, found: Manifest) -> bytes:
+        issued_s = int(unix_s())
+        return self._signer.sign(
+            TagStatement(
+                key=key,
+                digest=found.digest,
+                media_type=found.media_type,
+                size_bytes=len(found.body),
+                issued_at_s=issued_s,
+                expires_at_s=issued_s + STATEMENT_LIFETIME_S,
+            )
+        )
+
+    def _check_servable(self, name: ImageName) -> None:
+        """What we can read with an account is not for everybody, unless the operator says so."""
+        try:
+            entry = self._upstream.entry(name)
+        except UpstreamError as error:
+            raise RegistryError(403, "DENIED", str(error)) from None
+        if not entry.servable:
+            raise RegistryError(403, "DENIED", f"{name.upstream} is not shared by this proxy")
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _code_of(error: UpstreamError) -> str:
+    return error.code if isinstance(error, UpstreamRefusal) else ""

@@ -1,0 +1,102 @@
+"""Secrets and keys from the files that the settings name."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from p2pdist.errors import ConfigError
+from p2pdist.model.handshake import SECRET_BYTES_MIN
+from p2pdist.model.statements import Signer
+from p2pdist.oci.reference import canonical_upstream
+from p2pdist.runtime.upstream_net import UpstreamEntry
+from p2pdist.settings import Settings, Upstream
+
+SECRET_FILE_BYTES_MAX: Final = 4096
+PUBLIC_KEY_BYTES: Final = 32
+
+
+def read_secret(path: Path | None) -> bytes:
+    """Return the cluster secret; raise ConfigError for a file that is missing, short or open."""
+    if path is None:
+        raise ConfigError("cluster.secret_file is not set; `p2pdist keys init` makes one")
+    secret = _read_private(path, "cluster.secret_file").strip()
+    if len(secret) < SECRET_BYTES_MIN:
+        raise ConfigError(f"{path}: a cluster secret has at least {SECRET_BYTES_MIN} bytes")
+    return secret
+
+
+def read_signer(path: Path | None) -> Signer:
+    """Return the proxy's signing key; raise ConfigError where there is none."""
+    if path is None:
+        raise ConfigError("proxy.key_file is not set; `p2pdist keys init` makes one")
+    try:
+        key = load_pem_private_key(_read_private(path, "proxy.key_file"), password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is no private key in PEM: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path} is no Ed25519 key; `p2pdist keys init` makes one")
+    return Signer(key)
+
+
+def proxy_keys(settings: Settings) -> list[bytes]:
+    """Return the public keys to believe; raise ConfigError for one that is none."""
+    keys = []
+    for text in settings.cluster.proxy_keys:
+        try:
+            raw = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            raw = b""
+        if len(raw) != PUBLIC_KEY_BYTES:
+            raise ConfigError(f"cluster.proxy_keys: {text[:60]!r} is no base64 of 32 bytes")
+        keys.append(raw)
+    return keys
+
+
+def upstream_entries(settings: Settings, *, with_secrets: bool) -> list[UpstreamEntry]:
+    """The registries to read. Without secrets (a peer) those that need credentials are left out."""
+    entries = []
+    for upstream in settings.upstream:
+        if upstream.username and not with_secrets:
+            continue
+        entries.append(_entry(upstream))
+    return entries
+
+
+def _entry(upstream: Upstream) -> UpstreamEntry:
+    password = ""
+    if upstream.password_file is not None:
+        raw = _read_private(upstream.password_file, f"upstream {upstream.host}: password_file")
+        password = raw.decode().strip()
+    return UpstreamEntry(
+        host=canonical_upstream(upstream.host),
+        url=upstream.base_url,
+        username=upstream.username,
+        password=password,
+        access=upstream.access,  # type: ignore[arg-type]  # one of three, checked when it was read
+        auth_hosts=upstream.auth_hosts,
+        allow_private=upstream.allow_private,
+    )
+
+
+def upstream_hosts(settings: Settings) -> list[str]:
+    """The canonical names that clients may ask for."""
+    return [canonical_upstream(upstream.host) for upstream in settings.upstream]
+
+
+def _read_private(path: Path, setting: str) -> bytes:
+    try:
+        status = path.stat()
+        data = path.read_bytes()[: SECRET_FILE_BYTES_MAX + 1]
+    except OSError as error:
+        raise ConfigError(f"{setting}: {path}: {error.strerror}") from None
+    if status.st_mode & 0o077:
+        raise ConfigError(f"{setting}: {path} may be read by others; run: chmod 600 {path}")
+    if len(data) > SECRET_FILE_BYTES_MAX:
+        raise ConfigError(f"{setting}: {path} is larger than {SECRET_FILE_BYTES_MAX} bytes")
+    return data

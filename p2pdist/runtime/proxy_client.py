@@ -1,0 +1,222 @@
+"""Asks a p2pdist proxy over its `/v2/`: as a peer does, or a proxy of another datacenter."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from aiohttp import hdrs
+from yarl import URL
+
+from p2pdist.errors import UpstreamError
+from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
+from p2pdist.model.statements import RECORD_BYTES_MAX
+from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES, media_type_of
+from p2pdist.oci.names import ImageName
+from p2pdist.oci.reference import valid_tag
+from p2pdist.runtime.serving import Manifest, TagPage
+from p2pdist.runtime.upstream_body import UpstreamBody, blob_span, content_length, read_bounded
+from p2pdist.runtime.upstream_net import BadAnswer
+
+STATEMENT: Final = "P2pdist-Statement"
+EXCHANGE_PORT: Final = "P2pdist-Exchange-Port"
+
+# Within a datacenter, or to a parent that is probed all the time: shorter than for a registry.
+HEADERS_S: Final = 10.0
+IDLE_S: Final = 5.0
+CONNECT_S: Final = 5.0
+PING_BODY_BYTES_MAX: Final = 4096
+_PORT_MAX: Final = 65535
+# Every wait has a deadline of ours; aiohttp's own would cut a body after 5 minutes.
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+_DIGITS: Final = re.compile(r"\d{1,5}")
+_WARNING: Final = re.compile(r'299 \S{1,255} "([^"\\]{0,512})"')
+_LINK_NEXT: Final = re.compile(r'rel="?next"?', re.IGNORECASE)
+
+
+class _TagsJson(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class ProxyClient:
+    """One proxy by its base URL; `session` is the caller's to close.
+
+    All failures are UpstreamError with the proxy's status, 0 where there was no answer.
+    """
+
+    def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._session = session
+
+    async def manifest(self, name: ImageName, reference: str, *, timeout_s: float) -> Manifest:
+        """Return a manifest that matches `reference` and the proxy's header.
+
+        The statement that comes with a tag is the caller's to check.
+        """
+        async with self._deadline(timeout_s), self._ask("GET", name, "manifests", reference) as got:
+            body = await read_bounded(got, MANIFEST_SIZE_MAX_BYTES, idle_s=timeout_s)
+            return await _read_manifest(got, body, reference)
+
+    async def introduce(self, name: ImageName, digest: Digest, *, timeout_s: float) -> int:
+        """Tell the proxy in which repository a blob lies; return the blob's size in bytes."""
+        async with self._deadline(timeout_s), self._ask("HEAD", name, "blobs", digest) as got:
+            size = content_length(got)
+        if size is None:
+            raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")
+        return size
+
+    async def exchange_port(self, *, timeout_s: float) -> int:
+        """Return the port of the proxy's chunk exchange."""
+        async with self._deadline(timeout_s), self._open("GET", f"{self.base_url}/v2/", {}) as got:
+            await read_bounded(got, PING_BODY_BYTES_MAX, idle_s=timeout_s)
+            text = got.headers.get(EXCHANGE_PORT, "")
+        if _DIGITS.fullmatch(text) is None or not 1 <= int(text) <= _PORT_MAX:
+            raise BadAnswer(f"{self.base_url} is no p2pdist proxy: it names no exchange port")
+        return int(text)
+
+    def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AbstractAsyncContextManager[UpstreamBody]:
+        """Open a blob at byte `start`; its bytes are the caller's to verify."""
+        return self._open_blob(name, digest, start)
+
+    @asynccontextmanager
+    async def _open_blob(
+        self, name: ImageName, digest: Digest, start: int
+    ) -> AsyncIterator[UpstreamBody]:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        async with self._ask("GET", name, "blobs", digest, headers=headers) as response:
+            size, skip = blob_span(response, start)
+            if size is None:
+                raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")
+            yield UpstreamBody(
+                response,
+                size_bytes=size,
+                start=start,
+                skip=skip,
+                idle_s=IDLE_S,
+                count=lambda _: None,
+            )
+
+    async def tags(
+        self, name: ImageName, count: int | None, last: str | None, *, timeout_s: float
+    ) -> TagPage:
+        query = {"n": count, "last": last}
+        asked = urlencode({key: value for key, value in query.items() if value is not None})
+        tail = f"list?{asked}" if asked else "list"
+        async with self._deadline(timeout_s), self._ask("GET", name, "tags", tail) as response:
+            body = await read_bounded(response, MANIFEST_SIZE_MAX_BYTES, idle_s=timeout_s)
+            more = _LINK_NEXT.search(response.headers.get(hdrs.LINK, "")) is not None
+        try:
+            found = msgspec.json.decode(body, type=_TagsJson).tags or []
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise BadAnswer(f"{self.base_url}: a tag list that is none") from None
+        return TagPage([tag for tag in found if valid_tag(tag)], more)
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None, *, timeout_s: float
+    ) -> Manifest:
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+        tail = f"{digest}{query}"
+        async with self._deadline(timeout_s), self._ask("GET", name, "referrers", tail) as response:
+            body = await read_bounded(response, MANIFEST_SIZE_MAX_BYTES, idle_s=timeout_s)
+        return Manifest(await asyncio.to_thread(digest_of, body), _media_type(response, body), body)
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        method: str,
+        name: ImageName,
+        kind: str,
+        tail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """The path names the upstream: its port and dots survive every client and server."""
+        url = f"{self.base_url}/v2/{name.upstream}/{name.repository}/{kind}/{tail}"
+        return self._open(method, url, headers or {})
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        sent = {"Accept-Encoding": "identity", **headers}
+        try:
+            async with asyncio.timeout(HEADERS_S):
+                response = await self._session.request(
+                    method,
+                    URL(url, encoded=True),
+                    headers=sent,
+                    allow_redirects=False,
+                    timeout=_TIMEOUT,
+                )
+        except TimeoutError:
+            raise UpstreamError(f"{self.base_url} did not answer within {HEADERS_S} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            text = f"{self.base_url} cannot be reached: {type(error).__name__}"
+            raise UpstreamError(text) from None
+        try:
+            if response.status not in ((200, 206) if "Range" in headers else (200,)):
+                text = f"{self.base_url} answered {response.status}"
+                raise UpstreamError(text, status=response.status)
+            yield response
+        finally:
+            response.close()
+
+    @asynccontextmanager
+    async def _deadline(self, timeout_s: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield
+        except TimeoutError:
+            raise UpstreamError(f"{self.base_url} did not answer within {timeout_s} s") from None
+
+
+async def _read_manifest(response: aiohttp.ClientResponse, body: bytes, reference: str) -> Manifest:
+    claimed = response.headers.get("Docker-Content-Digest", "")
+    try:
+        digest = parse_digest(reference if ":" in reference else claimed)
+    except ValueError as error:
+        raise BadAnswer(f"a proxy's manifest: {error}") from None
+    actual = await asyncio.to_thread(digest_of, body, digest_algorithm(digest))
+    if actual != digest:
+        raise BadAnswer(f"a proxy's manifest with the digest {actual} instead of {digest}")
+    warning = _WARNING.search(response.headers.get(hdrs.WARNING, ""))
+    return Manifest(
+        digest,
+        _media_type(response, body),
+        body,
+        statement=_statement(response.headers.get(STATEMENT)),
+        stale=warning[1] if warning else None,
+    )
+
+
+def _media_type(response: aiohttp.ClientResponse, body: bytes) -> str:
+    """The type that the answer names, if it is one of a manifest; else the body's own."""
+    told = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    try:
+        return told if told in MANIFEST_MEDIA_TYPES else media_type_of(body)
+    except ValueError as error:
+        raise BadAnswer(f"a proxy's answer: {error}") from None
+
+
+def _statement(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        record = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        record = b""
+    if not 0 < len(record) <= RECORD_BYTES_MAX:
+        raise BadAnswer("a proxy's statement that is none")
+    return record

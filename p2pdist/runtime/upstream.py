@@ -1,0 +1,347 @@
+"""Reads registries: manifests, blobs, tag lists and referrers of the configured upstreams.
+
+Answers are checked as they come in: a manifest against its digest, a body against its length. All
+failures are UpstreamError; its `status` is the upstream's, 0 where there was no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Self, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+import stamina
+from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from p2pdist.errors import UpstreamError
+from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
+from p2pdist.oci.manifest import MANIFEST_ACCEPT, parse_manifest
+from p2pdist.oci.names import ImageName
+from p2pdist.oci.reference import valid_tag
+from p2pdist.runtime.serving import TagPage
+from p2pdist.runtime.upstream_body import (
+    UpstreamBody,
+    blob_span,
+    content_length,
+    range_total,
+    read_bounded,
+)
+from p2pdist.runtime.upstream_net import (
+    BadAnswer,
+    UpstreamEntry,
+    UpstreamNet,
+    UpstreamTimeouts,
+    parse_url,
+)
+from p2pdist.runtime.upstream_requests import (
+    StorageRefusal,
+    UpstreamCounters,
+    UpstreamRefusal,
+    UpstreamRequests,
+)
+
+__all__ = [
+    "BadAnswer",
+    "ManifestHead",
+    "UpstreamBody",
+    "UpstreamClient",
+    "UpstreamCounters",
+    "UpstreamEntry",
+    "UpstreamManifest",
+    "UpstreamRefusal",
+    "UpstreamTimeouts",
+]
+
+T = TypeVar("T")
+
+CONTENT_DIGEST: Final = "Docker-Content-Digest"
+# A tag list of 4 MiB has more than 100,000 tags.
+TAG_LIST_BYTES_MAX: Final = 4 * 1024 * 1024
+REFERRER_PAGES_MAX: Final = 16
+
+# Three tries fit into the manifest deadline of 8 s with room for slow answers.
+_TRIES_MAX: Final = 3
+_RETRY_FIRST_S: Final = 0.2
+_RETRY_MAX_S: Final = 1.0
+_RETRYABLE: Final = frozenset({0, 500, 502, 503, 504})
+# Answers to HEAD after which only GET can tell: not supported, refused to HEAD alone (ECR Public,
+# storage behind presigned URLs), or without the body that names the reason.
+_HEAD_INCONCLUSIVE: Final = frozenset({400, 401, 403, 404, 405, 501})
+
+_LINK_NEXT: Final = re.compile(r'<([^<>]{1,2048})>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestHead:
+    """What a HEAD told; all None where the upstream answers GET only."""
+
+    digest: Digest | None = None
+    media_type: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamManifest:
+    """`digest` was computed from `body`."""
+
+    digest: Digest
+    media_type: str
+    body: bytes
+
+
+class _TagsJson(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class UpstreamClient:
+    """Reads the upstreams of `entries`; must be made inside of a running loop, and closed."""
+
+    def __init__(
+        self,
+        entries: Iterable[UpstreamEntry],
+        *,
+        timeouts: UpstreamTimeouts | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        """`resolver` replaces DNS; the addresses that it gives are checked all the same."""
+        self._entries = {entry.host: entry for entry in entries}
+        self._timeouts = timeouts or UpstreamTimeouts()
+        self._net = UpstreamNet(self._timeouts, resolver)
+        self._requests = UpstreamRequests(self._net)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._requests.close()
+        await self._net.close()
+
+    @property
+    def counters(self) -> UpstreamCounters:
+        return self._requests.counters
+
+    @property
+    def token_requests_total(self) -> int:
+        return self._requests.auth.token_requests_total
+
+    def entry(self, name: ImageName) -> UpstreamEntry:
+        """Return what is configured for `name`; raise UpstreamError 403 where nothing is."""
+        entry = self._entries.get(name.upstream)
+        if entry is None:
+            raise UpstreamError(f"{name.upstream} is not a configured upstream", status=403)
+        return entry
+
+    # --- manifests ------------------------------------------------------------------------------
+
+    async def head_manifest(self, name: ImageName, reference: str) -> ManifestHead:
+        """Ask what `reference` stands for; Docker Hub does not count it, unlike a GET."""
+        return await self._retried(lambda: self._head_manifest(name, reference))
+
+    async def _head_manifest(self, name: ImageName, reference: str) -> ManifestHead:
+        try:
+            async with self._request("HEAD", name, "manifests", reference) as response:
+                return ManifestHead(
+                    digest=_told_digest(response),
+                    media_type=_bare_type(response),
+                    size_bytes=content_length(response),
+                )
+        except UpstreamError as error:
+            if error.status in _HEAD_INCONCLUSIVE:
+                return ManifestHead()
+            raise
+
+    async def get_manifest(self, name: ImageName, reference: str) -> UpstreamManifest:
+        """Return a manifest whose bytes match `reference`, the upstream's header and their type."""
+        return await self._retried(lambda: self._get_manifest(name, reference))
+
+    async def _get_manifest(self, name: ImageName, reference: str) -> UpstreamManifest:
+        async with self._request("GET", name, "manifests", reference) as response:
+            body = await self._read(response, MANIFEST_SIZE_MAX_BYTES)
+            claimed = _told_digest(response)
+        self.counters.payload_bytes[name.upstream] += len(body)
+        wanted = parse_digest(reference) if ":" in reference else None
+        digest = wanted if wanted is not None else await asyncio.to_thread(digest_of, body)
+        for expected in (wanted, claimed):
+            if expected is not None:
+                await check_digest(body, expected, str(name))
+        try:
+            media_type = parse_manifest(body, _bare_type(response)).media_type
+        except ValueError as error:
+            raise BadAnswer(f"{name}: {error}") from None
+        return UpstreamManifest(digest, media_type, body)
+
+    # --- blobs ----------------------------------------------------------------------------------
+
+    async def blob_size(self, name: ImageName, digest: Digest) -> int:
+        """Return a blob's size in bytes, by HEAD or by the first byte of a GET."""
+        return await self._retried(lambda: self._blob_size(name, digest))
+
+    async def _blob_size(self, name: ImageName, digest: Digest) -> int:
+        try:
+            async with self._request("HEAD", name, "blobs", digest) as response:
+                size = content_length(response)
+        except UpstreamError as error:
+            inconclusive = error.status in _HEAD_INCONCLUSIVE and error.status != 404
+            if not inconclusive and not isinstance(error, StorageRefusal):
+                raise
+            size = None
+        if size is not None:
+            return size
+        async with self._request("GET", name, "blobs", digest, byte_range="0-0") as response:
+            size = range_total(response)
+        if size is None:
+            raise BadAnswer(f"{name}: the size of {digest} is not told")
+        return size
+
+    def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AbstractAsyncContextManager[UpstreamBody]:
+        """Open a blob at byte `start`; its bytes are the caller's to verify."""
+        return self._open_blob(name, digest, start)
+
+    @asynccontextmanager
+    async def _open_blob(
+        self, name: ImageName, digest: Digest, start: int
+    ) -> AsyncIterator[UpstreamBody]:
+        byte_range = f"{start}-" if start else None
+        async with self._request("GET", name, "blobs", digest, byte_range=byte_range) as response:
+            size, skip = blob_span(response, start)
+            if size is None:
+                size = await self.blob_size(name, digest)
+            yield UpstreamBody(
+                response,
+                size_bytes=size,
+                start=start,
+                skip=skip,
+                idle_s=self._timeouts.idle_s,
+                count=lambda n: self.counters.payload_bytes.update({name.upstream: n}),
+            )
+
+    # --- lists ----------------------------------------------------------------------------------
+
+    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
+        """Return at most `count` tags after `last`; what is no tag is left out."""
+        query = {"n": count, "last": last}
+        asked = urlencode({key: value for key, value in query.items() if value is not None})
+        tail = f"list?{asked}" if asked else "list"
+        async with self._request("GET", name, "tags", tail) as response:
+            body = await self._read(response, TAG_LIST_BYTES_MAX)
+            more = _LINK_NEXT.search(response.headers.get(hdrs.LINK, "")) is not None
+        try:
+            found = msgspec.json.decode(body, type=_TagsJson).tags or []
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise BadAnswer(f"{name}: a tag list that is none") from None
+        tags = [tag for tag in found if valid_tag(tag)]
+        page = tags if count is None else tags[:count]
+        return TagPage(page, more=more or len(page) < len(tags))
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None
+    ) -> list[bytes]:
+        """Return the pages of the list of what refers to `digest`: indexes, not checked any more.
+
+        `artifact_type` is a wish; the upstream may have left it unfulfilled. UpstreamError 404
+        means that the upstream does not know this request.
+        """
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+        pages: list[bytes] = []
+        for _ in range(REFERRER_PAGES_MAX):
+            async with self._request("GET", name, "referrers", digest + query) as response:
+                left = MANIFEST_SIZE_MAX_BYTES - sum(map(len, pages))
+                pages.append(await self._read(response, left))
+                following = _LINK_NEXT.search(response.headers.get(hdrs.LINK, ""))
+            if following is None:
+                return pages
+            here = URL(self._url(name, "referrers", digest), encoded=True)
+            target = parse_url(following[1], base=here)
+            if target.with_query(None) != here:
+                raise BadAnswer(f"{name}: the next page of a list lies elsewhere")
+            query = f"?{target.raw_query_string}"
+        raise BadAnswer(f"{name}: more than {REFERRER_PAGES_MAX} pages of referrers")
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _url(self, name: ImageName, kind: str, tail: str) -> str:
+        base = self.entry(name).url.rstrip("/")
+        return f"{base}/v2/{name.repository}/{kind}/{tail}"
+
+    def _request(
+        self, method: str, name: ImageName, kind: str, tail: str, *, byte_range: str | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        headers: dict[str, str] = {}
+        if kind == "manifests":
+            headers["Accept"] = ", ".join(MANIFEST_ACCEPT)
+        if byte_range is not None:
+            headers["Range"] = f"bytes={byte_range}"
+        return self._requests.open(
+            self.entry(name),
+            method,
+            kind,
+            self._url(name, kind, tail),
+            scope=f"repository:{name.repository}:pull",
+            headers=headers,
+            expect=(200,) if byte_range is None else (200, 206),
+        )
+
+    async def _read(self, response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+        return await read_bounded(response, limit_bytes, idle_s=self._timeouts.idle_s)
+
+    async def _retried(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Try again after an outage, within one deadline for all tries."""
+        deadline_s = self._timeouts.question_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                async for attempt in stamina.retry_context(
+                    on=_worth_another_try,
+                    attempts=_TRIES_MAX,
+                    timeout=None,
+                    wait_initial=_RETRY_FIRST_S,
+                    wait_max=_RETRY_MAX_S,
+                    wait_jitter=_RETRY_FIRST_S,
+                ):
+                    with attempt:
+                        return await work()
+        except TimeoutError:
+            raise UpstreamError(f"no answer within {deadline_s} s") from None
+        raise AssertionError("the last try returns or raises")
+
+
+async def check_digest(body: bytes, digest: Digest, whose: str) -> None:
+    """Raise BadAnswer when `body` does not have `digest`."""
+    actual = await asyncio.to_thread(digest_of, body, digest_algorithm(digest))
+    if actual != digest:
+        raise BadAnswer(f"{whose}: a manifest with the digest {actual} instead of {digest}")
+
+
+def _worth_another_try(error: Exception) -> bool:
+    return (
+        isinstance(error, UpstreamError)
+        and not isinstance(error, (BadAnswer, StorageRefusal))
+        and error.status in _RETRYABLE
+    )
+
+
+def _told_digest(response: aiohttp.ClientResponse) -> Digest | None:
+    text = response.headers.get(CONTENT_DIGEST)
+    if text is None:
+        return None
+    try:
+        return parse_digest(text)
+    except ValueError:
+        raise BadAnswer(f"{response.url.host}: {CONTENT_DIGEST} is no digest") from None
+
+
+def _bare_type(response: aiohttp.ClientResponse) -> str:
+    return response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()

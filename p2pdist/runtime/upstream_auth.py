@@ -1,0 +1,174 @@
+"""Credentials for upstreams: bearer tokens and Basic, sent to nobody but upstream and its realm."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import aiohttp
+from cachetools import LRUCache
+from yarl import URL
+
+from p2pdist.errors import UpstreamError
+from p2pdist.oci.auth import (
+    TOKEN_BODY_BYTES_MAX,
+    Challenge,
+    Token,
+    parse_token_response,
+    realm_allowed,
+)
+from p2pdist.runtime import logs
+from p2pdist.runtime.single_flight import SingleFlight
+from p2pdist.runtime.upstream_body import read_bounded
+from p2pdist.runtime.upstream_net import BadAnswer, UpstreamEntry, UpstreamNet, parse_url
+
+log = logging.getLogger(__name__)
+
+# One per repository and upstream; a token that was dropped is asked for anew.
+TOKENS_MAX: Final = 10_000
+# A token is given up so much before its end, that it does not expire on its way.
+_EARLY_S: Final = 10.0
+_EARLY_SHARE: Final = 0.1
+_SCOPES_MAX: Final = 8
+# Docker's word for "the password is a refresh token".
+_REFRESH_USER: Final = "<token>"
+_CLIENT_ID: Final = "p2pdist"
+
+_Key = tuple[str, str, str]
+
+
+class UpstreamAuth:
+    """Keeps what each upstream wants to see in `Authorization`.
+
+    Tokens are kept by (upstream, user, scope), until shortly before they expire; requests that lack
+    the same one wait for one answer of the token service.
+    """
+
+    def __init__(self, net: UpstreamNet) -> None:
+        self._net = net
+        self._tokens: LRUCache[_Key, tuple[str, float]] = LRUCache(TOKENS_MAX)
+        self._flights: SingleFlight[_Key, str] = SingleFlight("upstream tokens")
+        self._basic: set[str] = set()
+        self.token_requests_total = 0
+
+    async def close(self) -> None:
+        await self._flights.close()
+
+    def known(self, entry: UpstreamEntry, scope: str) -> str | None:
+        """The header that will do as far as we know, without asking anybody."""
+        if entry.host in self._basic:
+            return _basic(entry)
+        token, expires_s = self._tokens.get((entry.host, entry.username, scope), ("", 0.0))
+        return f"Bearer {token}" if expires_s > _now_s() else None
+
+    async def answer(
+        self,
+        entry: UpstreamEntry,
+        scope: str,
+        challenges: Sequence[Challenge],
+        *,
+        rejected: str | None,
+    ) -> str | None:
+        """Return a header for a 401; None when there is nothing better than what was `rejected`.
+
+        Raises UpstreamError where the token service refuses or must not be asked.
+        """
+        bearer = next((c for c in challenges if c.scheme == "bearer"), None)
+        if bearer is not None:
+            return await self._bearer(entry, scope, bearer, rejected)
+        if any(c.scheme == "basic" for c in challenges) and entry.username:
+            header = _basic(entry)
+            if header != rejected:
+                self._basic.add(entry.host)
+                return header
+        return None
+
+    async def _bearer(
+        self, entry: UpstreamEntry, scope: str, challenge: Challenge, rejected: str | None
+    ) -> str | None:
+        known = self.known(entry, scope)
+        if known is not None and known != rejected:
+            return known  # another request got a fresh one meanwhile
+        key = (entry.host, entry.username, scope)
+        self._tokens.pop(key, None)
+        token = await self._flights.run(key, lambda: self._fetch(entry, key, challenge))
+        return f"Bearer {token}"
+
+    async def _fetch(self, entry: UpstreamEntry, key: _Key, challenge: Challenge) -> str:
+        realm = challenge.params.get("realm", "")
+        base = URL(entry.url)
+        if not realm_allowed(
+            realm,
+            f"{base.host}:{base.port}",
+            entry.auth_hosts,
+            upstream_is_http=base.scheme == "http",
+        ):
+            logs.event(log, logging.ERROR, "upstream.foreign_realm", upstream=entry.host)
+            raise BadAnswer(f"{entry.host} wants credentials sent to a foreign token service")
+        scopes = challenge.params.get("scope", key[2]).split()[:_SCOPES_MAX]
+        service = challenge.params.get("service", "")
+        token = await self._ask(entry, parse_url(realm), service, scopes)
+        early_s = min(_EARLY_S, token.expires_in_s * _EARLY_SHARE)
+        self._tokens[key] = (token.token, _now_s() + token.expires_in_s - early_s)
+        return token.token
+
+    async def _ask(
+        self, entry: UpstreamEntry, realm: URL, service: str, scopes: Sequence[str]
+    ) -> Token:
+        """GET first: every service knows it; POST where GET is refused, or for refresh tokens."""
+        if entry.username == _REFRESH_USER:
+            grant = {"grant_type": "refresh_token", "refresh_token": entry.password}
+            return await self._read(entry, await self._post(entry, realm, service, scopes, grant))
+        query = [("service", service)] if service else []
+        query += [("scope", scope) for scope in scopes]
+        headers = {"Authorization": _basic(entry)} if entry.username else {}
+        self.token_requests_total += 1
+        response = await self._net.ask(entry, "GET", realm.extend_query(query), headers)
+        if response.status in (404, 405) and entry.username:
+            response.close()
+            grant = {
+                "grant_type": "password",
+                "username": entry.username,
+                "password": entry.password,
+            }
+            response = await self._post(entry, realm, service, scopes, grant)
+        return await self._read(entry, response)
+
+    async def _post(
+        self,
+        entry: UpstreamEntry,
+        realm: URL,
+        service: str,
+        scopes: Sequence[str],
+        grant: dict[str, str],
+    ) -> aiohttp.ClientResponse:
+        self.token_requests_total += 1
+        form = {"service": service, "scope": " ".join(scopes), "client_id": _CLIENT_ID, **grant}
+        return await self._net.ask(entry, "POST", realm, {}, form=form)
+
+    @staticmethod
+    async def _read(entry: UpstreamEntry, response: aiohttp.ClientResponse) -> Token:
+        try:
+            if response.status != 200:
+                raise UpstreamError(
+                    f"the token service of {entry.host} answered {response.status}",
+                    status=401 if response.status < 500 and response.status != 429
+                    else response.status,
+                )  # fmt: skip
+            return parse_token_response(await read_bounded(response, TOKEN_BODY_BYTES_MAX))
+        except ValueError as error:
+            raise BadAnswer(f"{entry.host}: {error}") from None
+        finally:
+            response.close()
+
+
+def _basic(entry: UpstreamEntry) -> str:
+    text = f"{entry.username}:{entry.password}".encode()
+    return "Basic " + base64.b64encode(text).decode()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,261 @@
+"""Requests to upstreams: which addresses may be reached, and redirects followed by hand.
+
+Redirects, token realms and page links come from the other side. Each hop is checked after its name
+was resolved, and the connection goes to the very address that was checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from p2pdist.errors import UpstreamError
+from p2pdist.runtime import logs
+
+log = logging.getLogger(__name__)
+
+Access = Literal["public", "private", "shared"]
+
+# Registry contract 4.2: at most 10 hops, as Go's net/http.
+REDIRECTS_MAX: Final = 10
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_DNS_TTL_S: Final = 10
+# 300 parallel bodies per upstream are far above what one proxy asks for; the rest queue.
+_CONNECTIONS_MAX: Final = 512
+_CONNECTIONS_PER_HOST_MAX: Final = 300
+# One chunk of the smallest geometry; aiohttp pauses the socket at twice as much.
+_READ_BUFFER_BYTES: Final = 256 * 1024
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamEntry:
+    """One registry that may be read, as the operator configured it."""
+
+    host: str
+    """Canonical name, such as `docker.io`."""
+    url: str
+    """Base, such as `https://registry-1.docker.io`."""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    access: Access = "public"
+    """`shared`: what our credentials can read may be served to everybody here."""
+    auth_hosts: tuple[str, ...] = ()
+    """Further hosts that token realms may name."""
+    allow_private: bool = False
+    """May connect to private and loopback addresses."""
+
+    @property
+    def servable(self) -> bool:
+        """Whether what is read here may be given to others."""
+        if self.access == "private":
+            return False
+        return not self.username or self.access == "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTimeouts:
+    """Seconds; registry contract 3.7 and fault matrix section 7."""
+
+    connect_s: float = 5.0
+    headers_s: float = 10.0
+    idle_s: float = 10.0
+    question_s: float = 8.0
+    """All tries for one manifest or one size together."""
+
+
+class BadAnswer(UpstreamError):
+    """The upstream answered against the rules: asking again will not help."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=502)
+
+
+def address_allowed(address: _Address, *, allow_private: bool) -> bool:
+    """Tell whether an upstream may lead us to `address`.
+
+    Link-local addresses (cloud metadata), multicast and the unspecified one never; loopback and
+    private ones (shared address space included) for those who may.
+    """
+    inner = _embedded(address)
+    if inner is not None:
+        return address_allowed(inner, allow_private=allow_private)
+    if address.is_multicast or address.is_link_local or address.is_unspecified:
+        return False
+    return address.is_global or (
+        allow_private and not (address.is_reserved and address.version == 4)
+    )
+
+
+def _embedded(address: _Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64)."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+def parse_ip(host: str) -> _Address | None:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+
+
+class _CheckedResolver(AbstractResolver):
+    """Resolves names and leaves out the addresses that must not be reached."""
+
+    def __init__(self, inner: AbstractResolver, *, allow_private: bool) -> None:
+        self._inner = inner
+        self._allow_private = allow_private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        allowed = [result for result in found if self._allowed(result["host"])]
+        if not allowed:
+            raise OSError(f"{host} has no address that may be reached")
+        return allowed
+
+    def _allowed(self, text: str) -> bool:
+        address = parse_ip(text)
+        return address is not None and address_allowed(address, allow_private=self._allow_private)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class UpstreamNet:
+    """Two client sessions, one of which may reach private addresses."""
+
+    def __init__(self, timeouts: UpstreamTimeouts, resolver: AbstractResolver | None) -> None:
+        """Must be called inside of a running loop; `resolver` replaces DNS."""
+        self._timeouts = timeouts
+        self._sessions = {
+            private: _session(timeouts, resolver or aiohttp.ThreadedResolver(), private)
+            for private in (False, True)
+        }
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+
+    async def follow(
+        self,
+        entry: UpstreamEntry,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        authorization: str | None,
+    ) -> aiohttp.ClientResponse:
+        """Ask `url`, go where redirects lead, and return the last answer unread.
+
+        `authorization` goes to the first hop's origin only, and to nobody after another was seen.
+        The caller closes the answer. Raises UpstreamError without a status where there is none.
+        """
+        target = parse_url(url)
+        origin = target.origin()
+        trusted = True
+        for _ in range(REDIRECTS_MAX + 1):
+            trusted = trusted and target.origin() == origin
+            sent = dict(headers)
+            if trusted and authorization is not None:
+                sent[hdrs.AUTHORIZATION] = authorization
+            response = await self.ask(entry, method, target, sent)
+            location = response.headers.get(hdrs.LOCATION)
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            response.close()
+            target = parse_url(location, base=target)
+        raise BadAnswer(f"{entry.host}: more than {REDIRECTS_MAX} redirects")
+
+    async def ask(
+        self,
+        entry: UpstreamEntry,
+        method: str,
+        target: URL,
+        headers: Mapping[str, str],
+        *,
+        form: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        """One request, no redirects followed."""
+        session = self._sessions[self._private_allowed(entry, target)]
+        wait_s = self._timeouts.connect_s + self._timeouts.headers_s
+        try:
+            async with asyncio.timeout(wait_s):
+                return await session.request(
+                    method, target, headers=headers, data=form, allow_redirects=False
+                )
+        except TimeoutError:
+            raise UpstreamError(f"{target.host} did not answer within {wait_s} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            # The error's own text may quote a presigned URL.
+            logs.event(
+                log, logging.INFO, "upstream.unreachable", host=target.host, error=_cause(error)
+            )
+            raise UpstreamError(f"{target.host} cannot be reached: {_cause(error)}") from None
+
+    @staticmethod
+    def _private_allowed(entry: UpstreamEntry, target: URL) -> bool:
+        """Check a literal address, which no resolver sees, and choose the session."""
+        host = target.host or ""
+        configured = URL(entry.url).host == host
+        address = parse_ip(host)
+        if address is None:
+            return entry.allow_private or (configured and host == "localhost")
+        if not configured and not address_allowed(address, allow_private=entry.allow_private):
+            raise BadAnswer(f"{entry.host} leads to the address {host}, which must not be reached")
+        return True
+
+
+def parse_url(text: str, base: URL | None = None) -> URL:
+    """Parse an URL as it stands: quoting it anew would break presigned queries."""
+    try:
+        url = URL(text, encoded=True)
+        url = base.join(url) if base is not None else url
+        if url.scheme in ("http", "https") and url.host and url.user is None:
+            return url
+    except ValueError:
+        pass
+    raise BadAnswer("an URL that is no plain http or https URL")
+
+
+def _session(
+    timeouts: UpstreamTimeouts, resolver: AbstractResolver, allow_private: bool
+) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        resolver=_CheckedResolver(resolver, allow_private=allow_private),
+        ttl_dns_cache=_DNS_TTL_S,
+        limit=_CONNECTIONS_MAX,
+        limit_per_host=_CONNECTIONS_PER_HOST_MAX,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=_READ_BUFFER_BYTES,
+        headers={hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "p2pdist"},
+    )
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{type(error).__name__} ({error.os_error.strerror or error.os_error})"
+    return type(error).__name__

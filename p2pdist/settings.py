@@ -1,0 +1,305 @@
+"""All settings: one table that gives the file's keys, the `P2PDIST_*` variables, the flags and the
+reference page.
+
+A section is a frozen record; each field carries its kind (how it is read), its unit and one line of
+help. Core objects receive values, never these records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from p2pdist.model.members import Address
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)[bB]?")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_POWERS: Final = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a value is read: `parse` takes what the file holds or a string; raises ValueError."""
+
+    name: str
+    parse: Callable[[Any], Any]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a text")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("expected a list of texts")
+    return tuple(_text(part) for part in value)
+
+
+def _path(value: Any) -> Path | None:
+    return Path(_text(value)).expanduser() if value else None
+
+
+def parse_address(value: Any) -> Address:
+    """Read `host:port` or `[v6]:port`; raise ValueError for anything else."""
+    host, colon, port = _text(value).rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("expected host:port, such as 127.0.0.1:5300")
+    return Address(host.strip("[]"), int(port))
+
+
+def _addresses(value: Any) -> tuple[Address, ...]:
+    return tuple(parse_address(part) for part in _texts(value))
+
+
+def parse_size(value: Any) -> int:
+    """Read bytes: a number, or `50GB`, `20GiB`; raise ValueError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a size, such as 50GB or 20GiB")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** _POWERS[match[2]])
+
+
+def parse_duration(value: Any) -> float:
+    """Read seconds: a number, or `500ms`, `30s`, `5m`, `1h`, `1d`; raise ValueError otherwise."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError("expected a duration, such as 30s or 24h")
+        seconds = float(match[1]) * _SECONDS[match[2] or ""]
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError("expected a duration of 0 or more")
+    return seconds
+
+
+def _ratio(value: Any) -> float:
+    try:
+        ratio = float(value)
+    except (TypeError, ValueError):
+        ratio = -1.0
+    if not 0 < ratio <= 1:
+        raise ValueError("expected a share above 0 and at most 1")
+    return ratio
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ValueError("expected true or false")
+    return known[value.lower()]
+
+
+def _choice(*allowed: str) -> Kind:
+    def parse(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return str(value)
+
+    return Kind(" | ".join(allowed), parse)
+
+
+TEXT: Final = Kind("text", _text)
+TEXTS: Final = Kind("list of texts", _texts)
+PATH: Final = Kind("path", _path)
+ADDRESS: Final = Kind("host:port", parse_address)
+ADDRESSES: Final = Kind("list of host:port", _addresses)
+SIZE: Final = Kind("size", parse_size)
+DURATION: Final = Kind("duration", parse_duration)
+RATIO: Final = Kind("share", _ratio)
+FLAG: Final = Kind("true | false", _flag)
+
+
+def _setting(kind: Kind, default: Any, text: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What all daemons of one cluster share."""
+
+    secret_file: Path | None = _setting(
+        PATH, None, "File with the cluster secret (16 bytes or more)."
+    )
+    proxy_keys: tuple[str, ...] = _setting(
+        TEXTS,
+        (),
+        "Public keys of the proxies to believe, base64, as `p2pdist keys init` prints them.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Who this host is and where it stands."""
+
+    state_dir: Path = _setting(PATH, Path("/var/lib/p2pdist"), "Directory for everything kept.")
+    dc: str = _setting(TEXT, "dc1", "Datacenter of this host.")
+    rack: str = _setting(TEXT, "", "Rack or zone; hosts of the same rack are preferred.")
+    advertise: tuple[Address, ...] = _setting(
+        ADDRESSES, (), "Exchange addresses to tell others; empty: the one listened on."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    listen: Address = _setting(ADDRESS, Address("127.0.0.1", 5200), "Control connections of hosts.")
+    admin_listen: Address = _setting(
+        ADDRESS, Address("127.0.0.1", 5209), "Metrics, health, status."
+    )
+    announce_interval_s: float = _setting(DURATION, 1.0, "How often hosts announce changes.")
+    heartbeat_s: float = _setting(DURATION, 10.0, "How often hosts show that they live.")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    listen: Address = _setting(ADDRESS, Address("127.0.0.1", 5100), "The `/v2/` pull surface.")
+    exchange_listen: Address = _setting(ADDRESS, Address("127.0.0.1", 5101), "Chunk exchange.")
+    admin_listen: Address = _setting(
+        ADDRESS, Address("127.0.0.1", 5109), "Metrics, health, status."
+    )
+    key_file: Path | None = _setting(
+        PATH, None, "Private key that signs chunk maps (PEM, Ed25519)."
+    )
+    trackers: tuple[str, ...] = _setting(TEXTS, (), "Trackers, such as ws://10.0.0.2:5200.")
+    parents: tuple[str, ...] = _setting(
+        TEXTS, (), "Proxies of other datacenters to copy from before asking upstream (base URLs)."
+    )
+    default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
+    tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
+    stale_if_error_s: float = _setting(
+        DURATION, 86400.0, "How long a known tag is served while upstream fails."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    listen: Address = _setting(ADDRESS, Address("127.0.0.1", 5300), "The mirror for the runtime.")
+    exchange_listen: Address = _setting(ADDRESS, Address("127.0.0.1", 5301), "Chunk exchange.")
+    admin_listen: Address = _setting(
+        ADDRESS, Address("127.0.0.1", 5309), "Metrics, health, status."
+    )
+    trackers: tuple[str, ...] = _setting(TEXTS, (), "Trackers, such as ws://10.0.0.2:5200.")
+    proxies: tuple[str, ...] = _setting(TEXTS, (), "Proxies, such as http://10.0.0.1:5100.")
+    direct: bool = _setting(FLAG, True, "Ask the registry itself when everything else fails.")
+    default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
+    tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSection:
+    max_bytes: int = _setting(SIZE, 50_000_000_000, "Room for blobs.")
+    high_watermark: float = _setting(RATIO, 0.90, "Eviction starts above this share of max_bytes.")
+    low_watermark: float = _setting(RATIO, 0.80, "Eviction stops below this share of max_bytes.")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: str = _setting(
+        _choice("debug", "info", "warning", "error"), "info", "Least level logged."
+    )
+    format: str = _setting(_choice("auto", "text", "json"), "auto", "auto: text on a terminal.")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One registry that proxies may read; `[[upstream]]` in the file, as often as needed."""
+
+    host: str = _setting(TEXT, "", "Name in image references, such as docker.io or ghcr.io.")
+    url: str = _setting(TEXT, "", "Base URL; empty: https:// and the host.")
+    access: str = _setting(
+        _choice("public", "private", "shared"),
+        "public",
+        "With credentials: `shared` serves what they can read to every host, else to none.",
+    )
+    username: str = _setting(TEXT, "", "User for the registry.")
+    password_file: Path | None = _setting(PATH, None, "File with the password or token.")
+    auth_hosts: tuple[str, ...] = _setting(TEXTS, (), "Hosts that may ask for the credentials.")
+    allow_private: bool = _setting(FLAG, False, "Allow loopback and private addresses.")
+
+    @property
+    def base_url(self) -> str:
+        if self.url:
+            return self.url.rstrip("/")
+        return (
+            "https://registry-1.docker.io" if self.host == "docker.io" else f"https://{self.host}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    cluster: Cluster = field(default_factory=Cluster)
+    host: Host = field(default_factory=Host)
+    tracker: Tracker = field(default_factory=Tracker)
+    proxy: Proxy = field(default_factory=Proxy)
+    peer: Peer = field(default_factory=Peer)
+    store: StoreSection = field(default_factory=StoreSection)
+    log: Log = field(default_factory=Log)
+    upstream: tuple[Upstream, ...] = (Upstream(host="docker.io"),)
+
+
+SECTIONS: Final[dict[str, type[Any]]] = {
+    "cluster": Cluster,
+    "host": Host,
+    "tracker": Tracker,
+    "proxy": Proxy,
+    "peer": Peer,
+    "store": StoreSection,
+    "log": Log,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One setting of the table."""
+
+    section: str
+    key: str
+    kind: Kind
+    help: str
+    default: Any
+
+    @property
+    def name(self) -> str:
+        return f"{self.section}.{self.key}"
+
+    @property
+    def variable(self) -> str:
+        return f"P2PDIST_{self.section.upper()}__{self.key.upper()}"
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.section}-{self.key}".replace("_", "-")
+
+
+def leaves_of(section: str, record: type[Any]) -> Iterator[Leaf]:
+    for item in dataclasses.fields(record):
+        yield Leaf(section, item.name, item.metadata["kind"], item.metadata["help"], item.default)
+
+
+def all_leaves() -> list[Leaf]:
+    """Every setting but the repeated `[[upstream]]` tables, in the order of the file."""
+    return [leaf for name, record in SECTIONS.items() for leaf in leaves_of(name, record)]
+
+
+def show(value: Any) -> Any:
+    """A value as the file would hold it."""
+    if isinstance(value, (Path, Address)):
+        return str(value)
+    if isinstance(value, tuple):
+        return [show(part) for part in value]
+    return "" if value is None else value

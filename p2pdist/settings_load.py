@@ -1,0 +1,160 @@
+"""Settings from default < file < `P2PDIST_*` variables < flags, with the origin of each value."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from p2pdist.errors import ConfigError
+from p2pdist.settings import SECTIONS, Leaf, Settings, Upstream, all_leaves, leaves_of
+
+DEFAULT_FILE: Final = Path("/etc/p2pdist/config.toml")
+PREFIX: Final = "P2PDIST_"
+# Variables of ours that are no settings.
+OTHER_VARIABLES: Final = frozenset(
+    {"P2PDIST_CONFIG", "P2PDIST_ENDPOINT", "P2PDIST_REQUIRE_E2E", "P2PDIST_DEMO_STARTED"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    settings: Settings
+    origins: dict[str, str]
+    """`section.key` -> where its value came from; defaults are not in it."""
+
+
+class _Reader:
+    """Collects values and all that is wrong with them, so that one run names every fault."""
+
+    def __init__(self) -> None:
+        self.leaves = {leaf.name: leaf for leaf in all_leaves()}
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.upstreams: list[Upstream] | None = None
+        self.faults: list[str] = []
+
+    def put(self, leaf: Leaf, raw: Any, origin: str) -> None:
+        try:
+            self.values[leaf.name] = leaf.kind.parse(raw)
+        except ValueError as error:
+            self.faults.append(f"{origin}: {leaf.name} = {raw!r}: {error}")
+        else:
+            self.origins[leaf.name] = origin
+
+    def unknown(self, what: str, known: list[str], origin: str) -> None:
+        near = difflib.get_close_matches(what, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.faults.append(f"{origin}: unknown setting {what}{hint}")
+
+    # --- the file -------------------------------------------------------------------------------
+
+    def file(self, path: Path) -> None:
+        try:
+            document = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+        for section, table in document.items():
+            if section == "upstream":
+                self._upstreams(table, path)
+            elif section not in SECTIONS:
+                self.unknown(f"[{section}]", [f"[{s}]" for s in (*SECTIONS, "upstream")], str(path))
+            elif not isinstance(table, dict):
+                self.faults.append(f"{path}: [{section}] must be a table")
+            else:
+                self._table(section, table, path)
+
+    def _table(self, section: str, table: dict[str, Any], path: Path) -> None:
+        for key, raw in table.items():
+            leaf = self.leaves.get(f"{section}.{key}")
+            if leaf is None:
+                self.unknown(f"{section}.{key}", list(self.leaves), str(path))
+            else:
+                self.put(leaf, raw, str(path))
+
+    def _upstreams(self, tables: Any, path: Path) -> None:
+        if not isinstance(tables, list):
+            self.faults.append(f"{path}: upstream must be written as [[upstream]]")
+            return
+        known = {leaf.key: leaf for leaf in leaves_of("upstream", Upstream)}
+        found = self.upstreams = self.upstreams or []
+        for number, table in enumerate(tables, 1):
+            values: dict[str, Any] = {}
+            for key, raw in table.items():
+                if key not in known:
+                    names = [f"upstream.{k}" for k in known]
+                    self.unknown(f"upstream.{key}", names, str(path))
+                    continue
+                try:
+                    values[key] = known[key].kind.parse(raw)
+                except ValueError as error:
+                    self.faults.append(f"{path}: upstream {number}: {key} = {raw!r}: {error}")
+            if not values.get("host"):
+                self.faults.append(f"{path}: upstream {number} has no host")
+            found.append(Upstream(**values))
+
+    # --- variables and flags --------------------------------------------------------------------
+
+    def variables(self, environ: Mapping[str, str]) -> None:
+        known = {leaf.variable: leaf for leaf in self.leaves.values()}
+        for name, raw in environ.items():
+            if name in known:
+                self.put(known[name], raw, f"variable {name}")
+            elif name.startswith(PREFIX) and name not in OTHER_VARIABLES:
+                self.unknown(name, list(known), "environment")
+
+    def flags(self, flags: Mapping[str, Any]) -> None:
+        for name, raw in flags.items():
+            leaf = self.leaves[name]
+            self.put(leaf, raw, f"flag {leaf.flag}")
+
+    def result(self) -> Loaded:
+        if self.faults:
+            raise ConfigError("\n".join(self.faults))
+        sections: dict[str, Any] = {}
+        for section, record in SECTIONS.items():
+            given = {
+                name.partition(".")[2]: value
+                for name, value in self.values.items()
+                if name.startswith(f"{section}.")
+            }
+            sections[section] = record(**given)
+        if self.upstreams:
+            sections["upstream"] = tuple(self.upstreams)
+        return Loaded(Settings(**sections), self.origins)
+
+
+def load_settings(
+    config: Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Load all settings; raise ConfigError that lists everything that is wrong.
+
+    `config`: the file, which must exist; None: `P2PDIST_CONFIG`, else `/etc/p2pdist/config.toml`
+    if it is there. `flags`: by `section.key`.
+    """
+    environ = os.environ if environ is None else environ
+    reader = _Reader()
+    for path in _files(config, environ):
+        reader.file(path)
+    reader.variables(environ)
+    reader.flags(flags or {})
+    return reader.result()
+
+
+def _files(config: Path | None, environ: Mapping[str, str]) -> list[Path]:
+    if config is not None:
+        return [config]
+    if environ.get("P2PDIST_CONFIG"):
+        return [Path(environ["P2PDIST_CONFIG"])]
+    if not DEFAULT_FILE.exists():
+        return []
+    return [DEFAULT_FILE, *sorted((DEFAULT_FILE.parent / "conf.d").glob("*.toml"))]

@@ -1,0 +1,100 @@
+"""The tracker's process: control connections, admin port."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from p2pdist import __version__
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.statements import Keyring
+from p2pdist.runtime.admin import AdminServer
+from p2pdist.runtime.daemon import notify
+from p2pdist.runtime.identity import proxy_keys, read_secret
+from p2pdist.runtime.metrics import Sample
+from p2pdist.settings import Settings
+from p2pdist.tracker.core.state import TrackerLimits
+from p2pdist.tracker.server import TrackerServer
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTracker:
+    server: TrackerServer
+    control: Address
+    admin: Address
+    admin_server: AdminServer
+
+
+@asynccontextmanager
+async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
+    """Run a tracker for as long as the block lasts. Raises ConfigError, OSError."""
+    own = settings.tracker
+    state_dir = settings.host.state_dir / "tracker"
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    me = Member(HostId(secrets.token_hex(16)), Role.TRACKER, Place(settings.host.dc))
+    server = TrackerServer(
+        own.listen,
+        secret=read_secret(settings.cluster.secret_file),
+        me=me,
+        keyring=Keyring(proxy_keys(settings)),
+        rng=Random(secrets.randbits(64)),  # noqa: S311  # chance for spreading load, no secret
+        limits=TrackerLimits(own.announce_interval_s, own.heartbeat_s),
+        state_dir=state_dir,
+    )
+    started_s = asyncio.get_running_loop().time()
+    async with AsyncExitStack() as stack:
+        control = await server.start()
+        stack.push_async_callback(server.close)
+
+        def status() -> dict[str, Any]:
+            uptime_s = asyncio.get_running_loop().time() - started_s
+            return {**_status(server, me), "uptime_s": round(uptime_s, 3), "control": str(control)}
+
+        admin = AdminServer(
+            own.admin_listen,
+            status=status,
+            samples=lambda: _samples(server),
+            ready=lambda: {"control": True},
+        )
+        stack.push_async_callback(admin.close)
+        yield RunningTracker(server, control, await admin.start(), admin)
+
+
+def _status(server: TrackerServer, me: Member) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "version": __version__,
+        "role": me.role.value,
+        "host_id": me.host_id,
+        "dc": me.place.dc,
+        "hosts_connected": server.core.hosts_connected,
+        "swarms": {"active": len(server.core.swarms)},
+        "leases": len(server.core.leases),
+        "counters": dataclasses.asdict(server.core.counters),
+    }
+
+
+def _samples(server: TrackerServer) -> Iterable[Sample]:
+    core = server.core
+    text = "Hosts with a control connection."
+    yield Sample("p2pdist_hosts_connected", "gauge", text, {}, core.hosts_connected)
+    yield Sample("p2pdist_swarms", "gauge", "Swarms with a member.", {}, len(core.swarms))
+    yield Sample("p2pdist_leases", "gauge", "Leases in force.", {}, len(core.leases))
+    for name, value in dataclasses.asdict(core.counters).items():
+        words = name.removesuffix("_total").replace("_", " ")
+        yield Sample(f"p2pdist_tracker_{name}", "counter", f"Tracker: {words}.", {}, value)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop`, then drain."""
+    async with running_tracker(settings) as tracker:
+        notify("READY=1")
+        await stop.wait()
+        tracker.admin_server.draining = True

@@ -1,0 +1,81 @@
+"""Docker daemons of their own: data, runtime state, socket and mounts apart from the machine's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Final
+
+from tests.e2e.harness.netns import Host
+from tests.e2e.harness.processes import LabError, Process, run
+
+# PATH may hold a newer client that speaks another API version.
+DOCKER: Final = "/usr/bin/docker"
+DOCKERD: Final = "/usr/sbin/dockerd"
+SOCKET_PATH_MAX: Final = 107
+# In a mount namespace of its own, dockerd's overlay mounts vanish with it, it finds no containerd
+# of the machine to share, and neither its runtime state nor its key stays behind.
+_ISOLATED: Final = """
+mkdir -p /etc/docker
+for dir in /run /etc/docker; do mount -t tmpfs tmpfs "$dir"; done
+exec "$@"
+"""
+
+
+class Dockerd:
+    """A dockerd on a host, with one registry mirror for Docker Hub."""
+
+    def __init__(self, host: Host, mirror: str, work: Path) -> None:
+        self._work = work / f"docker-{host.name}"
+        self._work.mkdir(mode=0o711)
+        self._socket = self._work / "d.sock"
+        assert len(str(self._socket)) < SOCKET_PATH_MAX
+        config = self._work / "daemon.json"
+        config.write_text(json.dumps({"registry-mirrors": [mirror]}))
+        isolated = ["unshare", "--mount", "sh", "-euc", _ISOLATED, "sh", *self._argv(config)]
+        self.process = Process(
+            f"dockerd of {host.name}", host.inside(*isolated), work / f"dockerd-{host.name}.log"
+        )
+
+    def start(self) -> None:
+        self.process.start()
+        self.process.wait_ready(self._answers, timeout_s=60.0)
+
+    def pull(self, reference: str, *, timeout_s: float = 180.0) -> str:
+        """Pull as `docker pull` does; return what it prints."""
+        return self._docker("pull", reference, timeout_s=timeout_s)
+
+    def image_id(self, reference: str) -> str:
+        """Return the digest of the image's config."""
+        return self._docker("image", "inspect", "--format", "{{.Id}}", reference).strip()
+
+    def run(self, reference: str) -> str:
+        """Run the image's own command in a container without network; return what it prints."""
+        return self._docker("run", "--rm", "--network", "none", reference).strip()
+
+    def storage_driver(self) -> str:
+        return self._docker("info", "--format", "{{.Driver}}").strip()
+
+    def _docker(self, *args: str, timeout_s: float = 60.0) -> str:
+        env = {"DOCKER_CONFIG": str(self._work / "client"), "DOCKER_CONTEXT": "", "DOCKER_HOST": ""}
+        return run([DOCKER, "-H", f"unix://{self._socket}", *args], timeout_s=timeout_s, env=env)
+
+    def _answers(self) -> bool:
+        if not self._socket.exists():
+            return False
+        with contextlib.suppress(LabError):
+            self._docker("version")
+            return True
+        return False
+
+    def _argv(self, config: Path) -> list[str]:
+        places = {
+            "--config-file": config,
+            "--data-root": self._work / "data",
+            "--exec-root": self._work / "exec",
+            "--pidfile": self._work / "d.pid",
+            "-H": f"unix://{self._socket}",
+        }
+        flags = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"]
+        return [DOCKERD, *flags, *(str(word) for pair in places.items() for word in pair)]

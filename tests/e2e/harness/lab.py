@@ -1,0 +1,68 @@
+"""A lab: hosts, and the processes on them, that end together."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.e2e.harness.dockerd import Dockerd
+from tests.e2e.harness.netns import Host, Network, network
+from tests.e2e.harness.p2p import Cluster
+from tests.e2e.harness.processes import Process
+from tests.e2e.harness.registry import Registry
+
+
+class Lab:
+    """Starts things; whoever opened it ends them."""
+
+    def __init__(self, hosts: Network, work: Path, stack: contextlib.ExitStack) -> None:
+        self._hosts = hosts
+        self._work = work
+        self._stack = stack
+
+    def host(self, name: str, *, mbit_per_s: int | None = None) -> Host:
+        return self._hosts.add_host(name, mbit_per_s=mbit_per_s)
+
+    def registry(self, host: Host, storage: Path) -> Registry:
+        """Return a running registry that serves what is in `storage`."""
+        registry = Registry(host, storage, self._work)
+        self._own(registry.process)
+        registry.start()
+        return registry
+
+    def dockerd(self, host: Host, mirror: str) -> Dockerd:
+        """Return a running dockerd that pulls Docker Hub's images through `mirror`."""
+        dockerd = Dockerd(host, mirror, self._work)
+        self._own(dockerd.process)
+        dockerd.start()
+        return dockerd
+
+    def cluster(self, core: Host, registry: Registry) -> Cluster:
+        """Return a datacenter that has `registry` for Docker Hub, no daemon started yet."""
+        return Cluster(core, f"http://{registry.endpoint}", self._work, self._own)
+
+    def logs(self) -> list[Path]:
+        return sorted(self._work.glob("*.log"))
+
+    def _own(self, process: Process) -> None:
+        self._stack.callback(process.stop)
+
+
+open_labs: Final[list[Lab]] = []
+"""The labs that are open now: their logs belong to the report of a test that fails."""
+
+
+@contextlib.contextmanager
+def open_lab() -> Iterator[Lab]:
+    """Yield an empty lab; end its processes, then delete its network and files."""
+    with contextlib.ExitStack() as stack:
+        # Not pytest's tmp_path: that is kept after the run, and this grows to gigabytes.
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pe-"))
+        hosts = stack.enter_context(network())
+        lab = Lab(hosts, Path(work), stack)
+        open_labs.append(lab)
+        stack.callback(open_labs.remove, lab)
+        yield lab

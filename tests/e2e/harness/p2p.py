@@ -1,0 +1,172 @@
+"""The daemons of p2pdist as processes: configuration, readiness, counters, crash and restart."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.e2e.harness import mirror
+from tests.e2e.harness.netns import Host
+from tests.e2e.harness.processes import Process, run
+
+REPOSITORY_ROOT: Final = Path(__file__).parents[3]
+LOOPBACK: Final = "127.0.0.1"
+PROXY_PORT: Final = 5100
+PROXY_EXCHANGE_PORT: Final = 5101
+TRACKER_PORT: Final = 5200
+PEER_PORT: Final = 5300
+PEER_EXCHANGE_PORT: Final = 5301
+PEER_MIRROR_URL: Final = f"http://{LOOPBACK}:{PEER_PORT}"
+ADMIN_PORTS: Final = {"proxy": 5109, "tracker": 5209, "peer": 5309}
+_ENV: Final = {"PYTHONPATH": str(REPOSITORY_ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a daemon says of itself: payload bytes since its start."""
+
+    received: Mapping[str, int]
+    """By source: `rack`, `dc`, `proxy`, `wan`, `upstream`."""
+    sent: Mapping[str, int]
+    """By receiver: `peer`, `proxy`, `wan`."""
+
+    @property
+    def received_bytes(self) -> int:
+        return sum(self.received.values())
+
+    @property
+    def received_from_peers_bytes(self) -> int:
+        return self.received["rack"] + self.received["dc"]
+
+
+class Daemon:
+    """One role on one host; its state directory outlives its processes."""
+
+    def __init__(self, role: str, host: Host, config: Path, log: Path) -> None:
+        self.role = role
+        self.host = host
+        argv = _p2pdist(role, "--config", str(config))
+        self.process = Process(f"{role} on {host.name}", host.inside(*argv), log, _ENV)
+
+    def start(self) -> None:
+        """Start it and return once it says that it is ready; also after `kill9`."""
+        self.process.start()
+        self.process.wait_ready(self._ready)
+
+    def kill9(self) -> None:
+        self.process.kill9()
+
+    def status(self) -> Status:
+        page = mirror.get_json(self.host, LOOPBACK, ADMIN_PORTS[self.role], "/api/v1/status")
+        return Status(page["bytes_received"], page["bytes_sent"])
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            status, _ = mirror.get(self.host, LOOPBACK, ADMIN_PORTS[self.role], "/readyz")
+            return status == http.client.OK
+        return False
+
+
+class Cluster:
+    """One datacenter: proxy and tracker on the host `core`, peers wherever they are started.
+
+    `own` is told of each process before it starts, and stops it at the end.
+    """
+
+    def __init__(
+        self, core: Host, upstream_url: str, work: Path, own: Callable[[Process], None]
+    ) -> None:
+        self._core = core
+        self._upstream_url = upstream_url
+        self._work = work
+        self._own = own
+        self._keys = work / "keys"
+        run(_p2pdist("keys", "init", "--dir", str(self._keys)), env=_ENV)
+
+    def start_tracker(self) -> Daemon:
+        listen = {"listen": f"{self._core.address}:{TRACKER_PORT}"}
+        return self._start("tracker", self._core, {"tracker": listen})
+
+    def start_proxy(self) -> Daemon:
+        proxy = {
+            "listen": f"{self._core.address}:{PROXY_PORT}",
+            "exchange_listen": f"{self._core.address}:{PROXY_EXCHANGE_PORT}",
+            "key_file": str(self._keys / "proxy.key"),
+            "trackers": [self._tracker_url],
+        }
+        return self._start("proxy", self._core, {"proxy": proxy})
+
+    def start_peer(self, host: Host) -> Daemon:
+        peer = {
+            "listen": f"{LOOPBACK}:{PEER_PORT}",
+            "exchange_listen": f"{host.address}:{PEER_EXCHANGE_PORT}",
+            "trackers": [self._tracker_url],
+            "proxies": [f"http://{self._core.address}:{PROXY_PORT}"],
+        }
+        return self._start("peer", host, {"peer": peer})
+
+    @property
+    def _tracker_url(self) -> str:
+        return f"ws://{self._core.address}:{TRACKER_PORT}"
+
+    def _start(
+        self, role: str, host: Host, own_settings: Mapping[str, Mapping[str, object]]
+    ) -> Daemon:
+        name = f"{role}-{host.name}"
+        state = self._work / f"state-{name}"
+        state.mkdir(mode=0o700)
+        config = self._work / f"{name}.toml"
+        config.write_text(_toml(self._common_settings(state) | dict(own_settings)))
+        daemon = Daemon(role, host, config, self._work / f"{name}.log")
+        self._own(daemon.process)
+        daemon.start()
+        return daemon
+
+    def _common_settings(self, state: Path) -> dict[str, object]:
+        return {
+            "cluster": {
+                "secret_file": str(self._keys / "cluster.secret"),
+                "proxy_keys": [_public_key(self._keys / "proxy.key")],
+            },
+            "host": {"state_dir": str(state), "dc": "dc1"},
+            "log": {"format": "json"},
+            "upstream": [
+                {"host": "docker.io", "url": self._upstream_url, "allow_private": True},
+            ],
+        }
+
+
+def peer_mirror(host: Host) -> mirror.Mirror:
+    """Return a client of the peer on `host`, as that host's runtime is one."""
+    return mirror.Mirror(host, LOOPBACK, PEER_PORT)
+
+
+def _p2pdist(*args: str) -> list[str]:
+    return [sys.executable, "-m", "p2pdist.cli.main", *args]
+
+
+def _public_key(key_file: Path) -> str:
+    key = load_pem_private_key(key_file.read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
+
+
+def _toml(settings: Mapping[str, Any]) -> str:
+    """Write tables, and lists of tables; JSON's strings, numbers, booleans and lists are TOML's."""
+    lines = []
+    for section, content in settings.items():
+        many = isinstance(content, list)
+        for table in content if many else [content]:
+            lines.append(f"[[{section}]]" if many else f"[{section}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
