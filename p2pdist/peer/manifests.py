@@ -25,7 +25,7 @@ from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.serving import Manifest, PullContext
 from p2pdist.runtime.single_flight import SingleFlight
-from p2pdist.runtime.upstream import UpstreamClient
+from p2pdist.runtime.upstream import UpstreamClient, UpstreamRefusal
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,9 @@ class ManifestBook:
                 await self._keep(name, reference, found)
             except UpstreamError as error:
                 if error.status in DEFINITE:
-                    raise RegistryError(404, "MANIFEST_UNKNOWN", str(error)) from None
+                    named = isinstance(error, UpstreamRefusal) and error.code == "NAME_UNKNOWN"
+                    code = "NAME_UNKNOWN" if named else "MANIFEST_UNKNOWN"
+                    raise RegistryError(404, code, str(error)) from None
                 logs.event(log, logging.INFO, "proxy.no_manifest", error=str(error))
             except P2pdistError as error:
                 logs.event(log, logging.WARNING, "proxy.manifest_refused", error=str(error))

@@ -10,7 +10,6 @@ from typing import Any
 
 import aiohttp
 
-from p2pdist.errors import RegistryError
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.model.statements import Signer
 from p2pdist.peer.api import (
@@ -86,7 +85,7 @@ def _endpoint(
     stack: AsyncExitStack,
 ) -> RegistryEndpoint:
     node, source = running.node, DirectSource(upstream)
-    tags: TagCache[RegistryError] = TagCache(
+    tags = TagCache(
         soft_ttl_s=settings.proxy.tag_ttl_s, stale_if_error_s=settings.proxy.stale_if_error_s
     )
     manifests = ManifestService(

@@ -90,6 +90,7 @@ class ManifestService:
         parents: Sequence[Parent] = (),
         tags: TagCache | None = None,
         links: Links | None = None,
+        stale_after_s: float = STALE_AFTER_S,
     ) -> None:
         """`keyring` says whose tag statements count: parents' and our own from before a restart."""
         self._upstream = upstream
@@ -99,6 +100,7 @@ class ManifestService:
         self._parents = parents
         self._tags: TagCache = tags if tags is not None else TagCache()
         self.links = links if links is not None else Links()
+        self._stale_after_s = stale_after_s
         self._lookups: SingleFlight[TagKey, Manifest] = SingleFlight("tag look-up")
         self._fetches: SingleFlight[tuple[ImageName, Digest], Manifest] = SingleFlight("manifest")
         self._sizes: SingleFlight[tuple[ImageName, Digest], int] = SingleFlight("blob size")
@@ -153,21 +155,24 @@ class ManifestService:
                 if (kept := await self._of_entry(entry, stale)) is not None:
                     return kept
                 return await self._looked_up(name, tag, key)
-            case Revalidate(None):
-                return await self._looked_up(name, tag, key)
             case Revalidate(old):
-                return await self._patiently(name, tag, key, old)
+                return await self._revalidated(name, tag, key, old)
             case _:
                 assert_never(decision)
 
-    async def _patiently(self, name: ImageName, tag: str, key: TagKey, old: TagEntry) -> Manifest:
+    async def _revalidated(
+        self, name: ImageName, tag: str, key: TagKey, old: TagEntry | None
+    ) -> Manifest:
         """Look the tag up, but fall back on the old answer when that takes long."""
-        try:
-            async with asyncio.timeout(STALE_AFTER_S):
-                return await self._looked_up(name, tag, key)
-        except TimeoutError:
-            kept = await self._of_entry(old, "upstream is slow to answer")
-            return kept if kept is not None else await self._looked_up(name, tag, key)
+        if old is not None:
+            try:
+                async with asyncio.timeout(self._stale_after_s):
+                    return await self._looked_up(name, tag, key)
+            except TimeoutError:
+                kept = await self._of_entry(old, "upstream is slow to answer")
+                if kept is not None:
+                    return kept
+        return await self._looked_up(name, tag, key)
 
     async def _looked_up(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
         return await self._lookups.run(key, lambda: self._look_up(name, tag, key))

@@ -26,6 +26,7 @@ from p2pdist.oci.reference import valid_tag
 from p2pdist.runtime.serving import Manifest, TagPage
 from p2pdist.runtime.upstream_body import UpstreamBody, blob_span, content_length, read_bounded
 from p2pdist.runtime.upstream_net import BadAnswer
+from p2pdist.runtime.upstream_requests import UpstreamRefusal, refusal_code
 
 STATEMENT: Final = "P2pdist-Statement"
 EXCHANGE_PORT: Final = "P2pdist-Exchange-Port"
@@ -168,7 +169,8 @@ class ProxyClient:
         try:
             if response.status not in ((200, 206) if "Range" in headers else (200,)):
                 text = f"{self.base_url} answered {response.status}"
-                raise UpstreamError(text, status=response.status)
+                code = await refusal_code(response)
+                raise UpstreamRefusal(text, status=response.status, code=code)
             yield response
         finally:
             response.close()

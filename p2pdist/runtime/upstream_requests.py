@@ -159,7 +159,7 @@ class UpstreamRequests:
             return BadAnswer(f"{entry.host} answered {status}")
         code = ""
         if response.method != hdrs.METH_HEAD:
-            code = _error_code(await _error_body(response))
+            code = await refusal_code(response)
         return UpstreamRefusal(f"{entry.host} answered {status} {code}", status=status, code=code)
 
     # --- limits ---------------------------------------------------------------------------------
@@ -200,6 +200,11 @@ async def _error_body(response: aiohttp.ClientResponse) -> bytes:
         return await read_bounded(response, ERROR_BODY_BYTES_MAX)
     except UpstreamError:
         return b""
+
+
+async def refusal_code(response: aiohttp.ClientResponse) -> str:
+    """The OCI error code of an answer, or an empty text where its body names none."""
+    return _error_code(await _error_body(response))
 
 
 def _error_code(body: bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ import pytest
 from p2pdist.model.ids import Digest
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from tests.fakes.backend import FakeBackend, SeededContent
+from tests.fakes.cluster import open_lab, url_of
 from tests.fakes.http_client import Answer, Headers, fetch
 from tests.fakes.http_server import serve_app
 
@@ -45,7 +46,39 @@ async def fake_backend_endpoint(content: SeededContent, directory: Path) -> Asyn
         yield base_url
 
 
-FACTORIES: dict[str, EndpointFactory] = {"fake": fake_backend_endpoint}
+@asynccontextmanager
+async def _upstreams_of(content: SeededContent, directory: Path) -> AsyncIterator[dict[str, str]]:
+    """One registry for each upstream host, all over the same content; yields their base URLs."""
+    async with AsyncExitStack() as stack:
+        urls = {}
+        for host in UPSTREAMS:
+            backend = FakeBackend(content, directory)
+            endpoint = RegistryEndpoint(backend, upstreams=(host,), default_upstream=host)
+            urls[host] = await stack.enter_async_context(serve_app(endpoint.app()))
+        yield urls
+
+
+@asynccontextmanager
+async def proxy_endpoint(content: SeededContent, directory: Path) -> AsyncIterator[str]:
+    async with _upstreams_of(content, directory) as urls, open_lab(directory / "lab", urls) as lab:
+        proxy = await lab.proxy()
+        yield url_of(proxy.registry)
+
+
+@asynccontextmanager
+async def peer_endpoint(content: SeededContent, directory: Path) -> AsyncIterator[str]:
+    async with _upstreams_of(content, directory) as urls, open_lab(directory / "lab", urls) as lab:
+        await lab.tracker()
+        await lab.proxy()
+        peer = await lab.peer("peer")
+        yield url_of(peer.mirror)
+
+
+FACTORIES: dict[str, EndpointFactory] = {
+    "fake": fake_backend_endpoint,
+    "proxy": proxy_endpoint,
+    "peer": peer_endpoint,
+}
 
 
 @dataclass

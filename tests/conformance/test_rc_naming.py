@@ -96,5 +96,5 @@ async def test_rc30_library_is_inserted_for_docker_hub_only(seeded: Endpoint) ->
     assert (await seeded.get("/v2/app/manifests/1")).body == HUB
     assert (await seeded.get("/v2/docker.io/app/manifests/1")).body == HUB
     assert (await seeded.get("/v2/app/manifests/1?ns=ghcr.io")).status == 404
-    seeded.seed("ghcr.io", "app", tag="1", manifest=GHCR)
-    assert (await seeded.get("/v2/app/manifests/1?ns=ghcr.io")).body == GHCR
+    seeded.seed("ghcr.io", "app", tag="2", manifest=GHCR)  # a tag that was not refused before
+    assert (await seeded.get("/v2/app/manifests/2?ns=ghcr.io")).body == GHCR

@@ -1,0 +1,81 @@
+"""Real daemons in this process: proxy, tracker and peers on loopback, with settings in code."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from p2pdist.model.members import Address
+from p2pdist.peer.daemon import RunningPeer, running_peer
+from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
+from p2pdist.runtime.keys import KeyFiles, make_keys
+from p2pdist.settings import Cluster, Host, Peer, Proxy, Settings, StoreSection, Tracker, Upstream
+from p2pdist.tracker.daemon import RunningTracker, running_tracker
+
+ANY = Address("127.0.0.1", 0)
+
+
+def url_of(address: Address, scheme: str = "http") -> str:
+    return f"{scheme}://{address}"
+
+
+@dataclass
+class Lab:
+    """Starts daemons one by one; all end with the block that made it."""
+
+    directory: Path
+    keys: KeyFiles
+    upstreams: Mapping[str, str]
+    """Host name -> base URL."""
+    stack: AsyncExitStack
+    trackers: list[str] = field(default_factory=list)
+    proxies: list[str] = field(default_factory=list)
+
+    def settings(self, name: str, dc: str = "dc1") -> Settings:
+        return Settings(
+            cluster=Cluster(self.keys.secret_file, (self.keys.public_key,)),
+            host=Host(self.directory / name, dc),
+            tracker=Tracker(ANY, ANY, announce_interval_s=0.1),
+            proxy=Proxy(
+                ANY, ANY, ANY, self.keys.key_file, tuple(self.trackers), parents=(), tag_ttl_s=30.0
+            ),
+            peer=Peer(ANY, ANY, ANY, tuple(self.trackers), tuple(self.proxies), direct=False),
+            store=StoreSection(max_bytes=4_000_000_000),
+            upstream=tuple(
+                Upstream(host, url, allow_private=True) for host, url in self.upstreams.items()
+            ),
+        )
+
+    async def tracker(self, name: str = "tracker") -> RunningTracker:
+        running = await self.stack.enter_async_context(running_tracker(self.settings(name)))
+        self.trackers.append(url_of(running.control, "ws"))
+        return running
+
+    async def proxy(
+        self, name: str = "proxy", *, parents: Sequence[str] = (), dc: str = "dc1"
+    ) -> RunningProxy:
+        settings = self.settings(name, dc)
+        settings = replace(settings, proxy=replace(settings.proxy, parents=tuple(parents)))
+        running = await self.stack.enter_async_context(running_proxy(settings))
+        self.proxies.append(url_of(running.registry))
+        return running
+
+    async def peer(self, name: str, *, direct: bool = False, dc: str = "dc1") -> RunningPeer:
+        return await self.stack.enter_async_context(self.peer_context(name, direct=direct, dc=dc))
+
+    @asynccontextmanager
+    async def peer_context(
+        self, name: str, *, direct: bool = False, dc: str = "dc1"
+    ) -> AsyncIterator[RunningPeer]:
+        settings = self.settings(name, dc)
+        settings = replace(settings, peer=replace(settings.peer, direct=direct))
+        async with running_peer(settings) as running:
+            yield running
+
+
+@asynccontextmanager
+async def open_lab(directory: Path, upstreams: Mapping[str, str]) -> AsyncIterator[Lab]:
+    async with AsyncExitStack() as stack:
+        yield Lab(directory, make_keys(directory / "keys"), upstreams, stack)

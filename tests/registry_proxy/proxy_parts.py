@@ -1,0 +1,134 @@
+"""What the proxy's tests share: a store in memory, a parent, a service before a registry."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from p2pdist.errors import StoreError, UpstreamError
+from p2pdist.model.ids import Digest, TagKey
+from p2pdist.model.statements import Keyring, Signer, TagStatement
+from p2pdist.oci.names import ImageName
+from p2pdist.registry_proxy.core.tags import TagCache
+from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.runtime.serving import Manifest, PullContext, TagPage
+from p2pdist.runtime.upstream import UpstreamClient, UpstreamEntry, UpstreamTimeouts
+from tests.fakes.registry import FakeRegistry
+
+REPOSITORY = "library/app"
+NAME = ImageName("registry.test", REPOSITORY)
+OTHER = ImageName("registry.test", "library/other")
+
+
+@dataclass(frozen=True)
+class Small:
+    media_type: str
+    body: bytes
+
+
+class MemoryStore:
+    """Keeps everything until it is told to be full."""
+
+    def __init__(self) -> None:
+        self.smalls: dict[Digest, Small] = {}
+        self.statements: dict[TagKey, bytes] = {}
+        self.full = False
+
+    async def get_small(self, digest: Digest) -> Small | None:
+        return self.smalls.get(digest)
+
+    async def put_small(self, digest: Digest, body: bytes, media_type: str = "") -> None:
+        if self.full:
+            raise StoreError("no room", full=True)
+        self.smalls[digest] = Small(media_type, body)
+
+    async def get_statement(self, key: TagKey) -> bytes | None:
+        return self.statements.get(key)
+
+
+class FakeParent:
+    """A proxy of another datacenter that knows what it was given, and is asked for the rest."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[tuple[ImageName, str], Manifest] = {}
+        self.sizes: dict[tuple[ImageName, Digest], int] = {}
+        self.asked: list[str] = []
+
+    async def manifest(self, name: ImageName, reference: str, *, timeout_s: float) -> Manifest:
+        self.asked.append(reference)
+        try:
+            return self.manifests[name, reference]
+        except KeyError:
+            raise UpstreamError("unknown here", status=404) from None
+
+    async def introduce(self, name: ImageName, digest: Digest, *, timeout_s: float) -> int:
+        self.asked.append(digest)
+        try:
+            return self.sizes[name, digest]
+        except KeyError:
+            raise UpstreamError("unknown here", status=404) from None
+
+    async def tags(
+        self, name: ImageName, count: int | None, last: str | None, *, timeout_s: float
+    ) -> TagPage:
+        raise UpstreamError("silent")
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None, *, timeout_s: float
+    ) -> Manifest:
+        raise UpstreamError("silent")
+
+
+@dataclass
+class Proxy:
+    """A service and all that it stands on."""
+
+    registry: FakeRegistry
+    upstream: UpstreamClient
+    store: MemoryStore
+    signer: Signer
+    keyring: Keyring
+    service: ManifestService
+
+    async def manifest(self, reference: str, name: ImageName = NAME) -> Manifest:
+        return await self.service.manifest(name, reference, PullContext("test"))
+
+    def statement_of(self, manifest: Manifest) -> TagStatement:
+        statement = self.keyring.open(manifest.statement or b"")
+        assert isinstance(statement, TagStatement)
+        return statement
+
+
+@asynccontextmanager
+async def proxy_before(
+    registry: FakeRegistry,
+    *,
+    parents: Sequence[FakeParent] = (),
+    parent_signer: Signer | None = None,
+    soft_ttl_s: float = 30.0,
+    stale_after_s: float = 5.0,
+    store: MemoryStore | None = None,
+    signer: Signer | None = None,
+    **entry: Any,
+) -> AsyncIterator[Proxy]:
+    store, signer = store or MemoryStore(), signer or Signer.generate()
+    signers = [signer, *([parent_signer] if parent_signer is not None else [])]
+    keyring = Keyring([s.public_key_bytes for s in signers])
+    settings = {"host": NAME.upstream, "url": registry.url, **entry}
+    timeouts = UpstreamTimeouts(connect_s=2.0, headers_s=2.0, idle_s=2.0)
+    async with UpstreamClient([UpstreamEntry(**settings)], timeouts=timeouts) as upstream:
+        service = ManifestService(
+            upstream,
+            store,
+            signer,
+            keyring,
+            parents=parents,
+            tags=TagCache(soft_ttl_s=soft_ttl_s, negative_ttl_s=5.0 if soft_ttl_s else 0.0),
+            stale_after_s=stale_after_s,
+        )
+        try:
+            yield Proxy(registry, upstream, store, signer, keyring, service)
+        finally:
+            await service.close()
