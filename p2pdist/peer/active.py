@@ -369,7 +369,8 @@ class ActiveBlob:
         self._node.tasks.start(check, name=f"chunk {chunk} {self.digest[:19]}")
 
     async def _check(self, link: Link, request_id: RequestId, chunk: int, data: bytearray) -> None:
-        if self.blob is None or self.map is None or self.failure is not None:
+        if self.blob is None or self.map is None or self.failure is not None or link.closed:
+            self._node.counters.wasted_bytes += len(data)
             return
         blob, host = self.blob, link.session.member.host_id
         expected = self.map.hash_of(chunk)

@@ -306,9 +306,11 @@ class Node:
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         """Count a wrong answer; a host with too many is banned and its link closed."""
-        self.counters.rejected[fault.reason] += 1
         host = link.session.member.host_id
         now_s = asyncio.get_running_loop().time()
+        if self.trust.banned(host, now_s):
+            return  # checked side by side with the one that banned it
+        self.counters.rejected[fault.reason] += 1
         logs.event(
             log, logging.WARNING, "peer.fault", peer=host, reason=fault.reason, error=str(fault)
         )
@@ -384,6 +386,8 @@ class Node:
 
     def _hear_interest(self, link: Link, digest: Digest) -> None:
         active = self.actives.get(digest)
+        if active is not None and active.failure is not None:
+            active = None  # whoever takes the blob up anew finds the wish
         stored = self.store.get(digest)
         if active is None and stored is not None and len(self.actives) < ACTIVE_MAX:
             active = self.activate(digest, stored.geometry.size_bytes)

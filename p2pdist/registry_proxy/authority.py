@@ -27,9 +27,9 @@ from p2pdist.runtime.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
 
-# How long the parent proxy may bring nothing until upstream is asked (registry contract 3.7: 4 s to
-# the origin; a cold parent itself needs one upstream round trip).
-PARENT_SILENCE_S: Final = 4.0
+# How long the parent proxy may bring nothing until upstream is asked (registry contract 3.7: origin
+# after 2 s, so that a client still gets its first byte within 5 s).
+PARENT_SILENCE_S: Final = 2.0
 PARENT_POLL_S: Final = 0.25
 INTRODUCE_S: Final = 2.0
 # Without an answer of the tracker a lone proxy goes ahead: the lease spares duplicates, it is no
@@ -105,7 +105,8 @@ class ProxyAuthority:
 
     async def _from_parents(self, active: ActiveBlob, names: Sequence[ImageName]) -> bool:
         """Copy from the proxy of another datacenter; False when it stands still."""
-        await self._introduce(active.digest, names)
+        if not await self._introduce(active.digest, names):
+            return False
         self._node.fetch(active)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -116,7 +117,9 @@ class ProxyAuthority:
                 return False
         return True
 
-    async def _introduce(self, digest: Digest, names: Sequence[ImageName]) -> None:
+    async def _introduce(self, digest: Digest, names: Sequence[ImageName]) -> bool:
+        """Tell the parents where a blob lies; False when none of them has it to give."""
+        introduced = False
         for client in self._parents:
             for name in names:
                 try:
@@ -124,7 +127,9 @@ class ProxyAuthority:
                 except P2pdistError as error:
                     logs.event(log, logging.INFO, "parent.refused", error=str(error))
                 else:
+                    introduced = True
                     break
+        return introduced
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 

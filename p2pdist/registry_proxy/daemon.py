@@ -123,7 +123,24 @@ def _status(running: RunningNode, upstream: UpstreamClient, registry: Address) -
 
 
 def _samples(running: RunningNode, upstream: UpstreamClient) -> Iterable[Sample]:
+    """The node's counters and what upstreams were asked; upstreams are the configured ones."""
     yield from node_samples(running)
+    counters = upstream.counters
+    for (host, code), number in counters.requests.items():
+        yield Sample(
+            "p2pdist_upstream_requests_total", "counter", "Requests by upstream and answer.",
+            {"upstream": host, "code": code}, number,
+        )  # fmt: skip
+    for host, nbytes in counters.payload_bytes.items():
+        yield Sample(
+            "p2pdist_upstream_payload_bytes_total", "counter", "Bytes of blobs and manifests.",
+            {"upstream": host}, nbytes,
+        )  # fmt: skip
+    for host, left in counters.rate_limit_remaining.items():
+        yield Sample(
+            "p2pdist_upstream_ratelimit_remaining", "gauge", "Pulls that upstream still grants.",
+            {"upstream": host}, left,
+        )  # fmt: skip
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -123,7 +123,7 @@ def test_a_third_host_pulls_from_peers_alone(lab: Lab, swarm: Swarm, image: Imag
     """
     host = lab.host("c", mbit_per_s=LINK_MBIT_PER_S)
     host.blackhole(swarm.registry.host.address)
-    with pytest.raises(OSError, match="unreachable|Invalid argument"):
+    with pytest.raises(OSError, match=r"unreachable|Invalid argument"):
         host.connect(swarm.registry.host.address, PORT)
     swarm.registry.process.kill9()
     swarm.proxy.kill9()

@@ -56,11 +56,19 @@ class Lab:
     async def proxy(
         self, name: str = "proxy", *, parents: Sequence[str] = (), dc: str = "dc1"
     ) -> RunningProxy:
+        context = self.proxy_context(name, parents=parents, dc=dc)
+        return await self.stack.enter_async_context(context)
+
+    @asynccontextmanager
+    async def proxy_context(
+        self, name: str = "proxy", *, parents: Sequence[str] = (), dc: str = "dc1"
+    ) -> AsyncIterator[RunningProxy]:
+        """A proxy that later peers are configured with, and that may end before them."""
         settings = self.settings(name, dc)
         settings = replace(settings, proxy=replace(settings.proxy, parents=tuple(parents)))
-        running = await self.stack.enter_async_context(running_proxy(settings))
-        self.proxies.append(url_of(running.registry))
-        return running
+        async with running_proxy(settings) as running:
+            self.proxies.append(url_of(running.registry))
+            yield running
 
     async def peer(self, name: str, *, direct: bool = False, dc: str = "dc1") -> RunningPeer:
         return await self.stack.enter_async_context(self.peer_context(name, direct=direct, dc=dc))

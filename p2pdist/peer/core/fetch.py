@@ -346,7 +346,6 @@ class BlobFetch:
         neighbour.progress_s = now_s
         if not event.good:
             self.counters.bad_chunks += 1
-            neighbour.slow_until_s = now_s + SLOW_PENALTY_S
             self._unoffer(event.host, bit)
         if not run.bits:
             del neighbour.runs[run.request_id]

@@ -20,7 +20,12 @@ class TrustBook:
         self.bans_total = 0
 
     def strike(self, host: HostId, now_s: float, weight: int = 1) -> bool:
-        """Note a wrong answer; return whether `host` is banned by it."""
+        """Note a wrong answer; return whether `host` is banned by it.
+
+        What was on its way from a host that is banned already counts no more.
+        """
+        if self.banned(host, now_s):
+            return False
         strikes = self._strikes.pop(host, 0) + weight
         self._strikes[host] = strikes
         _bound(self._strikes)

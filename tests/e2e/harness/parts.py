@@ -40,7 +40,7 @@ iptables -A OUTPUT -d 192.0.2.1 -j DROP
 
 
 def missing_parts() -> list[str]:
-    """Return what this machine lacks for the end-to-end tests, in words; empty if it can run them."""
+    """Return what this machine lacks for the end-to-end tests, in words; empty: nothing."""
     missing = []
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         missing.append("Linux on x86-64")

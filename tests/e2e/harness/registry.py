@@ -59,7 +59,7 @@ class Registry:
         return [served for line in lines if (served := _parse(line)) is not None]
 
     def payload_bytes(self) -> int:
-        """Return the body bytes of blobs and manifests that clients were sent, of cut answers too."""
+        """Return the body bytes of blobs and manifests that were sent, of cut answers too."""
         return sum(
             answer.body_bytes
             for answer in self.served()
