@@ -69,7 +69,6 @@ async def test_a_peer_with_wrong_bytes_is_banned_and_the_pull_succeeds(
     assert evil.chunks_sent > 0
     assert 1 <= node.counters.rejected["hash"] <= 3
     assert node.trust.bans_total == 1
-    assert "banned" in evil.down_reason or "closed" in evil.down_reason
     assert stored_right(peer)
 
 
