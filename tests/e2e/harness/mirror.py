@@ -66,6 +66,10 @@ def _read(response: http.client.HTTPResponse, stop_after: int | None) -> Blob:
         size_bytes += len(piece)
         if stop_after is not None and size_bytes >= stop_after:
             break
+    else:  # read(n) says nothing of a body that ends short
+        missing = int(response.headers["Content-Length"]) - size_bytes
+        if missing:
+            raise http.client.IncompleteRead(b"", missing)
     return Blob(f"sha256:{sha256.hexdigest()}", size_bytes)
 
 
