@@ -5,7 +5,7 @@ venv=$1
 [ "$(uname -s)" = Linux ] || { echo "p2pdist needs Linux, this is $(uname -s)" >&2; exit 1; }
 [ -x "$venv/bin/python" ] && exit 0
 too_old='' no_venv=''
-for python in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+for python in python3 python3.14 python3.13 python3.12 python3.11; do
     command -v "$python" >/dev/null 2>&1 || continue
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
         too_old=$("$python" --version 2>&1)
