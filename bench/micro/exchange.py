@@ -21,12 +21,20 @@ from random import Random
 
 from blake3 import blake3
 
+from p2pdist.errors import StoreError
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
+from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.statements import HashBatch, Keyring, MapHead, Signer
+from p2pdist.peer.intake import Arrival, ChunkIntake
+from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.store.blob import Blob
+from p2pdist.store.store import Store, StoreLimits
 
 CHUNK_BYTES = 256 * 1024
 RUN_CHUNKS = 4
@@ -69,15 +77,15 @@ class _Sender:
 
 
 class _Receiver(_Sender):
-    """Asks for runs, two outstanding; hashes and writes chunks in threads, as the store does."""
+    """Asks for runs, two outstanding; chunks are checked and stored as a peer does it."""
 
-    def __init__(self, fileno: int, chunk_count: int) -> None:
-        super().__init__(fileno)
+    def __init__(self, blob: Blob, tasks: TaskOwner) -> None:
+        super().__init__(-1)
         self.done = asyncio.Event()
-        self._left = chunk_count
-        self._next = iter(range(0, chunk_count, RUN_CHUNKS))
-        self._loop = asyncio.get_running_loop()
-        self._arrived = 0
+        self._left = blob.geometry.chunk_count
+        self._next = iter(range(0, self._left, RUN_CHUNKS))
+        self._intake = ChunkIntake(tasks, self._checked, self._failed)
+        self._intake.store_in(blob)
 
     def start(self, link: Link) -> None:
         for _ in range(OUTSTANDING):
@@ -92,42 +100,51 @@ class _Receiver(_Sender):
             link.send(fr.Request(request_id, DIGEST, MAP_ID, first, RUN_CHUNKS))
 
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
-        if (chunk + 1) % RUN_CHUNKS == 0:
-            self._ask(link)
-        future = self._loop.run_in_executor(None, self._admit, chunk, data)
-        future.add_done_callback(lambda _: self._admitted())
+        self._intake.take(Arrival(link, RequestId(request_id), chunk, data))
 
-    def _admit(self, chunk: int, data: bytearray) -> None:
-        blake3(data).digest()
-        os.pwrite(self._fileno, data, chunk * CHUNK_BYTES)
-
-    def _admitted(self) -> None:
+    def _checked(self, arrival: Arrival, good: bool, fresh: bool) -> None:
+        assert good
+        if (arrival.chunk + 1) % RUN_CHUNKS == 0:
+            self._ask(arrival.link)
         self._left -= 1
         if not self._left:
             self.done.set()
 
+    def _failed(self, error: StoreError) -> None:
+        raise error
 
-async def _over_a_link(source: int, target: int, chunk_count: int) -> None:
+
+async def _over_a_link(source: int, directory: Path, chunk_map: ChunkMap, keyring: Keyring) -> Cost:
     def member(name: str) -> Member:
         return Member(HostId(name * 32), Role.PEER, Place("dc1"))
-
-    receiver = _Receiver(target, chunk_count)
 
     def end(handler: _Sender, name: str) -> ExchangeTransport:
         return ExchangeTransport(
             handler, secret=b"s" * 32, me=lambda: member(name), limits=ExchangeLimits()
         )
 
+    limits = StoreLimits(max_bytes=1 << 40, reserve_free_bytes=0)
+    store = await Store.open(directory, limits=limits, keyring=keyring, boot_id="bench")
+    blob, tasks = await store.create(chunk_map), TaskOwner("bench")
+    receiver = _Receiver(blob, tasks)
     ends = [end(_Sender(source), "a"), end(receiver, "b")]
     address = await ends[0].listen("127.0.0.1", 0)
     link = await ends[1].dial(Address(address.host, address.port), timeout_s=5)
+    stop = _clock(chunk_map.geometry.size_bytes)
     receiver.start(link)
     await receiver.done.wait()
+    cost = stop()
     for transport in ends:
         await transport.close()
+    await tasks.close()
+    await store.remove(chunk_map.digest)
+    await store.close()
+    return cost
 
 
-def _floor(source: int, target: int, chunk_count: int) -> None:
+def _floor(source: int, path: Path, chunk_count: int) -> Cost:
+    target = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.posix_fallocate(target, 0, chunk_count * CHUNK_BYTES)
     listener = socket.create_server(("127.0.0.1", 0))
     left = socket.create_connection(listener.getsockname())
     right, _ = listener.accept()
@@ -138,6 +155,7 @@ def _floor(source: int, target: int, chunk_count: int) -> None:
         while offset < size:
             offset += os.sendfile(left.fileno(), source, offset, size - offset)
 
+    stop = _clock(chunk_count * CHUNK_BYTES)
     thread = threading.Thread(target=send)
     thread.start()
     buffer = memoryview(bytearray(CHUNK_BYTES))
@@ -146,36 +164,53 @@ def _floor(source: int, target: int, chunk_count: int) -> None:
         blake3(buffer).digest()
         os.pwrite(target, buffer, chunk * CHUNK_BYTES)
     thread.join()
+    cost = stop()
     left.close()
     right.close()
+    os.close(target)
+    path.unlink()
+    return cost
 
 
-def _cost_of(work: Callable[[], None], nbytes: int) -> Cost:
-    cpu_s = _cpu_s()
-    wall_s = os.times().elapsed
-    work()
-    wall_s, cpu_s = os.times().elapsed - wall_s, _cpu_s() - cpu_s
-    return Cost(cpu_s / nbytes * 1e9, nbytes / 1e9 / max(wall_s, 0.01))
+def _clock(nbytes: int) -> Callable[[], Cost]:
+    """Start the clocks; calling the result says what `nbytes` cost since."""
+    cpu_s, wall_s = _cpu_s(), os.times().elapsed
+
+    def stop() -> Cost:
+        wall = max(os.times().elapsed - wall_s, 0.01)
+        return Cost((_cpu_s() - cpu_s) / nbytes * 1e9, nbytes / 1e9 / wall)
+
+    return stop
+
+
+def _source(path: Path, count: int) -> tuple[int, ChunkMap, Keyring]:
+    """A file that does not shrink, and its signed chunk map."""
+    rng, signer = Random(1), Signer.generate()
+    geometry = geometry_for(count * CHUNK_BYTES)
+    assert geometry.chunk_size_bytes == CHUNK_BYTES
+    head = MapHead(DIGEST, MAP_ID, geometry.size_bytes, CHUNK_BYTES, int(unix_s()))
+    chunk_map = ChunkMap(head, signer.sign(head))
+    fileno = os.open(path, os.O_RDWR | os.O_CREAT)
+    for chunk in range(count):
+        data = rng.randbytes(CHUNK_BYTES)
+        os.pwrite(fileno, data, chunk * CHUNK_BYTES)
+        batch = HashBatch(MAP_ID, chunk, chunk_hash(data))
+        chunk_map.apply(batch, signer.sign(batch))
+    return fileno, chunk_map, Keyring([signer.public_key_bytes])
 
 
 def measure(size_mib: int = 512) -> tuple[Cost, Cost]:
     """Return the costs over a link and of the floor: medians of interleaved runs."""
     count = size_mib * (1 << 20) // CHUNK_BYTES
-    assert geometry_for(size_mib << 20).chunk_size_bytes == CHUNK_BYTES
-    with tempfile.TemporaryDirectory() as directory:
-        source = os.open(Path(directory) / "source", os.O_RDWR | os.O_CREAT)
-        target = os.open(Path(directory) / "target", os.O_RDWR | os.O_CREAT)
-        rng = Random(1)
-        for chunk in range(count):
-            os.pwrite(source, rng.randbytes(CHUNK_BYTES), chunk * CHUNK_BYTES)
-        os.posix_fallocate(target, 0, count * CHUNK_BYTES)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        source, chunk_map, keyring = _source(directory / "source", count)
         links, floors = [], []
-        for _ in range(RUNS + 1):
-            nbytes = count * CHUNK_BYTES
-            links.append(_cost_of(lambda: asyncio.run(_over_a_link(source, target, count)), nbytes))
-            floors.append(_cost_of(lambda: _floor(source, target, count), nbytes))
+        for number in range(RUNS + 1):
+            store = directory / f"store{number}"
+            links.append(asyncio.run(_over_a_link(source, store, chunk_map, keyring)))
+            floors.append(_floor(source, directory / "target", count))
         os.close(source)
-        os.close(target)
     return _median(links[1:]), _median(floors[1:])
 
 

@@ -70,6 +70,8 @@ class _Expected:
     small: bool = False
     media_type: str = ""
     buffer: bytearray = field(default_factory=bytearray)
+    """Of the first chunk, in its full length from its first byte on."""
+    filled: int = 0
 
 
 @dataclass(slots=True)
@@ -320,14 +322,17 @@ class Link:
             raise PeerFault("data that nobody asked for")
         if not expected.chunks or expected.chunks[0][0] != chunk:
             raise PeerFault("data of another chunk than the next one")
-        length = expected.chunks[0][1]
-        if offset != len(expected.buffer) or offset + len(payload) > length:
+        length, stop = expected.chunks[0][1], offset + len(payload)
+        if offset != expected.filled or stop > length:
             raise PeerFault("data at a wrong offset", reason="length")
-        expected.buffer += payload
+        if not expected.buffer:
+            expected.buffer = bytearray(length)
+        expected.buffer[offset:stop] = payload
+        expected.filled = stop
         self._handler.progress(self, request_id, len(payload))
-        if len(expected.buffer) < length:
+        if stop < length:
             return
-        whole, expected.buffer = expected.buffer, bytearray()
+        whole, expected.buffer, expected.filled = expected.buffer, bytearray(), 0
         expected.chunks.popleft()
         if not expected.chunks:
             del self._expected[request_id]

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from p2pdist.errors import P2pdistError, PeerFault, StoreError
 from p2pdist.exchange.frames import Cancel as CancelFrame
@@ -21,19 +20,17 @@ from p2pdist.model.chunkmap import ChunkMap, MapState
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.control import digest_key
 from p2pdist.model.geometry import Geometry, geometry_for
-from p2pdist.model.ids import Digest, HostId, MapId, RequestId
-from p2pdist.model.members import Place, Role
+from p2pdist.model.ids import Digest, HostId, RequestId
+from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
 from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.offers import OfferPlan, OfferTo
-from p2pdist.peer.counters import NodeCounters
-from p2pdist.peer.tracker_client import TrackerClient
+from p2pdist.peer.intake import Arrival, ChunkIntake
+from p2pdist.peer.ports import NodePorts
 from p2pdist.peer.waiters import ChunkWaiters
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.store.blob import Blob
-from p2pdist.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -44,26 +41,6 @@ MAP_STUCK_S: Final = 3.0
 OFFER_RANGES_MAX: Final = 512
 
 MapStatement = MapHead | HashBatch | Seal | Revocation
-
-
-class NodePorts(Protocol):
-    """What a blob needs of the node that owns it."""
-
-    store: Store
-    tracker: TrackerClient
-    counters: NodeCounters
-    tasks: TaskOwner
-    rng: Random
-    place: Place
-    is_proxy: bool
-
-    def new_request_id(self) -> RequestId: ...
-    def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None: ...
-    def unexpect(self, request_id: RequestId) -> None: ...
-    def route_map(self, map_id: MapId, active: ActiveBlob) -> None: ...
-    def forget_maps(self, active: ActiveBlob) -> None: ...
-    def punish(self, link: Link, fault: PeerFault) -> None: ...
-    def received(self, active: ActiveBlob, link: Link, nbytes: int) -> None: ...
 
 
 class ActiveBlob:
@@ -92,6 +69,7 @@ class ActiveBlob:
         self._reader_ids = itertools.count()
         self._readers: dict[int, int] = {}  # reader id -> chunk it waits for
         self._waiters = ChunkWaiters()
+        self._intake = ChunkIntake(node.tasks, self._checked, self.disk_failed)
         self._timer: asyncio.TimerHandle | None = None
         self._used_s = self._loop.time()
         self._progress_s = self._used_s
@@ -300,6 +278,7 @@ class ActiveBlob:
         if self.map is not None and self.map.map_id != blob.chunk_map.map_id:
             self._plan.dropped()
         self.blob, self.map, self._rival = blob, blob.chunk_map, None
+        self._intake.store_in(blob)
         self._node.route_map(self.map.map_id, self)
         self._fetch = core.BlobFetch(
             self.geometry,
@@ -365,27 +344,16 @@ class ActiveBlob:
 
     def arrived(self, link: Link, request_id: RequestId, chunk: int, data: bytearray) -> None:
         """A chunk came in answer to a request: have it checked and stored, off the loop."""
-        check = self._check(link, request_id, chunk, data)
-        self._node.tasks.start(check, name=f"chunk {chunk} {self.digest[:19]}")
+        self._intake.take(Arrival(link, request_id, chunk, data))
 
-    async def _check(self, link: Link, request_id: RequestId, chunk: int, data: bytearray) -> None:
-        if self.blob is None or self.map is None or self.failure is not None or link.closed:
-            self._node.counters.wasted_bytes += len(data)
-            return
-        blob, host = self.blob, link.session.member.host_id
-        expected = self.map.hash_of(chunk)
-        assert expected is not None, "only chunks with a known hash are asked for"
-        fresh = chunk not in blob.verified
-        try:
-            good = await blob.admit(chunk, data, expected)
-        except StoreError as error:
-            self.disk_failed(error)
-            return
+    def _checked(self, arrival: Arrival, good: bool, fresh: bool) -> None:
+        link, chunk, data = arrival.link, arrival.chunk, arrival.data
         if good and fresh:
             self._node.received(self, link, len(data))
         else:
             self._node.counters.wasted_bytes += len(data)
-        self._feed(core.Arrived(host, request_id, chunk, good))
+        host = link.session.member.host_id
+        self._feed(core.Arrived(host, arrival.request_id, chunk, good))
         if good:
             self.landed(1 << chunk)
         else:
@@ -402,6 +370,7 @@ class ActiveBlob:
     def fail(self, why: str) -> None:
         """Nothing more comes of this blob: its readers end short."""
         self.failure, self._fetch = why, None
+        self._intake.store_in(None)
         logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
         self._waiters.wake_all()
         self._release_neighbours()

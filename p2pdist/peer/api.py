@@ -4,9 +4,10 @@ from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.assembly import NodeOptions, RunningNode, node_samples, node_status, running_node
 from p2pdist.peer.counters import UPSTREAM
 from p2pdist.peer.fallback import OutsideBody, OutsideSource
-from p2pdist.peer.node import Authority, Node
+from p2pdist.peer.node import Node
 from p2pdist.peer.outside import DirectSource, read_small
 from p2pdist.peer.reader import SwarmReader, WholeBlob
+from p2pdist.peer.server import Authority
 from p2pdist.peer.smalls import SmallAnswer
 
 __all__ = [

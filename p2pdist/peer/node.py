@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from cachetools import LRUCache
 
@@ -35,8 +35,9 @@ from p2pdist.model.statements import (
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.core.fetch import FetchCounters
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
-from p2pdist.peer.counters import NodeCounters, receiver_of, source_of
+from p2pdist.peer.counters import NodeCounters, source_of
 from p2pdist.peer.neighbourhood import Neighbourhood
+from p2pdist.peer.server import Authority, Server
 from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
 from p2pdist.peer.tracker_client import TrackerClient
 from p2pdist.runtime import logs
@@ -52,22 +53,9 @@ OPENED_RECORDS_MAX: Final = 16384
 # Digests that neighbours want and we do not have (yet); the oldest are forgotten.
 WISHES_MAX: Final = 65536
 ACTIVE_MAX: Final = 1024
-RUNS_SERVED_MAX: Final = 64
 LOOKUP_S: Final = 1.0
 # A whole blob that nobody asked for since then goes back to being just stored.
 UNUSED_S: Final = 120.0
-
-
-class Authority(Protocol):
-    """Finds what the swarm lacks; only a proxy has one."""
-
-    def wanted(self, digest: Digest) -> None:
-        """A neighbour asked for a blob that is not whole here: fetch it, if it may be served."""
-        ...
-
-    async def small(self, digest: Digest) -> SmallAnswer | None:
-        """Return a blob of one chunk from upstream, or None if it may not or cannot be had."""
-        ...
 
 
 class Node:
@@ -97,6 +85,7 @@ class Node:
         self.tracker: TrackerClient
         self.neighbourhood: Neighbourhood
         self._questions = SmallQuestions()
+        self._server = Server(store, self.counters, place)
         self._request_ids = itertools.cycle(range(1, 1 << 32))
         self._requests: dict[RequestId, tuple[ActiveBlob, Link]] = {}
         self._maps: dict[MapId, ActiveBlob] = {}
@@ -370,15 +359,17 @@ class Node:
                 if (active := self.actives.get(digest)) is not None:
                     active.hear(link, frame)
             case fr.Request():
-                self._serve_run(link, frame)
+                self._server.serve_run(link, frame)
             case fr.Cancel(request_id):
                 link.cancel_run(request_id)
             case fr.Refuse(request_id, reason):
                 self._hear_refusal(link, RequestId(request_id), reason)
             case fr.GetSmall(request_id, digest):
-                self.tasks.start(self._serve_small(link, request_id, digest), name="serve small")
+                small = self._server.serve_small(link, request_id, digest, self.authority)
+                self.tasks.start(small, name="serve small")
             case fr.GetStatement(request_id, key):
-                self.tasks.start(self._serve_statement(link, request_id, key), name="serve tag")
+                statement = self._server.serve_statement(link, request_id, key)
+                self.tasks.start(statement, name="serve tag")
             case fr.StatementIs(request_id, record):
                 self._questions.answered(link, RequestId(request_id), record)
             case _:
@@ -428,52 +419,6 @@ class Node:
         if active is not None and asked is link:
             link.forget(request_id)
             active.refused(link, request_id, gone=reason != fr.RefuseReason.BUSY)
-
-    def _serve_run(self, link: Link, request: fr.Request) -> None:
-        blob = self.store.get(request.digest)
-        stop = request.first + request.count
-        if (
-            blob is None
-            or blob.chunk_map.map_id != request.map_id
-            or self.store.revoked(request.map_id)
-            or stop > blob.geometry.chunk_count
-            or blob.verified.first_missing(request.first) < stop
-        ):
-            link.send(fr.Refuse(request.request_id, fr.RefuseReason.UNKNOWN))
-            return
-        held, geometry = blob, blob.geometry
-        held.hold()
-        receiver = receiver_of(link.session.member, self.place)
-
-        def done(nbytes: int) -> None:
-            self.counters.sent[receiver] += nbytes
-            held.release()
-
-        spans = [(i, geometry.offset(i), geometry.length(i)) for i in range(request.first, stop)]
-        link.send_run(request.request_id, held.fileno, spans, done)
-
-    async def _serve_small(self, link: Link, request_id: RequestId, digest: Digest) -> None:
-        stored = await self.store.get_small(digest)
-        answer = SmallAnswer(stored.media_type, stored.body) if stored is not None else None
-        if answer is None and self.authority is not None:
-            answer = await self.authority.small(digest)
-        if link.closed:
-            return
-        if answer is None:
-            link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
-        else:
-            link.send_small(request_id, answer.media_type, answer.body)
-            receiver = receiver_of(link.session.member, self.place)
-            self.counters.sent[receiver] += len(answer.body)
-
-    async def _serve_statement(self, link: Link, request_id: RequestId, key: TagKey) -> None:
-        record = await self.store.get_statement(key)
-        if link.closed:
-            return
-        if record is None:
-            link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
-        else:
-            link.send(fr.StatementIs(request_id, record))
 
     def _proxy_up(self, link: Link) -> None:
         for active in self.actives.values():

@@ -106,7 +106,12 @@ class Blob:
     async def admit(self, chunk: int, data: Data, expected_hash: bytes) -> bool:
         """Check, write and mark a chunk that somebody sent; False, and nothing is written, when
         its hash is another one. Raises StoreError."""
-        return await self._run(self._admit, chunk, data, expected_hash)
+        return (await self.admit_many([(chunk, data, expected_hash)]))[0]
+
+    async def admit_many(self, chunks: Sequence[tuple[int, Data, bytes]]) -> list[bool]:
+        """Do the same for several chunks in one thread hop: a hop costs more than a hash (1.1
+        CPU-s/GB were measured with one for each 256 KiB). Raises StoreError."""
+        return await self._run(self._admit_many, chunks)
 
     async def land(
         self, chunk: int, data: Data, observers: Sequence[Callable[[Data], None]]
@@ -118,17 +123,22 @@ class Blob:
     async def read(self, offset: int, length: int) -> bytes:
         return await self._run(pread_all, self._fd, length, offset)
 
-    def _admit(self, chunk: int, data: Data, expected_hash: bytes) -> bool:
-        if len(data) != self.geometry.length(chunk) or chunk_hash(data) != expected_hash:
-            return False
-        self._write(chunk, data)
-        return True
+    def _admit_many(self, chunks: Sequence[tuple[int, Data, bytes]]) -> list[bool]:
+        good = []
+        for chunk, data, expected_hash in chunks:
+            right = len(data) == self.geometry.length(chunk) and chunk_hash(data) == expected_hash
+            good.append(right)
+            if right:
+                self._write(chunk, data)
+        self._mark([chunk for (chunk, _, _), right in zip(chunks, good, strict=True) if right])
+        return good
 
     def _land(self, chunk: int, data: Data, observers: Sequence[Callable[[Data], None]]) -> bytes:
         for see in observers:
             see(data)
         fresh_hash = chunk_hash(data)
         self._write(chunk, data)
+        self._mark([chunk])
         return fresh_hash
 
     def _write(self, chunk: int, data: Data) -> None:
@@ -136,12 +146,23 @@ class Blob:
             raise StoreError(f"{self.digest} was removed")
         try:
             pwrite_all(self._fd, data, self.geometry.offset(chunk))
-            with self._lock:
-                self._verified.add(chunk)
-                self._write_bits()
         except OSError as error:
-            self._verified.discard(chunk)
             raise store_error(f"cannot write chunk {chunk}", error) from error
+
+    def _mark(self, chunks: Sequence[int]) -> None:
+        """Set the bits of chunks whose bytes are written; if that fails none of them counts."""
+        if not chunks:
+            return
+        with self._lock:
+            fresh = [chunk for chunk in chunks if chunk not in self._verified]
+            try:
+                for chunk in fresh:
+                    self._verified.add(chunk)
+                self._write_bits()
+            except OSError as error:
+                for chunk in fresh:
+                    self._verified.discard(chunk)
+                raise store_error("cannot mark chunks", error) from error
 
     def _write_bits(self) -> None:
         data = encode_bits(Bits(self._boot_id, self._verified, self._synced))

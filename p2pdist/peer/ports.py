@@ -1,0 +1,36 @@
+"""What a blob in motion needs of the node that owns it."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Protocol
+
+from p2pdist.errors import PeerFault
+from p2pdist.exchange.link import Link
+from p2pdist.model.ids import MapId, RequestId
+from p2pdist.model.members import Place
+from p2pdist.peer.counters import NodeCounters
+from p2pdist.peer.tracker_client import TrackerClient
+from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.store.store import Store
+
+if TYPE_CHECKING:
+    from p2pdist.peer.active import ActiveBlob
+
+
+class NodePorts(Protocol):
+    store: Store
+    tracker: TrackerClient
+    counters: NodeCounters
+    tasks: TaskOwner
+    rng: Random
+    place: Place
+    is_proxy: bool
+
+    def new_request_id(self) -> RequestId: ...
+    def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None: ...
+    def unexpect(self, request_id: RequestId) -> None: ...
+    def route_map(self, map_id: MapId, active: ActiveBlob) -> None: ...
+    def forget_maps(self, active: ActiveBlob) -> None: ...
+    def punish(self, link: Link, fault: PeerFault) -> None: ...
+    def received(self, active: ActiveBlob, link: Link, nbytes: int) -> None: ...

@@ -1,0 +1,82 @@
+"""Answers what neighbours ask of this node: runs of chunks, small blobs, tag statements."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from p2pdist.exchange import frames as fr
+from p2pdist.exchange.link import Link
+from p2pdist.model.ids import Digest, RequestId, TagKey
+from p2pdist.model.members import Place
+from p2pdist.peer.counters import NodeCounters, receiver_of
+from p2pdist.peer.smalls import SmallAnswer
+from p2pdist.store.store import Store
+
+
+class Authority(Protocol):
+    """Finds what the swarm lacks; only a proxy has one."""
+
+    def wanted(self, digest: Digest) -> None:
+        """A neighbour asked for a blob that is not whole here: fetch it, if it may be served."""
+        ...
+
+    async def small(self, digest: Digest) -> SmallAnswer | None:
+        """Return a blob of one chunk from upstream, or None if it may not or cannot be had."""
+        ...
+
+
+class Server:
+    """Serves what is verified and vouched for, and nothing else."""
+
+    def __init__(self, store: Store, counters: NodeCounters, place: Place) -> None:
+        self._store = store
+        self._counters = counters
+        self._place = place
+
+    def serve_run(self, link: Link, request: fr.Request) -> None:
+        blob = self._store.get(request.digest)
+        stop = request.first + request.count
+        if (
+            blob is None
+            or blob.chunk_map.map_id != request.map_id
+            or self._store.revoked(request.map_id)
+            or stop > blob.geometry.chunk_count
+            or blob.verified.first_missing(request.first) < stop
+        ):
+            link.send(fr.Refuse(request.request_id, fr.RefuseReason.UNKNOWN))
+            return
+        held, geometry = blob, blob.geometry
+        held.hold()
+        receiver = receiver_of(link.session.member, self._place)
+
+        def done(nbytes: int) -> None:
+            self._counters.sent[receiver] += nbytes
+            held.release()
+
+        spans = [(i, geometry.offset(i), geometry.length(i)) for i in range(request.first, stop)]
+        link.send_run(request.request_id, held.fileno, spans, done)
+
+    async def serve_small(
+        self, link: Link, request_id: RequestId, digest: Digest, authority: Authority | None
+    ) -> None:
+        stored = await self._store.get_small(digest)
+        answer = SmallAnswer(stored.media_type, stored.body) if stored is not None else None
+        if answer is None and authority is not None:
+            answer = await authority.small(digest)
+        if link.closed:
+            return
+        if answer is None:
+            link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
+        else:
+            link.send_small(request_id, answer.media_type, answer.body)
+            receiver = receiver_of(link.session.member, self._place)
+            self._counters.sent[receiver] += len(answer.body)
+
+    async def serve_statement(self, link: Link, request_id: RequestId, key: TagKey) -> None:
+        record = await self._store.get_statement(key)
+        if link.closed:
+            return
+        if record is None:
+            link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
+        else:
+            link.send(fr.StatementIs(request_id, record))
