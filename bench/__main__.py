@@ -16,9 +16,9 @@ from pathlib import Path
 from bench.micro import exchange
 from bench.targets import Target, publish
 
-# The link pays for framing, an event loop and a thread hop per chunk; the data-plane measurements
-# put that at 0.15 to 0.3 CPU-s/GB over a floor of about 0.85.
-EXCHANGE_RATIO_MAX = 1.5
+# What the data-plane measurements promise for receiving, BLAKE3, writing and sending together
+# (0.76 to 0.93 CPU-s/GB for pairs of raw prototypes).
+EXCHANGE_CPU_S_PER_GB_MAX = 1.0
 
 CONGESTION_CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 _IN_NAMESPACE = "P2PDIST_BENCH_IN_NAMESPACE"
@@ -43,8 +43,9 @@ def main() -> int:
     print(f"exchange: {link.cpu_s_per_gb:.2f} CPU-s/GB, {link.gb_per_s:.2f} GB/s")
     print(f"floor:    {floor.cpu_s_per_gb:.2f} CPU-s/GB, {floor.gb_per_s:.2f} GB/s")
     print(f"peak memory of this process: {peak_mb:.0f} MB")
-    ratio = link.cpu_s_per_gb / floor.cpu_s_per_gb
-    targets = [Target("exchange.cpu_ratio_to_floor", ratio, "<=", EXCHANGE_RATIO_MAX)]
+    print(f"ratio to the floor: {link.cpu_s_per_gb / floor.cpu_s_per_gb:.2f}")
+    goal = EXCHANGE_CPU_S_PER_GB_MAX
+    targets = [Target("exchange.cpu_s_per_gb", link.cpu_s_per_gb, "<=", goal)]
     figures = {"exchange": asdict(link), "floor": asdict(floor), "peak_mb": round(peak_mb)}
     return 0 if publish(targets, figures, Path("build/bench.json")) else 1
 

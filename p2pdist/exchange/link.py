@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from p2pdist.errors import PeerFault
+from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.codec import Decoder, data_header, encode
 from p2pdist.exchange.frames import (
     SLICE_BYTES_MAX,
@@ -100,6 +101,7 @@ class Link:
         dialled: bool,
         handler: LinkHandler,
         buffer: bytearray,
+        pool: BufferPool,
         on_closed: Callable[[Link, str], None],
     ) -> None:
         self.session = session
@@ -111,6 +113,7 @@ class Link:
         self._sock = sock
         self._handler = handler
         self._buffer = memoryview(buffer)
+        self._pool = pool
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -264,6 +267,10 @@ class Link:
         """Allow one small body to come for `request_id`."""
         self._expected[request_id] = _Expected(deque(), small=True)
 
+    def give_back(self, data: bytearray) -> None:
+        """Return the buffer of a chunk that was delivered and is not looked at any more."""
+        self._pool.give(data)
+
     def forget(self, request_id: int) -> None:
         """Drop what still comes for a request that was cancelled or refused."""
         if self._expected.pop(request_id, None) is not None:
@@ -326,7 +333,7 @@ class Link:
         if offset != expected.filled or stop > length:
             raise PeerFault("data at a wrong offset", reason="length")
         if not expected.buffer:
-            expected.buffer = bytearray(length)
+            expected.buffer = self._pool.take(length)
         expected.buffer[offset:stop] = payload
         expected.filled = stop
         self._handler.progress(self, request_id, len(payload))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.errors import PeerFault
+from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
 from p2pdist.model.handshake import (
     HELLO_BYTES_MAX,
@@ -77,6 +78,7 @@ class ExchangeTransport:
         self._listeners: list[socket.socket] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._buffer = bytearray(RECEIVE_BYTES)
+        self._pool = BufferPool()
 
     async def listen(self, host: str, port: int) -> Address:
         """Accept links on `host`:`port` (0: any free one); return the bound address."""
@@ -209,6 +211,7 @@ class ExchangeTransport:
             dialled=dialled,
             handler=self._handler,
             buffer=self._buffer,
+            pool=self._pool,
             on_closed=self._ended,
         )
         self._links[other] = link

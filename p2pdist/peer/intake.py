@@ -73,3 +73,4 @@ class ChunkIntake:
             return
         for arrival, is_good, is_fresh in zip(live, good, fresh, strict=True):
             self._checked(arrival, is_good, is_fresh)
+            arrival.link.give_back(arrival.data)
