@@ -20,8 +20,10 @@ from p2pdist.peer.api import (
     node_status,
     running_node,
 )
+from p2pdist.registry_proxy import links_file
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.backend import ProxyBackend
+from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.runtime.admin import AdminServer
@@ -62,7 +64,8 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         upstream = await stack.enter_async_context(UpstreamClient(entries))
         parents = [ProxyClient(url, session) for url in own.parents]
         running = await stack.enter_async_context(running_node(_options(settings, signer), parents))
-        endpoint = _endpoint(settings, running, upstream, signer, parents, stack)
+        links = await _kept_links(settings, running, stack)
+        endpoint = _endpoint(settings, running, upstream, signer, parents, links, stack)
         registry = HttpServer(own.listen, endpoint.app())
         stack.push_async_callback(registry.close)
         address = await registry.start()
@@ -82,6 +85,7 @@ def _endpoint(
     upstream: UpstreamClient,
     signer: Signer,
     parents: list[ProxyClient],
+    links: Links,
     stack: AsyncExitStack,
 ) -> RegistryEndpoint:
     node, source = running.node, DirectSource(upstream)
@@ -89,7 +93,7 @@ def _endpoint(
         soft_ttl_s=settings.proxy.tag_ttl_s, stale_if_error_s=settings.proxy.stale_if_error_s
     )
     manifests = ManifestService(
-        upstream, running.store, signer, node.keyring, parents=parents, tags=tags
+        upstream, running.store, signer, node.keyring, parents=parents, tags=tags, links=links
     )
     stack.push_async_callback(manifests.close)
     authority = ProxyAuthority(node, manifests, signer, source, parents, node.rng)
@@ -100,6 +104,15 @@ def _endpoint(
         default_upstream=settings.proxy.default_upstream,
         proxy_headers={EXCHANGE_PORT: str(running.exchange_address.port)},
     )
+
+
+async def _kept_links(settings: Settings, running: RunningNode, stack: AsyncExitStack) -> Links:
+    """What this proxy knew before its restart; written every 30 s and at the end."""
+    links, path = Links(), settings.host.state_dir / "proxy" / links_file.FILE_NAME
+    await links_file.load(links, path)
+    stack.push_async_callback(links_file.save, links, path)
+    running.node.tasks.start(links_file.keep_writing(links, path), name="links snapshot")
+    return links
 
 
 def _options(settings: Settings, signer: Signer) -> NodeOptions:

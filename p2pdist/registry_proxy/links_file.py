@@ -1,0 +1,104 @@
+"""Keeps a proxy's links over a restart, so that it need not ask upstream again who has what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from pathlib import Path
+from typing import Final
+
+import aiofiles
+import msgspec
+import zstandard
+
+from p2pdist.model.ids import parse_digest
+from p2pdist.oci.names import ImageName
+from p2pdist.oci.reference import canonical_upstream, valid_repository
+from p2pdist.registry_proxy.core.links import LinkRecord, Links
+from p2pdist.runtime import logs
+
+log = logging.getLogger(__name__)
+
+FILE_NAME: Final = "links.v1.zst"
+INTERVAL_S: Final = 30.0
+# 200,000 links with 16 names each; nothing larger is read.
+FILE_BYTES_MAX: Final = 256 << 20
+
+
+class _Line(msgspec.Struct, frozen=True, array_like=True):
+    digest: str
+    size_bytes: int
+    media_type: str
+    is_manifest: bool
+    names: list[tuple[str, str]]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[_Line])
+
+
+async def keep_writing(links: Links, path: Path) -> None:
+    """Save every `INTERVAL_S`, for ever; a disk that refuses costs the snapshot alone."""
+    while True:
+        await asyncio.sleep(INTERVAL_S)
+        await save(links, path)
+
+
+async def save(links: Links, path: Path) -> None:
+    lines = [
+        _Line(r.digest, r.size_bytes, r.media_type, r.is_manifest, [_pair(n) for n in r.names])
+        for r in links.records()
+    ]
+    data = await asyncio.to_thread(_pack, lines)
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.new")
+    try:
+        async with aiofiles.open(temporary, "wb") as file:
+            await file.write(data)
+        await asyncio.to_thread(temporary.replace, path)
+    except OSError as error:
+        logs.event(log, logging.WARNING, "links.not_saved", error=str(error))
+        await asyncio.to_thread(temporary.unlink, missing_ok=True)
+
+
+async def load(links: Links, path: Path) -> int:
+    """Take in a snapshot and return how many links it held; a damaged one counts for nothing."""
+    try:
+        async with aiofiles.open(path, "rb") as file:
+            data = await file.read(FILE_BYTES_MAX)
+    except FileNotFoundError:
+        return 0
+    try:
+        records = await asyncio.to_thread(_unpack, data)
+    except (ValueError, msgspec.DecodeError, zstandard.ZstdError) as error:
+        logs.event(log, logging.WARNING, "links.damaged", error=str(error))
+        return 0
+    links.restore(records)
+    return len(records)
+
+
+def _pack(lines: list[_Line]) -> bytes:
+    return zstandard.ZstdCompressor(level=3).compress(_encoder.encode(lines))
+
+
+def _unpack(data: bytes) -> list[LinkRecord]:
+    """Raise ValueError, DecodeError or ZstdError for anything that we did not write."""
+    size = zstandard.frame_content_size(data)
+    if not 0 <= size <= FILE_BYTES_MAX:
+        raise ValueError(f"a snapshot of {size} bytes")
+    lines = _decoder.decode(zstandard.ZstdDecompressor().decompress(data, max_output_size=size))
+    return [_record(line) for line in lines]
+
+
+def _record(line: _Line) -> LinkRecord:
+    names = []
+    for upstream, repository in line.names:
+        if canonical_upstream(upstream) != upstream or not valid_repository(repository):
+            raise ValueError("a name that is none")
+        names.append(ImageName(upstream, repository))
+    digest = parse_digest(line.digest)
+    return LinkRecord(digest, line.size_bytes, line.media_type, line.is_manifest, tuple(names))
+
+
+def _pair(name: ImageName) -> tuple[str, str]:
+    return name.upstream, name.repository
