@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import click
@@ -32,5 +33,15 @@ def demo(keep: bool, size_mb: int, json_path: Path) -> int:
     """
     from p2pdist.demo.run import DemoOptions, run_demo
 
-    met = asyncio.run(run_demo(DemoOptions(size_mb * 1_000_000, keep, json_path)))
+    async def cleanly() -> bool:
+        """A SIGTERM cancels, so that daemons and files go as they do after Ctrl-C."""
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await run_demo(DemoOptions(size_mb * 1_000_000, keep, json_path))
+
+    try:
+        met = asyncio.run(cleanly())
+    except asyncio.CancelledError:
+        return Exit.TERMINATED
     return Exit.DONE if met else Exit.UNEXPECTED

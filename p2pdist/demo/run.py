@@ -135,11 +135,12 @@ async def _keep(cluster: DemoCluster, directory: Path) -> None:
     peer = cluster.peers[0]
     ns = f"?ns={UPSTREAM}"
     print(f"\nrunning until Ctrl-C; configuration and logs are in {directory}\n\ntry:")
-    print(f"  curl {peer.service_url}/v2/shop/app/manifests/1{ns}")
-    print(f"  p2pdist pull {UPSTREAM}/shop/app:1 --endpoint {peer.service_url} -o oci:/tmp/app")
-    print(f"  p2pdist status --admin {peer.admin_url}")
+    command = Path(sys.executable).with_name("p2pdist")
+    print(f"  curl '{peer.service_url}/v2/shop/app/manifests/1{ns}'")
+    print(f"  {command} pull {UPSTREAM}/shop/app:1 --endpoint {peer.service_url} -o oci:/tmp/app")
+    print(f"  {command} status --admin {peer.admin_url}")
     print(f"  curl {peer.admin_url}/metrics")
-    print("  kill -9 any of the daemons, and pull again")
+    print("  kill -9 any of the daemons, and pull again", flush=True)
     await asyncio.Event().wait()
 
 

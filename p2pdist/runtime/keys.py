@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from p2pdist.errors import ConfigError
+from p2pdist.runtime.identity import read_signer
 
 SECRET_NAME = "cluster.secret"  # noqa: S105  # a file name
 KEY_NAME = "proxy.key"
@@ -46,3 +47,12 @@ def make_keys(directory: Path) -> KeyFiles:
             file.write(data)
     public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     return KeyFiles(directory / SECRET_NAME, directory / KEY_NAME, public)
+
+
+def find_or_make_keys(directory: Path) -> KeyFiles:
+    """Return the keys of `directory`, made at the first call. Raises ConfigError."""
+    secret_file, key_file = directory / SECRET_NAME, directory / KEY_NAME
+    if not (secret_file.exists() and key_file.exists()):
+        return make_keys(directory)
+    public = base64.b64encode(read_signer(key_file).public_key_bytes).decode()
+    return KeyFiles(secret_file, key_file, public)

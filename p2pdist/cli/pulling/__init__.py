@@ -1,0 +1,1 @@
+"""The parts of `p2pdist pull`: client, progress, outputs."""

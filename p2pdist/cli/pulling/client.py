@@ -1,0 +1,221 @@
+"""Pulls one image from a registry endpoint into files, checked and resumed where it was cut."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from io import BufferedRandom
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import quote
+
+import aiohttp
+
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.failures import CommandError
+from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.oci.manifest import (
+    MANIFEST_ACCEPT,
+    Descriptor,
+    ManifestInfo,
+    choose_platform,
+    parse_manifest,
+)
+from p2pdist.oci.reference import Reference
+
+BLOBS_AT_ONCE: Final = 3  # as dockerd does
+TRIES_MAX: Final = 4
+READ_BYTES: Final = 1 << 20
+# The mirror promises a first byte within 5 s and no longer gap; four times that is a dead one.
+SILENCE_S: Final = 20.0
+_CODES: Final = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND}
+
+
+class Progress(Protocol):
+    """Hears how far a pull is; calls come on the event loop."""
+
+    def started(self, image: str, blobs: list[Descriptor]) -> None: ...
+
+    def advanced(self, digest: Digest, nbytes: int) -> None: ...
+
+    def retried(self, digest: Digest, why: str) -> None: ...
+
+    def finished(self, digest: Digest) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    os: str
+    architecture: str
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """A manifest and where its blobs lie, each under the hex of its digest."""
+
+    reference: Reference
+    digest: Digest
+    body: bytes
+    info: ManifestInfo
+    directory: Path
+
+    @property
+    def blobs(self) -> list[Descriptor]:
+        """Config first, then the layers; a digest that stands twice is listed once."""
+        parts = ([self.info.config] if self.info.config else []) + list(self.info.layers)
+        return list({part.digest: part for part in parts}.values())
+
+    def path(self, digest: Digest) -> Path:
+        return self.directory / digest.partition(":")[2]
+
+
+class _Download:
+    """One blob on its way into a file. Methods block."""
+
+    def __init__(self, blob: Descriptor, file: BufferedRandom) -> None:
+        self.blob = blob
+        self.have = 0
+        self._file = file
+
+    def append(self, data: bytes) -> None:
+        """Raise CommandError beyond the size that the manifest declares."""
+        if self.have + len(data) > self.blob.size:
+            raise CommandError(f"{self.blob.digest} is too long", Exit.INTEGRITY)
+        self._file.write(data)
+        self.have += len(data)
+
+    def start_over(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self.have = 0
+
+    def actual_digest(self) -> str:
+        self._file.flush()
+        self._file.seek(0)
+        algorithm = digest_algorithm(self.blob.digest)
+        return f"{algorithm}:{hashlib.file_digest(self._file, algorithm).hexdigest()}"
+
+
+class PullClient:
+    """Asks the `/v2/` of `endpoint`, naming the registry by `ns`."""
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: str, progress: Progress) -> None:
+        self._session = session
+        self._endpoint = endpoint.rstrip("/")
+        self._progress = progress
+        self._slots = asyncio.Semaphore(BLOBS_AT_ONCE)
+
+    async def pull(self, reference: Reference, platform: Platform, directory: Path) -> PulledImage:
+        """Fetch manifest, config and layers. Raises CommandError."""
+        body, info = await self._manifest(reference, reference.target)
+        if info.kind == "index":
+            child = choose_platform(info, platform.os, platform.architecture, platform.variant)
+            if child is None:
+                known = ", ".join(sorted({_platform_text(m) for m in info.manifests}))
+                raise CommandError(
+                    f"{reference.name} has no image for {platform.os}/{platform.architecture}",
+                    Exit.NOT_FOUND,
+                    f"it has {known}; choose one with --platform",
+                )
+            body, info = await self._manifest(reference, child.digest)
+        image = PulledImage(reference, digest_of(body), body, info, directory)
+        self._progress.started(str(reference.name), image.blobs)
+        async with asyncio.TaskGroup() as blobs:
+            for blob in image.blobs:
+                blobs.create_task(self._blob(reference, blob, image.path(blob.digest)))
+        return image
+
+    # --- manifests ------------------------------------------------------------------------------
+
+    async def _manifest(self, reference: Reference, target: str) -> tuple[bytes, ManifestInfo]:
+        url = self._url(reference, "manifests", target)
+        try:
+            async with self._session.get(
+                url, headers={"Accept": ", ".join(MANIFEST_ACCEPT)}
+            ) as answer:
+                if answer.status != 200:
+                    raise await _refusal(answer, f"{reference.name} {target}")
+                body = await answer.content.read(MANIFEST_SIZE_MAX_BYTES + 1)
+                while not answer.content.at_eof() and len(body) <= MANIFEST_SIZE_MAX_BYTES:
+                    body += await answer.content.read(MANIFEST_SIZE_MAX_BYTES)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        if ":" in target and digest_of(body, target.partition(":")[0]) != target:
+            raise CommandError(f"{target} came with other bytes", Exit.INTEGRITY)
+        try:
+            return body, parse_manifest(body)
+        except ValueError as error:
+            raise CommandError(f"{target} is no manifest: {error}", Exit.INTEGRITY) from None
+
+    # --- blobs ----------------------------------------------------------------------------------
+
+    async def _blob(self, reference: Reference, blob: Descriptor, path: Path) -> None:
+        async with self._slots:
+            with await asyncio.to_thread(path.open, "wb+") as file:
+                download = _Download(blob, file)
+                await self._fetch_all(reference, download)
+                if await asyncio.to_thread(download.actual_digest) != blob.digest:
+                    raise CommandError(
+                        f"{blob.digest} came with other bytes",
+                        Exit.INTEGRITY,
+                        "nothing of it was kept; ask the registry's owner if it happens again",
+                    )
+            self._progress.finished(blob.digest)
+
+    async def _fetch_all(self, reference: Reference, download: _Download) -> None:
+        """Go on from where it was cut, a few times."""
+        for attempt in range(1, TRIES_MAX + 1):
+            try:
+                return await self._fetch(reference, download)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if attempt == TRIES_MAX:
+                    raise self._unreachable(error) from None
+                self._progress.retried(download.blob.digest, str(error) or type(error).__name__)
+        return None
+
+    async def _fetch(self, reference: Reference, download: _Download) -> None:
+        """Append what is missing. Raises ClientError where the body is cut."""
+        blob = download.blob
+        headers = {"Range": f"bytes={download.have}-"} if download.have else {}
+        url = self._url(reference, "blobs", blob.digest)
+        async with self._session.get(url, headers=headers) as answer:
+            if answer.status not in (200, 206):
+                raise await _refusal(answer, blob.digest)
+            if answer.status == 200 and download.have:
+                self._progress.advanced(blob.digest, -download.have)
+                download.start_over()
+            async for data in answer.content.iter_chunked(READ_BYTES):
+                await asyncio.to_thread(download.append, data)
+                self._progress.advanced(blob.digest, len(data))
+        if download.have != blob.size:
+            raise aiohttp.ClientPayloadError(f"ended at {download.have} of {blob.size} bytes")
+
+    def _url(self, reference: Reference, kind: str, target: str) -> str:
+        name = reference.name
+        return f"{self._endpoint}/v2/{name.repository}/{kind}/{target}?ns={quote(name.upstream)}"
+
+    def _unreachable(self, error: Exception) -> CommandError:
+        why = str(error) or type(error).__name__
+        return CommandError(
+            f"{self._endpoint} does not deliver: {why}",
+            Exit.UPSTREAM,
+            "start a peer with `p2pdist peer` or `p2pdist all-in-one`, or name one with --endpoint",
+        )
+
+
+async def _refusal(answer: aiohttp.ClientResponse, what: str) -> CommandError:
+    code = _CODES.get(answer.status, Exit.UPSTREAM)
+    text = (await answer.content.read(4096)).decode(errors="replace").strip()
+    hint = {
+        Exit.NOT_FOUND: 'check the name; a private image needs access = "shared" at the proxy',
+        Exit.DENIED: "the proxy's [[upstream]] list decides which registries are served",
+    }.get(code, "")
+    return CommandError(f"{what}: the mirror answered {answer.status} {text[:200]}", code, hint)
+
+
+def _platform_text(descriptor: Descriptor) -> str:
+    platform = descriptor.platform
+    return f"{platform.os}/{platform.architecture}" if platform else "unknown"

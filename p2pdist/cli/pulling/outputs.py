@@ -1,0 +1,185 @@
+"""Where a pulled image goes: an OCI layout or a `docker save` archive, whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Literal
+
+import zstandard
+
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.failures import CommandError
+from p2pdist.cli.pulling.client import PulledImage
+from p2pdist.oci.manifest import Descriptor
+
+Kind = Literal["oci", "docker-archive"]
+COPY_BYTES: Final = 1 << 20
+# A layer that unpacks to more is a bomb; the largest real ones are below 100 GB.
+UNPACKED_BYTES_MAX: Final = 200 << 30
+LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    kind: Kind
+    path: Path
+
+    def check(self) -> None:
+        """Raise CommandError for a place that cannot take the image, before anything is fetched."""
+        if self.kind == "oci":
+            _check_layout(self.path)
+        elif self.path.is_dir():
+            raise CommandError(f"{self.path} is a directory, an archive is a file", Exit.USAGE)
+        parent = self.path.parent
+        if not parent.is_dir():
+            raise CommandError(f"{parent} does not exist", Exit.USAGE, f"run: mkdir -p {parent}")
+
+    def write(self, image: PulledImage) -> None:
+        """Blocking. Raises CommandError, OSError."""
+        if self.kind == "oci":
+            _write_layout(self.path, image)
+        else:
+            _write_archive(self.path, image)
+
+
+def parse_output(text: str) -> Output:
+    """Read `oci:DIR` or `docker-archive:FILE`; raise ValueError for anything else."""
+    kind, colon, place = text.partition(":")
+    if not colon or not place or kind not in ("oci", "docker-archive"):
+        raise ValueError("expected oci:DIR or docker-archive:FILE")
+    return Output("oci" if kind == "oci" else "docker-archive", Path(place))
+
+
+# --- OCI layout -----------------------------------------------------------------------------------
+
+
+def _check_layout(path: Path) -> None:
+    if not path.exists() or (path / "oci-layout").is_file():
+        return
+    if not path.is_dir() or any(path.iterdir()):
+        raise CommandError(
+            f"{path} is neither empty nor an OCI layout",
+            Exit.USAGE,
+            "choose a new directory, or one that `p2pdist pull` or skopeo made",
+        )
+
+
+def _write_layout(path: Path, image: PulledImage) -> None:
+    """Add the image; blobs first, the index last, so that a cut leaves the old layout."""
+    blobs = path / "blobs" / "sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    for blob in image.blobs:
+        algorithm, _, encoded = blob.digest.partition(":")
+        target = path / "blobs" / algorithm / encoded
+        target.parent.mkdir(exist_ok=True)
+        _move(image.path(blob.digest), target)
+    _replace(blobs / image.digest.partition(":")[2], image.body)
+    _replace(path / "oci-layout", LAYOUT)
+    index_path = path / "index.json"
+    index: dict[str, Any] = {"schemaVersion": 2, "manifests": []}
+    if index_path.is_file():
+        index = json.loads(index_path.read_bytes())
+    name = image.reference.tag or "latest"
+    index["manifests"] = [
+        entry
+        for entry in index.get("manifests", [])
+        if entry.get("annotations", {}).get(REF_NAME) != name
+    ]
+    index["manifests"].append(_index_entry(image, name))
+    _replace(index_path, json.dumps(index).encode())
+
+
+def _index_entry(image: PulledImage, name: str) -> dict[str, Any]:
+    return {
+        "mediaType": image.info.media_type,
+        "digest": image.digest,
+        "size": len(image.body),
+        "annotations": {REF_NAME: name},
+    }
+
+
+def _move(source: Path, target: Path) -> None:
+    temporary = target.with_name(target.name + ".new")
+    shutil.move(source, temporary)
+    temporary.replace(target)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+# --- docker save archive --------------------------------------------------------------------------
+
+
+def _write_archive(path: Path, image: PulledImage) -> None:
+    """Write what `docker load` reads: config, plain layers named by their hash, manifest.json."""
+    config = image.info.config
+    if config is None:
+        raise CommandError("this is no container image: it has no config", Exit.USAGE)
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with tarfile.open(temporary, "w") as archive:
+            config_name = f"{config.digest.partition(':')[2]}.json"
+            _add(archive, config_name, image.path(config.digest).read_bytes())
+            layers = [_add_layer(archive, image, layer) for layer in image.info.layers]
+            reference = image.reference
+            tags = [f"{reference.name}:{reference.tag}"] if reference.tag else []
+            entry = {"Config": config_name, "RepoTags": tags, "Layers": layers}
+            _add(archive, "manifest.json", json.dumps([entry]).encode())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _add_layer(archive: tarfile.TarFile, image: PulledImage, layer: Descriptor) -> str:
+    plain = image.directory / "plain.tar"
+    whole = hashlib.sha256()
+    with image.path(layer.digest).open("rb") as packed, plain.open("wb") as out:
+        size = 0
+        with _unpacked(packed) as source:
+            while data := source.read(COPY_BYTES):
+                size += len(data)
+                if size > UNPACKED_BYTES_MAX:
+                    raise CommandError(f"{layer.digest} unpacks without end", Exit.INTEGRITY)
+                whole.update(data)
+                out.write(data)
+    name = f"{whole.hexdigest()}/layer.tar"
+    if name not in archive.getnames():
+        with plain.open("rb") as file:
+            archive.addfile(_entry(name, size), file)
+    plain.unlink()
+    return name
+
+
+def _unpacked(packed: IO[bytes]) -> IO[bytes]:
+    """The plain tar in a layer, by what its bytes say it is."""
+    magic = packed.read(4)
+    packed.seek(0)
+    if magic.startswith(_GZIP):
+        return gzip.open(packed)  # type: ignore[return-value]  # a binary file in all but name
+    if magic == _ZSTD:
+        return zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+    return packed
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    archive.addfile(_entry(name, len(data)), io.BytesIO(data))
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    """Without time and owner, so that one image gives one archive."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o644
+    return entry

@@ -1,0 +1,115 @@
+"""`p2pdist status`: what the daemons of this host are doing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+import click
+
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.failures import CommandError
+
+DEFAULT_ADMINS: Final = (
+    "http://127.0.0.1:5309",
+    "http://127.0.0.1:5109",
+    "http://127.0.0.1:5209",
+)
+TIMEOUT_S: Final = 3.0
+
+
+@click.command()
+@click.option(
+    "--admin",
+    "admins",
+    multiple=True,
+    metavar="URL",
+    help="Admin address of a daemon, as often as needed; else those of this host.",
+)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def status(admins: tuple[str, ...], output: str) -> None:
+    """Show what the daemons of this host are doing: bytes by source, swarms, cache, trouble.
+
+    \b
+    Examples:
+      p2pdist status
+      p2pdist status -o json --admin http://127.0.0.1:5309
+    """
+    asked = admins or DEFAULT_ADMINS
+    found = asyncio.run(_ask_all(asked))
+    if not found:
+        raise CommandError(
+            f"no daemon answers at {', '.join(asked)}",
+            Exit.UPSTREAM,
+            "start one with `p2pdist peer` or name its admin address with --admin",
+        )
+    if output == "json":
+        click.echo(json.dumps({"schema_version": 1, "daemons": found}, indent=2))
+        return
+    for lines in map(describe, found):
+        click.echo("\n".join(lines) + "\n")
+
+
+async def _ask_all(urls: tuple[str, ...]) -> list[dict[str, Any]]:
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+
+        async def ask(url: str) -> dict[str, Any] | None:
+            try:
+                async with session.get(f"{url.rstrip('/')}/api/v1/status") as answer:
+                    body = await answer.json() if answer.status == 200 else None
+            except (aiohttp.ClientError, TimeoutError, ValueError):
+                return None
+            return body if isinstance(body, dict) else None
+
+        answers = await asyncio.gather(*(ask(url) for url in urls))
+    return [answer for answer in answers if answer is not None]
+
+
+def describe(daemon: dict[str, Any]) -> list[str]:
+    """A block of aligned lines about one daemon."""
+    facts = {"host": f"{daemon['host_id'][:12]} in {daemon['dc']}"}
+    facts["up"] = f"{daemon['uptime_s']:.0f} s" + ("  DRAINING" if daemon.get("draining") else "")
+    if daemon["role"] == "tracker":
+        facts["hosts"] = str(daemon["hosts_connected"])
+        facts["swarms"] = str(daemon["swarms"]["active"])
+        facts["leases"] = str(daemon["leases"])
+    else:
+        facts |= _node_facts(daemon)
+    return [daemon["role"], *(f"  {name:<10}{text}" for name, text in facts.items())]
+
+
+def _node_facts(daemon: dict[str, Any]) -> dict[str, str]:
+    swarms = daemon["swarms"]
+    trouble = {
+        "bans": daemon["bans"],
+        "hedges": daemon["hedges"],
+        "stalls": daemon["stalls"],
+        **{f"rejected ({reason})": n for reason, n in daemon["rejected"].items()},
+    }
+    shown = ", ".join(f"{n} {name}" for name, n in trouble.items() if n)
+    return {
+        "links": f"{daemon['links']}, tracker {'up' if daemon['tracker_connected'] else 'AWAY'}",
+        "blobs": f"{swarms['whole']} whole, {swarms['active']} on their way",
+        "cache": size_text(daemon["cache_bytes"]),
+        "received": _by_label(daemon["bytes_received"]),
+        "sent": _by_label(daemon["bytes_sent"]),
+        "trouble": shown or "none",
+    }
+
+
+def _by_label(numbers: dict[str, int]) -> str:
+    parts = [f"{label} {size_text(nbytes)}" for label, nbytes in numbers.items() if nbytes]
+    return ", ".join(parts) or "nothing yet"
+
+
+def size_text(nbytes: float) -> str:
+    """`12.3 MB`: decimal units, as registries and runtimes show them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} TB"
