@@ -219,7 +219,9 @@ class Decoder:
             part = view[: need - len(self._buffer)]
             self._buffer += part
             view = view[len(part) :]
-            if len(self._buffer) == need and need > HEADER.size:
+            if len(self._buffer) == HEADER.size:
+                self._need()  # a header that is wrong is refused before its payload comes
+            elif len(self._buffer) == need:
                 self._finish(frames)
         return frames
 
