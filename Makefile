@@ -5,10 +5,18 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 
-.PHONY: demo test lint fmt bench clean
+# Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
+DEMO_FREE_MB ?= 3000
 
-demo: $(VENV)/runtime.stamp
+.PHONY: demo preflight test lint unit e2e fmt bench clean
+# The steps of a target follow each other, whatever -j says: they share the environment and the cores.
+.NOTPARALLEL:
+
+demo: preflight $(VENV)/runtime.stamp
 	$(BIN)/python -m p2pdist.cli.main demo $(ARGS)
+
+preflight:
+	@sh p2pdist/demo/preflight.sh $(VENV) $(DEMO_FREE_MB)
 
 test: lint unit e2e
 

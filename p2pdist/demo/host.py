@@ -34,7 +34,8 @@ class HostPull:
         try:
             await self._pull(session, manifest_digest)
             self.verified = True
-        except (aiohttp.ClientError, ValueError, TimeoutError) as error:
+        except* (aiohttp.ClientError, ValueError, TimeoutError) as group:
+            error = _first(group)
             self.error = str(error) or type(error).__name__
         self.seconds = asyncio.get_running_loop().time() - began_s
 
@@ -64,3 +65,11 @@ class HostPull:
                 self.got_bytes += len(data)
         if f"sha256:{whole.hexdigest()}" != digest:
             raise ValueError(f"{digest} came with other bytes")
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What failed first: the other layers of the host end with it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -15,7 +15,15 @@ esac
 """
 
 
-def preflight(tmp_path: Path, names: dict[str, str]) -> subprocess.CompletedProcess[str]:
+FULL_DISK = """#!/bin/sh
+echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'
+echo '/dev/sda1 90000000 89500000 500000 99% /'
+"""
+
+
+def preflight(
+    tmp_path: Path, names: dict[str, str], tmp_mb: str = "0"
+) -> subprocess.CompletedProcess[str]:
     """Run it where only `names` and the shell's own tools are found."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
@@ -23,8 +31,8 @@ def preflight(tmp_path: Path, names: dict[str, str]) -> subprocess.CompletedProc
         (bin_dir / name).write_text(script)
         (bin_dir / name).chmod(0o755)
     return subprocess.run(
-        ["/bin/sh", str(SCRIPT), str(tmp_path / "venv")],
-        env={"PATH": str(bin_dir)},
+        ["/bin/sh", str(SCRIPT), str(tmp_path / "venv"), tmp_mb],
+        env={"PATH": str(bin_dir), "TMPDIR": "/where/it/runs"},
         capture_output=True,
         text=True,
         check=False,
@@ -68,6 +76,25 @@ def test_a_python_without_venv_names_the_package_to_install(tmp_path: Path) -> N
 
     assert done.returncode == 1
     assert "fix: apt-get install python3-venv" in done.stderr
+
+
+def test_a_full_disk_is_told_before_anything_is_installed(tmp_path: Path) -> None:
+    done = preflight(tmp_path, {"df": FULL_DISK})
+
+    assert done.returncode == 1
+    assert f"{tmp_path} has 500 MB free, this needs 1000 MB; fix: make room" in done.stderr
+
+
+def test_an_existing_environment_does_not_hide_a_full_temporary_disk(tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/bin/true")
+
+    done = preflight(tmp_path, {"df": FULL_DISK}, tmp_mb="3000")
+
+    assert done.returncode == 1
+    assert "/where/it/runs has 500 MB free, this needs 3000 MB" in done.stderr
+    assert "set TMPDIR" in done.stderr
 
 
 def test_the_script_is_executable_by_sh_alone() -> None:

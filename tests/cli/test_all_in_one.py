@@ -1,0 +1,98 @@
+"""All three daemons in one process serve a pull, and find their keys again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+
+from p2pdist.cli.all_in_one import run, with_keys
+from p2pdist.cli.status import describe, size_text
+from p2pdist.demo.processes import free_ports
+from p2pdist.model.members import Address
+from p2pdist.settings import Host, Settings, Upstream
+from tests.fakes.pulling import pull, random_bytes
+from tests.fakes.registry import FakeRegistry
+
+
+def settings_in(directory: Path, url: str) -> Settings:
+    addresses = [Address("127.0.0.1", port) for port in free_ports(8)]
+    base = Settings()
+    return with_keys(
+        replace(
+            base,
+            host=Host(directory),
+            tracker=replace(base.tracker, listen=addresses[0], admin_listen=addresses[1]),
+            proxy=replace(
+                base.proxy,
+                listen=addresses[2],
+                exchange_listen=addresses[3],
+                admin_listen=addresses[4],
+            ),
+            peer=replace(
+                base.peer,
+                listen=addresses[5],
+                exchange_listen=addresses[6],
+                admin_listen=addresses[7],
+                direct=False,
+            ),
+            upstream=(Upstream("docker.io", url, allow_private=True),),
+        )
+    )
+
+
+async def wait_ready(client: aiohttp.ClientSession, address: Address) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                async with client.get(f"http://{address}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.02)
+
+
+async def test_one_process_serves_a_pull_through_all_three(tmp_path: Path) -> None:
+    layer = random_bytes(1 << 20, 5)
+    async with FakeRegistry() as registry, aiohttp.ClientSession() as client:
+        registry.add_image("library/app", "1", [layer])
+        settings, stop = settings_in(tmp_path, registry.url), asyncio.Event()
+        async with asyncio.TaskGroup() as daemons:
+            daemons.create_task(run(settings, stop))
+            await wait_ready(client, settings.peer.admin_listen)
+
+            bodies = await pull(client, f"http://{settings.peer.listen}")
+            async with client.get(f"http://{settings.peer.admin_listen}/api/v1/status") as answer:
+                status = await answer.json()
+            stop.set()
+
+    assert layer in bodies.values()
+    assert status["bytes_received"]["proxy"] >= len(layer)
+    lines = describe(status)
+    assert lines[0] == "peer"
+    assert any(line.strip().startswith("received  proxy 1.0 MB") for line in lines)
+
+
+def test_the_keys_of_the_first_start_are_found_again(tmp_path: Path) -> None:
+    settings = replace(Settings(), host=Host(tmp_path))
+
+    assert with_keys(settings) == with_keys(settings)
+
+
+def test_configured_keys_are_left_alone(tmp_path: Path) -> None:
+    own = with_keys(replace(Settings(), host=Host(tmp_path)))
+
+    assert with_keys(own) is own
+
+
+def test_sizes_are_shown_as_runtimes_show_them() -> None:
+    assert [size_text(n) for n in (0, 999, 1500, 2_500_000, 3e9, 4e12)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "2.5 MB",
+        "3.0 GB",
+        "4.0 TB",
+    ]

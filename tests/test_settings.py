@@ -1,0 +1,148 @@
+"""Settings from file, variables and flags: who wins, and what is wrong said at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from p2pdist.errors import ConfigError
+from p2pdist.model.members import Address
+from p2pdist.settings import (
+    Settings,
+    Upstream,
+    all_leaves,
+    leaves_of,
+    parse_address,
+    parse_duration,
+    parse_size,
+)
+from p2pdist.settings_load import load_settings
+from p2pdist.settings_page import render
+
+PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_anything_all_is_default() -> None:
+    loaded = load_settings(environ={})
+
+    assert loaded.settings == Settings()
+    assert loaded.origins == {}
+
+
+def test_a_flag_beats_a_variable_beats_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, '[host]\ndc = "file"\nrack = "file"\n[log]\nlevel = "debug"\n')
+    environ = {"P2PDIST_HOST__DC": "variable", "P2PDIST_HOST__RACK": "variable"}
+
+    loaded = load_settings(path, flags={"host.dc": "flag"}, environ=environ)
+
+    assert loaded.settings.host.dc == "flag"
+    assert loaded.settings.host.rack == "variable"
+    assert loaded.settings.log.level == "debug"
+    assert loaded.origins == {
+        "host.dc": "flag --host-dc",
+        "host.rack": "variable P2PDIST_HOST__RACK",
+        "log.level": str(path),
+    }
+
+
+def test_every_fault_is_named_in_one_go(tmp_path: Path) -> None:
+    path = write(tmp_path, '[hots]\n[peer]\nlisten = "nowhere"\n[store]\nmax_bites = 1\n')
+
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path, environ={"P2PDIST_LOG__LEVL": "info"})
+
+    text = str(caught.value)
+    assert "unknown setting [hots]; did you mean [host]?" in text
+    assert "peer.listen = 'nowhere': expected host:port" in text
+    assert "unknown setting store.max_bites; did you mean store.max_bytes?" in text
+    assert "unknown setting P2PDIST_LOG__LEVL; did you mean P2PDIST_LOG__LEVEL?" in text
+
+
+def test_a_file_that_is_no_toml_names_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 1"):
+        load_settings(write(tmp_path, "host = = 1"), environ={})
+
+
+def test_a_file_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_settings(Path("/nowhere/config.toml"), environ={})
+
+
+def test_upstreams_replace_the_default_one(tmp_path: Path) -> None:
+    path = write(tmp_path, '[[upstream]]\nhost = "ghcr.io"\n[[upstream]]\nhost = "quay.io"\n')
+
+    upstreams = load_settings(path, environ={}).settings.upstream
+
+    assert [u.host for u in upstreams] == ["ghcr.io", "quay.io"]
+    assert upstreams[0].base_url == "https://ghcr.io"
+
+
+def test_docker_hub_is_the_upstream_by_default() -> None:
+    (hub,) = Settings().upstream
+
+    assert (hub.host, hub.base_url) == ("docker.io", "https://registry-1.docker.io")
+
+
+def test_an_upstream_needs_a_host(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="upstream 1 has no host"):
+        load_settings(write(tmp_path, '[[upstream]]\nurl = "http://x"\n'), environ={})
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"), [("50GB", 50_000_000_000), ("20GiB", 20 << 30), ("1.5k", 1500), (7, 7)]
+)
+def test_sizes(text: object, nbytes: int) -> None:
+    assert parse_size(text) == nbytes
+
+
+@pytest.mark.parametrize("text", ["lots", "-1", "", "1XB", True, None])
+def test_what_is_no_size_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("5m", 300), (2, 2), ("1d", 86400)])
+def test_durations(text: object, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-1s", None, float("nan"), float("inf")])
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a duration"):
+        parse_duration(text)
+
+
+def test_addresses_of_both_families() -> None:
+    assert parse_address("127.0.0.1:5300") == Address("127.0.0.1", 5300)
+    assert parse_address("[::1]:5300") == Address("::1", 5300)
+
+
+@pytest.mark.parametrize("text", ["5300", "host", "host:99999", ":1", "host:x"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected host:port"):
+        parse_address(text)
+
+
+def test_everything_listens_on_loopback_until_told_otherwise() -> None:
+    listens = [leaf.default for leaf in all_leaves() if leaf.key.endswith("listen")]
+
+    assert len(listens) == 8
+    assert {address.host for address in listens} == {"127.0.0.1"}
+
+
+def test_every_setting_has_help_that_is_a_sentence() -> None:
+    for leaf in [*all_leaves(), *leaves_of("upstream", Upstream)]:
+        assert re.fullmatch(r"[A-Z`a-z].*[.]", leaf.help), leaf.name
+
+
+def test_the_reference_page_is_current() -> None:
+    """`python -m p2pdist.settings_page > docs/configuration.md` after a change of settings."""
+    assert PAGE.read_text() == render()
