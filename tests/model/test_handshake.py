@@ -1,0 +1,143 @@
+"""The mutual handshake: who may talk to whom, and what both agree on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdist.errors import PeerFault
+from p2pdist.model import handshake
+from p2pdist.model.handshake import (
+    HELLO_BYTES_MAX,
+    ClientHandshake,
+    Hello,
+    ServerHandshake,
+    Session,
+    decode_hello,
+)
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Member, Place, Role
+
+SECRET = b"the secret of the cluster"
+CLIENT = Member(HostId("c" * 32), Role.PEER, Place("dc1", "r1"))
+SERVER = Member(HostId("5" * 32), Role.PROXY, Place("dc1"))
+
+
+@dataclass
+class Ends:
+    client: ClientHandshake
+    server: ServerHandshake
+
+
+def ends(server_secret: bytes = SECRET, client_features: int = 0, server_features: int = 0) -> Ends:
+    return Ends(
+        ClientHandshake(SECRET, CLIENT, os.urandom, client_features),
+        ServerHandshake(server_secret, SERVER, os.urandom, server_features),
+    )
+
+
+def shake(both: Ends) -> tuple[Session, Session]:
+    hello, proof = both.server.answer(both.client.hello)
+    answer, at_client = both.client.finish(hello, proof)
+    return at_client, both.server.finish(answer)
+
+
+def test_both_ends_know_each_other_afterwards() -> None:
+    at_client, at_server = shake(ends())
+
+    assert at_client.member == SERVER
+    assert at_server.member == CLIENT
+
+
+def test_only_common_features_are_used() -> None:
+    at_client, at_server = shake(ends(client_features=0b0110, server_features=0b0011))
+
+    assert at_client.features == at_server.features == 0b0010
+
+
+def test_a_server_without_the_secret_is_noticed() -> None:
+    both = ends(server_secret=b"another secret, long enough")
+    hello, proof = both.server.answer(both.client.hello)
+
+    with pytest.raises(PeerFault, match="secret"):
+        both.client.finish(hello, proof)
+
+
+def test_a_client_without_the_secret_is_noticed() -> None:
+    both = ends()
+    both.server.answer(both.client.hello)
+
+    with pytest.raises(PeerFault, match="secret"):
+        both.server.finish(bytes(32))
+
+
+def test_a_proof_cannot_be_replayed_on_another_connection() -> None:
+    first, second = ends(), ends()
+    hello, proof = first.server.answer(first.client.hello)
+    answer, _ = first.client.finish(hello, proof)
+    second.server.answer(first.client.hello)
+
+    with pytest.raises(PeerFault, match="secret"):
+        second.server.finish(answer)
+
+
+def test_the_servers_proof_is_no_clients_proof() -> None:
+    both = ends()
+    _, proof = both.server.answer(both.client.hello)
+
+    with pytest.raises(PeerFault, match="secret"):
+        both.server.finish(proof)
+
+
+def test_a_changed_identity_breaks_the_proof() -> None:
+    both = ends()
+    hello, proof = both.server.answer(both.client.hello)
+    changed = hello.replace(b"dc1", b"dc2")
+
+    with pytest.raises(PeerFault, match="secret"):
+        both.client.finish(changed, proof)
+
+
+def test_a_later_protocol_alone_is_refused_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshake, "PROTOCOL_MIN", 7)
+    monkeypatch.setattr(handshake, "PROTOCOL_MAX", 8)
+    client = ClientHandshake(SECRET, CLIENT, os.urandom)
+    monkeypatch.undo()
+    server = ServerHandshake(SECRET, SERVER, os.urandom)
+    hello, proof = server.answer(client.hello)
+
+    with pytest.raises(PeerFault, match="they speak 1-1, we speak 7-8"):
+        client.finish(hello, proof)
+
+
+@given(st.binary(max_size=HELLO_BYTES_MAX + 100))
+def test_foreign_bytes_are_a_peers_fault(data: bytes) -> None:
+    with pytest.raises(PeerFault):
+        decode_hello(data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nonce": b"short"},
+        {"member": Member(HostId("no id"), Role.PEER, Place("dc1"))},
+        {"protocol_min": 0},
+    ],
+)
+def test_a_hello_out_of_form_is_refused(changes: dict[str, object]) -> None:
+    values = {
+        "protocol_min": 1,
+        "protocol_max": 1,
+        "features": 0,
+        "member": CLIENT,
+        "nonce": bytes(32),
+    }
+    hello = Hello(**{**values, **changes})  # type: ignore[arg-type]
+
+    with pytest.raises(PeerFault):
+        decode_hello(msgspec.msgpack.encode(hello))

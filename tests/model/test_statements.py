@@ -1,0 +1,91 @@
+"""Signed statements: what reads back, and that nothing else does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdist.errors import PeerFault
+from p2pdist.model.ids import Digest, MapId, TagKey
+from p2pdist.model.statements import (
+    RECORD_BYTES_MAX,
+    HashBatch,
+    Keyring,
+    MapHead,
+    Revocation,
+    Seal,
+    Signer,
+    Statement,
+    TagStatement,
+)
+
+SIGNER = Signer.generate()
+KEYRING = Keyring([SIGNER.public_key_bytes])
+
+digests = st.binary(min_size=32, max_size=32).map(lambda b: Digest(f"sha256:{b.hex()}"))
+map_ids = st.binary(min_size=16, max_size=16).map(MapId)
+u32, u64 = st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1)
+hashes = st.integers(1, 64).flatmap(lambda n: st.binary(min_size=32 * n, max_size=32 * n))
+statements = st.one_of(
+    st.builds(MapHead, digests, map_ids, u64, u32, u64),
+    st.builds(HashBatch, map_ids, u32, hashes),
+    st.builds(Seal, digests, map_ids, u32, st.binary(min_size=32, max_size=32)),
+    st.builds(Revocation, digests, map_ids, u64),
+    st.builds(
+        TagStatement,
+        st.binary(min_size=32, max_size=32).map(TagKey),
+        digests,
+        st.text("abcdefghijklmnopqrstuvwxyz./+-", max_size=100),
+        u64,
+        u64,
+        u64,
+    ),
+)
+
+
+@given(statements)
+def test_a_statement_reads_back(statement: Statement) -> None:
+    record = SIGNER.sign(statement)
+
+    assert KEYRING.open(record) == statement
+    assert len(record) <= RECORD_BYTES_MAX
+    assert SIGNER.made(record)
+
+
+@given(statements, st.integers(0, 1 << 16), st.integers(1, 255))
+def test_any_changed_byte_is_noticed(statement: Statement, at: int, mask: int) -> None:
+    record = bytearray(SIGNER.sign(statement))
+    record[at % len(record)] ^= mask
+
+    with pytest.raises(PeerFault) as caught:
+        KEYRING.open(bytes(record))
+    assert caught.value.reason == "map"
+
+
+@given(statements)
+def test_another_key_is_not_believed(statement: Statement) -> None:
+    stranger = Signer.generate()
+
+    with pytest.raises(PeerFault, match="unknown key"):
+        KEYRING.open(stranger.sign(statement))
+    assert not SIGNER.made(stranger.sign(statement))
+
+
+@given(st.binary(max_size=5000))
+def test_foreign_bytes_are_a_peers_fault(data: bytes) -> None:
+    with pytest.raises(PeerFault):
+        KEYRING.open(data)
+
+
+def test_two_keys_may_be_believed_while_one_is_replaced() -> None:
+    old, new = Signer.generate(), Signer.generate()
+    keyring = Keyring([old.public_key_bytes, new.public_key_bytes])
+    statement = Revocation(Digest("sha256:" + "0" * 64), MapId(b"m" * 16), 1)
+
+    assert keyring.open(old.sign(statement)) == keyring.open(new.sign(statement)) == statement
+
+
+def test_a_key_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        Keyring([b"short"])
