@@ -19,7 +19,7 @@ import pytest_asyncio
 REQUIRE_E2E: Final = "P2PDIST_REQUIRE_E2E"
 # What was cancelled or closed a moment ago gets this long to end; what nobody ended never does.
 ENDING_S: Final = 1.0
-THREADS_BEFORE: Final = pytest.StashKey[set[threading.Thread]]()
+THREADS_BEFORE: Final = pytest.StashKey[list[threading.Thread]]()
 
 # A failure prints what repeats it; a loaded machine is no failure.
 hypothesis.settings.register_profile(
@@ -50,8 +50,7 @@ def _leak_checks(request: pytest.FixtureRequest) -> None:
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, bool | None, bool | None]:
-    before: set[threading.Thread] = set(threading.enumerate())
-    item.stash[THREADS_BEFORE] = before
+    item.stash[THREADS_BEFORE] = threading.enumerate()
     return (yield)
 
 
@@ -59,8 +58,8 @@ def pytest_runtest_protocol(
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """Fail where a thread that would keep the process alive outlives the test and its fixtures."""
     yield
-    started = set(threading.enumerate()) - item.stash[THREADS_BEFORE]
-    leaked = [thread for thread in started if not thread.daemon]
+    before = item.stash[THREADS_BEFORE]
+    leaked = [t for t in threading.enumerate() if t not in before and not t.daemon]
     for thread in leaked:
         thread.join(ENDING_S)
     names = sorted(thread.name for thread in leaked if thread.is_alive())

@@ -29,6 +29,7 @@ from p2pdist.runtime.identity import (
 )
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
 from p2pdist.settings import Settings
@@ -57,8 +58,10 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
             upstream = await stack.enter_async_context(UpstreamClient(entries))
         book = ManifestBook(running.node, proxies, upstream, tag_ttl_s=own.tag_ttl_s)
         backend = MirrorBackend(running.node, book, proxies, upstream)
+        metrics = PullMetrics()
         endpoint = RegistryEndpoint(
             backend,
+            on_done=metrics.note,
             upstreams=upstream_hosts(settings),
             default_upstream=own.default_upstream,
         )
@@ -70,6 +73,7 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
             status=lambda: {**node_status(running), "mirror": str(address)},
             samples=lambda: node_samples(running),
             ready=lambda: {"mirror": True},
+            durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)
         yield RunningPeer(running, address, await admin.start(), admin)

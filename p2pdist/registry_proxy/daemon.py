@@ -38,6 +38,7 @@ from p2pdist.runtime.identity import (
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.metrics import Sample
 from p2pdist.runtime.proxy_client import EXCHANGE_PORT, ProxyClient
+from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
 from p2pdist.settings import Settings
@@ -65,7 +66,8 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         parents = [ProxyClient(url, session) for url in own.parents]
         running = await stack.enter_async_context(running_node(_options(settings, signer), parents))
         links = await _kept_links(settings, running, stack)
-        endpoint = _endpoint(settings, running, upstream, signer, parents, links, stack)
+        metrics = PullMetrics()
+        endpoint = _endpoint(settings, running, upstream, signer, parents, links, metrics, stack)
         registry = HttpServer(own.listen, endpoint.app())
         stack.push_async_callback(registry.close)
         address = await registry.start()
@@ -74,6 +76,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
             status=lambda: _status(running, upstream, address),
             samples=lambda: _samples(running, upstream),
             ready=lambda: {"registry": True},
+            durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)
         yield RunningProxy(running, address, await admin.start(), admin, upstream)
@@ -86,6 +89,7 @@ def _endpoint(
     signer: Signer,
     parents: list[ProxyClient],
     links: Links,
+    metrics: PullMetrics,
     stack: AsyncExitStack,
 ) -> RegistryEndpoint:
     node, source = running.node, DirectSource(upstream)
@@ -102,6 +106,7 @@ def _endpoint(
         ProxyBackend(node, manifests, authority, source),
         upstreams=upstream_hosts(settings),
         default_upstream=settings.proxy.default_upstream,
+        on_done=metrics.note,
         proxy_headers={EXCHANGE_PORT: str(running.exchange_address.port)},
     )
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from p2pdist import __version__
 from p2pdist.model.members import Address
 from p2pdist.runtime.listening import HttpServer
-from p2pdist.runtime.metrics import Sample, Samples, registry_of, render
+from p2pdist.runtime.metrics import Durations, Sample, Samples, registry_of, render
 from p2pdist.runtime.tasks import TaskOwner
 
 LAG_PROBE_S: Final = 0.25
@@ -31,12 +31,13 @@ class AdminServer:
         status: Callable[[], dict[str, Any]],
         samples: Samples,
         ready: Callable[[], dict[str, bool]],
+        durations: Iterable[Durations] = (),
     ) -> None:
         """`ready`: named conditions of readiness, all of which must hold."""
         self.draining = False
         self._status = status
         self._ready = ready
-        self._registry = registry_of(samples, self._own_samples)
+        self._registry = registry_of(samples, self._own_samples, durations=durations)
         self._lag_s = 0.0
         self._lag_max_s = 0.0
         self._rendered: tuple[float, bytes] = (-METRICS_CACHE_S, b"")

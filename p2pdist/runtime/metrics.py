@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from p2pdist import __version__
@@ -30,13 +37,41 @@ class Sample:
     value: float
 
 
+# From a warm manifest to the largest layer over a slow link.
+DURATION_BOUNDS_S: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600)
+
+
+class Durations:
+    """A histogram of seconds per value of one label; plain counters, read when scraped."""
+
+    def __init__(self, name: str, text: str, label: str, values: Iterable[str]) -> None:
+        """All label values are known beforehand, so that the series are bounded."""
+        self._name, self._text, self._label = name, text, label
+        self._counts = {value: [0] * (len(DURATION_BOUNDS_S) + 1) for value in values}
+        self._sums = dict.fromkeys(self._counts, 0.0)
+
+    def observe(self, value: str, seconds: float) -> None:
+        self._counts[value][bisect.bisect_left(DURATION_BOUNDS_S, seconds)] += 1
+        self._sums[value] += seconds
+
+    def family(self) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        bounds = [*map(str, DURATION_BOUNDS_S), "+Inf"]
+        for value, counts in self._counts.items():
+            buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
+            family.add_metric([value], buckets=buckets, sum_value=self._sums[value])
+        return family
+
+
 class SampleCollector(Collector):
     """Turns the samples of several sources into metric families, by name."""
 
-    def __init__(self, sources: Iterable[Samples]) -> None:
+    def __init__(self, sources: Iterable[Samples], durations: Iterable[Durations] = ()) -> None:
         self._sources = list(sources)
+        self._durations = list(durations)
 
     def collect(self) -> Iterator[Metric]:
+        yield from (durations.family() for durations in self._durations)
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for sample in (s for source in self._sources for s in source()):
             family = families.get(sample.name)
@@ -53,9 +88,9 @@ def build_info() -> Iterable[Sample]:
     yield Sample("p2pdist_build_info", "gauge", "Always 1; what runs here.", labels, 1.0)
 
 
-def registry_of(*sources: Samples) -> CollectorRegistry:
+def registry_of(*sources: Samples, durations: Iterable[Durations] = ()) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(SampleCollector([build_info, *sources]))
+    registry.register(SampleCollector([build_info, *sources], durations))
     return registry
 
 
