@@ -32,9 +32,9 @@ PROBE_S: Final = 10.0
 # Everything that the lab asks of the kernel, in namespaces that end with the shell.
 _PROBE: Final = """
 mount -t tmpfs tmpfs /run
-ip link add a type veth peer name b
-ip link add c type bridge
-tc qdisc add dev a root tbf rate 100mbit burst 64k limit 64k
+ip link add name probe0 type veth peer name probe1
+ip link add name probe2 type bridge
+tc qdisc add dev probe0 root tbf rate 100mbit burst 64k limit 64k
 iptables -A OUTPUT -d 192.0.2.1 -j DROP
 """
 
