@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.micro import exchange
-from bench.targets import Target, publish
+from bench.targets import publish
+from p2pdist.demo.report import Target
 
 # What the data-plane measurements promise for receiving, BLAKE3, writing and sending together
 # (0.76 to 0.93 CPU-s/GB for pairs of raw prototypes).

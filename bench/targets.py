@@ -1,27 +1,13 @@
-"""`TARGET` lines and the JSON beside them."""
+"""Prints `TARGET` lines and writes the JSON beside them."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    name: str
-    value: float
-    relation: Literal["<=", ">="]
-    goal: float
-
-    @property
-    def ok(self) -> bool:
-        return self.value <= self.goal if self.relation == "<=" else self.value >= self.goal
-
-    def line(self) -> str:
-        verdict = "ok" if self.ok else "short"
-        return f"TARGET {self.name} {self.value:.3g} {self.relation} {self.goal:g} {verdict}"
+from p2pdist.demo.report import Target
 
 
 def publish(targets: list[Target], figures: dict[str, Any], path: Path) -> bool:

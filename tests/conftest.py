@@ -19,7 +19,6 @@ import pytest_asyncio
 REQUIRE_E2E: Final = "P2PDIST_REQUIRE_E2E"
 # What was cancelled or closed a moment ago gets this long to end; what nobody ended never does.
 ENDING_S: Final = 1.0
-UNPROVEN_PART: Final = "network and mount namespaces"
 THREADS_BEFORE: Final = pytest.StashKey[list[threading.Thread]]()
 
 # A failure prints what repeats it; a loaded machine is no failure.
@@ -72,9 +71,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
 def _missing_parts() -> str:
     from tests.e2e.harness.parts import missing_parts
 
-    # The probe of namespaces refuses every machine: `ip link add a` takes `a` for `address`.
-    # The tests themselves fail, with the reason, where namespaces are indeed missing.
-    return ", ".join(part for part in missing_parts() if not part.startswith(UNPROVEN_PART))
+    return ", ".join(missing_parts())
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -34,6 +34,7 @@ from p2pdist.exchange.frames import (
     Small,
     StatementIs,
     Uninterest,
+    Working,
 )
 from p2pdist.model.ids import (
     MAP_ID_BYTES,
@@ -106,6 +107,8 @@ def _encode(frame: Frame) -> tuple[int, bytes]:  # one line a type
             return 14, _PING.pack(nonce)
         case Pong(nonce):
             return 15, _PING.pack(nonce)
+        case Working(digest):
+            return 16, digest_to_wire(digest)
         case _:
             assert_never(frame)
 
@@ -173,6 +176,7 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[bytes], Frame]]]] = {
     13: (_ID.size + RECORD_BYTES_MAX, _statement),
     14: (_PING.size, lambda d: Ping(_PING.unpack(d)[0])),
     15: (_PING.size, lambda d: Pong(_PING.unpack(d)[0])),
+    16: (_DIGEST_MAX, lambda d: Working(digest_from_wire(d))),
 }
 
 

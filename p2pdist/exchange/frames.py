@@ -60,6 +60,14 @@ class Retract:
 
 
 @dataclass(frozen=True, slots=True)
+class Working:
+    """A proxy to its readers, once a second: bytes of this blob are coming in from outside, though
+    no chunk may be whole yet. It keeps readers from going there themselves."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Send me this run; the answer is `Data` or `Refuse` with the same id."""
 
@@ -134,6 +142,7 @@ Frame = (
     | MapRecord
     | Offer
     | Retract
+    | Working
     | Request
     | Cancel
     | Refuse

@@ -14,7 +14,13 @@ from typing import Final
 
 from p2pdist.errors import P2pdistError, PeerFault, StoreError
 from p2pdist.exchange.frames import Cancel as CancelFrame
-from p2pdist.exchange.frames import Interest, MapRecord, Offer, Request, Retract, Uninterest
+from p2pdist.exchange.frames import (
+    Interest,
+    Offer,
+    Request,
+    Retract,
+    Uninterest,
+)
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap, MapState
 from p2pdist.model.chunkset import ChunkSet
@@ -23,8 +29,8 @@ from p2pdist.model.geometry import Geometry, geometry_for
 from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
+from p2pdist.peer.audience import Audience
 from p2pdist.peer.core import fetch as core
-from p2pdist.peer.core.offers import OfferPlan, OfferTo
 from p2pdist.peer.intake import Arrival, ChunkIntake
 from p2pdist.peer.ports import NodePorts
 from p2pdist.peer.waiters import ChunkWaiters
@@ -38,7 +44,6 @@ log = logging.getLogger(__name__)
 INBOX_MAX: Final = 4096
 # An open map that stands still for this long gives way to another proxy's map of the same blob.
 MAP_STUCK_S: Final = 3.0
-OFFER_RANGES_MAX: Final = 512
 
 MapStatement = MapHead | HashBatch | Seal | Revocation
 
@@ -60,11 +65,10 @@ class ActiveBlob:
         self._loop = asyncio.get_running_loop()
         self.fetch_counters = core.FetchCounters()
         self._fetch: core.BlobFetch | None = None
-        self._plan = OfferPlan(spread=node.is_proxy)
+        self._audience = Audience(digest, node.place, is_proxy=node.is_proxy)
         self._inbox: asyncio.Queue[tuple[Link | None, MapStatement | Offer | Retract, bytes]]
         self._inbox = asyncio.Queue(INBOX_MAX)
         self._rival: tuple[MapHead, bytes] | None = None
-        self._audience: dict[HostId, Link] = {}  # who said Interest to us
         self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
         self._reader_ids = itertools.count()
         self._readers: dict[int, int] = {}  # reader id -> chunk it waits for
@@ -161,21 +165,13 @@ class ActiveBlob:
         """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
         host = link.session.member.host_id
         self._used_s = self._loop.time()
-        if self._audience.get(host) is not link:
-            self._audience[host] = link
-            for record in self.map.records if self.map else ():
-                link.send(MapRecord(record))
-            self._carry_out_offers(
-                self._plan.reader_joined(host, shares=self._shares(link), now_s=self._loop.time())
-            )
+        self._audience.join(link)
+        self._set_timer()
         if not self.complete and host not in self._neighbours:
             self.attach(link)
 
     def lose_interest(self, link: Link) -> None:
-        host = link.session.member.host_id
-        if self._audience.get(host) is link:
-            del self._audience[host]
-            self._carry_out_offers(self._plan.reader_left(host, self._loop.time()))
+        self._audience.leave(link)
 
     def link_down(self, link: Link) -> None:
         self.lose_interest(link)
@@ -183,11 +179,6 @@ class ActiveBlob:
         if self._neighbours.get(host) is link:
             del self._neighbours[host]
             self._feed(core.NeighbourDown(host))
-
-    def _shares(self, link: Link) -> bool:
-        """A peer of this datacenter passes chunks on to the others here; a proxy elsewhere not."""
-        member = link.session.member
-        return member.role is Role.PEER and member.place.dc == self._node.place.dc
 
     def _neighbour_up(self, link: Link) -> core.NeighbourUp:
         member = link.session.member
@@ -247,7 +238,7 @@ class ActiveBlob:
         except ValueError as error:
             raise PeerFault(str(error)) from None
         host = link.session.member.host_id
-        self._plan.reader_holds(host, bits)
+        self._audience.peer_holds(host, bits)
         self._feed(core.Offered(host, bits))
 
     async def _take_head(self, head: MapHead, record: bytes) -> None:
@@ -275,8 +266,6 @@ class ActiveBlob:
 
     def start_with(self, blob: Blob) -> None:
         """Serve and complete `blob`, which the caller holds for us."""
-        if self.map is not None and self.map.map_id != blob.chunk_map.map_id:
-            self._plan.dropped()
         self.blob, self.map, self._rival = blob, blob.chunk_map, None
         self._intake.store_in(blob)
         self._node.route_map(self.map.map_id, self)
@@ -293,8 +282,7 @@ class ActiveBlob:
             self._feed(self._neighbour_up(link))
         for reader, chunk in self._readers.items():
             self._feed(core.ReaderMoved(reader, chunk))
-        for record in self.map.records:
-            self._tell_audience(record)
+        self._audience.follow(self.map)
         self.landed(blob.verified.bits)
 
     async def _take_statement(
@@ -305,7 +293,7 @@ class ActiveBlob:
         assert self.blob is not None
         await self.blob.add_record(record)
         self._progress_s = self._loop.time()
-        self._tell_audience(record)
+        self._audience.tell(record)
         if isinstance(statement, HashBatch):
             first, count = statement.first, statement.count
             self._feed(core.HashesKnown(((1 << count) - 1) << first))
@@ -319,10 +307,9 @@ class ActiveBlob:
             return
         self._node.counters.revocations += 1
         self.map.state = MapState.REVOKED
-        self._tell_audience(record)
+        self._audience.tell(record)
         self.fail("its map was revoked: the upstream's bytes did not have the digest")
-        for link in self._audience.values():
-            link.send(Retract(self.digest))
+        self._audience.retract()
         self._node.tracker.note(digest_key(self.digest), 0, False)
 
     # --- chunks ---------------------------------------------------------------------------------
@@ -336,11 +323,22 @@ class ActiveBlob:
             return
         self._progress_s = self._loop.time()
         self._feed(core.Landed(vouched))
-        self._carry_out_offers(self._plan.landed(vouched, self._progress_s))
+        self._audience.hold(vouched)
+        self._set_timer()
         self._waiters.wake(ChunkSet(self.geometry.chunk_count, vouched))
         self._note()
         if self.complete:
             self._release_neighbours()
+
+    def working(self) -> None:
+        """Bytes come in from outside; said to all readers, so that they wait for them."""
+        self._progress_s = self._loop.time()
+        self._audience.working()
+
+    def hear_working(self) -> None:
+        """A proxy says that it is being brought in."""
+        self._progress_s = self._loop.time()
+        self._audience.pass_on_working()
 
     def arrived(self, link: Link, request_id: RequestId, chunk: int, data: bytearray) -> None:
         """A chunk came in answer to a request: have it checked and stored, off the loop."""
@@ -430,29 +428,13 @@ class ActiveBlob:
         link.expect_chunks(request_id, lengths)
         link.send(Request(request_id, self.digest, self.map.map_id, first, count))
 
-    def _carry_out_offers(self, orders: list[OfferTo]) -> None:
-        for order in orders:
-            link = self._audience.get(order.host)
-            if link is None or link.closed or self.map is None:
-                continue
-            ranges = tuple(ChunkSet(self.geometry.chunk_count, order.bits).ranges())
-            for start in range(0, len(ranges), OFFER_RANGES_MAX):
-                part = ranges[start : start + OFFER_RANGES_MAX]
-                link.send(Offer(self.digest, self.map.map_id, part))
-        self._set_timer()
-
-    def _tell_audience(self, record: bytes) -> None:
-        for link in self._audience.values():
-            if not link.closed:
-                link.send(MapRecord(record))
-
     def _note(self) -> None:
         if self.blob is not None:
             key = digest_key(self.digest)
             self._node.tracker.note(key, len(self.blob.verified), self.complete)
 
     def _set_timer(self) -> None:
-        deadlines = [self._plan.next_deadline_s()]
+        deadlines = [self._audience.next_deadline_s()]
         if self._fetch is not None:
             deadlines.append(self._fetch.next_deadline_s())
         due = min((d for d in deadlines if d is not None), default=None)
@@ -466,7 +448,7 @@ class ActiveBlob:
     def _on_timer(self) -> None:
         self._timer = None
         now_s = self._loop.time()
-        self._carry_out_offers(self._plan.handle_deadline(now_s))
+        self._audience.handle_deadline(now_s)
         if self._fetch is not None:
             self._carry_out(self._fetch.handle_deadline(now_s))
         if self._rival is not None and self.idle_s > MAP_STUCK_S and not self.complete:

@@ -22,7 +22,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.control import Delta, Handout, SwarmKey, digest_key, tag_swarm_key
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId, TagKey
-from p2pdist.model.members import Member, Place
+from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import (
     HashBatch,
     Keyring,
@@ -358,6 +358,9 @@ class Node:
             case fr.Offer(digest) | fr.Retract(digest):
                 if (active := self.actives.get(digest)) is not None:
                     active.hear(link, frame)
+            case fr.Working(digest):
+                if link.session.member.role is Role.PROXY and digest in self.actives:
+                    self.actives[digest].hear_working()
             case fr.Request():
                 self._server.serve_run(link, frame)
             case fr.Cancel(request_id):

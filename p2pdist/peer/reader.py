@@ -18,8 +18,10 @@ from p2pdist.runtime.serving import FileSpan, PullContext
 FIRST_WAIT_S: Final = 3.5
 GAP_S: Final = 3.5
 QUIET_S: Final = 2.0
-"""Only a blob that nothing came in of for this long is given up before `GAP_MAX_S`."""
-GAP_MAX_S: Final = 10.0
+"""While anything of a blob came in within this time, whoever fetches it makes progress: going
+upstream as well would only make it slower for everybody (design decision 10)."""
+PROGRESS_WAIT_S: Final = 25.0
+"""Even then a client gets its first byte before containerd gives up on headers (30 s)."""
 STICKY_WAIT_S: Final = 30.0
 LAST_RESORT_S: Final = 60.0
 """When no other source exists: a slow success beats a quick error (registry contract 3.2)."""
@@ -111,13 +113,13 @@ class SwarmReader:
                 return False
 
     def _patience_s(self, *, first: bool) -> float:
-        if not self._fallbacks:
-            if first:
-                return STICKY_WAIT_S if self._context.sticky else FIRST_WAIT_S
-            return LAST_RESORT_S
+        if self._active.idle_s <= QUIET_S:
+            return PROGRESS_WAIT_S
+        if self._fallbacks:
+            return FIRST_WAIT_S if first else GAP_S
         if first:
-            return FIRST_WAIT_S
-        return GAP_S if self._active.idle_s > QUIET_S else GAP_MAX_S
+            return STICKY_WAIT_S if self._context.sticky else FIRST_WAIT_S
+        return LAST_RESORT_S
 
     async def _from_fallbacks(self, start: int, stop: int, *, first: bool) -> AsyncIterator[bytes]:
         """Go on from the first outside source that can; raise when none can."""

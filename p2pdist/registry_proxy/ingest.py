@@ -132,6 +132,7 @@ class Ingest:
         landing: asyncio.Task[None] | None = None
         try:
             async for data in body.chunks():
+                self._active.working()
                 view = memoryview(data)
                 while view:
                     if chunk == self._geometry.chunk_count:

@@ -32,6 +32,7 @@ frames = st.one_of(
     st.builds(fr.MapRecord, records),
     st.builds(fr.Offer, digests | long_digests, map_ids, ranges),
     st.builds(fr.Retract, digests),
+    st.builds(fr.Working, digests),
     st.builds(fr.Request, request_ids, digests, map_ids, u32, st.integers(1, fr.RUN_CHUNKS_MAX)),
     st.builds(fr.Cancel, request_ids),
     st.builds(fr.Refuse, request_ids, st.sampled_from(fr.RefuseReason)),
@@ -104,7 +105,7 @@ def test_one_changed_byte_is_a_peers_fault_or_another_frame(
     assert decoder.buffered_bytes <= BUFFER_BYTES_MAX
 
 
-@pytest.mark.parametrize("kind", [*range(1, 16)])
+@pytest.mark.parametrize("kind", [*range(1, 17)])
 def test_an_oversize_frame_is_refused_from_its_header_alone(kind: int) -> None:
     with pytest.raises(PeerFault):
         Decoder().feed(HEADER.pack(1 << 20, kind))

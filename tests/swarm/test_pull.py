@@ -161,6 +161,24 @@ async def test_a_tracker_that_goes_away_stops_no_pull(
         await pull(client, url_of(peer.mirror))
 
 
+async def test_a_slow_registry_is_not_asked_by_every_host_as_well(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """The first chunk takes longer than a reader's patience, but the proxy makes progress."""
+    slow = random_bytes(300_000, 9)
+    image = registry.add_image("library/app", "1", [slow])
+    digest = image.layer_digests[0]
+    registry.faults[digest] = Fault(bytes_per_s=60_000)
+    await lab.tracker()
+    await lab.proxy()
+    peers = [await lab.peer(name, direct=True) for name in ("a", "b")]
+
+    await asyncio.gather(*(pull(client, url_of(p.mirror)) for p in peers))
+
+    assert blob_bodies(registry, digest) == 1
+    assert [dict(p.running.node.counters.fallbacks) for p in peers] == [{}, {}]
+
+
 @pytest.mark.parametrize("part", [(0, 99), (3 * MIB, 3 * MIB + 500), (5 * MIB, None)])
 async def test_a_range_of_a_cold_blob_is_served(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, part: tuple[int, int | None]

@@ -17,6 +17,45 @@ from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import HostId, RequestId
 from p2pdist.model.members import Distance
+from p2pdist.peer.core.fetch_events import (
+    Arrived,
+    Ask,
+    Event,
+    HashesKnown,
+    Landed,
+    LookFurther,
+    NeighbourDown,
+    NeighbourUp,
+    Offered,
+    Order,
+    Progressed,
+    ReaderLeft,
+    ReaderMoved,
+    Refused,
+    Retracted,
+    Withdraw,
+)
+
+__all__ = [
+    "Arrived",
+    "Ask",
+    "BlobFetch",
+    "Event",
+    "FetchCounters",
+    "HashesKnown",
+    "Landed",
+    "LookFurther",
+    "NeighbourDown",
+    "NeighbourUp",
+    "Offered",
+    "Order",
+    "Progressed",
+    "ReaderLeft",
+    "ReaderMoved",
+    "Refused",
+    "Retracted",
+    "Withdraw",
+]
 
 # A run of 1 MiB keeps a 1 Gbit/s link busy for 8 ms; two of them outstanding hide the round trip.
 RUN_BYTES: Final = 1 << 20
@@ -37,124 +76,6 @@ PROGRESS_BYTES: Final = 32 * 1024
 ESCAPE_CHUNKS_MAX: Final = 64
 HEDGE_SHARE: Final = 0.02  # design decision 10: hedges stay within 2 % of the bytes
 HEDGES_MIN: Final = 4
-
-
-@dataclass(slots=True)
-class NeighbourUp:
-    host: HostId
-    distance: Distance
-    proxy: bool
-
-
-@dataclass(slots=True)
-class NeighbourDown:
-    host: HostId
-
-
-@dataclass(slots=True)
-class Offered:
-    """`host` can serve these chunks too."""
-
-    host: HostId
-    bits: int
-
-
-@dataclass(slots=True)
-class Retracted:
-    host: HostId
-
-
-@dataclass(slots=True)
-class HashesKnown:
-    """The map now vouches for these chunks: only they may be asked for."""
-
-    bits: int
-
-
-@dataclass(slots=True)
-class Progressed:
-    host: HostId
-    nbytes: int
-
-
-@dataclass(slots=True)
-class Arrived:
-    """A chunk came in answer to `request_id` and was checked; `good`: it is on disk."""
-
-    host: HostId
-    request_id: RequestId
-    chunk: int
-    good: bool
-
-
-@dataclass(slots=True)
-class Landed:
-    """Chunks are on disk by another way than a request (recovered, or fetched from upstream)."""
-
-    bits: int
-
-
-@dataclass(slots=True)
-class Refused:
-    """`gone`: the neighbour does not hold the run; else it is busy."""
-
-    host: HostId
-    request_id: RequestId
-    gone: bool
-
-
-@dataclass(slots=True)
-class ReaderMoved:
-    """Somebody waits for `chunk` and will want those after it."""
-
-    reader: int
-    chunk: int
-
-
-@dataclass(slots=True)
-class ReaderLeft:
-    reader: int
-
-
-Event = (
-    NeighbourUp
-    | NeighbourDown
-    | Offered
-    | Retracted
-    | HashesKnown
-    | Progressed
-    | Arrived
-    | Landed
-    | Refused
-    | ReaderMoved
-    | ReaderLeft
-)
-
-
-@dataclass(slots=True)
-class Ask:
-    """Order: request the run from `host`."""
-
-    host: HostId
-    request_id: RequestId
-    first: int
-    count: int
-
-
-@dataclass(slots=True)
-class Withdraw:
-    """Order: cancel; whatever still comes of it is dropped."""
-
-    host: HostId
-    request_id: RequestId
-
-
-@dataclass(slots=True)
-class LookFurther:
-    """Order: the neighbours do not suffice, ask the tracker for others."""
-
-
-Order = Ask | Withdraw | LookFurther
 
 
 @dataclass(slots=True)

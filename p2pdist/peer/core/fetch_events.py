@@ -1,0 +1,126 @@
+"""What `BlobFetch` hears of and what it orders: small records, treated as read-only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pdist.model.ids import HostId, RequestId
+from p2pdist.model.members import Distance
+
+
+@dataclass(slots=True)
+class NeighbourUp:
+    host: HostId
+    distance: Distance
+    proxy: bool
+
+
+@dataclass(slots=True)
+class NeighbourDown:
+    host: HostId
+
+
+@dataclass(slots=True)
+class Offered:
+    """`host` can serve these chunks too."""
+
+    host: HostId
+    bits: int
+
+
+@dataclass(slots=True)
+class Retracted:
+    host: HostId
+
+
+@dataclass(slots=True)
+class HashesKnown:
+    """The map now vouches for these chunks: only they may be asked for."""
+
+    bits: int
+
+
+@dataclass(slots=True)
+class Progressed:
+    host: HostId
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Arrived:
+    """A chunk came in answer to `request_id` and was checked; `good`: it is on disk."""
+
+    host: HostId
+    request_id: RequestId
+    chunk: int
+    good: bool
+
+
+@dataclass(slots=True)
+class Landed:
+    """Chunks are on disk by another way than a request (recovered, or fetched from upstream)."""
+
+    bits: int
+
+
+@dataclass(slots=True)
+class Refused:
+    """`gone`: the neighbour does not hold the run; else it is busy."""
+
+    host: HostId
+    request_id: RequestId
+    gone: bool
+
+
+@dataclass(slots=True)
+class ReaderMoved:
+    """Somebody waits for `chunk` and will want those after it."""
+
+    reader: int
+    chunk: int
+
+
+@dataclass(slots=True)
+class ReaderLeft:
+    reader: int
+
+
+Event = (
+    NeighbourUp
+    | NeighbourDown
+    | Offered
+    | Retracted
+    | HashesKnown
+    | Progressed
+    | Arrived
+    | Landed
+    | Refused
+    | ReaderMoved
+    | ReaderLeft
+)
+
+
+@dataclass(slots=True)
+class Ask:
+    """Order: request the run from `host`."""
+
+    host: HostId
+    request_id: RequestId
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Withdraw:
+    """Order: cancel; whatever still comes of it is dropped."""
+
+    host: HostId
+    request_id: RequestId
+
+
+@dataclass(slots=True)
+class LookFurther:
+    """Order: the neighbours do not suffice, ask the tracker for others."""
+
+
+Order = Ask | Withdraw | LookFurther
