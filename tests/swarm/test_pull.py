@@ -168,7 +168,7 @@ async def test_a_slow_registry_is_not_asked_by_every_host_as_well(
     slow = random_bytes(300_000, 9)
     image = registry.add_image("library/app", "1", [slow])
     digest = image.layer_digests[0]
-    registry.faults[digest] = Fault(bytes_per_s=60_000)
+    registry.faults[digest] = Fault(bytes_per_s=40_000)
     await lab.tracker()
     await lab.proxy()
     peers = [await lab.peer(name, direct=True) for name in ("a", "b")]
