@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit e2e fmt bench clean
+.PHONY: demo preflight test lint unit e2e fmt bench faults clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -43,6 +43,13 @@ endif
 fmt: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Every row of the catalogue of faults (docs/faults.md), then what each showed; needs root and Debian packages.
+faults: $(VENV)/dev.stamp
+	tests/e2e/install_packages.sh
+	rm -rf build/faults
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/faults tests/e2e/faults --timeout=300
+	$(BIN)/python -m tests.faults.table
 
 bench: $(VENV)/runtime.stamp
 	$(BIN)/python -m bench

@@ -1,0 +1,48 @@
+"""Prints what the fault rows showed, as a table and a TARGET line: the end of `make faults`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from tests.faults.records import FaultRecord, read_all
+
+ROWS: Final = (*range(1, 7), *range(8, 18), *range(21, 26), 27, 28, 30, 31, 35, *range(38, 42))
+ROWS_TARGET: Final = 27
+
+
+def passed_rows(records: list[FaultRecord]) -> set[int]:
+    """The rows that have records, all of which passed."""
+    failed = {record.row for record in records if not record.passed}
+    return {record.row for record in records} - failed
+
+
+def render(records: list[FaultRecord]) -> str:
+    """A Markdown table, one line per variant."""
+    lines = [
+        "| # | fault | outcome | seconds | payload | again |",
+        "| --- | --- | --- | ---: | --- | ---: |",
+    ]
+    for r in records:
+        payload = ", ".join(f"{name} {count / 1e6:.1f} MB" for name, count in r.bytes.items())
+        fault = f"{r.fault} ({r.variant})" if r.variant else r.fault
+        lines.append(
+            f"| {r.row} | {fault} | {r.outcome} | {r.seconds:.1f} | {payload} | {r.retries} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    records = read_all()
+    print(render(records))
+    passed = passed_rows(records)
+    missing = [row for row in ROWS if row not in passed]
+    if missing:
+        print(f"\nnot passed: {', '.join(map(str, missing))}")
+    verdict = "ok" if len(passed) >= ROWS_TARGET else "short"
+    print(f"\nTARGET faults.rows_passed {len(passed)} >= {ROWS_TARGET} {verdict}")
+    return 0 if verdict == "ok" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
