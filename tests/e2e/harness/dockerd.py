@@ -50,6 +50,11 @@ class Dockerd:
         """Return the digest of the image's config."""
         return self._docker("image", "inspect", "--format", "{{.Id}}", reference).strip()
 
+    def repo_digest(self, reference: str) -> str:
+        """Return the digest that the reference stood for, of an index where there is one."""
+        shown = self._docker("image", "inspect", "--format", "{{index .RepoDigests 0}}", reference)
+        return shown.strip().partition("@")[2]
+
     def run(self, reference: str) -> str:
         """Run the image's own command in a container without network; return what it prints."""
         return self._docker("run", "--rm", "--network", "none", reference).strip()

@@ -8,21 +8,43 @@ import io
 import json
 import struct
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final
 
-MEDIA_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-MEDIA_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
-MEDIA_LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+@dataclass(frozen=True, slots=True)
+class MediaTypes:
+    """What the parts of an image are called in one of the two formats."""
+
+    index: str
+    manifest: str
+    config: str
+    layer: str
+
+
+OCI: Final = MediaTypes(
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+)
+SCHEMA_2: Final = MediaTypes(
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+)
 REPOSITORY: Final = "library/app"
 REFERENCE: Final = f"{REPOSITORY}:1"
 GREETING: Final = "hello from p2pdist"
 # 300 MB in six layers of unlike sizes, as images have; Docker pulls three at a time.
 LAYER_BYTES: Final = (100_000_000, 20_000_000, 80_000_000, 60_000_000, 30_000_000, 10_000_000)
 SEED: Final = 20
+# What the other platform has: no client of the lab asks for it.
+FOREIGN_LAYER_BYTES: Final = (1_000_000,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +55,13 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image in an OCI layout directory, under the reference name `1`."""
+    """An image for two platforms in an OCI layout directory, under the reference name `1`.
+
+    Manifest, config and layers are those of linux/amd64.
+    """
 
     layout: Path
+    index: Blob
     manifest: Blob
     config: Blob
     """Its digest is what Docker shows as the image ID."""
@@ -43,8 +69,9 @@ class Image:
 
     @property
     def payload_bytes(self) -> int:
-        """What one pull transfers: manifest, config and layers."""
-        return sum(blob.size_bytes for blob in (self.manifest, self.config, *self.layers))
+        """What one pull transfers: index, manifest, config and layers."""
+        blobs = (self.index, self.manifest, self.config, *self.layers)
+        return sum(blob.size_bytes for blob in blobs)
 
     @property
     def largest_layer(self) -> Blob:
@@ -52,12 +79,27 @@ class Image:
 
 
 def build_image(
-    layout: Path, *, layer_bytes: Sequence[int] = LAYER_BYTES, seed: int = SEED
+    layout: Path,
+    *,
+    layer_bytes: Sequence[int] = LAYER_BYTES,
+    seed: int = SEED,
+    types: MediaTypes = OCI,
 ) -> Image:
     """Write an image of incompressible content to `layout`; its command prints GREETING."""
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     rng = Random(seed)
+    manifest, config, layers = _build_platform(blobs, "amd64", layer_bytes, rng, types)
+    foreign, _, _ = _build_platform(blobs, "arm64", FOREIGN_LAYER_BYTES, rng, types)
+    index = _write(blobs, _index({"amd64": manifest, "arm64": foreign}, types))
+    _write_layout(layout, index, types)
+    return Image(layout, index, manifest, config, tuple(layers))
+
+
+def _build_platform(
+    blobs: Path, architecture: str, layer_bytes: Sequence[int], rng: Random, types: MediaTypes
+) -> tuple[Blob, Blob, list[Blob]]:
+    """Write one platform's image; return its manifest, config and layers."""
     layers, diff_ids = [], []
     for number, size_bytes in enumerate(layer_bytes):
         files = {f"data/part-{number}": rng.randbytes(size_bytes)}
@@ -67,10 +109,8 @@ def build_image(
         diff_ids.append(_digest(tar))
         # Level 0: the content does not shrink, and unpacking costs Docker as much either way.
         layers.append(_write(blobs, gzip.compress(tar, compresslevel=0, mtime=0)))
-    config = _write(blobs, _config(diff_ids))
-    manifest = _write(blobs, _manifest(config, layers))
-    _write_index(layout, manifest)
-    return Image(layout, manifest, config, tuple(layers))
+    config = _write(blobs, _config(architecture, diff_ids))
+    return _write(blobs, _manifest(config, layers, types)), config, layers
 
 
 def greeting_program(text: str) -> bytes:
@@ -114,10 +154,10 @@ def _tar(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _config(diff_ids: list[str]) -> bytes:
+def _config(architecture: str, diff_ids: list[str]) -> bytes:
     return _json(
         {
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "created": "2024-01-01T00:00:00Z",
             "config": {"Cmd": ["/hello"]},
@@ -127,19 +167,27 @@ def _config(diff_ids: list[str]) -> bytes:
     )
 
 
-def _manifest(config: Blob, layers: list[Blob]) -> bytes:
+def _manifest(config: Blob, layers: list[Blob], types: MediaTypes) -> bytes:
     return _json(
         {
             "schemaVersion": 2,
-            "mediaType": MEDIA_MANIFEST,
-            "config": _descriptor(config, MEDIA_CONFIG),
-            "layers": [_descriptor(layer, MEDIA_LAYER) for layer in layers],
+            "mediaType": types.manifest,
+            "config": _descriptor(config, types.config),
+            "layers": [_descriptor(layer, types.layer) for layer in layers],
         }
     )
 
 
-def _write_index(layout: Path, manifest: Blob) -> None:
-    entry = _descriptor(manifest, MEDIA_MANIFEST)
+def _index(manifests: Mapping[str, Blob], types: MediaTypes) -> bytes:
+    entries = [
+        {**_descriptor(blob, types.manifest), "platform": {"architecture": name, "os": "linux"}}
+        for name, blob in manifests.items()
+    ]
+    return _json({"schemaVersion": 2, "mediaType": types.index, "manifests": entries})
+
+
+def _write_layout(layout: Path, index: Blob, types: MediaTypes) -> None:
+    entry = _descriptor(index, types.index)
     entry["annotations"] = {"org.opencontainers.image.ref.name": "1"}
     (layout / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": [entry]}))
     (layout / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.e2e.harness.clients import Containerd
 from tests.e2e.harness.dockerd import Dockerd
 from tests.e2e.harness.netns import Host, Network, network
 from tests.e2e.harness.p2p import Cluster
@@ -39,6 +40,18 @@ class Lab:
         self._own(dockerd.process)
         dockerd.start()
         return dockerd
+
+    def containerd(self, host: Host, mirror: str) -> Containerd:
+        """Return a running containerd that pulls every registry's images through `mirror`."""
+        containerd = Containerd(host, mirror, self._work)
+        self._own(containerd.process)
+        containerd.start()
+        return containerd
+
+    @property
+    def work(self) -> Path:
+        """Where this lab's files lie; gone when it ends."""
+        return self._work
 
     def cluster(self, core: Host, registry: Registry) -> Cluster:
         """Return a datacenter that has `registry` for Docker Hub, no daemon started yet."""

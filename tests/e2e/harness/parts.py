@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from tests.e2e.harness.clients import CONTAINERD
 from tests.e2e.harness.dockerd import DOCKER, DOCKERD
 
 # Program, and the Debian package that brings it.
@@ -17,6 +18,10 @@ PROGRAMS: Final = (
     (DOCKER, "docker.io"),
     (DOCKERD, "docker.io"),
     ("docker-registry", "docker-registry"),
+    (CONTAINERD, "containerd"),
+    ("ctr", "containerd"),
+    ("podman", "podman"),
+    ("buildah", "buildah"),
     ("skopeo", "skopeo"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
@@ -26,8 +31,8 @@ PROGRAMS: Final = (
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
 )
-# Three Docker hosts with a 300 MB image each, packed and unpacked, and the stores of four daemons.
-FREE_BYTES_MIN: Final = 5_000_000_000
+# Five clients with a 300 MB image each, packed and unpacked, and the stores of six daemons.
+FREE_BYTES_MIN: Final = 8_000_000_000
 PROBE_S: Final = 10.0
 # Everything that the lab asks of the kernel, in namespaces that end with the shell.
 _PROBE: Final = """

@@ -50,7 +50,8 @@ class Registry:
     def push(self, image: Image, reference: str) -> None:
         """Push `image` as `reference` (`library/app:1`), its bytes unchanged."""
         source, target = f"oci:{image.layout}:1", f"docker://{self.endpoint}/{reference}"
-        options = ["--insecure-policy", "copy", "--dest-tls-verify=false", "--preserve-digests"]
+        options = ["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]
+        options.append("--preserve-digests")
         self.host.run("skopeo", *options, source, target, timeout_s=120.0)
 
     def served(self) -> list[Served]:
