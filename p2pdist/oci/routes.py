@@ -20,6 +20,7 @@ _PAGE_DIGITS_MAX: Final = 9
 _MEDIA_TYPE: Final = re.compile(
     r"[a-zA-Z0-9][\w!#$&^.+-]{0,126}/[a-zA-Z0-9][\w!#$&^.+-]{0,126}", re.A
 )
+_UNDERSCORE_PORT: Final = re.compile(r"([a-z0-9.-]+)_(\d{1,5})")
 _ABSOLUTE_FORM: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 
@@ -122,7 +123,8 @@ def resolve_name(
 
     The upstream comes from `ns` (containerd), a host that starts the path (containers/image), both
     where they agree, or is `default` (dockerd). `upstreams` and `default` are canonical hosts. The
-    client is sticky where the path alone names the upstream: containers/image stays with the
+    path may write a host's port as `host_5000`: containers/image refuses a colon inside of a path
+    (Podman 4.3: "invalid reference format"). The client is sticky where the path alone names the upstream: containers/image stays with the
     endpoint that gave it the manifest. Raise RegistryError: 400 for a malformed or contradictory
     name, 403 for an upstream that is not on the list.
     """
@@ -199,6 +201,8 @@ def _upstream(host: str) -> str:
 
 def _split_prefix(path_name: str) -> tuple[str | None, str]:
     host, slash, repository = path_name.partition("/")
+    if slash and (written := _UNDERSCORE_PORT.fullmatch(host)) and looks_like_host(written[1]):
+        return _upstream(f"{written[1]}:{written[2]}"), repository
     if slash and looks_like_host(host):
         return _upstream(host), repository
     return None, path_name

@@ -100,10 +100,13 @@ class Containerd:
 
 
 def _registries_conf(work: Path, mirror_url: str, registries: tuple[str, ...]) -> Path:
-    """A registries.conf in which each of `registries` has the mirror first."""
+    """A registries.conf in which each of `registries` has the mirror first.
+
+    In the mirror's location a port is written with an underscore: a colon is refused there.
+    """
     text = "".join(
         f'[[registry]]\nprefix = "{name}"\nlocation = "{name}"\n'
-        f'[[registry.mirror]]\nlocation = "{mirror_url.partition("//")[2]}/{name}"\n'
+        f'[[registry.mirror]]\nlocation = "{mirror_url.partition("//")[2]}/{name.replace(":", "_")}"\n'
         "insecure = true\n"
         for name in registries
     )

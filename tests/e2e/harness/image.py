@@ -55,7 +55,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image for two platforms in an OCI layout directory, under the reference name `1`.
+    """An image for two platforms; its blobs lie in `layout/blobs/sha256`.
 
     Manifest, config and layers are those of linux/amd64.
     """
@@ -66,6 +66,18 @@ class Image:
     config: Blob
     """Its digest is what Docker shows as the image ID."""
     layers: tuple[Blob, ...]
+
+    def manifests(self) -> dict[str, tuple[str, bytes]]:
+        """Media type and bytes by digest: those of the platforms first, then the index."""
+        index = self._read(self.index.digest)
+        described = json.loads(index)
+        found = {
+            m["digest"]: (m["mediaType"], self._read(m["digest"])) for m in described["manifests"]
+        }
+        return {**found, self.index.digest: (described["mediaType"], index)}
+
+    def _read(self, digest: str) -> bytes:
+        return (self.layout / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_bytes()
 
     @property
     def payload_bytes(self) -> int:
@@ -92,7 +104,6 @@ def build_image(
     manifest, config, layers = _build_platform(blobs, "amd64", layer_bytes, rng, types)
     foreign, _, _ = _build_platform(blobs, "arm64", FOREIGN_LAYER_BYTES, rng, types)
     index = _write(blobs, _index({"amd64": manifest, "arm64": foreign}, types))
-    _write_layout(layout, index, types)
     return Image(layout, index, manifest, config, tuple(layers))
 
 
@@ -184,13 +195,6 @@ def _index(manifests: Mapping[str, Blob], types: MediaTypes) -> bytes:
         for name, blob in manifests.items()
     ]
     return _json({"schemaVersion": 2, "mediaType": types.index, "manifests": entries})
-
-
-def _write_layout(layout: Path, index: Blob, types: MediaTypes) -> None:
-    entry = _descriptor(index, types.index)
-    entry["annotations"] = {"org.opencontainers.image.ref.name": "1"}
-    (layout / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": [entry]}))
-    (layout / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
 
 
 def _write(blobs: Path, content: bytes) -> Blob:

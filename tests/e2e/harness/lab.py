@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +27,9 @@ class Lab:
     def host(self, name: str, *, mbit_per_s: int | None = None) -> Host:
         return self._hosts.add_host(name, mbit_per_s=mbit_per_s)
 
-    def registry(self, host: Host, storage: Path) -> Registry:
-        """Return a running registry that serves what is in `storage`."""
-        registry = Registry(host, storage, self._work)
+    def registry(self, host: Host, storage: Path, *, private: bool = False) -> Registry:
+        """Return a running registry that serves what is in `storage`; `private`: to USER only."""
+        registry = Registry(host, storage, self._work, private=private)
         self._own(registry.process)
         registry.start()
         return registry
@@ -53,9 +53,15 @@ class Lab:
         """Where this lab's files lie; gone when it ends."""
         return self._work
 
-    def cluster(self, core: Host, registry: Registry) -> Cluster:
-        """Return a datacenter that has `registry` for Docker Hub, no daemon started yet."""
-        return Cluster(core, f"http://{registry.endpoint}", self._work, self._own)
+    def cluster(
+        self, core: Host, registry: Registry, others: Mapping[str, Registry] | None = None
+    ) -> Cluster:
+        """Return a datacenter that has `registry` for Docker Hub, no daemon started yet.
+
+        `others`: more upstreams, by the name that images have them under.
+        """
+        upstreams = {"docker.io": registry, **(others or {})}
+        return Cluster(core, upstreams, self._work, self._own)
 
     def logs(self) -> list[Path]:
         return sorted(self._work.glob("*.log"))

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tests.e2e.harness import mirror
 from tests.e2e.harness.netns import Host
 from tests.e2e.harness.processes import Process, run
+from tests.e2e.harness.registry import PASSWORD, USER, Registry
 
 REPOSITORY_ROOT: Final = Path(__file__).parents[3]
 LOOPBACK: Final = "127.0.0.1"
@@ -84,10 +85,14 @@ class Cluster:
     """
 
     def __init__(
-        self, core: Host, upstream_url: str, work: Path, own: Callable[[Process], None]
+        self,
+        core: Host,
+        upstreams: Mapping[str, Registry],
+        work: Path,
+        own: Callable[[Process], None],
     ) -> None:
         self._core = core
-        self._upstream_url = upstream_url
+        self._upstreams = upstreams
         self._work = work
         self._own = own
         self._keys = work / "keys"
@@ -140,10 +145,21 @@ class Cluster:
             },
             "host": {"state_dir": str(state), "dc": "dc1"},
             "log": {"format": "json"},
-            "upstream": [
-                {"host": "docker.io", "url": self._upstream_url, "allow_private": True},
-            ],
+            "upstream": [self._upstream(name, reg) for name, reg in self._upstreams.items()],
         }
+
+    def _upstream(self, name: str, registry: Registry) -> dict[str, object]:
+        entry: dict[str, object] = {
+            "host": name,
+            "url": f"http://{registry.endpoint}",
+            "allow_private": True,
+        }
+        if registry.private:
+            password = self._work / "password"
+            password.write_text(PASSWORD)
+            password.chmod(0o600)
+            entry |= {"access": "shared", "username": USER, "password_file": str(password)}
+        return entry
 
 
 def peer_mirror(host: Host) -> mirror.Mirror:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import http.client
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
+from urllib.parse import urlsplit
 
 from tests.e2e.harness.image import Image
 from tests.e2e.harness.netns import Host
 from tests.e2e.harness.processes import LabError, Process
 
 PORT: Final = 5000
+USER: Final = "puller"
+PASSWORD: Final = "correct horse"
+# bcrypt, which is all that docker-registry takes.
+HTPASSWD: Final = "$2b$05$OPJzptsvPi.d27rW8a0fJOWBfL13OxtDCMYXI.4clO078D9CbCGGG"
 _PAYLOAD = re.compile(r"^/v2/.+/(?:blobs|manifests)/[^/]+$")
 
 
@@ -32,12 +40,18 @@ class Served:
 class Registry:
     """A docker-registry process over a storage directory that outlives it."""
 
-    def __init__(self, host: Host, storage: Path, work: Path) -> None:
+    def __init__(self, host: Host, storage: Path, work: Path, *, private: bool = False) -> None:
         self.host = host
-        self._config = work / "registry.yml"
-        self._config.write_text(_config_text(storage))
-        argv = host.inside("docker-registry", "serve", str(self._config))
-        self.process = Process("docker-registry", argv, work / "registry.log")
+        self.private = private
+        htpasswd = None
+        if private:
+            htpasswd = work / f"htpasswd-{host.name}"
+            htpasswd.write_text(f"{USER}:{HTPASSWD}\n")
+        config = work / f"registry-{host.name}.yml"
+        config.write_text(_config_text(storage, htpasswd))
+        argv = host.inside("docker-registry", "serve", str(config))
+        log = work / f"registry-{host.name}.log"
+        self.process = Process(f"docker-registry on {host.name}", argv, log)
 
     @property
     def endpoint(self) -> str:
@@ -48,11 +62,57 @@ class Registry:
         self.process.wait_ready(self._answers)
 
     def push(self, image: Image, reference: str) -> None:
-        """Push `image` as `reference` (`library/app:1`), its bytes unchanged."""
-        source, target = f"oci:{image.layout}:1", f"docker://{self.endpoint}/{reference}"
-        options = ["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]
-        options.append("--preserve-digests")
-        self.host.run("skopeo", *options, source, target, timeout_s=120.0)
+        """Push `image` as `reference` (`library/app:1`), its bytes unchanged.
+
+        By hand: no tool of Debian's pushes a Docker manifest list as it is.
+        """
+        repository, _, tag = reference.rpartition(":")
+        manifests = image.manifests()
+        for path in sorted((image.layout / "blobs" / "sha256").iterdir()):
+            if f"sha256:{path.name}" not in manifests:
+                self._push_blob(repository, path)
+        for digest, (media_type, body) in manifests.items():
+            name = tag if digest == image.index.digest else digest
+            path_of = f"/v2/{repository}/manifests/{name}"
+            self._ask("PUT", path_of, body, 201, {"Content-Type": media_type})
+
+    def _push_blob(self, repository: str, path: Path) -> None:
+        start = self._ask("POST", f"/v2/{repository}/blobs/uploads/", b"", 202)
+        target = urlsplit(start["Location"])
+        query = f"{target.query}&digest=sha256:{path.name}"
+        with path.open("rb") as file:
+            self._ask(
+                "PUT",
+                f"{target.path}?{query}",
+                file,
+                201,
+                {"Content-Length": str(path.stat().st_size)},
+            )
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | BinaryIO,
+        expected: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> Mapping[str, str]:
+        """Send one request, raise LabError for another status; return the answer's headers."""
+        sent = dict(headers or {})
+        if self.private:
+            token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            sent["Authorization"] = f"Basic {token}"
+        connection = http.client.HTTPConnection(self.host.address, PORT, timeout=60)
+        connection.sock = self.host.connect(self.host.address, PORT)
+        try:
+            connection.request(method, path, body, sent)
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        if answer.status != expected:
+            raise LabError(f"{method} {path}: {answer.status} {text[:300]!r}")
+        return answer.headers
 
     def served(self) -> list[Served]:
         """Return the requests answered so far; a request appears once its answer has ended."""
@@ -74,14 +134,16 @@ class Registry:
         return False
 
 
-def _config_text(storage: Path) -> str:
+def _config_text(storage: Path, htpasswd: Path | None) -> str:
     # JSON is YAML. The JSON log has `http.response.written`: body bytes that really went out.
-    config = {
+    config: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(storage)}},
         "http": {"addr": f"0.0.0.0:{PORT}"},
     }
+    if htpasswd is not None:
+        config["auth"] = {"htpasswd": {"realm": "lab", "path": str(htpasswd)}}
     return json.dumps(config)
 
 
