@@ -163,6 +163,9 @@ class Tracker:
     )
     announce_interval_s: float = _setting(DURATION, 1.0, "How often hosts announce changes.")
     heartbeat_s: float = _setting(DURATION, 10.0, "How often hosts show that they live.")
+    federation: tuple[str, ...] = _setting(
+        TEXTS, (), "Trackers of the other datacenters, such as ws://10.1.0.2:5200."
+    )
 
 
 @dataclass(frozen=True, slots=True)

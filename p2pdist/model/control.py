@@ -1,7 +1,8 @@
 """Messages between hosts and their tracker: msgpack frames on one WebSocket per host.
 
 A key names what a swarm is about: a digest (`sha256:…`) or a tag key (`tag:` and 64 hex
-characters). All lists are bounded by `limits`; a frame has at most `FRAME_BYTES_MAX` bytes.
+characters); what a lease is about is a digest, or `origin:` and a digest (`origin_key`). All lists
+are bounded by `limits`; a frame has at most `FRAME_BYTES_MAX` bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ HANDOUT_MAX: Final = 32
 REVOCATIONS_MAX: Final = 256
 
 SwarmKey = NewType("SwarmKey", str)
+ORIGIN: Final = "origin:"
 _TAG_KEY: Final = re.compile(r"tag:[0-9a-f]{64}")
 
 _Key = Annotated[str, msgspec.Meta(max_length=160)]
@@ -33,6 +35,20 @@ def digest_key(digest: Digest) -> SwarmKey:
 
 def tag_swarm_key(key: TagKey) -> SwarmKey:
     return SwarmKey(f"tag:{key.hex()}")
+
+
+def origin_key(digest: Digest) -> SwarmKey:
+    """The right to read a blob from its registry, of all datacenters that have federated trackers.
+
+    The plain digest is the right of one datacenter to fetch it from outside, whatever the source.
+    """
+    return SwarmKey(f"{ORIGIN}{digest}")
+
+
+def parse_lease_key(text: str) -> SwarmKey:
+    """Return `text` as the key of a lease; raise ValueError for any other form."""
+    parse_swarm_key(text.removeprefix(ORIGIN))
+    return SwarmKey(text)
 
 
 def parse_swarm_key(text: str) -> SwarmKey:
@@ -80,6 +96,8 @@ class LeaseAsk(_Message, frozen=True, tag="lease_ask"):
 
     seq: _Count
     key: _Key
+    on_behalf: Member | None = None
+    """From a tracker to one of another datacenter: the proxy that will hold it."""
 
 
 class LeaseEnd(_Message, frozen=True, tag="lease_end"):
@@ -125,6 +143,9 @@ class LeaseAnswer(_Message, frozen=True, tag="lease_answer"):
     fence: _Count
     expires_in_s: float
     holder: Member | None = None
+    """Beside a grant: who had it last and gave it back, so that it may be asked first."""
+    holders: _Count = 0
+    """How many hosts of the datacenter hold some of it: worth asking before anything outside."""
 
 
 class Revoked(_Message, frozen=True, tag="revoked"):

@@ -122,11 +122,12 @@ def resolve_name(
     """Return the image that a path means and whether its client is bound to our answers.
 
     The upstream comes from `ns` (containerd), a host that starts the path (containers/image), both
-    where they agree, or is `default` (dockerd). `upstreams` and `default` are canonical hosts. The
+    where they agree, or is `default` (dockerd). `upstreams` and `default` are canonical hosts. A
     path may write a host's port as `host_5000`: containers/image refuses a colon inside of a path
-    (Podman 4.3: "invalid reference format"). The client is sticky where the path alone names the upstream: containers/image stays with the
-    endpoint that gave it the manifest. Raise RegistryError: 400 for a malformed or contradictory
-    name, 403 for an upstream that is not on the list.
+    (Podman 4.3: "invalid reference format"). The client is sticky where the path alone names the
+    upstream: containers/image stays with the endpoint that gave it the manifest. Raise
+    RegistryError: 400 for a malformed or contradictory name, 403 for an upstream that is not on
+    the list.
     """
     hint = _upstream(ns) if ns is not None else None
     prefix, repository = _split_prefix(path_name)

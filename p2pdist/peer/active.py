@@ -94,7 +94,7 @@ class ActiveBlob:
     @property
     def wants_sources(self) -> bool:
         """It takes part in the swarm, so that a proxy that comes up is worth asking."""
-        return self._joined
+        return self._joined and not self.complete and self.failure is None
 
     @property
     def idle_s(self) -> float:

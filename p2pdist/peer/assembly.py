@@ -20,9 +20,9 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.peer.counters import RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
-from p2pdist.peer.tracker_client import TrackerClient
 from p2pdist.runtime.metrics import Sample
 from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.store import Store, StoreLimits
 
 BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")

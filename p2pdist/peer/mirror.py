@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from p2pdist.errors import RegistryError, UpstreamError
 from p2pdist.model.geometry import geometry_for
@@ -41,6 +42,9 @@ class MirrorBackend:
         self._proxies = proxies
         self._upstream = upstream
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
+        self._looking: set[Digest] = set()
+        self._introduced: WeakKeyDictionary[ActiveBlob, set[str]] = WeakKeyDictionary()
+        """The proxies that know where a blob lies, by base URL, for as long as it is in motion."""
         self._outside: list[OutsideSource] = [ProxySource(client) for client in proxies]
         if upstream is not None:
             self._outside.append(DirectSource(upstream))
@@ -63,9 +67,15 @@ class MirrorBackend:
         self._node.counters.blob_requests[outcome] += 1
         if not active.complete:
             self._node.fetch(active)
-            introduce = self._introduce(name, digest, active)
-            self._node.tasks.start(introduce, name=f"introduce {digest[:19]}")
-        return SwarmReader(active, name, context, self._outside, used_fallback=self._used_fallback)
+            self._look_further(name, active)
+        return SwarmReader(
+            active,
+            name,
+            context,
+            self._outside,
+            used_fallback=self._used_fallback,
+            starving=lambda: self._look_further(name, active),
+        )
 
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
         for client in self._proxies:
@@ -90,7 +100,7 @@ class MirrorBackend:
     # --- sizes and introductions ----------------------------------------------------------------
 
     async def _ask_size(self, name: ImageName, digest: Digest) -> int:
-        for client in self._proxies:
+        for client in self._node.neighbourhood.clients(digest, self._proxies):
             try:
                 size = await client.introduce(name, digest, timeout_s=INTRODUCE_S)
             except UpstreamError:
@@ -104,15 +114,37 @@ class MirrorBackend:
                 pass
         raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
 
-    async def _introduce(self, name: ImageName, digest: Digest, active: ActiveBlob | None) -> None:
-        """Tell the proxies in which repository a blob lies, so that they may look for it."""
-        for client in self._proxies:
-            try:
-                await client.introduce(name, digest, timeout_s=INTRODUCE_S)
-            except UpstreamError:
-                continue
-            if active is not None:
-                self._node.fetch(active)
+    def _look_further(self, name: ImageName, active: ActiveBlob) -> None:
+        """Have a proxy look for a blob: its owner first, another one each time that is in vain."""
+        if active.digest not in self._looking:
+            self._looking.add(active.digest)
+            look = self._introduce_next(name, active)
+            self._node.tasks.start(look, name=f"introduce {active.digest[:19]}")
+
+    async def _introduce_next(self, name: ImageName, active: ActiveBlob) -> None:
+        """Tell a proxy in which repository a blob lies, so that it may look for it; then ask it."""
+        try:
+            tried = self._introduced.setdefault(active, set())
+            clients = self._node.neighbourhood.clients(active.digest, self._proxies)
+            fresh = [client for client in clients if client.base_url not in tried]
+            if not fresh:
+                tried.clear()
+            for client in fresh or clients:
+                tried.add(client.base_url)
+                if await self._introduced_to(client, name, active.digest):
+                    for link in self._node.neighbourhood.links_of(client):
+                        active.attach(link)
+                    return
+        finally:
+            self._looking.discard(active.digest)
+
+    @staticmethod
+    async def _introduced_to(client: ProxyClient, name: ImageName, digest: Digest) -> bool:
+        try:
+            await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+        except UpstreamError:
+            return False
+        return True
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 
@@ -126,7 +158,9 @@ class MirrorBackend:
 
     async def _find_small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | None:
         if not self._node.store.has_small(digest):
-            await self._introduce(name, digest, None)
+            for client in self._node.neighbourhood.clients(digest, self._proxies):
+                if await self._introduced_to(client, name, digest):
+                    break
         if (answer := await self._node.fetch_small(digest)) is not None:
             return answer
         for source in self._outside:

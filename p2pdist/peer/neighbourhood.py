@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.backoff import Backoff
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member
+from p2pdist.model.rendezvous import ranked
 from p2pdist.peer.core.trust import TrustBook
 from p2pdist.runtime import logs
 from p2pdist.runtime.proxy_client import ProxyClient
@@ -50,7 +51,8 @@ class Neighbourhood:
         self._on_proxy_up = on_proxy_up
         self._dialling: dict[HostId, asyncio.Task[Link | None]] = {}
         self._slots = asyncio.Semaphore(DIALS_MAX)
-        self._kept: set[HostId] = set()  # the proxies that this host was configured with
+        # The proxies that this host was configured with, once each was reached.
+        self._kept: dict[HostId, ProxyClient] = {}
 
     def add(self, link: Link) -> bool:
         """Take in a link that came up; False: its host is banned and the link was closed."""
@@ -69,9 +71,25 @@ class Neighbourhood:
         del self.links[host]
         return True
 
-    def proxies(self) -> list[Link]:
-        """Live links to the configured proxies; others that dialled us are no source of ours."""
-        return [self.links[host] for host in self._kept if host in self.links]
+    def proxies(self, key: str) -> list[Link]:
+        """Live links to the configured proxies; the first owns `key`, each next one takes over.
+
+        Others that dialled us are no source of ours.
+        """
+        return [self.links[host] for host in self._live(key)]
+
+    def clients(self, key: str, configured: Sequence[ProxyClient]) -> list[ProxyClient]:
+        """`configured` in the order of `proxies`, those without a live link last."""
+        live = [self._kept[host] for host in self._live(key)]
+        return [*live, *(client for client in configured if client not in live)]
+
+    def links_of(self, client: ProxyClient) -> list[Link]:
+        """The live link to a configured proxy, if there is one."""
+        kept = [host for host, proxy in self._kept.items() if proxy is client]
+        return [self.links[host] for host in kept if host in self.links]
+
+    def _live(self, key: str) -> list[HostId]:
+        return [HostId(h) for h in ranked(key, [h for h in self._kept if h in self.links])]
 
     async def reach(self, member: Member) -> Link | None:
         """Return the link to `member`, dialling it if need be; None if it cannot be had."""
@@ -116,7 +134,7 @@ class Neighbourhood:
             else:
                 backoff.reset()
                 host_id = link.session.member.host_id
-                self._kept.add(host_id)
+                self._kept[host_id] = client
                 live = self.links.get(host_id, link)
                 self._on_proxy_up(live)
                 await live.wait_closed()

@@ -39,11 +39,11 @@ from p2pdist.peer.counters import NodeCounters, source_of
 from p2pdist.peer.neighbourhood import Neighbourhood
 from p2pdist.peer.server import Authority, Server
 from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
-from p2pdist.peer.tracker_client import TrackerClient
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -133,19 +133,27 @@ class Node:
         return active
 
     def fetch(self, active: ActiveBlob) -> None:
-        """Take part in the swarm of a blob that is not whole here."""
+        """Take part in the swarm of a blob that is not whole here, and ask its owning proxy."""
         if active.complete:
             return
         active.join()
-        for link in self.neighbourhood.proxies():
+        for link in self.neighbourhood.proxies(active.digest)[:1]:
             active.attach(link)
+
+    async def follow(self, active: ActiveBlob, member: Member) -> Link | None:
+        """Ask `member`, whom the tracker named, for a blob too; None: it cannot be reached."""
+        link = await self.neighbourhood.reach(member)
+        if link is not None:
+            active.join()
+            active.attach(link)
+        return link
 
     async def fetch_small(self, digest: Digest) -> SmallAnswer | None:
         """Find a blob of one chunk or a manifest: in the store, at a proxy, then in the swarm."""
         stored = await self.store.get_small(digest)
         if stored is not None:
             return SmallAnswer(stored.media_type, stored.body)
-        for link in self.neighbourhood.proxies():
+        for link in self.neighbourhood.proxies(digest):
             if (answer := await self._ask_small(link, digest, PROXY_ANSWER_S)) is not None:
                 return answer
         for member in await self.find(digest_key(digest)):
@@ -425,7 +433,7 @@ class Node:
 
     def _proxy_up(self, link: Link) -> None:
         for active in self.actives.values():
-            if active.failure is None and not active.complete and active.wants_sources:
+            if active.wants_sources and link in self.neighbourhood.proxies(active.digest)[:1]:
                 active.attach(link)
 
     # --- the tracker's listener -----------------------------------------------------------------

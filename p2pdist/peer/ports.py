@@ -10,8 +10,8 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.ids import MapId, RequestId
 from p2pdist.model.members import Place
 from p2pdist.peer.counters import NodeCounters
-from p2pdist.peer.tracker_client import TrackerClient
 from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.store import Store
 
 if TYPE_CHECKING:

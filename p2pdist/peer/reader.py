@@ -20,6 +20,8 @@ GAP_S: Final = 3.5
 QUIET_S: Final = 2.0
 """While anything of a blob came in within this time, whoever fetches it makes progress: going
 upstream as well would only make it slower for everybody (design decision 10)."""
+STARVING_S: Final = 1.0
+"""Without anything for so long, other sources are looked for beside those that are known."""
 PROGRESS_WAIT_S: Final = 25.0
 """Even then a client gets its first byte before containerd gives up on headers (30 s)."""
 STICKY_WAIT_S: Final = 30.0
@@ -56,10 +58,14 @@ class SwarmReader:
         fallbacks: Sequence[OutsideSource],
         *,
         used_fallback: Callable[[str, int], None],
+        starving: Callable[[], None] = lambda: None,
         fallback_when_full_only: bool = False,
     ) -> None:
-        """`fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a
-        second body of it makes sense only where the first one cannot be kept."""
+        """`starving` is called while nothing comes in, once in `TURN_S`.
+
+        `fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a second
+        body of it makes sense only where the first one cannot be kept.
+        """
         self.digest = active.digest
         self.size_bytes = active.geometry.size_bytes
         self._active = active
@@ -68,6 +74,7 @@ class SwarmReader:
         self._full_only = fallback_when_full_only
         self._outside = list(fallbacks)
         self._used_fallback = used_fallback
+        self._starving = starving
         self._before = dict(active.received)
         self._from_outside: dict[str, int] = {}
         self._reader: int | None = active.open_reader(0)
@@ -108,6 +115,8 @@ class SwarmReader:
                 return True
             if active.failure is not None or active.store_full:
                 return False
+            if active.idle_s > STARVING_S:
+                self._starving()
             if waited_s > self._patience_s(first=first):
                 self._context.waited("starved", waited_s)
                 return False

@@ -1,6 +1,7 @@
 """Finds what the swarm lacks: from the proxy of another datacenter, else from upstream.
 
-One fetch per blob, whoever asks and however often. A blob is fetched only through a repository that
+One proxy of a datacenter does that for a blob at a time, the others copy from it (`leasing`). One
+fetch per blob, whoever asks and however often. A blob is fetched only through a repository that
 named it, and only where its upstream may be served to others.
 """
 
@@ -13,13 +14,13 @@ from random import Random
 from typing import Final
 
 from p2pdist.errors import P2pdistError, RegistryError
-from p2pdist.model.control import digest_key
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Signer
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import UPSTREAM, ActiveBlob, Node, OutsideSource, SmallAnswer, read_small
 from p2pdist.registry_proxy.ingest import Ingest
+from p2pdist.registry_proxy.leasing import SOURCE_SILENCE_S, OutsideLeases, followed
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.runtime import logs
 from p2pdist.runtime.proxy_client import ProxyClient
@@ -27,14 +28,9 @@ from p2pdist.runtime.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
 
-# How long the parent proxy may bring nothing until upstream is asked (registry contract 3.7: origin
-# after 2 s, so that a client still gets its first byte within 5 s).
-PARENT_SILENCE_S: Final = 2.0
-PARENT_POLL_S: Final = 0.25
+# What peers of the datacenter hold comes at once or not at all.
+SWARM_SILENCE_S: Final = 1.0
 INTRODUCE_S: Final = 2.0
-# Without an answer of the tracker a lone proxy goes ahead: the lease spares duplicates, it is no
-# condition of a pull.
-LEASE_WAIT_S: Final = 0.5
 FETCHES_MAX: Final = 256
 
 
@@ -56,6 +52,7 @@ class ProxyAuthority:
         self._source = source
         self._parents = parents
         self._rng = rng
+        self._leases = OutsideLeases(node)
         self._running: set[Digest] = set()
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
         self._slots = asyncio.Semaphore(FETCHES_MAX)
@@ -78,58 +75,48 @@ class ProxyAuthority:
         return active
 
     async def _obtain(self, active: ActiveBlob, names: Sequence[ImageName]) -> None:
-        key = digest_key(active.digest)
-        fence = 0
         try:
-            async with self._slots:
-                fence = await self._lease(active)
-                if not (self._parents and await self._from_parents(active, names)):
-                    await self._ingest(active, names)
+            async with self._slots, self._leases.held(active) as lease:
+                if lease.holders and await self._from_swarm(active):
+                    return
+                if self._parents and await self._from_parents(active, names):
+                    return
+                async with self._leases.origin(active):
+                    if not active.complete:
+                        await self._ingest(active, names)
         except P2pdistError as error:
             logs.event(log, logging.ERROR, "obtain.failed", digest=active.digest, error=str(error))
             active.fail(str(error))
         finally:
             self._running.discard(active.digest)
-            if fence:
-                self._node.tracker.end_lease(key, fence)
 
     async def _ingest(self, active: ActiveBlob, names: Sequence[ImageName]) -> None:
         ingest = Ingest(self._node, active, self._signer, self._source, names, self._rng)
         await ingest.run()
 
-    async def _lease(self, active: ActiveBlob) -> int:
-        """Ask for the right to fetch from outside; 0 without one."""
-        key = digest_key(active.digest)
-        answer = await self._node.tracker.lease(key, timeout_s=LEASE_WAIT_S)
-        return answer.fence if answer is not None else 0
+    async def _from_swarm(self, active: ActiveBlob) -> bool:
+        """Take what the peers of this datacenter hold: after a takeover, or an eviction here."""
+        active.join()
+        return await followed(active, SWARM_SILENCE_S)
 
     async def _from_parents(self, active: ActiveBlob, names: Sequence[ImageName]) -> bool:
         """Copy from the proxy of another datacenter; False when it stands still."""
         if not await self._introduce(active.digest, names):
             return False
         self._node.fetch(active)
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        while not active.complete and active.failure is None:
-            await asyncio.sleep(PARENT_POLL_S)
-            if min(active.idle_s, loop.time() - began_s) > PARENT_SILENCE_S:
-                logs.event(log, logging.WARNING, "parent.silent", digest=active.digest)
-                return False
-        return True
+        return await followed(active, SOURCE_SILENCE_S)
 
     async def _introduce(self, digest: Digest, names: Sequence[ImageName]) -> bool:
-        """Tell the parents where a blob lies; False when none of them has it to give."""
-        introduced = False
-        for client in self._parents:
+        """Tell the owner among the parents where a blob lies; False when none has it to give."""
+        for client in self._node.neighbourhood.clients(digest, self._parents):
             for name in names:
                 try:
                     await client.introduce(name, digest, timeout_s=INTRODUCE_S)
                 except P2pdistError as error:
                     logs.event(log, logging.INFO, "parent.refused", error=str(error))
                 else:
-                    introduced = True
-                    break
-        return introduced
+                    return True
+        return False
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 TRIES_MAX: Final = 4
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 8.0
+# What socket buffers hold of a body that is closed, and so is fetched for nothing, is 2 to 6 MB.
+SKIP_BYTES_MIN: Final = 16 << 20
 
 
 class Ingest:
@@ -47,6 +49,7 @@ class Ingest:
         self._source = source
         self._names = names
         self._signer = signer
+        self._distrusted = False
         self._map_signer = MapSigner(signer, self._publish, unix_s)
         self._backoff = Backoff(first_s=RETRY_FIRST_S, max_s=RETRY_MAX_S, rng=rng)
 
@@ -78,56 +81,63 @@ class Ingest:
         self._active.fail(f"upstream gave out: {why}")
 
     async def _attempt(self, name: ImageName) -> bool:
-        """Read one body to its end; True when there is nothing left to do."""
+        """Read what is missing, a body for each gap; True when there is nothing left to do."""
         if self._active.complete:
             return True
-        first = self._active.prefix_chunks
-        if first == self._geometry.chunk_count:  # all is here but the seal
-            await self._finish(await self._prefix_digest(first), await self._open_map())
-            return True
-        start = self._geometry.offset(first)
-        async with self._source.open_blob(name, self._digest, start=start) as body:
-            if body.size_bytes != self._geometry.size_bytes:
-                raise UpstreamError(
-                    f"{self._digest} has {body.size_bytes} bytes, its manifest says "
-                    f"{self._geometry.size_bytes}"
-                )
-            chunk_map = await self._open_map()
-            whole = await self._prefix_digest(first)
-            await self._pump(body, first, chunk_map, whole)
-        await self._finish(whole, chunk_map)
+        # A map that is not believed any more takes its chunks with it: before anything is counted.
+        chunk_map = await self._open_map() if self._distrusted else None
+        whole, seen = DigestObserver(self._digest), 0
+        while True:
+            first = self._active.prefix_chunks
+            await self._see(whole, seen, first)
+            seen = first
+            if first == self._geometry.chunk_count:
+                break
+            start = self._geometry.offset(first)
+            async with self._source.open_blob(name, self._digest, start=start) as body:
+                if body.size_bytes != self._geometry.size_bytes:
+                    raise UpstreamError(
+                        f"{self._digest} has {body.size_bytes} bytes, its manifest says "
+                        f"{self._geometry.size_bytes}"
+                    )
+                chunk_map = chunk_map or await self._open_map()
+                seen = await self._pump(body, first, chunk_map, whole)
+        await self._finish(whole, chunk_map or await self._open_map())
         return True
 
     async def _open_map(self) -> ChunkMap:
-        """Return the map to work under: one that is sealed, our own open one, or a new one.
+        """Return the map to work under: the one that is there, whoever of us opened it, or a new
+        one.
 
         A new map takes over the hashes of the chunks that are here already, so that they stay.
         """
         current = self._active.map
-        ours = current is not None and self._signer.made(current.records[0])
-        if current is not None and (current.sealed or (ours and not current.stale(unix_s()))):
+        if current is not None and not current.stale(unix_s()) and not self._distrusted:
             self._map_signer.resume(current)
             return current
         fresh = self._map_signer.new_map(self._digest, self._geometry, os.urandom)
-        if current is not None:
-            self._map_signer.take_over(fresh, current, self._active.prefix_chunks)
+        if current is not None and not self._distrusted:
+            held = self._active.blob.verified if self._active.blob is not None else ()
+            self._map_signer.take_over(fresh, current, held)
+        self._distrusted = False
         await self._active.adopt(fresh)
         return fresh
 
-    async def _prefix_digest(self, stop: int) -> DigestObserver:
-        """The running digest over the first `stop` chunks, which lie here already."""
-        whole = DigestObserver(self._digest)
+    async def _see(self, whole: DigestObserver, start: int, stop: int) -> None:
+        """Run the digest on over the chunks `start` to `stop`, which lie here already."""
         blob = self._active.blob
-        for chunk in range(stop if blob is not None else 0):
+        for chunk in range(start, stop):
             assert blob is not None
             data = await blob.read(self._geometry.offset(chunk), self._geometry.length(chunk))
             await asyncio.to_thread(whole.see, data)
-        return whole
 
     async def _pump(
         self, body: OutsideBody, first: int, chunk_map: ChunkMap, whole: DigestObserver
-    ) -> None:
-        """Cut the body into chunks; while one is hashed and written, the next one fills."""
+    ) -> int:
+        """Cut the body into chunks; while one is hashed and written, the next one fills.
+
+        Return the chunk to go on at: the end, or the first of many that came another way.
+        """
         chunk, buffer = first, bytearray()
         landing: asyncio.Task[None] | None = None
         try:
@@ -146,11 +156,23 @@ class Ingest:
                         land = self._land(chunk, buffer, chunk_map, whole)
                         landing = self._node.tasks.start(land, name=f"land {chunk}")
                         chunk, buffer = chunk + 1, bytearray()
+                        if self._worth_skipping(chunk):
+                            return chunk
         finally:
             if landing is not None:
                 await landing
         if chunk != self._geometry.chunk_count:
             raise UpstreamError(f"{self._digest}: the body ended at chunk {chunk}")
+        return chunk
+
+    def _worth_skipping(self, chunk: int) -> bool:
+        """What follows is here already, and long enough that a new request costs less."""
+        blob = self._active.blob
+        if blob is None or chunk not in blob.verified:
+            return False
+        end = blob.verified.first_missing(chunk)
+        skipped_bytes = (end - chunk) * self._geometry.chunk_size_bytes
+        return end == self._geometry.chunk_count or skipped_bytes >= SKIP_BYTES_MIN
 
     async def _land(
         self, chunk: int, data: bytearray, chunk_map: ChunkMap, whole: DigestObserver
@@ -166,6 +188,7 @@ class Ingest:
             self._map_signer.add(chunk, chunk_hash)
             return
         if not await blob.admit(chunk, data, known):
+            self._distrusted = True  # the map's maker, or this body: the next one decides
             raise UpstreamError(f"{self._digest}: chunk {chunk} differs from its signed map")
         await asyncio.to_thread(whole.see, data)
         self._active.landed(1 << chunk)

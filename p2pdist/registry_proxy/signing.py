@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from p2pdist.model.chunkmap import ChunkMap
@@ -11,6 +11,7 @@ from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import MAP_ID_BYTES, Digest, MapId
 from p2pdist.model.statements import (
     BATCH_HASHES_MAX,
+    CHUNK_HASH_BYTES,
     HashBatch,
     MapHead,
     Revocation,
@@ -53,15 +54,23 @@ class MapSigner:
         """Go on with a map of our own from before a restart."""
         self._map_id = chunk_map.map_id
 
-    def take_over(self, fresh: ChunkMap, old: ChunkMap, chunk_count: int) -> None:
-        """Sign the hashes of the first `chunk_count` chunks of `old` into `fresh` as well."""
-        for first in range(0, chunk_count, BATCH_HASHES_MAX):
-            hashes = b"".join(
-                old.hash_of(i) or b""
-                for i in range(first, min(first + BATCH_HASHES_MAX, chunk_count))
-            )
-            batch = HashBatch(fresh.map_id, first, hashes)
-            fresh.apply(batch, self._signer.sign(batch))
+    def take_over(self, fresh: ChunkMap, old: ChunkMap, chunks: Iterable[int]) -> None:
+        """Sign what `old` says of `chunks`, in ascending order, into `fresh` as well."""
+        first, hashes = 0, bytearray()
+        for chunk in chunks:
+            count = len(hashes) // CHUNK_HASH_BYTES
+            if hashes and (chunk != first + count or count == BATCH_HASHES_MAX):
+                self._take_over(fresh, first, hashes)
+                hashes = bytearray()
+            if not hashes:
+                first = chunk
+            hashes += old.hash_of(chunk) or b""
+        if hashes:
+            self._take_over(fresh, first, hashes)
+
+    def _take_over(self, fresh: ChunkMap, first: int, hashes: bytearray) -> None:
+        batch = HashBatch(fresh.map_id, first, bytes(hashes))
+        fresh.apply(batch, self._signer.sign(batch))
 
     def add(self, chunk: int, chunk_hash: bytes) -> None:
         """Take the hash of `chunk`; the very first one is published without delay."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from p2pdist.errors import PeerFault
-from p2pdist.model.members import Member, Role
+from p2pdist.model.members import Member
 
 ADDRESSES_MAX: Final = 8
 # RFC 1035: a host name has at most 253 characters; names of places are held to the same.
@@ -16,8 +16,6 @@ def check_member(member: Member) -> None:
     """Raise PeerFault for a member that the tracker should not name to others."""
     place = member.place
     names = (place.dc, place.rack, *(address.host for address in member.addresses))
-    if member.role is Role.TRACKER:
-        raise PeerFault("a tracker called as a host")
     if not place.dc or len(member.addresses) > ADDRESSES_MAX:
         raise PeerFault("a host without a datacenter or with too many addresses")
     if any(len(name) > NAME_LENGTH_MAX or not name.isprintable() for name in names):

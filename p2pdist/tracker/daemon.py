@@ -47,6 +47,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         rng=Random(secrets.randbits(64)),  # noqa: S311  # chance for spreading load, no secret
         limits=TrackerLimits(own.announce_interval_s, own.heartbeat_s),
         state_dir=state_dir,
+        federation=own.federation,
     )
     started_s = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:
@@ -77,6 +78,7 @@ def _status(server: TrackerServer, me: Member) -> dict[str, Any]:
         "hosts_connected": server.core.hosts_connected,
         "swarms": {"active": len(server.core.swarms)},
         "leases": len(server.core.leases),
+        "federated": sorted(server.core.grants.remotes),
         "counters": dataclasses.asdict(server.core.counters),
     }
 
@@ -87,6 +89,9 @@ def _samples(server: TrackerServer) -> Iterable[Sample]:
     yield Sample("p2pdist_hosts_connected", "gauge", text, {}, core.hosts_connected)
     yield Sample("p2pdist_swarms", "gauge", "Swarms with a member.", {}, len(core.swarms))
     yield Sample("p2pdist_leases", "gauge", "Leases in force.", {}, len(core.leases))
+    remotes = len(core.grants.remotes)
+    text = "Trackers of other datacenters that are reached."
+    yield Sample("p2pdist_trackers_federated", "gauge", text, {}, remotes)
     for name, value in dataclasses.asdict(core.counters).items():
         words = name.removesuffix("_total").replace("_", " ")
         yield Sample(f"p2pdist_tracker_{name}", "counter", f"Tracker: {words}.", {}, value)

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Final, assert_never
@@ -18,7 +19,7 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from p2pdist.errors import PeerFault
-from p2pdist.model.control import FromTracker, encoder, to_tracker_decoder
+from p2pdist.model.control import FromTracker, LeaseAsk, encoder, to_tracker_decoder
 from p2pdist.model.handshake import ServerHandshake, Session
 from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
@@ -34,6 +35,7 @@ from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
 from p2pdist.tracker.connection import CLOSE_S, Connection
+from p2pdist.tracker.core.grants import Forward, ForwardEnd
 from p2pdist.tracker.core.state import (
     Close,
     Event,
@@ -41,11 +43,14 @@ from p2pdist.tracker.core.state import (
     HostDisconnected,
     MessageReceived,
     Order,
+    RemoteAnswered,
+    RemotesChanged,
     Send,
     SendAll,
     TrackerCore,
     TrackerLimits,
 )
+from p2pdist.tracker.federation import Federation
 
 CONTROL_PATH: Final = "/control"
 # Full: 503 at once, and the host tries again with its backoff. Each may buffer one frame.
@@ -59,7 +64,8 @@ log = logging.getLogger(__name__)
 class TrackerServer:
     """Serves the control connections of one tracker.
 
-    `me` is what hosts are told about the tracker; `state_dir` keeps the snapshot, None: none.
+    `me` is what hosts are told about the tracker; `state_dir` keeps the snapshot, None: none;
+    `federation` are the base URLs of other datacenters' trackers.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class TrackerServer:
         rng: Random,
         limits: TrackerLimits | None = None,
         state_dir: Path | None = None,
+        federation: Sequence[str] = (),
     ) -> None:
         self._listen = listen
         self._secret = secret
@@ -85,6 +92,14 @@ class TrackerServer:
         self._handshakes = 0
         self._codecs = {flag: FrameCodec(flag) for flag in (0, FEATURE_ZSTD)}
         self._tasks = TaskOwner("tracker")
+        self._federation = Federation(
+            federation,
+            secret=secret,
+            me=me,
+            rng=rng,
+            changed=lambda dcs: self._feed(RemotesChanged(dcs)),
+            answered=lambda forward, answer: self._feed(RemoteAnswered(forward, answer)),
+        )
         self._runner: web.AppRunner | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.core: TrackerCore
@@ -98,6 +113,7 @@ class TrackerServer:
         self._loop = asyncio.get_running_loop()
         self.core = TrackerCore(
             epoch=secrets.token_hex(8),
+            dc=self._me.place.dc,
             epoch_s=self._loop.time(),
             epoch_unix_s=clock.unix_s(),
             keyring=self._keyring,
@@ -117,6 +133,7 @@ class TrackerServer:
         except OSError:
             await self._runner.cleanup()
             raise
+        self._federation.start()
         if self._snapshot_path is not None:
             keep = snapshot.keep_writing(self.core, self._snapshot_path)
             self._tasks.start(keep, name="tracker snapshots")
@@ -124,6 +141,7 @@ class TrackerServer:
 
     async def close(self) -> None:
         """Say goodbye to all hosts, write a last snapshot and stop listening."""
+        await self._federation.close()
         await self._tasks.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -198,6 +216,8 @@ class TrackerServer:
                 continue
             try:
                 decoded = to_tracker_decoder.decode(connection.codec.unpack(message.data))
+                if isinstance(decoded, LeaseAsk) and decoded.on_behalf is not None:
+                    check_member(decoded.on_behalf)
             except (PeerFault, msgspec.DecodeError) as error:
                 self.core.counters.protocol_faults_total += 1
                 self._close(connection.link, str(error))
@@ -234,6 +254,10 @@ class TrackerServer:
                     self._send_all(message)
                 case Close(link, reason):
                     self._close(link, reason)
+                case Forward():
+                    self._federation.forward(order)
+                case ForwardEnd():
+                    self._federation.end(order)
                 case _:
                     assert_never(order)
 

@@ -32,12 +32,19 @@ class Lab:
     stack: AsyncExitStack
     trackers: list[str] = field(default_factory=list)
     proxies: list[str] = field(default_factory=list)
+    federation: tuple[str, ...] = ()
+    """Trackers of other datacenters that trackers started from now on belong to."""
+    dc: str = "dc1"
 
-    def settings(self, name: str, dc: str = "dc1") -> Settings:
+    def datacenter(self, dc: str) -> Lab:
+        """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
+        return replace(self, dc=dc, trackers=[], proxies=[], directory=self.directory / dc)
+
+    def settings(self, name: str, dc: str | None = None) -> Settings:
         return Settings(
             cluster=Cluster(self.keys.secret_file, (self.keys.public_key,)),
-            host=Host(self.directory / name, dc),
-            tracker=Tracker(ANY, ANY, announce_interval_s=0.1),
+            host=Host(self.directory / name, dc or self.dc),
+            tracker=Tracker(ANY, ANY, announce_interval_s=0.1, federation=self.federation),
             proxy=Proxy(
                 ANY, ANY, ANY, self.keys.key_file, tuple(self.trackers), parents=(), tag_ttl_s=30.0
             ),
@@ -48,20 +55,22 @@ class Lab:
             ),
         )
 
-    async def tracker(self, name: str = "tracker") -> RunningTracker:
-        running = await self.stack.enter_async_context(running_tracker(self.settings(name)))
+    async def tracker(self, name: str = "tracker", *, listen: Address = ANY) -> RunningTracker:
+        settings = self.settings(name)
+        settings = replace(settings, tracker=replace(settings.tracker, listen=listen))
+        running = await self.stack.enter_async_context(running_tracker(settings))
         self.trackers.append(url_of(running.control, "ws"))
         return running
 
     async def proxy(
-        self, name: str = "proxy", *, parents: Sequence[str] = (), dc: str = "dc1"
+        self, name: str = "proxy", *, parents: Sequence[str] = (), dc: str | None = None
     ) -> RunningProxy:
         context = self.proxy_context(name, parents=parents, dc=dc)
         return await self.stack.enter_async_context(context)
 
     @asynccontextmanager
     async def proxy_context(
-        self, name: str = "proxy", *, parents: Sequence[str] = (), dc: str = "dc1"
+        self, name: str = "proxy", *, parents: Sequence[str] = (), dc: str | None = None
     ) -> AsyncIterator[RunningProxy]:
         """A proxy that later peers are configured with, and that may end before them."""
         settings = self.settings(name, dc)
@@ -70,12 +79,12 @@ class Lab:
             self.proxies.append(url_of(running.registry))
             yield running
 
-    async def peer(self, name: str, *, direct: bool = False, dc: str = "dc1") -> RunningPeer:
+    async def peer(self, name: str, *, direct: bool = False, dc: str | None = None) -> RunningPeer:
         return await self.stack.enter_async_context(self.peer_context(name, direct=direct, dc=dc))
 
     @asynccontextmanager
     async def peer_context(
-        self, name: str, *, direct: bool = False, dc: str = "dc1"
+        self, name: str, *, direct: bool = False, dc: str | None = None
     ) -> AsyncIterator[RunningPeer]:
         settings = self.settings(name, dc)
         settings = replace(settings, peer=replace(settings.peer, direct=direct))

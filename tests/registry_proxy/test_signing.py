@@ -104,7 +104,7 @@ async def test_a_new_map_takes_over_the_hashes_of_an_old_one() -> None:
     old_signer.flush()
     _, _, new_signer, fresh = signed_map(70)
 
-    new_signer.take_over(fresh, old, 66)
+    new_signer.take_over(fresh, old, range(66))
 
     assert len(fresh.known) == 66
     assert fresh.hash_of(65) == old.hash_of(65)

@@ -68,12 +68,14 @@ async def test_a_client_that_cannot_prove_the_secret_is_refused() -> None:
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
 
 
-async def test_a_tracker_is_no_host() -> None:
+async def test_a_tracker_is_in_no_swarm() -> None:
     async with (
         running(tracker_server()) as url,
-        dialled(url, member(1, role=Role.TRACKER)) as intruder,
+        dialled(url, member(1, role=Role.TRACKER)) as other,
     ):
-        assert await intruder.wait_closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+        await other.send(Join(1, key()))
+
+        assert await other.wait_closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
 
 
 @pytest.mark.parametrize(

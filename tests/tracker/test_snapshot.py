@@ -14,7 +14,9 @@ from tests.tracker.hosts import key, member, seed
 
 
 def core() -> TrackerCore:
-    return TrackerCore(epoch="e", epoch_s=0.0, epoch_unix_s=0.0, keyring=Keyring([]), rng=Random(1))
+    return TrackerCore(
+        epoch="e", dc="dc1", epoch_s=0.0, epoch_unix_s=0.0, keyring=Keyring([]), rng=Random(1)
+    )
 
 
 def with_holders(count: int) -> TrackerCore:

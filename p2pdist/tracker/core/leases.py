@@ -13,6 +13,7 @@ from typing import Final
 
 from p2pdist.model.control import SwarmKey
 from p2pdist.model.ids import HostId
+from p2pdist.model.members import Member
 from p2pdist.tracker.core.counters import TrackerCounters
 from p2pdist.tracker.core.deadlines import Deadlines
 
@@ -21,6 +22,8 @@ from p2pdist.tracker.core.deadlines import Deadlines
 LEASE_S: Final = 10.0
 # Full: asks are refused without a holder; 0.2 KB each.
 LEASES_MAX: Final = 65_536
+# Who had a lease is worth knowing for as long as a release takes to reach all datacenters.
+PAST_S: Final = 900.0
 
 LeaseKey = tuple[str, SwarmKey]
 """Datacenter and key."""
@@ -31,6 +34,8 @@ class Lease:
     holder: HostId
     fence: int
     expires_at_s: float
+    member: Member
+    """Whom to name to those who ask: the holder, or the proxy that a tracker asked for."""
     lost: bool = False
     """It ran out, or its host vanished, before the holder gave it back."""
 
@@ -58,8 +63,10 @@ class Leases:
         self._leases_max = leases_max
         self._live: dict[LeaseKey, Lease] = {}
         self._past: dict[LeaseKey, Lease] = {}
+        self._before: dict[LeaseKey, Member] = {}
+        """Of leases in force: who had it before, and may still have the bytes."""
         self._expiry: Deadlines[LeaseKey] = Deadlines(lease_s)
-        self._forgetting: Deadlines[LeaseKey] = Deadlines(max(lease_s, 60.0))
+        self._forgetting: Deadlines[LeaseKey] = Deadlines(max(lease_s, PAST_S))
         self._keys_of: dict[HostId, set[LeaseKey]] = {}
 
     def __len__(self) -> int:
@@ -69,7 +76,9 @@ class Leases:
         ends = (self._expiry.next_s(), self._forgetting.next_s())
         return min((end for end in ends if end is not None), default=None)
 
-    def ask(self, dc: str, key: SwarmKey, host: HostId, now_s: float) -> Lease | None:
+    def ask(
+        self, dc: str, key: SwarmKey, host: HostId, now_s: float, *, member: Member
+    ) -> Lease | None:
         """Grant or renew, or return the lease of another host; None when the table is full."""
         self.handle_deadline(now_s)
         at = (dc, key)
@@ -79,7 +88,19 @@ class Leases:
         if len(self._live) >= self._leases_max:
             self._counters.leases_refused_total += 1
             return None
-        return self._grant(at, host, now_s)
+        return self._grant(at, host, member, now_s)
+
+    def holder(self, dc: str, key: SwarmKey) -> HostId | None:
+        lease = self._live.get((dc, key))
+        return None if lease is None else lease.holder
+
+    def last(self, dc: str, key: SwarmKey) -> Member | None:
+        """Who gave the last lease back of its own accord, before the one in force."""
+        return self._before.get((dc, key))
+
+    def take_away(self, dc: str, key: SwarmKey, now_s: float) -> None:
+        """The holder cannot be reached: the next one who asks need not wait."""
+        self._retire((dc, key), lost=True, now_s=now_s)
 
     def end(self, dc: str, key: SwarmKey, host: HostId, fence: int, now_s: float) -> None:
         """The holder gives its lease back; anything but its current lease is ignored."""
@@ -111,15 +132,17 @@ class Leases:
         self._expiry.touch(at, now_s)
         return lease
 
-    def _grant(self, at: LeaseKey, host: HostId, now_s: float) -> Lease:
+    def _grant(self, at: LeaseKey, host: HostId, member: Member, now_s: float) -> Lease:
         past = self._past.pop(at, None)
         self._forgetting.drop(at)
         fence = self._fence(now_s)
         if past is not None:
             fence = max(fence, past.fence + 1)
             self._counters.leases_taken_over_total += past.lost and past.holder != host
+            if not past.lost and past.member.host_id != member.host_id:
+                self._before[at] = past.member
         self._counters.leases_granted_total += 1
-        lease = self._live[at] = Lease(host, fence, now_s + self._lease_s)
+        lease = self._live[at] = Lease(host, fence, now_s + self._lease_s, member)
         self._expiry.touch(at, now_s)
         self._keys_of.setdefault(host, set()).add(at)
         return lease
@@ -129,6 +152,7 @@ class Leases:
 
     def _retire(self, at: LeaseKey, *, lost: bool, now_s: float) -> None:
         lease = self._live.pop(at)
+        self._before.pop(at, None)
         lease.lost = lost
         self._expiry.drop(at)
         keys = self._keys_of[lease.holder]

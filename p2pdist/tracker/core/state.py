@@ -24,8 +24,9 @@ from p2pdist.model.members import Member, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.tracker.core.counters import TrackerCounters
 from p2pdist.tracker.core.deadlines import Deadlines
+from p2pdist.tracker.core.grants import Forward, ForwardEnd, Grants
 from p2pdist.tracker.core.handouts import choose, owner_of
-from p2pdist.tracker.core.leases import Lease, Leases
+from p2pdist.tracker.core.leases import Leases
 from p2pdist.tracker.core.revocations import Revocations
 from p2pdist.tracker.core.sums import Sums
 from p2pdist.tracker.core.swarms import Host, Swarms
@@ -60,7 +61,22 @@ class MessageReceived:
     message: ToTracker
 
 
-Event = HostConnected | HostDisconnected | MessageReceived
+@dataclass(slots=True)
+class RemotesChanged:
+    """The trackers of these other datacenters can be asked now."""
+
+    dcs: frozenset[str]
+
+
+@dataclass(slots=True)
+class RemoteAnswered:
+    """The answer to a `Forward`; None: there was none in time."""
+
+    forward: Forward
+    answer: control.LeaseAnswer | None
+
+
+Event = HostConnected | HostDisconnected | MessageReceived | RemotesChanged | RemoteAnswered
 
 
 @dataclass(slots=True)
@@ -82,7 +98,7 @@ class Close:
     reason: str
 
 
-Order = Send | SendAll | Close
+Order = Send | SendAll | Close | Forward | ForwardEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +122,15 @@ class HostRecord:
 class TrackerCore:
     """Swarms, leases and revocations of all hosts. Pure: time enters as monotonic `now_s`.
 
-    `epoch_s` and `epoch_unix_s` are one moment on the monotonic and on the wall clock.
+    `dc` is the datacenter that this tracker speaks for among federated ones. `epoch_s` and
+    `epoch_unix_s` are one moment on the monotonic and on the wall clock.
     """
 
     def __init__(
         self,
         *,
         epoch: str,
+        dc: str,
         epoch_s: float,
         epoch_unix_s: float,
         keyring: Keyring,
@@ -129,6 +147,9 @@ class TrackerCore:
         self._epoch = epoch
         self._rng = rng
         self._hosts: dict[HostId, Host] = {}
+        self.grants = Grants(
+            self.leases, self.swarms, self.counters, self._hosts, self._owner, dc=dc
+        )
         self._links: dict[int, Host] = {}
         self._proxies: dict[str, set[HostId]] = {}
         """Connected proxies by datacenter."""
@@ -176,10 +197,14 @@ class TrackerCore:
             case HostConnected(link, member):
                 return list(self._connect(link, member, now_s))
             case HostDisconnected(link, leaving):
-                self._disconnect(link, leaving, now_s)
-                return []
+                return self._disconnect(link, leaving, now_s)
             case MessageReceived(link, message):
                 return self._receive(link, message, now_s)
+            case RemotesChanged(dcs):
+                self.grants.remotes = set(dcs)
+                return []
+            case RemoteAnswered(forward, answer):
+                return self._remote_answered(forward, answer, now_s)
             case _:
                 assert_never(event)
 
@@ -191,7 +216,7 @@ class TrackerCore:
     def handle_deadline(self, now_s: float) -> list[Order]:
         orders: list[Order] = []
         for link in self._silent.pop_due(now_s):
-            self._disconnect(link, leaving=False, now_s=now_s)
+            orders += self._disconnect(link, leaving=False, now_s=now_s)
             orders.append(Close(link, "no heartbeat"))
         for host_id in self._away.pop_due(now_s):
             self.counters.hosts_expired_total += 1
@@ -206,7 +231,7 @@ class TrackerCore:
         host = self._hosts.get(member.host_id)
         if host is not None and host.link is not None:
             yield Close(host.link, "replaced by a newer connection of this host")
-            self._disconnect(host.link, leaving=False, now_s=now_s)
+            yield from self._disconnect(host.link, leaving=False, now_s=now_s)
         if host is None and not self._make_room(now_s):
             self.counters.hosts_refused_total += 1
             yield Close(link, "the tracker has all the hosts it can hold")
@@ -236,10 +261,10 @@ class TrackerCore:
         if member.role is Role.PROXY:
             self._proxies.setdefault(host.dc, set()).add(host.host_id)
 
-    def _disconnect(self, link: int, leaving: bool, now_s: float) -> None:
+    def _disconnect(self, link: int, leaving: bool, now_s: float) -> list[Order]:
         host = self._links.pop(link, None)
         if host is None:
-            return
+            return []
         self._silent.drop(link)
         host.link = None
         host.numbers = self.sums.replace(host.numbers, {})
@@ -252,6 +277,7 @@ class TrackerCore:
             self._forget(host, now_s)
         else:
             self._away.touch(host.host_id, now_s)
+        return list(self.grants.lost(host.host_id))
 
     def _forget(self, host: Host, now_s: float) -> None:
         assert host.link is None
@@ -283,10 +309,12 @@ class TrackerCore:
             return self._apply(host, link, message, now_s)
         except ValueError as error:
             self.counters.protocol_faults_total += 1
-            self._disconnect(link, leaving=False, now_s=now_s)
-            return [Close(link, str(error))]
+            ended = self._disconnect(link, leaving=False, now_s=now_s)
+            return [*ended, Close(link, str(error))]
 
     def _apply(self, host: Host, link: int, message: ToTracker, now_s: float) -> list[Order]:
+        if host.member.role is Role.TRACKER and isinstance(message, control.Join):
+            raise ValueError("a tracker that wants to be in a swarm")
         match message:
             case control.Announce():
                 self._announce(host, message)
@@ -295,9 +323,11 @@ class TrackerCore:
             case control.Leave(key):
                 self.swarms.set_interest(host, key, False)
             case control.LeaseAsk():
-                return [Send(link, self._lease(host, message, now_s))]
+                answer = self.grants.ask(host, link, message, now_s)
+                return [answer if isinstance(answer, Forward) else Send(link, answer)]
             case control.LeaseEnd(key, fence):
-                self.leases.end(host.dc, SwarmKey(key), host.host_id, fence, now_s)
+                end = self.grants.end(host, SwarmKey(key), fence, now_s)
+                return [] if end is None else [end]
             case control.Revoke(records):
                 fresh = self.revocations.add(records)
                 return [SendAll(control.Revoked(fresh))] if fresh else []
@@ -329,24 +359,17 @@ class TrackerCore:
         members = [neighbour.member for neighbour in named]
         return control.Handout(join.seq, key, members, swarm.size if swarm else 0)
 
-    def _lease(self, host: Host, ask: control.LeaseAsk, now_s: float) -> control.LeaseAnswer:
-        """While a proxy of the datacenter lives, peers get no lease: it fetches for all."""
-        key = control.parse_swarm_key(ask.key)
-        if host.member.role is not Role.PROXY and (owner := self._owner(host.dc, key, ())):
-            self.counters.leases_refused_total += 1
-            return control.LeaseAnswer(ask.seq, key, 0, 0.0, owner.member)
-        lease = self.leases.ask(host.dc, key, host.host_id, now_s)
-        if lease is None:
-            return control.LeaseAnswer(ask.seq, key, 0, 0.0)
-        expires_in_s = max(0.0, lease.expires_at_s - now_s)
-        if lease.holder == host.host_id:
-            return control.LeaseAnswer(ask.seq, key, lease.fence, expires_in_s)
-        return control.LeaseAnswer(ask.seq, key, 0, expires_in_s, self._member(lease))
+    def _remote_answered(
+        self, forward: Forward, answer: control.LeaseAnswer | None, now_s: float
+    ) -> list[Order]:
+        host = self._links.get(forward.link)
+        if host is None:  # gone meanwhile: what was granted for it is given back
+            granted = answer is not None and answer.fence
+            key = SwarmKey(forward.ask.key)
+            return [ForwardEnd(forward.dc, key, granted)] if granted else []
+        told = self.grants.answered(host, forward.ask, forward.dc, answer, now_s)
+        return [Send(forward.link, told)]
 
-    def _owner(self, dc: str, key: SwarmKey, exclude: list[str] | tuple[()]) -> Host | None:
+    def _owner(self, dc: str, key: SwarmKey, exclude: list[str] | tuple[()] = ()) -> Host | None:
         owner = owner_of(key, self._proxies.get(dc, ()), exclude)
         return None if owner is None else self._hosts[owner]
-
-    def _member(self, lease: Lease) -> Member:
-        # `_forget` releases the leases of a host, so a holder is always known.
-        return self._hosts[lease.holder].member

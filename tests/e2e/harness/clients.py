@@ -104,10 +104,10 @@ def _registries_conf(work: Path, mirror_url: str, registries: tuple[str, ...]) -
 
     In the mirror's location a port is written with an underscore: a colon is refused there.
     """
+    mirror = mirror_url.partition("//")[2]
     text = "".join(
-        f'[[registry]]\nprefix = "{name}"\nlocation = "{name}"\n'
-        f'[[registry.mirror]]\nlocation = "{mirror_url.partition("//")[2]}/{name.replace(":", "_")}"\n'
-        "insecure = true\n"
+        f'[[registry]]\nprefix = "{name}"\nlocation = "{name}"\n[[registry.mirror]]\n'
+        f'location = "{mirror}/{name.replace(":", "_")}"\ninsecure = true\n'
         for name in registries
     )
     path = work / "registries.conf"

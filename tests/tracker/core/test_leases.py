@@ -3,8 +3,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from p2pdist.tracker.core.counters import TrackerCounters
-from p2pdist.tracker.core.leases import Lease, Leases
-from tests.tracker.hosts import host_id, key
+from p2pdist.tracker.core.leases import PAST_S, Lease, Leases
+from tests.tracker.hosts import host_id, key, member
 
 FIRST, SECOND = host_id(1), host_id(2)
 UNIX_S = 1_800_000_000.0
@@ -17,9 +17,10 @@ def leases(*, leases_max: int = 100, unix_s: float = UNIX_S) -> Leases:
 
 
 def ask(table: Leases, host: str, now_s: float, dc: str = "dc1") -> Lease:
-    lease = table.ask(dc, key(), host_id(int(host, 16)), now_s)
+    holder = member(int(host, 16))
+    lease = table.ask(dc, key(), holder.host_id, now_s, member=holder)
     assert lease is not None
-    return Lease(lease.holder, lease.fence, lease.expires_at_s)
+    return Lease(lease.holder, lease.fence, lease.expires_at_s, lease.member)
 
 
 def test_one_host_of_a_datacenter_gets_the_lease_and_the_other_is_told_who() -> None:
@@ -119,7 +120,7 @@ def test_a_full_table_refuses_without_a_holder() -> None:
     table = leases(leases_max=1)
     ask(table, FIRST, 0.0)
 
-    assert table.ask("dc1", key("other"), SECOND, 0.0) is None
+    assert table.ask("dc1", key("other"), SECOND, 0.0, member=member(2)) is None
 
 
 def test_past_leases_are_forgotten() -> None:
@@ -127,7 +128,7 @@ def test_past_leases_are_forgotten() -> None:
     ask(table, FIRST, 0.0)
 
     table.handle_deadline(10.0)
-    assert table.next_deadline_s() == 70.0
-    table.handle_deadline(70.0)
+    assert table.next_deadline_s() == 10.0 + PAST_S
+    table.handle_deadline(10.0 + PAST_S)
 
     assert table.next_deadline_s() is None

@@ -32,6 +32,7 @@ M = TypeVar("M")
 def core(*, hosts_max: int = 100, swarms: Swarms | None = None) -> TrackerCore:
     return TrackerCore(
         epoch="one",
+        dc="dc1",
         epoch_s=0.0,
         epoch_unix_s=1_800_000_000.0,
         keyring=Keyring([SIGNER.public_key_bytes]),

@@ -113,6 +113,7 @@ class _Active:
 @dataclass(slots=True)
 class _HeldLease:
     fence: int
+    on_behalf: Member | None
     renew_at_s: float
     keep_until_s: float
 
@@ -135,6 +136,8 @@ class TrackerClient:
         numbers: Callable[[], dict[str, float]],
     ) -> None:
         self.connected = False
+        self.tracker: Member | None = None
+        """Whom we are connected to."""
         self._urls = list(urls)
         self._secret = secret
         self._me = me
@@ -146,6 +149,7 @@ class TrackerClient:
         self._changed: dict[SwarmKey, Delta] = {}
         self._revocations: deque[bytes] = deque(maxlen=REVOCATIONS_KEPT_MAX)
         self._asked: dict[int, asyncio.Future[LeaseAnswer | None]] = {}
+        self._behalf: dict[int, Member | None] = {}
         self._leases: dict[SwarmKey, _HeldLease] = {}
         self._queue: deque[ToTracker] = deque()
         self._queued = asyncio.Event()
@@ -199,24 +203,27 @@ class TrackerClient:
         if self._active.pop(key, None) is not None:
             self._send(Leave(key))
 
-    async def lease(self, key: SwarmKey, *, timeout_s: float) -> LeaseAnswer | None:
+    async def lease(
+        self, key: SwarmKey, *, timeout_s: float, on_behalf: Member | None = None
+    ) -> LeaseAnswer | None:
         """Ask for the right to fetch `key` from outside; None: no tracker answered in time.
 
-        A granted lease is renewed until `end_lease`.
+        A granted lease is renewed until `end_lease`. `on_behalf`: whom a tracker asks for.
         """
         if not self.connected:
             return None
         seq = next(self._seq)
         answer: asyncio.Future[LeaseAnswer | None] = asyncio.get_running_loop().create_future()
         self._asked[seq] = answer
-        self._send(LeaseAsk(seq, key))
+        self._behalf[seq] = on_behalf
+        self._send(LeaseAsk(seq, key, on_behalf))
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError:
             return None
         finally:
-            del self._asked[seq]
+            del self._asked[seq], self._behalf[seq]
 
     def end_lease(self, key: SwarmKey, fence: int) -> None:
         held = self._leases.pop(key, None)
@@ -278,6 +285,7 @@ class TrackerClient:
         session: Session = await shake_as_client(socket, handshake)
         if session.member.role is not Role.TRACKER:
             raise PeerFault("not a tracker")
+        self.tracker = session.member
         codec = FrameCodec(session.features)
         async with asyncio.timeout(HANDSHAKE_S):
             welcome = await _receive(socket, codec)
@@ -310,8 +318,8 @@ class TrackerClient:
         for active in self._active.values():
             self._send(active.join)
         self._send_deltas([a.held for a in self._active.values() if a.held is not None])
-        for key in self._leases:
-            self._send(LeaseAsk(0, key))
+        for key, held in self._leases.items():
+            self._send(LeaseAsk(0, key, held.on_behalf))
         self._send_revocations(list(self._revocations))
         self._listener.tracker_up()
         return returning
@@ -357,11 +365,11 @@ class TrackerClient:
         elif waiting is None and held is None:  # nobody waits for it any more
             self._send(LeaseEnd(key, answer.fence))
         else:
-            keep_until_s = now_s + LEASE_KEPT_S
+            keep_until_s, on_behalf = now_s + LEASE_KEPT_S, self._behalf.get(answer.seq)
             if waiting is None and held is not None:
-                keep_until_s = held.keep_until_s
+                keep_until_s, on_behalf = held.keep_until_s, held.on_behalf
             renew_at_s = now_s + answer.expires_in_s / 3
-            self._leases[key] = _HeldLease(answer.fence, renew_at_s, keep_until_s)
+            self._leases[key] = _HeldLease(answer.fence, on_behalf, renew_at_s, keep_until_s)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
@@ -432,7 +440,7 @@ class TrackerClient:
                 if held.keep_until_s <= now_s:
                     del self._leases[key]
                 elif held.renew_at_s <= now_s:
-                    self._send(LeaseAsk(0, key))
+                    self._send(LeaseAsk(0, key, held.on_behalf))
 
 
 async def _receive(socket: aiohttp.ClientWebSocketResponse, codec: FrameCodec) -> FromTracker:

@@ -11,7 +11,7 @@ from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.members import Member, Role
 from p2pdist.model.statements import Revocation
-from p2pdist.peer.tracker_client import TrackerClient
+from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.tracker.core.state import TrackerLimits
 from p2pdist.tracker.server import TrackerServer
 from tests.tracker.hosts import key, member, seed
@@ -244,7 +244,7 @@ async def test_a_lease_is_granted_refused_and_handed_on() -> None:
 
 
 async def test_a_held_lease_is_renewed_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pdist.peer.tracker_client.RENEW_TICK_S", 0.01)
+    monkeypatch.setattr("p2pdist.runtime.tracker_client.RENEW_TICK_S", 0.01)
     server, host = tracker_server(), Host(member(1))
     async with running(server) as url, online(host, url) as client:
         await wait_until(lambda: client.connected)

@@ -1,0 +1,92 @@
+"""The trackers of other datacenters, asked for the leases that are theirs to grant.
+
+To each of them this tracker is a host that asks on behalf of its own proxies; so leases are
+renewed, and given back with a lost connection, by the same rules as everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
+from p2pdist.model.members import Member
+from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.runtime.tracker_client import TrackerClient
+from p2pdist.tracker.core.grants import Forward, ForwardEnd
+
+# A proxy waits 1 s for the answer; without one we still have to decide ourselves in that time.
+ANSWER_S: Final = 0.5
+
+
+class Federation:
+    """One connection to each other tracker; `changed` is told which datacenters can be asked."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        secret: bytes,
+        me: Member,
+        rng: Random,
+        changed: Callable[[frozenset[str]], None],
+        answered: Callable[[Forward, LeaseAnswer | None], None],
+    ) -> None:
+        self._changed = changed
+        self._answered = answered
+        self._tasks = TaskOwner("federation")
+        self._clients = [
+            TrackerClient([url], secret=secret, me=lambda: me, listener=self, rng=rng, numbers=dict)
+            for url in urls
+        ]
+
+    def start(self) -> None:
+        for client in self._clients:
+            client.start()
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        for client in self._clients:
+            await client.close()
+
+    def forward(self, order: Forward) -> None:
+        self._tasks.start(self._ask(order), name=f"lease of {order.dc}")
+
+    def end(self, order: ForwardEnd) -> None:
+        if (client := self._client(order.dc)) is not None:
+            client.end_lease(order.key, order.fence)
+
+    async def _ask(self, order: Forward) -> None:
+        client, answer = self._client(order.dc), None
+        if client is not None:
+            key = SwarmKey(order.ask.key)
+            answer = await client.lease(key, timeout_s=ANSWER_S, on_behalf=order.member)
+        self._answered(order, answer)
+
+    def _client(self, dc: str) -> TrackerClient | None:
+        for client in self._clients:
+            if client.connected and client.tracker is not None and client.tracker.place.dc == dc:
+                return client
+        return None
+
+    # --- the clients' listener ------------------------------------------------------------------
+
+    def tracker_up(self) -> None:
+        self._tell()
+
+    def tracker_down(self) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        members = [client.tracker for client in self._clients if client.connected]
+        self._changed(frozenset(m.place.dc for m in members if m is not None))
+
+    def handout(self, handout: Handout) -> None:
+        """Trackers are in no swarm."""
+
+    def revoked(self, records: list[bytes]) -> None:
+        """Proxies tell each other; each tracker has it from its own."""
+
+    def full_announce(self) -> list[Delta]:
+        return []
