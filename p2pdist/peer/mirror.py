@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -25,6 +27,20 @@ from p2pdist.runtime.upstream import UpstreamClient
 
 INTRODUCE_S: Final = 3.0
 FORWARD_S: Final = 8.0
+# The second proxy is asked soon, as the first may just have died; a fleet that starves must not
+# become a herd of its proxies.
+LOOK_PAUSE_FIRST_S: Final = 0.5
+LOOK_PAUSE_MAX_S: Final = 8.0
+
+
+@dataclass(slots=True)
+class _Search:
+    """Which proxies were asked to look for a blob, and when the next one may be."""
+
+    tried: set[str] = field(default_factory=set)
+    running: bool = False
+    not_before_s: float = 0.0
+    pause_s: float = LOOK_PAUSE_FIRST_S
 
 
 class MirrorBackend:
@@ -42,9 +58,8 @@ class MirrorBackend:
         self._proxies = proxies
         self._upstream = upstream
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
-        self._looking: set[Digest] = set()
-        self._introduced: WeakKeyDictionary[ActiveBlob, set[str]] = WeakKeyDictionary()
-        """The proxies that know where a blob lies, by base URL, for as long as it is in motion."""
+        self._searches: WeakKeyDictionary[ActiveBlob, _Search] = WeakKeyDictionary()
+        """Of the blobs in motion."""
         self._outside: list[OutsideSource] = [ProxySource(client) for client in proxies]
         if upstream is not None:
             self._outside.append(DirectSource(upstream))
@@ -116,27 +131,30 @@ class MirrorBackend:
 
     def _look_further(self, name: ImageName, active: ActiveBlob) -> None:
         """Have a proxy look for a blob: its owner first, another one each time that is in vain."""
-        if active.digest not in self._looking:
-            self._looking.add(active.digest)
-            look = self._introduce_next(name, active)
+        search = self._searches.setdefault(active, _Search())
+        now_s = asyncio.get_running_loop().time()
+        if not search.running and now_s >= search.not_before_s:
+            search.running = True
+            search.not_before_s = now_s + search.pause_s
+            search.pause_s = min(2 * search.pause_s, LOOK_PAUSE_MAX_S)
+            look = self._introduce_next(name, active, search)
             self._node.tasks.start(look, name=f"introduce {active.digest[:19]}")
 
-    async def _introduce_next(self, name: ImageName, active: ActiveBlob) -> None:
+    async def _introduce_next(self, name: ImageName, active: ActiveBlob, search: _Search) -> None:
         """Tell a proxy in which repository a blob lies, so that it may look for it; then ask it."""
         try:
-            tried = self._introduced.setdefault(active, set())
             clients = self._node.neighbourhood.clients(active.digest, self._proxies)
-            fresh = [client for client in clients if client.base_url not in tried]
+            fresh = [client for client in clients if client.base_url not in search.tried]
             if not fresh:
-                tried.clear()
+                search.tried.clear()
             for client in fresh or clients:
-                tried.add(client.base_url)
+                search.tried.add(client.base_url)
                 if await self._introduced_to(client, name, active.digest):
                     for link in self._node.neighbourhood.links_of(client):
                         active.attach(link)
                     return
         finally:
-            self._looking.discard(active.digest)
+            search.running = False
 
     @staticmethod
     async def _introduced_to(client: ProxyClient, name: ImageName, digest: Digest) -> bool:

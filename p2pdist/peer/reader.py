@@ -27,6 +27,8 @@ PROGRESS_WAIT_S: Final = 25.0
 STICKY_WAIT_S: Final = 30.0
 LAST_RESORT_S: Final = 60.0
 """When no other source exists: a slow success beats a quick error (registry contract 3.2)."""
+OUTSIDE_AGAIN_S: Final = 5.0
+"""Outside sources that all failed are left alone for so long, while the swarm is waited for."""
 SPAN_BYTES_MAX: Final = 4 << 20
 TURN_S: Final = 0.5
 
@@ -77,6 +79,9 @@ class SwarmReader:
         self._starving = starving
         self._before = dict(active.received)
         self._from_outside: dict[str, int] = {}
+        self._loop = asyncio.get_running_loop()
+        self._silent_since_s = self._loop.time()
+        self._outside_again_s = 0.0
         self._reader: int | None = active.open_reader(0)
         self._delivered = 0
 
@@ -90,6 +95,7 @@ class SwarmReader:
                 assert active.blob is not None
                 yield FileSpan(active.blob.fileno, at, end - at)
                 self._delivered += end - at
+                self._silent_since_s = self._loop.time()
                 at = end
                 active.reader_at(self._reader, active.geometry.chunk_at(at))
             elif not await self._wait(at, first=at == start):
@@ -97,15 +103,16 @@ class SwarmReader:
                     at += len(data)
                     self._delivered += len(data)
                     yield data
-                return
 
     @property
     def _fallbacks(self) -> list[OutsideSource]:
-        return [] if self._full_only and not self._active.store_full else self._outside
+        if self._full_only and not self._active.store_full:
+            return []
+        return self._outside if self._loop.time() >= self._outside_again_s else []
 
     async def _wait(self, offset: int, *, first: bool) -> bool:
         """Wait for bytes at `offset`; False when another source has to go on."""
-        active, loop = self._active, asyncio.get_running_loop()
+        active, loop = self._active, self._loop
         began_s = loop.time()
         while True:
             await active.wait_deliverable(offset, TURN_S)
@@ -131,7 +138,11 @@ class SwarmReader:
         return LAST_RESORT_S
 
     async def _from_fallbacks(self, start: int, stop: int, *, first: bool) -> AsyncIterator[bytes]:
-        """Go on from the first outside source that can; raise when none can."""
+        """Go on from the first outside source that can.
+
+        When none can, return for the swarm to be waited for again: a slow success beats an error
+        that ends a pull. Raise when that has lasted too long, or nothing more can come.
+        """
         if self._active.failure is not None and not first:
             raise BlobFailed(f"{self.digest}: {self._active.failure}")
         at = start
@@ -143,9 +154,15 @@ class SwarmReader:
                 return
             except UpstreamError:
                 continue
-        if first and at == start:
+        if at > start:
+            self._silent_since_s = self._loop.time()
+        self._outside_again_s = self._loop.time() + OUTSIDE_AGAIN_S
+        silent_s = self._loop.time() - self._silent_since_s
+        nothing_yet = first and at == start
+        if nothing_yet and not (self._context.sticky and silent_s < STICKY_WAIT_S):
             raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {self.digest}")
-        raise BlobFailed(f"{self.digest}: no source for byte {at} on")
+        if self._active.failure is not None or self._active.store_full or silent_s > LAST_RESORT_S:
+            raise BlobFailed(f"{self.digest}: no source for byte {at} on")
 
     def _stream(self, source: OutsideSource, start: int, stop: int) -> AsyncIterator[bytes]:
         def count(nbytes: int) -> None:

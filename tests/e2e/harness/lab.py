@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.e2e.harness.clients import Containerd
 from tests.e2e.harness.dockerd import Dockerd
-from tests.e2e.harness.netns import Host, Network, network
+from tests.e2e.harness.netns import FIRST_DC, Host, Network, network
 from tests.e2e.harness.p2p import Cluster
 from tests.e2e.harness.processes import Process
 from tests.e2e.harness.registry import Registry
@@ -24,8 +24,12 @@ class Lab:
         self._work = work
         self._stack = stack
 
-    def host(self, name: str, *, mbit_per_s: int | None = None) -> Host:
-        return self._hosts.add_host(name, mbit_per_s=mbit_per_s)
+    @property
+    def network(self) -> Network:
+        return self._hosts
+
+    def host(self, name: str, *, mbit_per_s: int | None = None, dc: str = FIRST_DC) -> Host:
+        return self._hosts.add_host(name, mbit_per_s=mbit_per_s, dc=dc)
 
     def registry(self, host: Host, storage: Path, *, private: bool = False) -> Registry:
         """Return a running registry that serves what is in `storage`; `private`: to USER only."""

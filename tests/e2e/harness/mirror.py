@@ -42,13 +42,22 @@ class Mirror:
         self._address = address
         self._port = port
 
-    def read_blob(self, repository: str, digest: str, *, stop_after: int | None = None) -> Blob:
+    def read_blob(
+        self,
+        repository: str,
+        digest: str,
+        *,
+        stop_after: int | None = None,
+        silence_s: float = SILENCE_S,
+    ) -> Blob:
         """Read a blob and return the digest and size of what came.
 
-        `stop_after`: hang up once so many bytes were read. Raises LabError for any answer but 200,
-        OSError or HTTPException where the connection breaks.
+        `stop_after`: hang up once so many bytes were read. `silence_s`: how long the client bears.
+        Raises LabError for any answer but 200, OSError or HTTPException where the connection
+        breaks.
         """
         connection = _dial(self._host, self._address, self._port)
+        connection.sock.settimeout(silence_s)
         try:
             connection.request("GET", f"/v2/{repository}/blobs/{digest}")
             response = connection.getresponse()

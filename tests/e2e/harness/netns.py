@@ -1,4 +1,6 @@
-"""Hosts as network namespaces, joined by a bridge that has a namespace of its own.
+"""Hosts as network namespaces, joined by bridges that have a namespace of their own.
+
+Each datacenter has a bridge; all but the first hang on the first one's by a link that can be cut.
 
 Nothing of it touches the machine's own interfaces, routes or iptables: the address range may be in
 use outside, and deleting the namespaces deletes everything.
@@ -22,6 +24,7 @@ from tests.e2e.harness.processes import LabError, run
 NETNS_DIR: Final = Path("/run/netns")
 SUBNET: Final = IPv4Network("10.77.0.0/24")
 HOSTS_MAX: Final = 32
+FIRST_DC: Final = "dc1"
 # tbf needs a bucket of rate / HZ (250): 500 kB at 1 Gbit/s; a smaller one caps the rate.
 BURST_BYTES: Final = 1 << 19
 QUEUE_S: Final = 0.05
@@ -75,8 +78,9 @@ class Network:
         self._prefix = prefix
         self._switch = f"{prefix}-switch"
         self._hosts: list[Host] = []
+        self._bridges: dict[str, str] = {}
 
-    def add_host(self, name: str, *, mbit_per_s: int | None = None) -> Host:
+    def add_host(self, name: str, *, mbit_per_s: int | None = None, dc: str = FIRST_DC) -> Host:
         """Return a new host whose link carries `mbit_per_s` each way (None: what the CPU gives)."""
         assert len(self._hosts) < HOSTS_MAX
         address = str(IPv4Address(SUBNET.network_address + 1 + len(self._hosts)))
@@ -87,7 +91,7 @@ class Network:
         self._in_switch(
             "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host.netns
         )
-        self._in_switch("link", "set", port, "master", "bridge", "up")
+        self._in_switch("link", "set", port, "master", self._bridge(dc), "up")
         host.run("ip", "address", "add", f"{address}/{SUBNET.prefixlen}", "dev", "eth0")
         host.run("ip", "link", "set", "eth0", "up")
         if mbit_per_s is not None:
@@ -95,10 +99,29 @@ class Network:
             _shape(_inside(self._switch, "tc"), port, mbit_per_s)
         return host
 
+    def cut(self, dc: str) -> None:
+        """Part `dc` from the first datacenter: packets vanish."""
+        self._in_switch("link", "set", f"up-{self._bridges[dc]}", "down")
+
+    def heal(self, dc: str) -> None:
+        self._in_switch("link", "set", f"up-{self._bridges[dc]}", "up")
+
     def open(self) -> None:
         _add_netns(self._switch)
-        self._in_switch("link", "add", "bridge", "type", "bridge")
-        self._in_switch("link", "set", "bridge", "up")
+        self._bridge(FIRST_DC)
+
+    def _bridge(self, dc: str) -> str:
+        """Return the bridge of `dc`, made and linked to the first one where it is new."""
+        if dc not in self._bridges:
+            bridge = self._bridges[dc] = f"br{len(self._bridges)}"
+            self._in_switch("link", "add", bridge, "type", "bridge")
+            self._in_switch("link", "set", bridge, "up")
+            if dc != FIRST_DC:
+                up, down = f"up-{bridge}", f"down-{bridge}"
+                self._in_switch("link", "add", up, "type", "veth", "peer", "name", down)
+                self._in_switch("link", "set", up, "master", self._bridges[FIRST_DC], "up")
+                self._in_switch("link", "set", down, "master", bridge, "up")
+        return self._bridges[dc]
 
     def close(self) -> None:
         """Delete everything, also what a failure left half made."""

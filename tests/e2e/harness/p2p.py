@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.e2e.harness import mirror
-from tests.e2e.harness.netns import Host
+from tests.e2e.harness.netns import FIRST_DC, Host
 from tests.e2e.harness.processes import Process, run
 from tests.e2e.harness.registry import PASSWORD, USER, Registry
 
@@ -79,7 +79,7 @@ class Daemon:
 
 
 class Cluster:
-    """One datacenter: proxy and tracker on the host `core`, peers wherever they are started.
+    """One datacenter: a tracker on the host `core`, proxies and peers wherever they are started.
 
     `own` is told of each process before it starts, and stops it at the end.
     """
@@ -90,33 +90,55 @@ class Cluster:
         upstreams: Mapping[str, Registry],
         work: Path,
         own: Callable[[Process], None],
+        *,
+        dc: str = FIRST_DC,
+        keys: Path | None = None,
     ) -> None:
         self._core = core
         self._upstreams = upstreams
         self._work = work
         self._own = own
-        self._keys = work / "keys"
-        run(_p2pdist("keys", "init", "--dir", str(self._keys)), env=_ENV)
+        self._dc = dc
+        self._proxies: list[str] = []
+        self._federation: list[str] = []
+        self._keys = work / "keys" if keys is None else keys
+        if keys is None:
+            run(_p2pdist("keys", "init", "--dir", str(self._keys)), env=_ENV)
+
+    def datacenter(self, dc: str, core: Host) -> Cluster:
+        """Another datacenter with the same keys and upstreams; call it before trackers start."""
+        other = Cluster(core, self._upstreams, self._work, self._own, dc=dc, keys=self._keys)
+        self._federation.append(other._tracker_url)
+        other._federation.append(self._tracker_url)
+        return other
 
     def start_tracker(self) -> Daemon:
-        listen = {"listen": f"{self._core.address}:{TRACKER_PORT}"}
-        return self._start("tracker", self._core, {"tracker": listen})
+        tracker = {
+            "listen": f"{self._core.address}:{TRACKER_PORT}",
+            "federation": self._federation,
+        }
+        return self._start("tracker", self._core, {"tracker": tracker})
 
-    def start_proxy(self) -> Daemon:
+    def start_proxy(self, host: Host | None = None) -> Daemon:
+        """Start a proxy, on the tracker's host by default; peers started later know it."""
+        host = host or self._core
         proxy = {
-            "listen": f"{self._core.address}:{PROXY_PORT}",
-            "exchange_listen": f"{self._core.address}:{PROXY_EXCHANGE_PORT}",
+            "listen": f"{host.address}:{PROXY_PORT}",
+            "exchange_listen": f"{host.address}:{PROXY_EXCHANGE_PORT}",
             "key_file": str(self._keys / "proxy.key"),
             "trackers": [self._tracker_url],
         }
-        return self._start("proxy", self._core, {"proxy": proxy})
+        self._proxies.append(f"http://{host.address}:{PROXY_PORT}")
+        return self._start("proxy", host, {"proxy": proxy})
 
-    def start_peer(self, host: Host) -> Daemon:
+    def start_peer(self, host: Host, **settings: object) -> Daemon:
+        """Start a peer; `settings` are further ones of its own section."""
         peer = {
             "listen": f"{LOOPBACK}:{PEER_PORT}",
             "exchange_listen": f"{host.address}:{PEER_EXCHANGE_PORT}",
             "trackers": [self._tracker_url],
-            "proxies": [f"http://{self._core.address}:{PROXY_PORT}"],
+            "proxies": self._proxies,
+            **settings,
         }
         return self._start("peer", host, {"peer": peer})
 
@@ -143,7 +165,7 @@ class Cluster:
                 "secret_file": str(self._keys / "cluster.secret"),
                 "proxy_keys": [_public_key(self._keys / "proxy.key")],
             },
-            "host": {"state_dir": str(state), "dc": "dc1"},
+            "host": {"state_dir": str(state), "dc": self._dc},
             "log": {"format": "json"},
             "upstream": [self._upstream(name, reg) for name, reg in self._upstreams.items()],
         }
