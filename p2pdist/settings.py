@@ -72,6 +72,14 @@ def parse_size(value: Any) -> int:
     return int(float(match[1]) * base ** _POWERS[match[2]])
 
 
+def parse_rate(value: Any) -> int:
+    """Read bytes per second: a number, or `100MB/s`; raise ValueError for anything else."""
+    try:
+        return parse_size(value.removesuffix("/s") if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError("expected a rate, such as 100MB/s") from None
+
+
 def parse_duration(value: Any) -> float:
     """Read seconds: a number, or `500ms`, `30s`, `5m`, `1h`, `1d`; raise ValueError otherwise."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -120,6 +128,7 @@ PATH: Final = Kind("path", _path)
 ADDRESS: Final = Kind("host:port", parse_address)
 ADDRESSES: Final = Kind("list of host:port", _addresses)
 SIZE: Final = Kind("size", parse_size)
+RATE: Final = Kind("bytes/s", parse_rate)
 DURATION: Final = Kind("duration", parse_duration)
 RATIO: Final = Kind("share", _ratio)
 FLAG: Final = Kind("true | false", _flag)
@@ -184,6 +193,7 @@ class Proxy:
     )
     default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
+    upload_rate: int = _setting(RATE, 0, "Payload sent to others, at most; 0: no limit.")
     stale_if_error_s: float = _setting(
         DURATION, 86400.0, "How long a known tag is served while upstream fails."
     )
@@ -200,6 +210,9 @@ class Peer:
     proxies: tuple[str, ...] = _setting(TEXTS, (), "Proxies, such as http://10.0.0.1:5100.")
     direct: bool = _setting(FLAG, True, "Ask the registry itself when everything else fails.")
     default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
+    upload_rate: int = _setting(
+        RATE, 100_000_000, "Payload sent to other hosts, at most; 0: no limit."
+    )
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
 
 

@@ -28,6 +28,7 @@ from p2pdist.exchange.frames import (
     RefuseReason,
     Small,
 )
+from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.handshake import Session
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class Link:
         handler: LinkHandler,
         buffer: bytearray,
         pool: BufferPool,
+        upload: TokenBucket | None = None,
         on_closed: Callable[[Link, str], None],
     ) -> None:
         self.session = session
@@ -114,6 +116,8 @@ class Link:
         self._handler = handler
         self._buffer = memoryview(buffer)
         self._pool = pool
+        self._upload = upload
+        self._upload_timer: asyncio.TimerHandle | None = None
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -133,6 +137,11 @@ class Link:
     def start(self) -> None:
         """Begin to read; nothing is delivered before this."""
         self._loop.add_reader(self._sock, self._on_readable)
+
+    @property
+    def sending(self) -> bool:
+        """A run is on its way or waits for its turn."""
+        return bool(self._runs)
 
     async def wait_closed(self) -> None:
         await self._ended.wait()
@@ -227,15 +236,31 @@ class Link:
             run.done(run.sent_bytes)
         self._slicing = None
         if not self._runs:
-            self._writing = False
-            self._loop.remove_writer(self._sock)
+            self._stop_writing()
             return False
-        run = self._slicing = self._runs[0]
+        run = self._runs[0]
         chunk, _, length = run.chunks[0]
-        self._slice_left = min(SLICE_BYTES_MAX, length - run.offset)
+        slice_bytes = min(SLICE_BYTES_MAX, length - run.offset)
+        if not self._may_upload(slice_bytes):
+            self._stop_writing()
+            return False
+        self._slicing, self._slice_left = run, slice_bytes
         header = data_header(run.request_id, chunk, run.offset, self._slice_left)
         self._pending = memoryview(header)
         return True
+
+    def _stop_writing(self) -> None:
+        self._writing = False
+        self._loop.remove_writer(self._sock)
+
+    def _may_upload(self, nbytes: int) -> bool:
+        """Take a slice from the host's budget; where that is used up, come back when it is not."""
+        if self._upload is None:
+            return True
+        wait_s = self._upload.take(nbytes, self._loop.time())
+        if wait_s and (self._upload_timer is None or self._upload_timer.when() < self._loop.time()):
+            self._upload_timer = self._loop.call_later(wait_s, self._want_write)
+        return not wait_s
 
     def _send_slice(self, run: _Run) -> None:
         _, start, length = run.chunks[0]
@@ -380,6 +405,8 @@ class Link:
             return
         self.closed = True
         self._timer.cancel()
+        if self._upload_timer is not None:
+            self._upload_timer.cancel()
         self._loop.remove_reader(self._sock)
         if self._writing:
             self._loop.remove_writer(self._sock)

@@ -14,7 +14,9 @@ from typing import Final
 
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.buffers import BufferPool
+from p2pdist.exchange.frames import SLICE_BYTES_MAX
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
+from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.handshake import (
     HELLO_BYTES_MAX,
     PROOF_BYTES,
@@ -34,6 +36,7 @@ NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 USER_TIMEOUT_MS: Final = 30_000
 BACKLOG: Final = 512
 ACCEPT_PAUSE_S: Final = 0.1
+SENT_POLL_S: Final = 0.02
 _LENGTH: Final = struct.Struct(">H")
 MAGIC: Final = b"p2pdist/1\n"
 
@@ -43,6 +46,16 @@ class ExchangeLimits:
     links_max: int = 1024
     """Full: new inbound connections are closed, new dials refused."""
     handshakes_max: int = 256
+    upload_bytes_per_s: int = 0
+    """Payload to all others together; 0: as fast as the network takes it."""
+
+
+def upload_bucket(bytes_per_s: int) -> TokenBucket | None:
+    """The budget that all links share; its burst is a fiftieth of a second."""
+    if not bytes_per_s:
+        return None
+    burst = max(SLICE_BYTES_MAX, bytes_per_s / 50)
+    return TokenBucket(bytes_per_s, burst, asyncio.get_running_loop().time())
 
 
 def keep_existing(me: HostId, other: HostId, *, existing_dialled: bool, new_dialled: bool) -> bool:
@@ -79,6 +92,7 @@ class ExchangeTransport:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._buffer = bytearray(RECEIVE_BYTES)
         self._pool = BufferPool()
+        self._upload = upload_bucket(limits.upload_bytes_per_s)
 
     async def listen(self, host: str, port: int) -> Address:
         """Accept links on `host`:`port` (0: any free one); return the bound address."""
@@ -116,6 +130,11 @@ class ExchangeTransport:
                 sock.close()
                 raise
         return self._establish(sock, session, dialled=True)
+
+    async def wait_sent(self) -> None:
+        """Return once no link has a run to send any more."""
+        while any(link.sending for link in self._all):  # noqa: ASYNC110  # links have no event
+            await asyncio.sleep(SENT_POLL_S)
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
@@ -212,6 +231,7 @@ class ExchangeTransport:
             handler=self._handler,
             buffer=self._buffer,
             pool=self._pool,
+            upload=self._upload,
             on_closed=self._ended,
         )
         self._links[other] = link

@@ -173,6 +173,10 @@ class ActiveBlob:
     def lose_interest(self, link: Link) -> None:
         self._audience.leave(link)
 
+    def withdraw(self) -> None:
+        """Tell all who listen that nothing more is to be had here."""
+        self._audience.retract()
+
     def link_down(self, link: Link) -> None:
         self.lose_interest(link)
         host = link.session.member.host_id

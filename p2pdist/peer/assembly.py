@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -20,11 +21,17 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.peer.counters import RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
+from p2pdist.runtime import logs
 from p2pdist.runtime.metrics import Sample
+from p2pdist.runtime.own_addresses import advertised
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.store import Store, StoreLimits
 
+log = logging.getLogger(__name__)
+
+# Half of the time that a service manager leaves us (operations, section 3).
+DRAIN_S: Final = 15.0
 BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -41,6 +48,8 @@ class NodeOptions:
     advertise: Sequence[Address]
     trackers: Sequence[str]
     store_limits: StoreLimits
+    upload_bytes_per_s: int = 0
+    """0: as fast as the link allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,16 @@ class RunningNode:
     me: Callable[[], Member]
     exchange_address: Address
     started_s: float
+
+    async def drain(self, grace_s: float = DRAIN_S) -> None:
+        """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
+        await self.tracker.close()
+        self.node.withdraw()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.transport.wait_sent()
+        except TimeoutError:
+            logs.event(log, logging.WARNING, "drain.cut_short", grace_s=grace_s)
 
 
 @asynccontextmanager
@@ -81,7 +100,8 @@ async def running_node(
         rng=rng,
         proxies=proxies,
     )
-    transport = ExchangeTransport(node, secret=options.secret, me=me, limits=ExchangeLimits())
+    limits = ExchangeLimits(upload_bytes_per_s=options.upload_bytes_per_s)
+    transport = ExchangeTransport(node, secret=options.secret, me=me, limits=limits)
     tracker = TrackerClient(
         list(options.trackers),
         secret=options.secret,
@@ -92,7 +112,11 @@ async def running_node(
     )
     try:
         bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)
-        addresses += [Address(a.host, a.port or bound.port) for a in options.advertise] or [bound]
+        known = [*options.trackers, *(client.base_url for client in proxies)]
+        addresses += await advertised(bound, options.advertise, known)
+        if not addresses:
+            hint = "set host.advertise: no tracker or proxy tells which address"
+            logs.event(log, logging.WARNING, "node.unreachable", listen=str(bound), hint=hint)
         node.start(transport, tracker)
         tracker.start()
         started_s = asyncio.get_running_loop().time()

@@ -42,6 +42,7 @@ class RunningPeer:
     mirror: Address
     admin: Address
     admin_server: AdminServer
+    mirror_server: HttpServer
 
 
 @asynccontextmanager
@@ -76,7 +77,7 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
             durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)
-        yield RunningPeer(running, address, await admin.start(), admin)
+        yield RunningPeer(running, address, await admin.start(), admin, mirror)
 
 
 def _options(settings: Settings) -> NodeOptions:
@@ -90,6 +91,7 @@ def _options(settings: Settings) -> NodeOptions:
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         trackers=own.trackers,
+        upload_bytes_per_s=own.upload_rate,
         store_limits=store_limits(settings),
     )
 
@@ -105,3 +107,4 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         notify("READY=1")
         await stop.wait()
         peer.admin_server.draining = True
+        await asyncio.gather(peer.mirror_server.close(), peer.running.drain())

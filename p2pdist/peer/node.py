@@ -112,6 +112,11 @@ class Node:
         self.actives.clear()
         await self.tasks.close()
 
+    def withdraw(self) -> None:
+        """Take back every offer; what was asked for already is still sent."""
+        for active in self.actives.values():
+            active.withdraw()
+
     # --- blobs ----------------------------------------------------------------------------------
 
     def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob:

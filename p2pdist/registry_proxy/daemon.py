@@ -52,6 +52,7 @@ class RunningProxy:
     admin: Address
     admin_server: AdminServer
     upstream: UpstreamClient
+    registry_server: HttpServer
 
 
 @asynccontextmanager
@@ -79,7 +80,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
             durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)
-        yield RunningProxy(running, address, await admin.start(), admin, upstream)
+        yield RunningProxy(running, address, await admin.start(), admin, upstream, registry)
 
 
 def _endpoint(
@@ -132,6 +133,7 @@ def _options(settings: Settings, signer: Signer) -> NodeOptions:
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         trackers=own.trackers,
+        upload_bytes_per_s=own.upload_rate,
         store_limits=StoreLimits(section.max_bytes, section.high_watermark, section.low_watermark),
     )
 
@@ -167,3 +169,4 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         notify("READY=1")
         await stop.wait()
         proxy.admin_server.draining = True
+        await asyncio.gather(proxy.registry_server.close(), proxy.running.drain())

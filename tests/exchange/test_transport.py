@@ -347,3 +347,30 @@ async def test_dialling_nobody_raises() -> None:
         await transport.dial(Address("127.0.0.1", 1), timeout_s=5)
 
     await transport.close()
+
+
+async def test_the_upload_budget_is_shared_by_all_links(tmp_path: Path) -> None:
+    """Control frames pass while payload waits for its turn."""
+    rate, size = 8 * MIB, 4 * MIB
+    fd = content(tmp_path / "blob", size)
+    source, readers = End(fd), [End(fd), End(fd)]
+    limits = ExchangeLimits(upload_bytes_per_s=rate)
+    transports = [transport_of(source, "a", limits=limits)]
+    transports += [transport_of(reader, name) for reader, name in zip(readers, "bc", strict=True)]
+    loop = asyncio.get_running_loop()
+    try:
+        address = await transports[0].listen("127.0.0.1", 0)
+        links = [await transport.dial(address, timeout_s=5) for transport in transports[1:]]
+        began_s = loop.time()
+        chunks = size // CHUNK
+        for link in links:
+            ask(link, 1, 0, chunks)
+        for reader in readers:
+            await reader.until(lambda reader=reader: len(reader.chunks) == chunks)
+        took_s = loop.time() - began_s
+    finally:
+        for transport in transports:
+            await transport.close()
+        os.close(fd)
+
+    assert took_s >= 0.95 * (len(readers) * size - rate / 50) / rate

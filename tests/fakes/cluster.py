@@ -14,8 +14,6 @@ from p2pdist.runtime.keys import KeyFiles, make_keys
 from p2pdist.settings import Cluster, Host, Peer, Proxy, Settings, StoreSection, Tracker, Upstream
 from p2pdist.tracker.daemon import RunningTracker, running_tracker
 
-ANY = Address("127.0.0.1", 0)
-
 
 def url_of(address: Address, scheme: str = "http") -> str:
     return f"{scheme}://{address}"
@@ -35,29 +33,49 @@ class Lab:
     federation: tuple[str, ...] = ()
     """Trackers of other datacenters that trackers started from now on belong to."""
     dc: str = "dc1"
+    loopback: str = "127.0.0.1"
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
         return replace(self, dc=dc, trackers=[], proxies=[], directory=self.directory / dc)
 
     def settings(self, name: str, dc: str | None = None) -> Settings:
+        any_port = Address(self.loopback, 0)
         return Settings(
             cluster=Cluster(self.keys.secret_file, (self.keys.public_key,)),
             host=Host(self.directory / name, dc or self.dc),
-            tracker=Tracker(ANY, ANY, announce_interval_s=0.1, federation=self.federation),
-            proxy=Proxy(
-                ANY, ANY, ANY, self.keys.key_file, tuple(self.trackers), parents=(), tag_ttl_s=30.0
+            tracker=Tracker(
+                any_port, any_port, announce_interval_s=0.1, federation=self.federation
             ),
-            peer=Peer(ANY, ANY, ANY, tuple(self.trackers), tuple(self.proxies), direct=False),
+            proxy=Proxy(
+                any_port,
+                any_port,
+                any_port,
+                self.keys.key_file,
+                tuple(self.trackers),
+                parents=(),
+                tag_ttl_s=30.0,
+            ),
+            peer=Peer(
+                any_port,
+                any_port,
+                any_port,
+                tuple(self.trackers),
+                tuple(self.proxies),
+                direct=False,
+            ),
             store=StoreSection(max_bytes=4_000_000_000),
             upstream=tuple(
                 Upstream(host, url, allow_private=True) for host, url in self.upstreams.items()
             ),
         )
 
-    async def tracker(self, name: str = "tracker", *, listen: Address = ANY) -> RunningTracker:
+    async def tracker(
+        self, name: str = "tracker", *, listen: Address | None = None
+    ) -> RunningTracker:
         settings = self.settings(name)
-        settings = replace(settings, tracker=replace(settings.tracker, listen=listen))
+        if listen is not None:
+            settings = replace(settings, tracker=replace(settings.tracker, listen=listen))
         running = await self.stack.enter_async_context(running_tracker(settings))
         self.trackers.append(url_of(running.control, "ws"))
         return running

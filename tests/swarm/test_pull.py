@@ -196,3 +196,20 @@ async def test_a_range_of_a_cold_blob_is_served(
 
     assert answer.status == 206
     assert body == LAYERS[0][first : None if last is None else last + 1]
+
+
+async def test_everything_works_over_ipv6(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    image = registry.add_image("library/app", "1", LAYERS)
+    lab.loopback = "::1"
+    await lab.tracker()
+    await lab.proxy()
+    peers = [await lab.peer(name) for name in ("a", "b")]
+
+    for peer in peers:
+        await pull(client, url_of(peer.mirror))
+
+    assert peers[0].mirror.host == "::1"
+    assert [blob_bodies(registry, d) for d in image.layer_digests[:3]] == [1, 1, 1]
+    assert peers[1].running.node.counters.received["dc"] > 0

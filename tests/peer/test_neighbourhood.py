@@ -1,0 +1,102 @@
+"""Dialling hosts with several addresses, of which some do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from random import Random
+
+import pytest
+
+from p2pdist.exchange.link import Link
+from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.peer.core.trust import TrustBook
+from p2pdist.peer.neighbourhood import DIAL_TIMEOUT_S, Neighbourhood
+from p2pdist.runtime.tasks import TaskOwner
+
+SECRET = b"the secret of the test cluster"
+
+
+class Listener:
+    """Takes in links and hears nothing else."""
+
+    def __init__(self) -> None:
+        self.neighbourhood: Neighbourhood | None = None
+
+    def link_up(self, link: Link) -> None:
+        if self.neighbourhood is not None:
+            self.neighbourhood.add(link)
+
+    def link_down(self, link: Link, reason: str) -> None: ...
+
+
+def transport_of(listener: Listener, name: str) -> ExchangeTransport:
+    member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
+    limits = ExchangeLimits()
+    return ExchangeTransport(listener, secret=SECRET, me=lambda: member, limits=limits)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def dialler() -> AsyncIterator[Neighbourhood]:
+    listener, tasks = Listener(), TaskOwner("dialler")
+    transport = transport_of(listener, "a")
+    neighbourhood = Neighbourhood(
+        transport, tasks, TrustBook(), Random(1), on_proxy_up=lambda link: None
+    )
+    listener.neighbourhood = neighbourhood
+    yield neighbourhood
+    await tasks.close()
+    await transport.close()
+
+
+@pytest.fixture
+async def addresses() -> AsyncIterator[tuple[Address, Address]]:
+    """Where the other host listens, on both families."""
+    transport = transport_of(Listener(), "b")
+    yield await transport.listen("127.0.0.1", 0), await transport.listen("::1", 0)
+    await transport.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Address]:
+    """An address that accepts and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield Address(*server.getsockname()[:2])
+
+
+def host(*addresses: Address) -> Member:
+    return Member(HostId("b" * 32), Role.PEER, Place("dc1"), addresses)
+
+
+async def test_a_silent_address_costs_a_moment(
+    dialler: Neighbourhood, addresses: tuple[Address, Address], silent: Address
+) -> None:
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+
+    link = await dialler.reach(host(silent, addresses[0]))
+
+    assert link is not None
+    assert loop.time() - began_s < DIAL_TIMEOUT_S
+
+
+async def test_a_refused_address_costs_nothing(
+    dialler: Neighbourhood, addresses: tuple[Address, Address]
+) -> None:
+    assert await dialler.reach(host(Address("127.0.0.1", 1), addresses[0])) is not None
+
+
+async def test_a_host_is_reached_over_ipv6(
+    dialler: Neighbourhood, addresses: tuple[Address, Address]
+) -> None:
+    assert await dialler.reach(host(addresses[1])) is not None
+
+
+async def test_a_host_without_a_live_address_is_not_reached(
+    dialler: Neighbourhood, silent: Address
+) -> None:
+    assert await dialler.reach(host(Address("127.0.0.1", 1), silent)) is None
+    assert await dialler.reach(host()) is None
