@@ -51,7 +51,7 @@ faults: $(VENV)/dev.stamp
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/faults tests/e2e/faults --timeout=300
 	$(BIN)/python -m tests.faults.table
 
-bench: $(VENV)/runtime.stamp
+bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench
 
 clean:

@@ -18,6 +18,7 @@ from tests.e2e.harness.p2p import LOOPBACK, PEER_PORT, Daemon, peer_mirror
 from tests.e2e.harness.processes import wait_until
 from tests.e2e.harness.registry import Registry
 from tests.faults.records import recorded
+from tests.figures import note
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -97,7 +98,8 @@ def test_each_byte_crosses_the_link_once(site: Site) -> None:
 
     crossed = site.crossed_bytes() / site.image.payload_bytes
     upstream = site.registry.payload_bytes() / site.image.payload_bytes
-    print(f"2 x 3 hosts: between datacenters {crossed:.3f}, upstream {upstream:.3f} images")
+    note("dc.cross_ratio", crossed)
+    note("dc.upstream_ratio", upstream)
     assert 0 < crossed <= CROSS_RATIO_MAX
     assert upstream <= UPSTREAM_RATIO_MAX
 
@@ -113,7 +115,8 @@ def test_a_proxy_that_dies_midway_costs_few_bytes(site: Site) -> None:
 
     crossed = (site.crossed_bytes() + before.received["wan"]) / site.image.payload_bytes
     upstream = site.registry.payload_bytes() / site.image.payload_bytes
-    print(f"proxy killed: between datacenters {crossed:.3f}, upstream {upstream:.3f} images")
+    note("dc.cross_ratio_proxy_killed", crossed)
+    note("dc.upstream_ratio_proxy_killed", upstream)
     assert 0 < crossed <= CROSS_RATIO_KILLED_MAX
     assert upstream <= CROSS_RATIO_KILLED_MAX
 

@@ -17,6 +17,7 @@ from tests.e2e.harness.netns import Host
 from tests.e2e.harness.p2p import PEER_MIRROR_URL, Daemon
 from tests.e2e.harness.processes import wait_until
 from tests.e2e.harness.registry import Registry
+from tests.figures import note
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -82,10 +83,9 @@ def release(lab: Lab, image: Image, storage: Path) -> Release:
 
     wait_until(lambda: registry.payload_bytes() >= image.payload_bytes, "image in the registry log")
     upstream_bytes = registry.payload_bytes()
-    print(
-        f"five clients: upstream {upstream_bytes / image.payload_bytes:.3f}, "
-        f"proxy to peers {proxy.status().sent['peer'] / image.payload_bytes:.3f} images"
-    )
+    egress_bytes = proxy.status().sent["peer"]
+    note("mirror.five_clients_upstream_ratio", upstream_bytes / image.payload_bytes)
+    note("mirror.five_clients_proxy_egress_ratio", egress_bytes / image.payload_bytes)
     by_name = dict(zip(MAKE, pulled, strict=True))
     return Release(registry, proxy, peers, by_name, upstream_bytes)
 
