@@ -64,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             host.blackhole(hub.host.address)
             host.blackhole(own.host.address)
         peers = [cluster.start_peer(host) for host in hosts]
-        registries = ("docker.io", PRIVATE)
+        registries = {name: name for name in ("docker.io", PRIVATE)}
         yield Site(
             public,
             private,

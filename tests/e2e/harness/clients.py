@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from tests.e2e.harness.netns import Host
@@ -46,14 +48,16 @@ class Containerd:
 
     name = "containerd"
 
-    def __init__(self, host: Host, mirror_url: str, work: Path) -> None:
+    def __init__(
+        self, host: Host, mirror_url: str, work: Path, *, server: str | None = None
+    ) -> None:
         self._host = host
         self._work = work / f"containerd-{host.name}"
         hosts = self._work / "certs.d" / "_default"
         hosts.mkdir(parents=True)
-        (hosts / "hosts.toml").write_text(
-            f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n  dial_timeout = "1s"\n'
-        )
+        first = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
+        then = f'server = "{server}"\n' if server else ""
+        (hosts / "hosts.toml").write_text(f'{then}{first}  dial_timeout = "1s"\n')
         self._socket = self._work / "c.sock"
         config = self._work / "config.toml"
         config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
@@ -99,16 +103,17 @@ class Containerd:
         return False
 
 
-def _registries_conf(work: Path, mirror_url: str, registries: tuple[str, ...]) -> Path:
-    """A registries.conf in which each of `registries` has the mirror first.
+def _registries_conf(work: Path, mirror_url: str, registries: Mapping[str, str]) -> Path:
+    """A registries.conf in which each of `registries` (name: location) has the mirror first.
 
     In the mirror's location a port is written with an underscore: a colon is refused there.
     """
     mirror = mirror_url.partition("//")[2]
     text = "".join(
-        f'[[registry]]\nprefix = "{name}"\nlocation = "{name}"\n[[registry.mirror]]\n'
+        f'[[registry]]\nprefix = "{name}"\nlocation = "{location}"\n'
+        f"insecure = {'true' if location != name else 'false'}\n[[registry.mirror]]\n"
         f'location = "{mirror}/{name.replace(":", "_")}"\ninsecure = true\n'
-        for name in registries
+        for name, location in registries.items()
     )
     path = work / "registries.conf"
     path.write_text(text)
@@ -121,7 +126,11 @@ class _ContainersImage:
     name = ""
 
     def __init__(
-        self, host: Host, mirror_url: str, work: Path, registries: tuple[str, ...] = ("docker.io",)
+        self,
+        host: Host,
+        mirror_url: str,
+        work: Path,
+        registries: Mapping[str, str] = MappingProxyType({"docker.io": "docker.io"}),
     ) -> None:
         self._host = host
         self._work = work / f"{self.name}-{host.name}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,15 +27,15 @@ exec "$@"
 
 
 class Dockerd:
-    """A dockerd on a host, with one registry mirror for Docker Hub."""
+    """A dockerd on a host, with registry mirrors for Docker Hub, tried in their order."""
 
-    def __init__(self, host: Host, mirror: str, work: Path) -> None:
+    def __init__(self, host: Host, mirrors: Sequence[str], work: Path) -> None:
         self._work = work / f"docker-{host.name}"
         self._work.mkdir(mode=0o711)
         self._socket = self._work / "d.sock"
         assert len(str(self._socket)) < SOCKET_PATH_MAX
         config = self._work / "daemon.json"
-        config.write_text(json.dumps({"registry-mirrors": [mirror]}))
+        config.write_text(json.dumps({"registry-mirrors": [*mirrors]}))
         isolated = ["unshare", "--mount", "sh", "-euc", _ISOLATED, "sh", *self._argv(config)]
         self.process = Process(
             f"dockerd of {host.name}", host.inside(*isolated), work / f"dockerd-{host.name}.log"
@@ -45,6 +48,13 @@ class Dockerd:
     def pull(self, reference: str, *, timeout_s: float = 180.0) -> str:
         """Pull as `docker pull` does; return what it prints."""
         return self._docker("pull", reference, timeout_s=timeout_s)
+
+    def start_pull(self, reference: str) -> subprocess.Popen[bytes]:
+        """Start a `docker pull` that the caller ends, or waits for."""
+        argv = [DOCKER, "-H", f"unix://{self._socket}", "pull", reference]
+        env = {**os.environ, "DOCKER_CONFIG": str(self._work / "client"), "DOCKER_HOST": ""}
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, env=env)
 
     def image_id(self, reference: str) -> str:
         """Return the digest of the image's config."""

@@ -38,16 +38,19 @@ class Lab:
         registry.start()
         return registry
 
-    def dockerd(self, host: Host, mirror: str) -> Dockerd:
-        """Return a running dockerd that pulls Docker Hub's images through `mirror`."""
-        dockerd = Dockerd(host, mirror, self._work)
+    def dockerd(self, host: Host, *mirrors: str) -> Dockerd:
+        """Return a running dockerd that pulls Docker Hub's images through `mirrors`."""
+        dockerd = Dockerd(host, mirrors, self._work)
         self._own(dockerd.process)
         dockerd.start()
         return dockerd
 
-    def containerd(self, host: Host, mirror: str) -> Containerd:
-        """Return a running containerd that pulls every registry's images through `mirror`."""
-        containerd = Containerd(host, mirror, self._work)
+    def containerd(self, host: Host, mirror: str, *, server: str | None = None) -> Containerd:
+        """Return a running containerd that pulls every registry's images through `mirror`.
+
+        `server`: where it goes when that has not got them, in place of the registry itself.
+        """
+        containerd = Containerd(host, mirror, self._work, server=server)
         self._own(containerd.process)
         containerd.start()
         return containerd

@@ -66,6 +66,9 @@ class Host:
         """Make `address` unreachable from here at once: connections fail, none is refused."""
         self.run("ip", "route", "add", "blackhole", address)
 
+    def stop_dropping(self, address: str) -> None:
+        self.run("iptables", "-D", "OUTPUT", "-d", address, "-j", "DROP")
+
     def drop_to(self, address: str) -> None:
         """Let packets to `address` vanish: connections hang, as behind a firewall that drops."""
         self.run("iptables", "-A", "OUTPUT", "-d", address, "-j", "DROP")
