@@ -210,6 +210,9 @@ class Peer:
     proxies: tuple[str, ...] = _setting(TEXTS, (), "Proxies, such as http://10.0.0.1:5100.")
     direct: bool = _setting(FLAG, True, "Ask the registry itself when everything else fails.")
     default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
+    patience_s: float = _setting(
+        DURATION, 60.0, "How long a body that has begun waits for any source to come back."
+    )
     upload_rate: int = _setting(
         RATE, 100_000_000, "Payload sent to other hosts, at most; 0: no limit."
     )

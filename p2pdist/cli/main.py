@@ -20,6 +20,7 @@ VERBS: Final = {
     "tracker": ("daemons", "run the tracker of a datacenter"),
     "peer": ("daemons", "run the peer of a host: the mirror that its runtime pulls from"),
     "all-in-one": ("all_in_one", "run all three on one host, with embedded defaults"),
+    "runtime": ("runtime", "point Docker, containerd, Podman or CRI-O at the peer, and undo it"),
     "pull": ("pull", "pull an image through the local mirror"),
     "status": ("status", "show what the daemons of this host are doing"),
     "config": ("config", "show, check or start a configuration"),

@@ -58,7 +58,7 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
             entries = upstream_entries(settings, with_secrets=False)
             upstream = await stack.enter_async_context(UpstreamClient(entries))
         book = ManifestBook(running.node, proxies, upstream, tag_ttl_s=own.tag_ttl_s)
-        backend = MirrorBackend(running.node, book, proxies, upstream)
+        backend = MirrorBackend(running.node, book, proxies, upstream, patience_s=own.patience_s)
         metrics = PullMetrics()
         endpoint = RegistryEndpoint(
             backend,

@@ -52,8 +52,11 @@ class MirrorBackend:
         book: ManifestBook,
         proxies: Sequence[ProxyClient],
         upstream: UpstreamClient | None,
+        *,
+        patience_s: float,
     ) -> None:
         self._node = node
+        self._patience_s = patience_s
         self._book = book
         self._proxies = proxies
         self._upstream = upstream
@@ -90,6 +93,7 @@ class MirrorBackend:
             self._outside,
             used_fallback=self._used_fallback,
             starving=lambda: self._look_further(name, active),
+            patience_s=self._patience_s,
         )
 
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:

@@ -62,11 +62,13 @@ class SwarmReader:
         used_fallback: Callable[[str, int], None],
         starving: Callable[[], None] = lambda: None,
         fallback_when_full_only: bool = False,
+        patience_s: float = LAST_RESORT_S,
     ) -> None:
         """`starving` is called while nothing comes in, once in `TURN_S`.
 
         `fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a second
-        body of it makes sense only where the first one cannot be kept.
+        body of it makes sense only where the first one cannot be kept. `patience_s`: how long a
+        body that has begun waits for any source to come back.
         """
         self.digest = active.digest
         self.size_bytes = active.geometry.size_bytes
@@ -77,6 +79,7 @@ class SwarmReader:
         self._outside = list(fallbacks)
         self._used_fallback = used_fallback
         self._starving = starving
+        self._last_resort_s = patience_s
         self._before = dict(active.received)
         self._from_outside: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
@@ -135,7 +138,7 @@ class SwarmReader:
             return FIRST_WAIT_S if first else GAP_S
         if first:
             return STICKY_WAIT_S if self._context.sticky else FIRST_WAIT_S
-        return LAST_RESORT_S
+        return self._last_resort_s
 
     async def _from_fallbacks(self, start: int, stop: int, *, first: bool) -> AsyncIterator[bytes]:
         """Go on from the first outside source that can.
@@ -161,7 +164,11 @@ class SwarmReader:
         nothing_yet = first and at == start
         if nothing_yet and not (self._context.sticky and silent_s < STICKY_WAIT_S):
             raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {self.digest}")
-        if self._active.failure is not None or self._active.store_full or silent_s > LAST_RESORT_S:
+        if (
+            self._active.failure is not None
+            or self._active.store_full
+            or silent_s > self._last_resort_s
+        ):
             raise BlobFailed(f"{self.digest}: no source for byte {at} on")
 
     def _stream(self, source: OutsideSource, start: int, stop: int) -> AsyncIterator[bytes]:

@@ -20,9 +20,10 @@ from tests.e2e.harness.registry import Registry
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 
 REGISTRY_MBIT_PER_S: Final = 200
-# A body ends a minute after its last byte; dockerd then asks again, is told 404, and goes on to
-# Docker Hub, which is nowhere here.
-STALL_ENDS_S: Final = 150.0
+# Shorter than the default of a minute: the body ends, dockerd asks again, is told 404, and goes on
+# to Docker Hub, which is nowhere here.
+PATIENCE_S: Final = 8.0
+STALL_ENDS_S: Final = 120.0
 LATER_PULL_S: Final = 120.0
 
 
@@ -45,7 +46,9 @@ def _stalled(lab: Lab, storage: Path, image: Image) -> tuple[Stall, Daemon]:
     cluster.start_tracker()
     cluster.start_proxy()
     host.blackhole(registry_host.address)
-    return Stall(core, registry, lab.dockerd(host, PEER_MIRROR_URL)), cluster.start_peer(host)
+    return Stall(core, registry, lab.dockerd(host, PEER_MIRROR_URL)), cluster.start_peer(
+        host, patience_s=PATIENCE_S
+    )
 
 
 def _stall_at_a_third(stall: Stall, peer: Daemon, image: Image) -> None:

@@ -1,0 +1,164 @@
+"""`p2pdist runtime`: point the container engines of this host at the peer's mirror."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from p2pdist.engines.install import Outcome
+    from p2pdist.engines.options import Options
+    from p2pdist.engines.targets import Engine
+
+ENGINES = ("docker", "containerd", "podman", "crio")
+
+
+def _common(command: Any) -> Any:
+    for option in (
+        click.option("--engine", type=click.Choice(ENGINES), required=True, help="Which engine."),
+        click.option("--dry-run", is_flag=True, help="Show what would change; change nothing."),
+        click.option(
+            "--root",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path("/"),
+            help="Work on the files below this directory, as for an image that is being built.",
+        ),
+        click.option(
+            "--state-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Where the originals are kept; /var/lib/p2pdist/runtime below --root.",
+        ),
+        click.option(
+            "--docker-config",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="daemon.json, where dockerd was given another one.",
+        ),
+        click.option(
+            "--docker-pidfile",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Pid file of dockerd, where it was given another one.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def runtime() -> None:
+    """Point container engines at the peer of this host, and take that back.
+
+    Images keep their names. Nothing is restarted: Docker and CRI-O are told to reload, containerd
+    and Podman read their files at every pull.
+
+    \b
+    Examples:
+      p2pdist runtime install --engine docker --dry-run     see the change first
+      p2pdist runtime install --engine containerd
+      p2pdist runtime install --engine podman --registry docker.io --registry ghcr.io
+      p2pdist runtime uninstall --engine docker             every byte as it was before
+    """
+
+
+@runtime.command()
+@_common
+@click.option("--mirror", default="http://127.0.0.1:5300", show_default=True, help="The peer.")
+@click.option(
+    "--registry",
+    "registries",
+    multiple=True,
+    default=("docker.io",),
+    show_default=True,
+    help="podman, crio: a registry to pull through the peer; give it as often as needed.",
+)
+@click.option(
+    "--tags-from-origin",
+    is_flag=True,
+    help="containerd: ask the registry itself what a tag stands for, the peer for the rest.",
+)
+def install(
+    engine: str, mirror: str, registries: tuple[str, ...], tags_from_origin: bool, **common: Any
+) -> None:
+    """Make an engine pull through the peer. Doing it twice changes nothing more.
+
+    Refuses, with the reason, where a setting that is there would break pulls beside ours.
+    """
+    from p2pdist.engines.install import install as carry_out
+    from p2pdist.engines.options import Options, check_options
+
+    options = check_options(Options(mirror, registries, tags_from_origin, common["root"]))
+    outcome = carry_out(
+        _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
+    )
+    _show(outcome, options, dry_run=common["dry_run"])
+
+
+@runtime.command()
+@_common
+def uninstall(engine: str, **common: Any) -> None:
+    """Take our setting out again: files get the bytes that they had before.
+
+    A file that was edited since keeps the edits and loses only our part.
+    """
+    from p2pdist.engines.install import uninstall as carry_out
+    from p2pdist.engines.options import Options
+
+    options = Options(root=common["root"])
+    outcome = carry_out(
+        _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
+    )
+    _show(outcome, options, dry_run=common["dry_run"])
+
+
+@runtime.command()
+@click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=Path("/"))
+@click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path))
+def status(**common: Any) -> None:
+    """Show which engines pull through the peer, and whether their files were edited since."""
+    from p2pdist.engines import record as records
+
+    for name in ENGINES:
+        known = records.load(_state_dir(common), name)
+        if known is None:
+            click.echo(f"{name}: not installed")
+            continue
+        for file in known.files:
+            path = Path(file.path)
+            same = path.exists() and records.sha256(path.read_bytes()) == file.written_sha256
+            state = "as installed" if same else "edited since" if path.exists() else "gone"
+            click.echo(f"{name}: {known.mirror} in {path} ({state})")
+
+
+def _engine(name: str, common: dict[str, Any]) -> Engine:
+    from p2pdist.engines.containerd import Containerd
+    from p2pdist.engines.containers_image import Crio, Podman
+    from p2pdist.engines.docker import Docker
+
+    engines: dict[str, Engine] = {
+        "docker": Docker(common["docker_config"], common["docker_pidfile"]),
+        "containerd": Containerd(),
+        "podman": Podman(),
+        "crio": Crio(),
+    }
+    return engines[name]
+
+
+def _state_dir(common: dict[str, Any]) -> Path:
+    from p2pdist.engines.record import DEFAULT_DIR
+
+    given: Path | None = common["state_dir"]
+    root: Path = common["root"]
+    return given or root / DEFAULT_DIR.relative_to("/")
+
+
+def _show(outcome: Outcome, options: Options, *, dry_run: bool) -> None:
+    for change in outcome.changes:
+        if dry_run:
+            click.echo(change.diff(), nl=False)
+        else:
+            verb = "removed" if change.after is None else "wrote"
+            click.echo(f"{verb} {change.path}")
+    for message in outcome.messages:
+        if message:
+            click.echo(message, err=dry_run)

@@ -1,0 +1,219 @@
+"""containerd: a hosts.toml for all registries, and `config_path` where that is not set yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from p2pdist.engines import toml_text
+from p2pdist.engines.options import Options
+from p2pdist.engines.targets import Plan, Target
+from p2pdist.errors import ConfigError
+
+CONFIG: Final = "/etc/containerd/config.toml"
+CERTS_D: Final = "/etc/containerd/certs.d"
+# Where the CRI plugin keeps its registries, by the version of the configuration file.
+REGISTRY_TABLES: Final = {
+    2: ("plugins", "io.containerd.grpc.v1.cri", "registry"),
+    3: ("plugins", "io.containerd.cri.v1.images", "registry"),
+}
+BEGIN: Final = "# p2pdist: the peer of this host first; `p2pdist runtime uninstall` takes it out\n"
+END: Final = "# p2pdist: end\n"
+_EMPTY_CONFIG_PATH: Final = re.compile(r"\s*config_path\s*=\s*(\"\"|'')\s*(#.*)?\r?\n?$")
+_BLOCK: Final = re.compile(
+    re.escape(BEGIN.rstrip()) + r"\r?\n.*?" + re.escape(END.rstrip()) + r"\r?\n?", re.DOTALL
+)
+
+
+class Containerd:
+    name = "containerd"
+
+    def plan(self, options: Options) -> Plan:
+        config_file = options.path(CONFIG)
+        config = _read(config_file)
+        held = _config_path(config, config_file)
+        certs_d = options.path(held or CERTS_D)
+        notes = [] if held else [RESTART_NOTE]
+        targets = [_config_target(config_file)]
+        for directory in [certs_d / "_default", *_hosts(certs_d)]:
+            if directory.name != "_default" and not (directory / "hosts.toml").exists():
+                notes.append(f"{directory} has no hosts.toml: its registry is pulled directly")
+                continue
+            targets.append(_hosts_target(directory / "hosts.toml", options))
+        how = "hosts.toml is read at every pull: nothing is restarted"
+        return Plan(targets, lambda: how, how, notes)
+
+
+RESTART_NOTE: Final = (
+    "config_path is new in config.toml: restart containerd once, when it suits you "
+    "(containers go on running); until then nothing changes"
+)
+
+
+def add_config_path(before: bytes | None, path: Path) -> bytes:
+    """Return config.toml with `config_path`; raise ConfigError where no edit can be sure."""
+    if before is None or not before.strip():
+        header = _header(REGISTRY_TABLES[2])
+        return f'version = 2\n\n{header}\n  config_path = "{CERTS_D}"\n'.encode()
+    config = toml_text.parse(before, path)
+    if _config_path(config, path):
+        return before
+    table = REGISTRY_TABLES[config["version"]]
+    wanted = toml_text.with_value(config, [*table, "config_path"], CERTS_D)
+    for edited in _with_config_path(before.decode(), table):
+        try:
+            if toml_text.parse(edited.encode(), path) == wanted:
+                return edited.encode()
+        except ConfigError:
+            continue  # a table that is defined twice that way
+    raise _by_hand(path, table)
+
+
+def _with_config_path(text: str, table: tuple[str, ...]) -> Iterator[str]:
+    """Ways to set it: in the place of an empty one, under the table's header, in a new table."""
+    entry = f'  config_path = "{CERTS_D}"\n'
+    lines = toml_text.lines_of(text)
+    header = _line_after_header(text, table)
+    if header is not None:
+        if (old := _line_of_key(text, header)) is not None:
+            line = entry.replace("\n", toml_text.newline_of(text))
+            yield "".join([*lines[:old], line, *lines[old + 1 :]])
+        yield toml_text.insert_before(text, header, entry)
+    yield toml_text.insert_before(text, len(lines), f"\n{_header(table)}\n{entry}")
+
+
+def remove_config_path(now: bytes, path: Path) -> bytes | None:
+    """Take our line out of a config.toml that was edited since."""
+    text = now.decode()
+    lines = [
+        line for line in toml_text.lines_of(text) if line.strip() != f'config_path = "{CERTS_D}"'
+    ]
+    edited = "".join(lines).encode()
+    toml_text.parse(edited, path)
+    return edited
+
+
+def add_host(before: bytes | None, options: Options, path: Path) -> bytes:
+    """Return hosts.toml with the mirror as its first host."""
+    block = BEGIN + _host_block(options) + END
+    if before is None or not before.strip():
+        return block.encode()
+    own_free = remove_host(before, path) or b""
+    document = toml_text.parse(own_free, path)
+    text = own_free.decode()
+    lines = toml_text.lines_of(text)
+    headers = (i for i, line in enumerate(lines) if line.lstrip().startswith("["))
+    edited = toml_text.insert_before(text, next(headers, len(lines)), block)
+    hosts = {options.mirror: _host_table(options), **document.get("host", {})}
+    try:
+        parsed = toml_text.parse(edited.encode(), path)
+    except ConfigError:
+        parsed = {}
+    first = next(iter(parsed.get("host", {})), None)
+    if parsed != {**document, "host": hosts} or first != options.mirror:
+        raise ConfigError(
+            f"{path} is written in a way that cannot be added to; put this at its top:\n"
+            f"{_host_block(options)}"
+        )
+    return edited.encode()
+
+
+def remove_host(now: bytes, path: Path) -> bytes | None:
+    """Take our block out; None when nothing else is in the file."""
+    toml_text.parse(now, path)
+    edited = _BLOCK.sub("", now.decode())
+    return edited.encode() if edited.strip() else None
+
+
+def _host_block(options: Options) -> str:
+    capabilities = ", ".join(f'"{word}"' for word in _host_table(options)["capabilities"])
+    return f'[host."{options.mirror}"]\n  capabilities = [{capabilities}]\n  dial_timeout = "1s"\n'
+
+
+def _host_table(options: Options) -> dict[str, Any]:
+    capabilities = ["pull"] if options.tags_from_origin else ["pull", "resolve"]
+    return {"capabilities": capabilities, "dial_timeout": "1s"}
+
+
+def _hosts_target(path: Path, options: Options) -> Target:
+    return Target(
+        path, lambda before: add_host(before, options, path), lambda now: remove_host(now, path)
+    )
+
+
+def _config_target(path: Path) -> Target:
+    return Target(
+        path,
+        lambda before: add_config_path(before, path),
+        lambda now: remove_config_path(now, path),
+    )
+
+
+def _hosts(certs_d: Path) -> list[Path]:
+    try:
+        return sorted(p for p in certs_d.iterdir() if p.is_dir() and p.name != "_default")
+    except FileNotFoundError:
+        return []
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return toml_text.parse(path.read_bytes(), path)
+    except FileNotFoundError:
+        return {}
+
+
+def _config_path(config: dict[str, Any], path: Path) -> str | None:
+    """The directory that is set; raise ConfigError where one could not be used."""
+    if not config:
+        return None
+    version = config.get("version")
+    if version not in REGISTRY_TABLES:
+        raise ConfigError(
+            f"{path} has version {version or 1}: registries need version 2 or 3; "
+            "`containerd config migrate` or `containerd config default` makes one"
+        )
+    registry = toml_text.get(config, REGISTRY_TABLES[version])
+    if registry is None:
+        return None
+    if not isinstance(registry, dict):
+        raise _by_hand(path, REGISTRY_TABLES[version])
+    for key in ("mirrors", "configs"):
+        if registry.get(key):
+            raise ConfigError(
+                f"{path} has registry.{key}: the CRI plugin refuses config_path beside it and "
+                f"would not start; move its entries to {CERTS_D}/HOST/hosts.toml first"
+            )
+    held = registry.get("config_path")
+    return str(held).split(":")[0] if held else None
+
+
+def _header(table: tuple[str, ...]) -> str:
+    first, plugin, last = table
+    return f'[{first}."{plugin}".{last}]'
+
+
+def _line_after_header(text: str, table: tuple[str, ...]) -> int | None:
+    for number, line in enumerate(toml_text.lines_of(text)):
+        if toml_text.header_path(line) == list(table):
+            return number + 1
+    return None
+
+
+def _line_of_key(text: str, start: int) -> int | None:
+    """The line of an empty `config_path` in the table that begins at line `start`."""
+    for number, line in enumerate(toml_text.lines_of(text)[start:], start):
+        if line.lstrip().startswith("["):
+            return None
+        if _EMPTY_CONFIG_PATH.match(line):
+            return number
+    return None
+
+
+def _by_hand(path: Path, table: tuple[str, ...]) -> ConfigError:
+    return ConfigError(
+        f'{path} is written in a way that cannot be added to; put config_path = "{CERTS_D}" '
+        f"into {_header(table)} by hand"
+    )

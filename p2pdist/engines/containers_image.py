@@ -1,0 +1,91 @@
+"""Podman and CRI-O: one drop-in file for containers/image, with an entry for each registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from p2pdist.engines import toml_text
+from p2pdist.engines.options import Options
+from p2pdist.engines.processes import ask_to_reload, running_pid
+from p2pdist.engines.targets import Plan, Target
+from p2pdist.errors import ConfigError
+
+MAIN: Final = "/etc/containers/registries.conf"
+DROP_INS: Final = "/etc/containers/registries.conf.d"
+OWN: Final = "50-p2pdist.conf"
+CRIO_PID_FILES: Final = ("/var/run/crio/crio.pid", "/run/crio/crio.pid")
+HEADER: Final = "# Made by `p2pdist runtime install`; `p2pdist runtime uninstall` takes it away.\n"
+
+
+class Podman:
+    name = "podman"
+
+    def plan(self, options: Options) -> Plan:
+        how = "Podman, Buildah and Skopeo read it at every pull: there is nothing to reload"
+        return _plan(options, lambda: how, how)
+
+
+class Crio:
+    name = "crio"
+
+    def plan(self, options: Options) -> Plan:
+        pid = running_pid([options.path(p) for p in CRIO_PID_FILES], "crio")
+        who = f"crio (pid {pid})" if pid is not None else "crio, when it starts,"
+        return _plan(options, lambda: ask_to_reload(pid, "crio"), f"{who} would read it (SIGHUP)")
+
+
+def _plan(options: Options, reload: Callable[[], str], reload_text: str) -> Plan:
+    path = options.path(f"{DROP_INS}/{OWN}")
+    _refuse_rivals(options)
+    target = Target(path, lambda _: render(options), lambda now: _ours(now, path))
+    return Plan([target], reload, reload_text)
+
+
+def render(options: Options) -> bytes:
+    """The drop-in: each registry with the peer as its first mirror."""
+    entries = [
+        f'\n[[registry]]\nprefix = "{name}"\nlocation = "{name}"\n\n'
+        f'[[registry.mirror]]\nlocation = "{options.address}/{name.replace(":", "_")}"\n'
+        f"insecure = {str(options.plain_http).lower()}\n"
+        for name in options.registries
+    ]
+    return (HEADER + "".join(entries)).encode()
+
+
+def _ours(now: bytes, path: Path) -> bytes | None:
+    """The file is ours whole: what was put into it since has to find another place first."""
+    if now.startswith(HEADER.encode()):
+        return None
+    raise ConfigError(f"{path} was written anew by somebody else; take it away by hand")
+
+
+def _refuse_rivals(options: Options) -> None:
+    """Of two entries for one prefix only the last file's counts: ours would hide the other's."""
+    main = options.path(MAIN)
+    directory = options.path(DROP_INS)
+    files = [main, *sorted(directory.glob("*.conf"))] if directory.is_dir() else [main]
+    for path in files:
+        if path.name == OWN or not path.is_file():
+            continue
+        document = toml_text.parse(path.read_bytes(), path)
+        if isinstance(document.get("registries"), dict):
+            raise ConfigError(
+                f"{path} is in the old format ([registries.…]), which allows no mirrors and no "
+                "other file beside it; write it as [[registry]] tables first"
+            )
+        for entry in document.get("registry", []):
+            _refuse_entry(entry, path, options)
+
+
+def _refuse_entry(entry: Any, path: Path, options: Options) -> None:
+    if not isinstance(entry, dict):
+        return
+    prefix = str(entry.get("prefix") or entry.get("location") or "")
+    if prefix in options.registries:
+        raise ConfigError(
+            f"{path} has an entry for {prefix}, which ours would replace; add to that one:\n"
+            f'[[registry.mirror]]\nlocation = "{options.address}/{prefix.replace(":", "_")}"\n'
+            f"insecure = {str(options.plain_http).lower()}"
+        )

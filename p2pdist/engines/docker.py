@@ -1,0 +1,114 @@
+"""Docker: `registry-mirrors` in daemon.json, taken up by a reload."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from p2pdist.engines import json_text
+from p2pdist.engines.options import Options
+from p2pdist.engines.processes import ask_to_reload, command_line, running_pid
+from p2pdist.engines.targets import Plan, Target
+from p2pdist.errors import ConfigError
+
+KEY: Final = "registry-mirrors"
+BOM: Final = "\ufeff"
+PID_FILES: Final = ("/var/run/docker.pid", "/run/docker.pid")
+
+
+class Docker:
+    name = "docker"
+
+    def __init__(self, config_file: Path | None = None, pid_file: Path | None = None) -> None:
+        """Other places than Docker's own, where its daemon was given some."""
+        self._config_file = config_file
+        self._pid_file = pid_file
+
+    def plan(self, options: Options) -> Plan:
+        path = self._config_file or options.path("/etc/docker/daemon.json")
+        pid_files = [self._pid_file] if self._pid_file else [options.path(p) for p in PID_FILES]
+        pid = running_pid(pid_files, "dockerd")
+        if pid is not None:
+            refuse_flags(command_line(pid))
+        target = Target(
+            path,
+            lambda before: add(before, options, path),
+            lambda now: remove(now, options.mirror, path),
+        )
+        who = f"dockerd (pid {pid})" if pid is not None else "dockerd, when it starts,"
+        return Plan(
+            [target],
+            lambda: ask_to_reload(pid, "dockerd"),
+            f"{who} would read {path} (SIGHUP, no restart)",
+            [
+                "Docker asks its mirror for Docker Hub's images only; others go through the peer "
+                f"as {options.address}/REGISTRY/NAME"
+            ],
+        )
+
+
+def add(before: bytes | None, options: Options, path: Path) -> bytes:
+    """Return daemon.json with the mirror first; raise ConfigError where that would break Docker."""
+    if before is None or not before.strip():
+        return (json.dumps({KEY: [options.mirror]}, indent=4) + "\n").encode()
+    text, config = _read(before, path)
+    held = config.get(KEY, [])
+    if not isinstance(held, list) or not all(isinstance(url, str) for url in held):
+        raise ConfigError(f"{path}: {KEY} is not a list of URLs; Docker would not start with it")
+    _refuse_ignored(config, options)
+    if [url.rstrip("/") for url in held[:1]] == [options.mirror]:
+        return before
+    bom = BOM if text.startswith(BOM) else ""
+    edited = json_text.put_first(
+        json_text.take_out(text.removeprefix(BOM), KEY, options.mirror), KEY, options.mirror
+    )
+    wanted = {**config, KEY: [options.mirror, *(url for url in held if url != options.mirror)]}
+    assert json.loads(edited) == wanted, "the edit changed something else"
+    return (bom + edited).encode()
+
+
+def remove(now: bytes, mirror: str, path: Path) -> bytes | None:
+    """Return daemon.json without the mirror; None when nothing is left in it."""
+    text, _ = _read(now, path)
+    bom = BOM if text.startswith(BOM) else ""
+    edited = json_text.take_out(text.removeprefix(BOM), KEY, mirror)
+    return (bom + edited).encode() if json_text.members(edited) else None
+
+
+def refuse_flags(argv: list[str]) -> None:
+    """Raise ConfigError where the daemon has the setting as a flag: twice is an error."""
+    if any(word.split("=")[0] == "--registry-mirror" for word in argv):
+        raise ConfigError(
+            "dockerd was started with --registry-mirror, and refuses the setting in daemon.json "
+            "beside it; take the flag out of its service, or put the peer's URL there"
+        )
+
+
+def _read(raw: bytes, path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = raw.decode()
+        json_text.members(text.removeprefix(BOM))
+        config = json.loads(text.removeprefix(BOM))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is broken, mend it first: {error}") from None
+    assert isinstance(config, dict)
+    return text, config
+
+
+def _refuse_ignored(config: dict[str, Any], options: Options) -> None:
+    """With the containerd store, a hosts.toml that names several hosts wins over the mirrors."""
+    features = config.get("features")
+    if not isinstance(features, dict) or features.get("containerd-snapshotter") is not True:
+        return
+    hosts_file = options.path("/etc/docker/certs.d/docker.io/hosts.toml")
+    try:
+        hosts = tomllib.loads(hosts_file.read_text()).get("host", {})
+    except (OSError, ValueError):
+        return
+    if isinstance(hosts, dict) and len(hosts) > 1:
+        raise ConfigError(
+            f"{hosts_file} names {len(hosts)} hosts, so Docker's containerd store ignores {KEY}; "
+            f'add [host."{options.mirror}"] at its top instead'
+        )

@@ -1,0 +1,186 @@
+"""Carries out an engine's plan, and takes it back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pdist.engines import record as records
+from p2pdist.engines.options import Options
+from p2pdist.engines.record import FileRecord, Record
+from p2pdist.engines.targets import Engine, Plan, Target
+from p2pdist.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A file from what it holds to what it will hold; None: no file."""
+
+    path: Path
+    before: bytes | None
+    after: bytes | None
+
+    def diff(self) -> str:
+        """A unified diff, as `--dry-run` shows it."""
+        old = (self.before or b"").decode(errors="replace").splitlines(keepends=True)
+        new = (self.after or b"").decode(errors="replace").splitlines(keepends=True)
+        names = (str(self.path) if self.before is not None else "/dev/null",
+                 str(self.path) if self.after is not None else "/dev/null")  # fmt: skip
+        lines = difflib.unified_diff(old, new, *names)
+        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    changes: Sequence[Change]
+    messages: Sequence[str]
+
+
+def install(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool) -> Outcome:
+    """Point `engine` at the mirror. Raise ConfigError where that would break its pulls."""
+    known = records.load(state_dir, engine.name)
+    others = records.load_others(state_dir, engine.name)
+    plan = engine.plan(options)
+    changes, files = [], []
+    for target in plan.targets:
+        change, kept, ours = _planned(target, known, others, engine, options)
+        if ours:
+            files.append(kept)
+        if change.before != change.after:
+            changes.append(change)
+    if known is not None:  # a registry's hosts.toml that is not there any more stays on record
+        files += [f for f in known.files if f.path not in {kept.path for kept in files}]
+    dirs = [*(known.created_dirs if known else []), *_missing_dirs(changes)]
+    dirs += [name for other in others for name in other.created_dirs]
+    registries = list(options.registries)
+    fresh = Record(engine.name, options.mirror, registries, files, list(dict.fromkeys(dirs)))
+    if not changes and (fresh == known or not files):
+        return Outcome([], ["already installed", *plan.notes])
+    if dry_run:
+        return Outcome(changes, [plan.reload_text, *plan.notes])
+    records.save(state_dir, fresh)
+    _carry_out(changes)
+    return Outcome(changes, [plan.reload(), *plan.notes])
+
+
+def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool) -> Outcome:
+    """Take back what `install` did: byte for byte, or only our part where somebody edited since."""
+    known = records.load(state_dir, engine.name)
+    if known is None:
+        return Outcome([], ["not installed"])
+    then = Options(known.mirror, tuple(known.registries), root=options.root)
+    edits = _removers(engine, then)
+    changes, messages = [], []
+    shared = _used_by_others(known, state_dir)
+    for kept in known.files:
+        path = Path(kept.path)
+        if kept.path in shared:
+            messages.append(f"{path} stays: {shared[kept.path]} uses it too")
+            continue
+        now = _read(path)
+        after = _restored(kept, now, edits.get(path), messages)
+        if after != now:
+            changes.append(Change(path, now, after))
+    if dry_run:
+        return Outcome(changes, messages)
+    _carry_out(changes)
+    for name in known.created_dirs:
+        _remove_if_empty(Path(name))
+    records.forget(state_dir, engine.name)
+    return Outcome(changes, [*messages, _reload_again(engine, options)])
+
+
+def _planned(
+    target: Target, known: Record | None, others: Sequence[Record], engine: Engine, options: Options
+) -> tuple[Change, FileRecord, bool]:
+    """What to do to one file, what to keep of it, and whether it is ours to take back."""
+    now = _read(target.path)
+    kept = known.file(target.path) if known is not None else None
+    shared = next((f for other in others if (f := other.file(target.path)) is not None), None)
+    held = kept or shared
+    original = now
+    if held is not None and now is not None:
+        if records.sha256(now) == held.written_sha256:
+            original = held.original
+        elif known is not None:  # edited since, or an installation that did not get this far
+            then = Options(known.mirror, tuple(known.registries), root=options.root)
+            removers = {t.path: t for t in _targets_of(engine, then)}
+            original = (removers.get(target.path) or target).remove(now)
+    base = now if known is None or known.mirror == options.mirror else original
+    after = target.add(base)
+    fresh = FileRecord(str(target.path), original, records.sha256(after))
+    # What nobody of us changed is not ours to take back.
+    return Change(target.path, now, after), fresh, now != after or held is not None
+
+
+def _restored(
+    kept: FileRecord, now: bytes | None, target: Target | None, messages: list[str]
+) -> bytes | None:
+    if now is None:
+        messages.append(f"{kept.path} is gone already")
+        return None
+    if records.sha256(now) == kept.written_sha256:
+        return kept.original
+    if now == kept.original or target is None:
+        return now
+    messages.append(f"{kept.path} was edited since: only our part was taken out")
+    return target.remove(now)
+
+
+def _targets_of(engine: Engine, options: Options) -> Sequence[Target]:
+    return _plan_or_nothing(engine, options).targets
+
+
+def _removers(engine: Engine, options: Options) -> dict[Path, Target]:
+    return {target.path: target for target in _targets_of(engine, options)}
+
+
+def _plan_or_nothing(engine: Engine, options: Options) -> Plan:
+    """Taking out must work also where installing would be refused by now."""
+    try:
+        return engine.plan(options)
+    except ConfigError:
+        return Plan([], lambda: "", "")
+
+
+def _reload_again(engine: Engine, options: Options) -> str:
+    return _plan_or_nothing(engine, options).reload()
+
+
+def _used_by_others(known: Record, state_dir: Path) -> dict[str, str]:
+    """Files that another engine's installation wrote as well, by path: Podman's are CRI-O's."""
+    others = records.load_others(state_dir, known.engine)
+    return {file.path: other.engine for other in others for file in other.files}
+
+
+def _missing_dirs(changes: Sequence[Change]) -> list[str]:
+    """The directories that have to be made, deepest first."""
+    missing = {
+        str(parent) for change in changes for parent in change.path.parents if not parent.exists()
+    }
+    return sorted(missing, key=lambda name: -len(Path(name).parts))
+
+
+def _carry_out(changes: Sequence[Change]) -> None:
+    for change in changes:
+        if change.after is None:
+            change.path.unlink(missing_ok=True)
+        else:
+            change.path.parent.mkdir(parents=True, exist_ok=True)
+            records.write_file(change.path, change.after)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except OSError:
+        return  # somebody put something there, or took it away
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
