@@ -17,7 +17,16 @@ DEFAULT_FILE: Final = Path("/etc/p2pdist/config.toml")
 PREFIX: Final = "P2PDIST_"
 # Variables of ours that are no settings.
 OTHER_VARIABLES: Final = frozenset(
-    {"P2PDIST_CONFIG", "P2PDIST_ENDPOINT", "P2PDIST_REQUIRE_E2E", "P2PDIST_DEMO_STARTED"}
+    {
+        "P2PDIST_CONFIG",
+        "P2PDIST_ENDPOINT",
+        "P2PDIST_REQUIRE_E2E",
+        "P2PDIST_DEMO_STARTED",
+        "P2PDIST_FAIL",
+        "P2PDIST_FAILPOINTS",
+        "P2PDIST_FAULTS_DIR",
+        "P2PDIST_SLOW_FAULTS",
+    }
 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from p2pdist.runtime import logs
+from p2pdist.runtime import failpoints, logs
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ def run_daemon(main: Main, *, on_uvloop: bool = False) -> None:
     uvloop is for daemons of many small messages; senders of files need the stock loop, which has
     sendfile (3 to 6 times less CPU).
     """
+    failpoints.announce()
     raise_descriptor_limit()
     factory = uvloop.new_event_loop if on_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:

@@ -23,6 +23,7 @@ from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Keyring
+from p2pdist.runtime import failpoints as fail
 from p2pdist.store.bits import Bits, decode_bits, encode_bits
 from p2pdist.store.files import OPEN_FLAGS, pread_all, pwrite_all, read_file, store_error
 from p2pdist.store.records import decode_records, encode_record
@@ -145,6 +146,7 @@ class Blob:
         if self._removed:
             raise StoreError(f"{self.digest} was removed")
         try:
+            fail.point("store.before_chunk")
             pwrite_all(self._fd, data, self.geometry.offset(chunk))
         except OSError as error:
             raise store_error(f"cannot write chunk {chunk}", error) from error
@@ -166,11 +168,13 @@ class Blob:
 
     def _write_bits(self) -> None:
         data = encode_bits(Bits(self._boot_id, self._verified, self._synced))
+        fail.point("store.before_bits")
         fd = os.open(self.path / "bits", os.O_WRONLY | os.O_CREAT | OPEN_FLAGS, 0o600)
         try:
             pwrite_all(fd, data, 0)
         finally:
             os.close(fd)
+        fail.point("store.after_bits")
 
     # --- map ------------------------------------------------------------------------------------
 
@@ -243,6 +247,7 @@ class Blob:
         if self._removed:
             return
         flushed = self._verified.copy()
+        fail.point("store.before_blob_sync")
         os.fsync(self._fd)
         with self._lock:
             self._synced.update(flushed)
@@ -278,7 +283,9 @@ class Blob:
 def write_map(path: Path, chunk_map: ChunkMap) -> None:
     temporary = path / "map.new"
     temporary.write_bytes(b"".join(encode_record(r) for r in chunk_map.records))
+    fail.point("store.before_map_rename")
     temporary.replace(path / "map")
+    fail.point("store.after_map_rename")
 
 
 def create_files(path: Path, chunk_map: ChunkMap, boot_id: str) -> tuple[int, Bits]:
@@ -288,6 +295,7 @@ def create_files(path: Path, chunk_map: ChunkMap, boot_id: str) -> tuple[int, Bi
     fd = os.open(path / "data", os.O_RDWR | os.O_CREAT | os.O_TRUNC | OPEN_FLAGS, 0o600)
     try:
         os.posix_fallocate(fd, 0, size)
+        fail.point("store.before_map")
         write_map(path, chunk_map)
     except OSError:
         os.close(fd)

@@ -12,6 +12,7 @@ from typing import Final
 
 from p2pdist.errors import ConfigError, StoreError
 from p2pdist.model.ids import Digest
+from p2pdist.runtime import failpoints as fail
 
 OPEN_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -48,10 +49,13 @@ def write_whole(path: Path, data: bytes) -> None:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | OPEN_FLAGS, 0o600)
         try:
             pwrite_all(fd, data, 0)
+            fail.point("store.before_sync")
             os.fsync(fd)
         finally:
             os.close(fd)
+        fail.point("store.before_rename")
         temporary.replace(path)
+        fail.point("store.after_rename")
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
