@@ -12,7 +12,7 @@ from tests.e2e.harness.clients import Containerd
 from tests.e2e.harness.dockerd import Dockerd
 from tests.e2e.harness.netns import FIRST_DC, Host, Network, network
 from tests.e2e.harness.p2p import Cluster
-from tests.e2e.harness.processes import Process
+from tests.e2e.harness.processes import Process, run
 from tests.e2e.harness.registry import Registry
 
 
@@ -69,6 +69,16 @@ class Lab:
         """
         upstreams = {"docker.io": registry, **(others or {})}
         return Cluster(core, upstreams, self._work, self._own)
+
+    def small_disk(self, name: str, size_bytes: int) -> Path:
+        """Return a file system of `size_bytes` (a tmpfs): one that gets really full."""
+        path = self._work / f"disk-{name}"
+        path.mkdir(mode=0o700)
+        options = ["-t", "tmpfs", "-o", f"size={size_bytes},mode=0700"]
+        run(["mount", *options, f"p2pe-{name}", str(path)])
+        # Lazily: a process that has not ended yet must not keep the lab from being cleared away.
+        self._stack.callback(run, ["umount", "--lazy", str(path)])
+        return path
 
     def logs(self) -> list[Path]:
         return sorted(self._work.glob("*.log"))

@@ -69,9 +69,18 @@ class Host:
     def stop_dropping(self, address: str) -> None:
         self.run("iptables", "-D", "OUTPUT", "-d", address, "-j", "DROP")
 
-    def drop_to(self, address: str) -> None:
-        """Let packets to `address` vanish: connections hang, as behind a firewall that drops."""
-        self.run("iptables", "-A", "OUTPUT", "-d", address, "-j", "DROP")
+    def drop_to(self, address: str, port: int | None = None) -> None:
+        """Let packets to `address` vanish: connections hang, as behind a firewall that drops.
+
+        `port`: only those to this TCP port.
+        """
+        only = [] if port is None else ["-p", "tcp", "--dport", str(port)]
+        self.run("iptables", "-A", "OUTPUT", "-d", address, *only, "-j", "DROP")
+
+    def unplug(self) -> None:
+        """Let all packets from and to other hosts vanish: no FIN, no RST; loopback goes on."""
+        self.run("iptables", "-A", "INPUT", "-i", "eth0", "-j", "DROP")
+        self.run("iptables", "-A", "OUTPUT", "-o", "eth0", "-j", "DROP")
 
 
 class Network:

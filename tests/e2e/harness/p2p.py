@@ -53,22 +53,49 @@ class Status:
 class Daemon:
     """One role on one host; its state directory outlives its processes."""
 
-    def __init__(self, role: str, host: Host, config: Path, log: Path) -> None:
+    def __init__(self, role: str, host: Host, config: Path, log: Path, state_dir: Path) -> None:
         self.role = role
         self.host = host
+        self.state_dir = state_dir
         argv = _p2pdist(role, "--config", str(config))
         self.process = Process(f"{role} on {host.name}", host.inside(*argv), log, _ENV)
 
-    def start(self) -> None:
-        """Start it and return once it says that it is ready; also after `kill9`."""
-        self.process.start()
+    def start(self, env: Mapping[str, str] | None = None) -> None:
+        """Start it and return once it says that it is ready; also after `kill9`.
+
+        `env`: more variables, for this time only.
+        """
+        self.process.start(env)
         self.process.wait_ready(self._ready)
 
     def kill9(self) -> None:
         self.process.kill9()
 
+    def stop(self) -> None:
+        self.process.stop()
+
+    def pause(self) -> None:
+        self.process.pause()
+
+    def resume(self) -> None:
+        self.process.resume()
+
+    def limit_descriptors(self, count: int) -> None:
+        """Allow it that many open files from now on; those that are open stay so."""
+        run(["prlimit", f"--pid={self.process.pid}", f"--nofile={count}:{count}"])
+
+    def open_descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def page(self) -> dict[str, Any]:
+        """Return all that the daemon says of itself."""
+        page: dict[str, Any] = mirror.get_json(
+            self.host, LOOPBACK, ADMIN_PORTS[self.role], "/api/v1/status"
+        )
+        return page
+
     def status(self) -> Status:
-        page = mirror.get_json(self.host, LOOPBACK, ADMIN_PORTS[self.role], "/api/v1/status")
+        page = self.page()
         return Status(page["bytes_received"], page["bytes_sent"])
 
     def _ready(self) -> bool:
@@ -119,6 +146,11 @@ class Cluster:
         }
         return self._start("tracker", self._core, {"tracker": tracker})
 
+    @property
+    def proxy_keys(self) -> list[bytes]:
+        """What the daemons believe, raw."""
+        return [base64.b64decode(_public_key(self._keys / "proxy.key"))]
+
     def start_proxy(self, host: Host | None = None) -> Daemon:
         """Start a proxy, on the tracker's host by default; peers started later know it."""
         host = host or self._core
@@ -131,8 +163,13 @@ class Cluster:
         self._proxies.append(f"http://{host.address}:{PROXY_PORT}")
         return self._start("proxy", host, {"proxy": proxy})
 
-    def start_peer(self, host: Host, **settings: object) -> Daemon:
-        """Start a peer; `settings` are further ones of its own section."""
+    def start_peer(
+        self, host: Host, *, state_dir: Path | None = None, **settings: object
+    ) -> Daemon:
+        """Return the running peer of `host`; `settings` are further ones of its own section.
+
+        `state_dir`: an empty directory for its state, in place of one of the lab's.
+        """
         peer = {
             "listen": f"{LOOPBACK}:{PEER_PORT}",
             "exchange_listen": f"{host.address}:{PEER_EXCHANGE_PORT}",
@@ -140,21 +177,25 @@ class Cluster:
             "proxies": self._proxies,
             **settings,
         }
-        return self._start("peer", host, {"peer": peer})
+        return self._start("peer", host, {"peer": peer}, state_dir)
 
     @property
     def _tracker_url(self) -> str:
         return f"ws://{self._core.address}:{TRACKER_PORT}"
 
     def _start(
-        self, role: str, host: Host, own_settings: Mapping[str, Mapping[str, object]]
+        self,
+        role: str,
+        host: Host,
+        own_settings: Mapping[str, Mapping[str, object]],
+        state_dir: Path | None = None,
     ) -> Daemon:
         name = f"{role}-{host.name}"
-        state = self._work / f"state-{name}"
-        state.mkdir(mode=0o700)
+        state = state_dir or self._work / f"state-{name}"
+        state.mkdir(mode=0o700, exist_ok=state_dir is not None)
         config = self._work / f"{name}.toml"
         config.write_text(_toml(self._common_settings(state) | dict(own_settings)))
-        daemon = Daemon(role, host, config, self._work / f"{name}.log")
+        daemon = Daemon(role, host, config, self._work / f"{name}.log", state / role)
         self._own(daemon.process)
         daemon.start()
         return daemon

@@ -67,7 +67,14 @@ class Process:
     def alive(self) -> bool:
         return self._running is not None and self._running.poll() is None
 
-    def start(self) -> None:
+    @property
+    def pid(self) -> int:
+        """The process itself: what starts it (setpriv, nsenter) gives way to it."""
+        assert self._running is not None, f"{self.name} was not started"
+        return self._running.pid
+
+    def start(self, env: Mapping[str, str] | None = None) -> None:
+        """Start it; `env`: more variables, for this time only."""
         assert not self.alive, f"{self.name} runs already"
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
@@ -75,7 +82,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._env,
+                env={**self._env, **(env or {})},
                 start_new_session=True,
             )
 
@@ -93,12 +100,30 @@ class Process:
         """Ask for an orderly end, then insist; does nothing to a process that has ended."""
         if self._running is None:
             return
+        self._running.send_signal(signal.SIGCONT)  # a paused process hears nothing else
         self._running.terminate()
         try:
             self._running.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self.kill9()
         self._running = None
+
+    def pause(self) -> None:
+        """Stop it where it stands (SIGSTOP): its connections stay open, and silent."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def wait_ended(self, timeout_s: float = 30.0) -> int:
+        """Return the exit status of a process that ends by itself; negative: the signal."""
+        assert self._running is not None, f"{self.name} was not started"
+        try:
+            status = self._running.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{self.name} did not end{_quoted(self.log)}") from None
+        self._running = None
+        return status
 
     def kill9(self) -> None:
         """End it as a crash would: no handler, no flush."""
