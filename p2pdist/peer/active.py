@@ -97,6 +97,11 @@ class ActiveBlob:
         return self._joined and not self.complete and self.failure is None
 
     @property
+    def proxy_linked(self) -> bool:
+        """A proxy is there that may bring what the swarm lacks."""
+        return any(link.session.member.role is Role.PROXY for link in self._neighbours.values())
+
+    @property
     def idle_s(self) -> float:
         """Seconds since bytes of this blob came in."""
         return self._loop.time() - self._progress_s

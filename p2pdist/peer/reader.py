@@ -17,6 +17,9 @@ from p2pdist.runtime.serving import FileSpan, PullContext
 # comes earlier, because the other source needs time to its first byte too.
 FIRST_WAIT_S: Final = 3.5
 GAP_S: Final = 3.5
+FORSAKEN_GAP_S: Final = 2.0
+"""Without a proxy in the swarm nobody brings what it lacks (fault matrix, row 4: another source has
+taken over within 3 s)."""
 QUIET_S: Final = 2.0
 """While anything of a blob came in within this time, whoever fetches it makes progress: going
 upstream as well would only make it slower for everybody (design decision 10)."""
@@ -105,6 +108,7 @@ class SwarmReader:
                 async for data in self._from_fallbacks(at, stop, first=at == start):
                     at += len(data)
                     self._delivered += len(data)
+                    self._give_up_s = None
                     yield data
 
     @property
@@ -134,8 +138,10 @@ class SwarmReader:
     def _patience_s(self, *, first: bool) -> float:
         if self._active.idle_s <= QUIET_S:
             return PROGRESS_WAIT_S
+        if self._fallbacks and not first:
+            return GAP_S if self._active.proxy_linked else FORSAKEN_GAP_S
         if self._fallbacks:
-            return FIRST_WAIT_S if first else GAP_S
+            return FIRST_WAIT_S
         if first:
             return STICKY_WAIT_S if self._context.sticky else FIRST_WAIT_S
         return self._last_resort_s
