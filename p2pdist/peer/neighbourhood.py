@@ -14,7 +14,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.backoff import Backoff
 from p2pdist.model.ids import HostId
-from p2pdist.model.members import Address, Member
+from p2pdist.model.members import Address, Member, Role
 from p2pdist.model.rendezvous import ranked
 from p2pdist.peer.core.trust import TrustBook
 from p2pdist.runtime import logs
@@ -92,6 +92,11 @@ class Neighbourhood:
 
     def _live(self, key: str) -> list[HostId]:
         return [HostId(h) for h in ranked(key, [h for h in self._kept if h in self.links])]
+
+    def peers(self, dc: str) -> list[Link]:
+        """Live links to peers of one datacenter."""
+        members = ((link, link.session.member) for link in self.links.values())
+        return [link for link, m in members if m.role is Role.PEER and m.place.dc == dc]
 
     async def reach(self, member: Member) -> Link | None:
         """Return the link to `member`, dialling it if need be; None if it cannot be had."""

@@ -54,6 +54,8 @@ OPENED_RECORDS_MAX: Final = 16384
 WISHES_MAX: Final = 65536
 ACTIVE_MAX: Final = 1024
 LOOKUP_S: Final = 1.0
+# As many as a handout names.
+LAST_KNOWN_MAX: Final = 32
 # A whole blob that nobody asked for since then goes back to being just stored.
 UNUSED_S: Final = 120.0
 
@@ -142,7 +144,10 @@ class Node:
         if active.complete:
             return
         active.join()
-        for link in self.neighbourhood.proxies(active.digest)[:1]:
+        links = self.neighbourhood.proxies(active.digest)[:1]
+        if not self.tracker.connected:  # nobody names neighbours: try those of earlier swarms
+            links += self.neighbourhood.peers(self.place.dc)[:LAST_KNOWN_MAX]
+        for link in links:
             active.attach(link)
 
     async def follow(self, active: ActiveBlob, member: Member) -> Link | None:

@@ -67,6 +67,8 @@ URGENT_BYTES: Final = 4 << 20
 
 TICK_S: Final = 0.25
 HEDGE_S: Final = 0.5
+# A chunk that a reader waits for and nobody offers: its first receiver may not know of this peer.
+UNOFFERED_S: Final = 1.0
 STALL_S: Final = 2.0  # registry contract 3.7: per-piece deadline 2 s, then another source
 STARVE_S: Final = 0.3
 SLOW_PENALTY_S: Final = 5.0
@@ -148,6 +150,7 @@ class BlobFetch:
         self._hedged = 0
         self._neighbours: dict[HostId, _Neighbour] = {}
         self._readers: dict[int, int] = {}
+        self._moved_s: dict[int, float] = {}  # since when each reader is where it is
         self._once, self._twice = 0, 0  # offered by at least one, by at least two peers
         self._progress_s: float | None = None
         self._looked_s = -LOOK_FURTHER_S
@@ -217,9 +220,11 @@ class BlobFetch:
             case Refused(host, request_id, gone):
                 self._refused(host, request_id, gone, now_s)
             case ReaderMoved(reader, chunk):
-                self._readers[reader] = chunk
+                if self._readers.get(reader) != chunk:
+                    self._readers[reader], self._moved_s[reader] = chunk, now_s
             case ReaderLeft(reader):
                 self._readers.pop(reader, None)
+                self._moved_s.pop(reader, None)
             case _:
                 assert_never(event)
 
@@ -381,18 +386,22 @@ class BlobFetch:
     def _hedge(self, now_s: float, orders: list[Order]) -> None:
         """Ask a second source for what a reader waits for while its source shows no progress."""
         budget = max(HEDGES_MIN, int(self._count * HEDGE_SHARE))
-        for at in list(self._readers.values()):
+        for reader, at in list(self._readers.items()):
             chunk = ChunkSet(self._count, self._verified).first_missing(at)
             bit = 1 << chunk
-            holder = self._holder(bit) if chunk < self._count else None
-            if holder is None or self._hedged & bit or self.counters.hedges >= budget:
+            if chunk == self._count or self._hedged & bit or self.counters.hedges >= budget:
                 continue
-            if now_s - holder.progress_s > HEDGE_S:
-                second = self._second_source(bit, holder, now_s)
-                if second is not None:
-                    self.counters.hedges += 1
-                    self._hedged |= bit
-                    self._ask(second, chunk, 1, bit, now_s, orders)
+            holder = self._holder(bit)
+            if holder is not None:
+                late = now_s - holder.progress_s > HEDGE_S
+            else:
+                waits = chunk == at and bool(bit & self._wanted())
+                late = waits and now_s - self._moved_s[reader] > UNOFFERED_S
+            second = self._second_source(bit, holder, now_s) if late else None
+            if second is not None:
+                self.counters.hedges += 1
+                self._hedged |= bit
+                self._ask(second, chunk, 1, bit, now_s, orders)
 
     def _holder(self, bit: int) -> _Neighbour | None:
         for neighbour in self._neighbours.values():
@@ -400,7 +409,7 @@ class BlobFetch:
                 return neighbour
         return None
 
-    def _second_source(self, bit: int, first: _Neighbour, now_s: float) -> _Neighbour | None:
+    def _second_source(self, bit: int, first: _Neighbour | None, now_s: float) -> _Neighbour | None:
         others = [
             n
             for n in self._neighbours.values()

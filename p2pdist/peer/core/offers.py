@@ -102,9 +102,15 @@ class OfferPlan:
         late = 0
         while self._pending and self._pending[0][0] <= now_s:
             late |= self._pending.popleft()[1]
+        return self._tell_all(late & ~self._passed_on())
+
+    def _passed_on(self) -> int:
+        """Chunks that a second reader has: with one copy alone nobody may know of its holder."""
+        once, twice = 0, 0
         for bits in self._copies.values():
-            late &= ~bits
-        return self._tell_all(late)
+            twice |= once & bits
+            once |= bits
+        return twice
 
     def _being_spread(self) -> int:
         bits = 0

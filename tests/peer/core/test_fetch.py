@@ -201,6 +201,30 @@ def test_a_busy_answer_comes_back_and_a_gone_one_does_not() -> None:
     assert fetch.in_flight == 0
 
 
+def test_what_a_reader_waits_for_and_nobody_offers_is_asked_of_a_proxy() -> None:
+    """Its first receiver passes it on to those whom it knows; without a tracker that is nobody."""
+    fetch = fetch_of(64)
+    fetch.handle(core.ReaderMoved(7, 0), 0.0)
+    meet(fetch, PROXY, bits(4, 5, 6, 7), proxy=True)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+
+    early = fetch.handle_deadline(core.UNOFFERED_S)
+    late = fetch.handle_deadline(core.UNOFFERED_S + 0.01)
+
+    assert asks(early) == []
+    assert asks(late) == [(PROXY, 0, 1)]
+
+
+def test_a_reader_that_just_arrived_waits_for_offers() -> None:
+    fetch = fetch_of(64)
+    fetch.handle(core.ReaderMoved(7, 0), 0.0)
+    meet(fetch, PROXY, bits(4, 5, 6, 7), proxy=True)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    fetch.handle(core.ReaderMoved(7, 1), core.UNOFFERED_S)
+
+    assert asks(fetch.handle_deadline(core.UNOFFERED_S + 0.01)) == []
+
+
 def test_a_copying_proxy_asks_in_order() -> None:
     fetch = fetch_of(64, sequential=True)
     meet(fetch, PROXY, (1 << 64) - 1, proxy=True)

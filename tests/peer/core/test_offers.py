@@ -50,11 +50,23 @@ def test_what_a_reader_passes_on_is_not_offered_again() -> None:
     plan = OfferPlan(spread=True)
     plan.reader_joined(A, shares=True, now_s=0.0)
     plan.reader_joined(B, shares=True, now_s=0.0)
-    first = told(plan.landed(0b1, 0.0), A)
-    owner = A if first else B
-    plan.reader_holds(owner, 0b1)
+    plan.reader_joined(C, shares=True, now_s=0.0)
+    plan.landed(0b1, 0.0)
+    plan.reader_holds(A, 0b1)
+    plan.reader_holds(B, 0b1)
 
     assert plan.handle_deadline(GRACE_S) == []
+
+
+def test_what_only_its_first_reader_holds_is_offered_to_all_after_the_grace() -> None:
+    """Without a tracker the readers do not know of each other."""
+    plan = OfferPlan(spread=True)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.reader_joined(B, shares=True, now_s=0.0)
+    assert told(plan.landed(0b1, 0.0), A) == 0b1
+    plan.reader_holds(A, 0b1)
+
+    assert told(plan.handle_deadline(GRACE_S), B) == 0b1
 
 
 def test_what_nobody_passes_on_is_offered_to_all_after_the_grace() -> None:
