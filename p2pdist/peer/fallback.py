@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
@@ -52,7 +52,7 @@ async def stream_checked(
     stop: int,
     prefix_fileno: int | None,
     count: Callable[[int], None],
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield the bytes `start` to `stop` from `source`.
 
     `prefix_fileno`: a file whose first `start` bytes are verified; without it the prefix is fetched

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from p2pdist.errors import BlobFailed, RegistryError, UpstreamError
@@ -15,6 +16,9 @@ from p2pdist.runtime.serving import FileSpan, PullContext
 
 # Registry contract 3.7: 404 by 5 s, no silent gap above 5 s while another source exists. The switch
 # comes earlier, because the other source needs time to its first byte too.
+FIRST_BYTE_S: Final = 5.0
+HURRY_S: Final = 0.5
+"""What the last of several outside sources gets at least."""
 FIRST_WAIT_S: Final = 3.5
 GAP_S: Final = 3.5
 FORSAKEN_GAP_S: Final = 2.0
@@ -156,8 +160,10 @@ class SwarmReader:
             raise BlobFailed(f"{self.digest}: {self._active.failure}")
         at = start
         for source in self._fallbacks:
+            hurried = first and at == start and not self._context.sticky
+            within_s = self._first_byte_left_s() if hurried else None
             try:
-                async for data in self._stream(source, at, stop):
+                async for data in _begun_within(self._stream(source, at, stop), within_s):
                     at += len(data)
                     yield data
                 return
@@ -177,7 +183,10 @@ class SwarmReader:
         ):
             raise BlobFailed(f"{self.digest}: no source for byte {at} on")
 
-    def _stream(self, source: OutsideSource, start: int, stop: int) -> AsyncIterator[bytes]:
+    def _first_byte_left_s(self) -> float:
+        return max(HURRY_S, self._silent_since_s + FIRST_BYTE_S - self._loop.time())
+
+    def _stream(self, source: OutsideSource, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         def count(nbytes: int) -> None:
             self._used_fallback(source.label, nbytes)
             self._from_outside[source.label] = self._from_outside.get(source.label, 0) + nbytes
@@ -209,3 +218,18 @@ class SwarmReader:
         cached = self._delivered - sum(self._context.bytes_by_source.values())
         if cached > 0:
             self._context.bytes_by_source["cache"] = cached
+
+
+async def _begun_within(
+    stream: AsyncGenerator[bytes, None], within_s: float | None
+) -> AsyncIterator[bytes]:
+    """Pass `stream` on; raise UpstreamError when its first piece takes longer than `within_s`."""
+    async with aclosing(stream) as pieces:
+        try:
+            async with asyncio.timeout(within_s):
+                begin = await anext(pieces, b"")
+        except TimeoutError:
+            raise UpstreamError(f"no first byte within {within_s} s") from None
+        yield begin
+        async for data in pieces:
+            yield data

@@ -95,7 +95,9 @@ class ProxyClient:
         self, name: ImageName, digest: Digest, start: int
     ) -> AsyncIterator[UpstreamBody]:
         headers = {"Range": f"bytes={start}-"} if start else {}
-        async with self._ask("GET", name, "blobs", digest, headers=headers) as response:
+        # `ns` beside the path: who asks has other sources, and wants a 404 early (`resolve_name`).
+        tail = f"{digest}?{urlencode({'ns': name.upstream})}"
+        async with self._ask("GET", name, "blobs", tail, headers=headers) as response:
             size, skip = blob_span(response, start)
             if size is None:
                 raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")

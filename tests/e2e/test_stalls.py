@@ -46,9 +46,9 @@ def _stalled(lab: Lab, storage: Path, image: Image) -> tuple[Stall, Daemon]:
     cluster.start_tracker()
     cluster.start_proxy()
     host.blackhole(registry_host.address)
-    return Stall(core, registry, lab.dockerd(host, PEER_MIRROR_URL)), cluster.start_peer(
-        host, patience_s=PATIENCE_S
-    )
+    return Stall(
+        core, registry, lab.dockerd(host, PEER_MIRROR_URL, max_download_attempts=1)
+    ), cluster.start_peer(host, patience_s=PATIENCE_S)
 
 
 def _stall_at_a_third(stall: Stall, peer: Daemon, image: Image) -> None:

@@ -29,13 +29,15 @@ exec "$@"
 class Dockerd:
     """A dockerd on a host, with registry mirrors for Docker Hub, tried in their order."""
 
-    def __init__(self, host: Host, mirrors: Sequence[str], work: Path) -> None:
+    def __init__(self, host: Host, mirrors: Sequence[str], work: Path, **settings: object) -> None:
+        """`settings` are further keys of daemon.json, with underscores for hyphens."""
         self._work = work / f"docker-{host.name}"
         self._work.mkdir(mode=0o711)
         self._socket = self._work / "d.sock"
         assert len(str(self._socket)) < SOCKET_PATH_MAX
         config = self._work / "daemon.json"
-        config.write_text(json.dumps({"registry-mirrors": [*mirrors]}))
+        further = {key.replace("_", "-"): value for key, value in settings.items()}
+        config.write_text(json.dumps({"registry-mirrors": [*mirrors], **further}))
         isolated = ["unshare", "--mount", "sh", "-euc", _ISOLATED, "sh", *self._argv(config)]
         self.process = Process(
             f"dockerd of {host.name}", host.inside(*isolated), work / f"dockerd-{host.name}.log"

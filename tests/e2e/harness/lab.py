@@ -38,9 +38,9 @@ class Lab:
         registry.start()
         return registry
 
-    def dockerd(self, host: Host, *mirrors: str) -> Dockerd:
+    def dockerd(self, host: Host, *mirrors: str, **settings: object) -> Dockerd:
         """Return a running dockerd that pulls Docker Hub's images through `mirrors`."""
-        dockerd = Dockerd(host, mirrors, self._work)
+        dockerd = Dockerd(host, mirrors, self._work, **settings)
         self._own(dockerd.process)
         dockerd.start()
         return dockerd

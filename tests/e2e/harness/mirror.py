@@ -70,9 +70,7 @@ class Mirror:
         Raises LabError for any answer but 200, OSError or HTTPException where the connection
         breaks.
         """
-        return self.time_blob(
-            repository, digest, stop_after=stop_after, silence_s=silence_s
-        ).blob
+        return self.time_blob(repository, digest, stop_after=stop_after, silence_s=silence_s).blob
 
     def time_blob(
         self,
