@@ -23,6 +23,7 @@ VERBS: Final = {
     "runtime": ("runtime", "point Docker, containerd, Podman or CRI-O at the peer, and undo it"),
     "pull": ("pull", "pull an image through the local mirror"),
     "status": ("status", "show what the daemons of this host are doing"),
+    "doctor": ("doctor", "check this host: keys, ports, clocks, disk, engines; each with the fix"),
     "config": ("config", "show, check or start a configuration"),
     "keys": ("keys", "make the cluster secret and the proxy's key"),
     "demo": ("demo", "two datacenters, six peers and a registry on this machine"),

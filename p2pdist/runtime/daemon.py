@@ -46,7 +46,30 @@ async def _until_stopped(main: Main) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
-    await main(stop)
+    watchdog = _feed_watchdog(loop)
+    try:
+        await main(stop)
+    finally:
+        watchdog()
+
+
+def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    """Tell systemd twice per `WatchdogSec` that the loop turns; the result ends that."""
+    try:
+        every_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
+    except ValueError:
+        every_s = 0.0
+    if every_s <= 0 or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return lambda: None
+    handle = loop.call_soon(lambda: None)
+
+    def feed() -> None:
+        nonlocal handle
+        notify("WATCHDOG=1")
+        handle = loop.call_later(every_s, feed)
+
+    feed()
+    return lambda: handle.cancel()
 
 
 def raise_descriptor_limit() -> None:

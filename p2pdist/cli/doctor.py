@@ -1,0 +1,94 @@
+"""`p2pdist doctor`: what would keep this host from working well, and the fix."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.options import config_option, load_from_flags, setting_flags
+from p2pdist.settings import SECTIONS
+
+if TYPE_CHECKING:
+    from p2pdist.doctor.findings import Finding
+    from p2pdist.settings import Settings
+
+ROLES = ("peer", "proxy", "tracker")
+COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
+
+
+@click.command()
+@config_option
+@click.option("--role", type=click.Choice(ROLES), default="peer", show_default=True)
+@click.option("--quick", is_flag=True, help="Only: does the daemon answer and serve? Under 1 s.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@setting_flags(*SECTIONS)
+def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: Any) -> int:
+    """Check this host for a role, before its daemon starts or while it runs.
+
+    Looks at keys, ports, trackers and proxies, clocks, disk, limits, who can reach what listens
+    here, and whether the container engines ask the peer. One line each: PASS, WARN or FAIL and the
+    fix. Changes nothing.
+
+    \b
+    Exit status: 0 no FAIL; 2 something here is set wrongly; 5 only daemons do not answer.
+    Examples:
+      p2pdist doctor --role proxy --config /etc/p2pdist/config.toml
+      p2pdist doctor --quick                  for a container's health check
+    """
+    settings = load_from_flags(config, flags).settings
+    findings = asyncio.run(_quick(settings, role) if quick else _all(settings, role))
+    if output == "json":
+        listed = [asdict(finding) for finding in findings]
+        click.echo(json.dumps({"schema_version": 1, "role": role, "findings": listed}, indent=2))
+    else:
+        _show(findings)
+    return _exit_code(findings)
+
+
+async def _all(settings: Settings, role: str) -> list[Finding]:
+    from p2pdist.doctor import local, network, runtimes
+
+    found = [*local.check_keys(settings, role)]
+    found += [finding async for finding in network.check_ports(settings, role)]
+    found += [finding async for finding in network.check_others(settings, role)]
+    found += local.check_disk(settings, role)
+    found += local.check_limits()
+    found += local.check_exposure(settings, role)
+    if role == "peer":
+        found += runtimes.check_runtimes(settings)
+    return found
+
+
+async def _quick(settings: Settings, role: str) -> list[Finding]:
+    from p2pdist.doctor.findings import failed, passed
+    from p2pdist.doctor.network import answers
+
+    admin = getattr(settings, role).admin_listen
+    if await answers(admin, "/readyz"):
+        return [passed("ready", f"the {role} at {admin} serves")]
+    fix = f"start it with `p2pdist {role}`, or look at its log"
+    return [failed("ready", f"no {role} that serves at {admin}", fix, remote=True)]
+
+
+def _show(findings: Iterable[Finding]) -> None:
+    findings = list(findings)
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        level = click.style(finding.level, fg=COLOURS[finding.level], bold=True)
+        click.echo(f"{level}  {finding.check:<{width}}  {finding.text}")
+        if finding.fix:
+            click.echo(f"      {'':<{width}}  fix: {finding.fix}")
+
+
+def _exit_code(findings: Iterable[Finding]) -> int:
+    bad = [finding for finding in findings if finding.level == "FAIL"]
+    if not bad:
+        return Exit.DONE
+    return Exit.UPSTREAM if all(finding.remote for finding in bad) else Exit.USAGE

@@ -1,0 +1,145 @@
+"""Checks of this host: settings, keys, disk, limits."""
+
+from __future__ import annotations
+
+import base64
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from p2pdist.doctor.findings import Finding, failed, passed, warned
+from p2pdist.errors import ConfigError
+from p2pdist.model.members import Address
+from p2pdist.runtime.identity import proxy_keys, read_secret, read_signer, upstream_entries
+from p2pdist.settings import Settings
+
+# A link and a body cost a descriptor each; a peer in a large swarm has some hundred of both.
+DESCRIPTORS_MIN: Final = 512
+DESCRIPTORS_ENOUGH: Final = 4096
+MEMORY_MIN_BYTES: Final = 128 << 20
+"""A classic peer under 64 streams stays below 96 MiB (fault matrix, row 32)."""
+
+
+def check_keys(settings: Settings, role: str) -> Iterator[Finding]:
+    """The cluster secret, the proxy's key and the keys to believe."""
+    yield _attempt(
+        "cluster secret",
+        lambda: f"{len(read_secret(settings.cluster.secret_file))} bytes, for its owner only",
+        "`p2pdist keys init --dir DIR`, the same file on every host",
+    )
+    yield _attempt(
+        "proxy keys", lambda: _believed(settings), "paste what `p2pdist keys init` printed"
+    )
+    yield _attempt(
+        "upstreams",
+        lambda: f"{len(upstream_entries(settings, with_secrets=role == 'proxy'))} registries",
+        "mend the [[upstream]] tables; `p2pdist config verify` names every fault",
+    )
+    if role == "proxy":
+        yield _attempt("signing key", lambda: _signing(settings), "`p2pdist keys init`")
+
+
+def _believed(settings: Settings) -> str:
+    if not (keys := proxy_keys(settings)):
+        raise ConfigError("cluster.proxy_keys is empty: no chunk map is believed")
+    return f"{len(keys)} believed"
+
+
+def _signing(settings: Settings) -> str:
+    own = base64.b64encode(read_signer(settings.proxy.key_file).public_key_bytes).decode()
+    if own not in settings.cluster.proxy_keys:
+        raise ConfigError(f"the key's public half {own} is not in cluster.proxy_keys")
+    return "its public half is believed"
+
+
+def _attempt(check: str, look: Callable[[], str], fix: str) -> Finding:
+    try:
+        return passed(check, look())
+    except ConfigError as error:
+        return failed(check, str(error), fix)
+
+
+def check_disk(settings: Settings, role: str) -> Iterator[Finding]:
+    """The state directory: there or to be made, ours alone, large enough."""
+    directory = settings.host.state_dir
+    there = next((p for p in (directory, *directory.parents) if p.exists()), Path("/"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        fix = f"run as its owner, or: chown $(id -un) {there}; or set host.state_dir"
+        yield failed("state", f"{there} cannot be written to", fix)
+        return
+    if directory.exists() and directory.stat().st_mode & 0o022:
+        yield warned("state", f"{directory} may be written by others", f"chmod go-w {directory}")
+    else:
+        yield passed("state", f"{directory} can be written")
+    if role == "tracker":
+        return
+    free = shutil.disk_usage(there).free
+    wanted = settings.store.max_bytes
+    if free < wanted // 10:
+        fix = "free some, set store.max_bytes lower, or host.state_dir elsewhere"
+        yield failed("disk", f"{_gb(free)} free of {_gb(wanted)} for blobs", fix)
+    elif free < wanted:
+        fix = f"set store.max_bytes to what may be used, such as {free * 8 // 10 // 10**9}GB"
+        yield warned("disk", f"{_gb(free)} free, store.max_bytes is {_gb(wanted)}", fix)
+    else:
+        yield passed("disk", f"{_gb(free)} free for {_gb(wanted)} of blobs")
+
+
+def check_limits() -> Iterator[Finding]:
+    """Descriptors, and memory where it is limited."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fix = "LimitNOFILE=1048576 in the unit, or ulimit -n"
+    if hard < DESCRIPTORS_MIN:
+        yield failed("descriptors", f"at most {hard} open files", fix)
+    elif hard < DESCRIPTORS_ENOUGH:
+        yield warned("descriptors", f"at most {hard} open files", fix)
+    else:
+        yield passed("descriptors", f"up to {hard} open files")
+    limit = _memory_limit()
+    if limit is not None and limit < MEMORY_MIN_BYTES:
+        fix = "MemoryMax=256M or more in the unit"
+        yield warned("memory", f"limited to {limit >> 20} MiB", fix)
+    else:
+        yield passed("memory", f"limited to {limit >> 20} MiB" if limit else "not limited")
+
+
+def _memory_limit() -> int | None:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit() and int(text) < 1 << 60:  # more is how the kernel says "no limit"
+            return int(text)
+    return None
+
+
+def check_exposure(settings: Settings, role: str) -> Iterator[Finding]:
+    """Who can reach what listens here."""
+    own: Any = getattr(settings, role)
+    if _loopback(own.admin_listen):
+        yield passed("admin port", f"{own.admin_listen}, this host only")
+    else:
+        fix = "let only Prometheus reach it (docs/install.md, firewall), or listen on loopback"
+        yield warned("admin port", f"{own.admin_listen} is open to whoever reaches it", fix)
+    if role == "peer":
+        if _loopback(own.listen):
+            yield passed("mirror port", f"{own.listen}, this host only")
+        else:
+            fix = "peer.listen = 127.0.0.1:5300; a runtime needs no more"
+            yield warned("mirror port", f"whoever reaches {own.listen} may pull through it", fix)
+
+
+def _loopback(address: Address) -> bool:
+    try:
+        return ip_address(address.host).is_loopback
+    except ValueError:
+        return address.host == "localhost"
+
+
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB"
