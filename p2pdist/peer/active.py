@@ -89,7 +89,13 @@ class ActiveBlob:
 
     @property
     def in_use(self) -> bool:
-        return bool(self._readers) or bool(self._audience) or not (self.complete or self.failure)
+        ended = self.complete or self.failure or self.unstored
+        return bool(self._readers) or bool(self._audience) or not ended
+
+    @property
+    def unstored(self) -> bool:
+        """The disk refused it and nobody reads it now: the next reader tries the disk again."""
+        return self.store_full and not self._readers
 
     @property
     def wants_sources(self) -> bool:

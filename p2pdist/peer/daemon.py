@@ -74,6 +74,7 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
             status=lambda: {**node_status(running), "mirror": str(address)},
             samples=lambda: node_samples(running),
             ready=lambda: {"mirror": True},
+            degraded=running.node.degraded,
             durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)

@@ -124,7 +124,7 @@ class Node:
     def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob:
         """Return the one `ActiveBlob` of a digest; start from what the store holds."""
         active = self.actives.get(digest)
-        if active is not None and active.failure is None:
+        if active is not None and active.failure is None and not active.unstored:
             return active
         if active is not None:
             self._rest(active)
@@ -251,6 +251,11 @@ class Node:
         for active in self.actives.values():
             total.add(active.fetch_counters)
         return total
+
+    def degraded(self) -> list[str]:
+        """What this node does less well than it should."""
+        full = any(active.store_full for active in self.actives.values())
+        return ["store_full"] if full else []
 
     def _rest(self, active: ActiveBlob) -> None:
         """End a blob's motion; what it counted stays."""

@@ -77,6 +77,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
             status=lambda: _status(running, upstream, address),
             samples=lambda: _samples(running, upstream),
             ready=lambda: {"registry": True},
+            degraded=running.node.degraded,
             durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)

@@ -31,12 +31,15 @@ class AdminServer:
         status: Callable[[], dict[str, Any]],
         samples: Samples,
         ready: Callable[[], dict[str, bool]],
+        degraded: Callable[[], list[str]] = list,
         durations: Iterable[Durations] = (),
     ) -> None:
-        """`ready`: named conditions of readiness, all of which must hold."""
+        """`ready`: named conditions of readiness, all of which must hold. `degraded`: what works
+        less well than it should; the daemon stays in service."""
         self.draining = False
         self._status = status
         self._ready = ready
+        self._degraded = degraded
         self._registry = registry_of(samples, self._own_samples, durations=durations)
         self._lag_s = 0.0
         self._lag_max_s = 0.0
@@ -71,7 +74,8 @@ class AdminServer:
     async def _readyz(self, request: web.Request) -> web.Response:
         conditions = {**self._ready(), "not_draining": not self.draining}
         ready = all(conditions.values())
-        return _json({"ready": ready, "conditions": conditions}, 200 if ready else 503)
+        body = {"ready": ready, "conditions": conditions, "degraded": self._degraded()}
+        return _json(body, 200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         now_s = asyncio.get_running_loop().time()

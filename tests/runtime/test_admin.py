@@ -9,6 +9,8 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from p2pdist.model.members import Address
+from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.metrics import DURATION_BOUNDS_S, SERIES_MAX, Durations, registry_of, render
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
@@ -91,6 +93,23 @@ async def test_a_draining_daemon_is_not_ready(tmp_path: Path) -> None:
 
     assert status == 503
     assert '"not_draining":false' in text
+
+
+async def test_a_degraded_daemon_stays_ready_and_says_so() -> None:
+    admin = AdminServer(
+        Address("127.0.0.1", 0),
+        status=dict,
+        samples=list,
+        ready=lambda: {"mirror": True},
+        degraded=lambda: ["store_full"],
+    )
+    try:
+        status, text = await get(f"{url_of(await admin.start())}/readyz")
+    finally:
+        await admin.close()
+
+    assert status == 200
+    assert '"degraded":["store_full"]' in text
 
 
 def test_durations_fall_into_their_buckets() -> None:
