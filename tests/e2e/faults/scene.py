@@ -126,3 +126,8 @@ def assert_frugal(record: FaultRecord, scene: Scene, layers: Sequence[Blob]) -> 
 
 def longest_gap_s(readings: Sequence[Reading]) -> float:
     return max(reading.longest_gap_s for reading in readings)
+
+
+def failing(plan: str) -> dict[str, str]:
+    """Return the environment of a daemon that fails where `plan` says (runtime/failpoints.py)."""
+    return {"P2PDIST_FAILPOINTS": "1", "P2PDIST_FAIL": plan}

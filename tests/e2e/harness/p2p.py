@@ -94,6 +94,13 @@ class Daemon:
         )
         return page
 
+    def readiness(self) -> dict[str, Any]:
+        """Return what `/readyz` says; raise LabError where it does not say 200."""
+        page: dict[str, Any] = mirror.get_json(
+            self.host, LOOPBACK, ADMIN_PORTS[self.role], "/readyz"
+        )
+        return page
+
     def status(self) -> Status:
         page = self.page()
         return Status(page["bytes_received"], page["bytes_sent"])
@@ -164,11 +171,17 @@ class Cluster:
         return self._start("proxy", host, {"proxy": proxy})
 
     def start_peer(
-        self, host: Host, *, state_dir: Path | None = None, **settings: object
+        self,
+        host: Host,
+        *,
+        state_dir: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        **settings: object,
     ) -> Daemon:
         """Return the running peer of `host`; `settings` are further ones of its own section.
 
-        `state_dir`: an empty directory for its state, in place of one of the lab's.
+        `state_dir`: an empty directory for its state, in place of one of the lab's. `env`: more
+        variables, for the first start only.
         """
         peer = {
             "listen": f"{LOOPBACK}:{PEER_PORT}",
@@ -177,7 +190,7 @@ class Cluster:
             "proxies": self._proxies,
             **settings,
         }
-        return self._start("peer", host, {"peer": peer}, state_dir)
+        return self._start("peer", host, {"peer": peer}, state_dir, env)
 
     @property
     def _tracker_url(self) -> str:
@@ -189,6 +202,7 @@ class Cluster:
         host: Host,
         own_settings: Mapping[str, Mapping[str, object]],
         state_dir: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Daemon:
         name = f"{role}-{host.name}"
         state = state_dir or self._work / f"state-{name}"
@@ -197,7 +211,7 @@ class Cluster:
         config.write_text(_toml(self._common_settings(state) | dict(own_settings)))
         daemon = Daemon(role, host, config, self._work / f"{name}.log", state / role)
         self._own(daemon.process)
-        daemon.start()
+        daemon.start(env)
         return daemon
 
     def _common_settings(self, state: Path) -> dict[str, object]:
