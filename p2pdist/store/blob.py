@@ -25,7 +25,15 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime import failpoints as fail
 from p2pdist.store.bits import Bits, decode_bits, encode_bits
-from p2pdist.store.files import OPEN_FLAGS, pread_all, pwrite_all, read_file, store_error
+from p2pdist.store.files import (
+    OPEN_FLAGS,
+    KeptOpen,
+    pread_all,
+    pwrite_all,
+    read_file,
+    store_error,
+    write_all,
+)
 from p2pdist.store.records import decode_records, encode_record
 
 T = TypeVar("T")
@@ -59,6 +67,8 @@ class Blob:
         self._pool = pool
         self._now_s = now_s
         self._lock = threading.Lock()  # bits and map file: one writer at a time
+        self._bits_file = KeptOpen(path / "bits", 0)
+        self._map_file = KeptOpen(path / "map", os.O_APPEND)
         self._holds = 0
         self._removed = False
 
@@ -169,11 +179,7 @@ class Blob:
     def _write_bits(self) -> None:
         data = encode_bits(Bits(self._boot_id, self._verified, self._synced))
         fail.point("store.before_bits")
-        fd = os.open(self.path / "bits", os.O_WRONLY | os.O_CREAT | OPEN_FLAGS, 0o600)
-        try:
-            pwrite_all(fd, data, 0)
-        finally:
-            os.close(fd)
+        pwrite_all(self._bits_file.fileno(), data, 0)
         fail.point("store.after_bits")
 
     # --- map ------------------------------------------------------------------------------------
@@ -187,8 +193,8 @@ class Blob:
 
     def _append_record(self, record: bytes) -> None:
         try:
-            with self._lock, (self.path / "map").open("ab") as file:
-                file.write(encode_record(record))
+            with self._lock:
+                write_all(self._map_file.fileno(), encode_record(record))
         except OSError as error:
             raise store_error("cannot write the chunk map", error) from error
 
@@ -209,6 +215,7 @@ class Blob:
                     self._synced.discard(chunk)
             try:
                 self._write_bits()
+                self._map_file.close()  # another file takes its name
                 write_map(self.path, chunk_map)
             except OSError as error:
                 raise store_error("cannot write the chunk map", error) from error
@@ -237,6 +244,7 @@ class Blob:
                 self._verified.discard(chunk)
                 self._synced.discard(chunk)
             self._write_bits()
+            self._close_kept()  # after another boot this is done for every blob
         return lost
 
     async def sync(self) -> None:
@@ -253,6 +261,8 @@ class Blob:
             self._synced.update(flushed)
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 self._write_bits()
+            if self.complete:  # nothing more to write
+                self._close_kept()
 
     def remove(self) -> None:
         """Take the files away; holders keep the open file until they release it. Blocking."""
@@ -275,6 +285,13 @@ class Blob:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        with self._lock:
+            self._bits_file.end()
+            self._map_file.end()
+
+    def _close_kept(self) -> None:
+        self._bits_file.close()
+        self._map_file.close()
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)

@@ -62,6 +62,35 @@ def write_whole(path: Path, data: bytes) -> None:
         raise store_error(f"cannot write {path.name}", error) from error
 
 
+class KeptOpen:
+    """A file that is written over and over: opened at the first write, so that a process without
+    free descriptors can go on with what it has begun. For one writer at a time."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self._path = path
+        self._flags = flags | os.O_WRONLY | os.O_CREAT | OPEN_FLAGS
+        self._fd = -1
+        self._ended = False
+
+    def fileno(self) -> int:
+        """Raises OSError; FileNotFoundError after `end`."""
+        if self._ended:
+            raise FileNotFoundError(errno.ENOENT, "the blob is gone")
+        if self._fd < 0:
+            self._fd = os.open(self._path, self._flags, 0o600)
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def end(self) -> None:
+        """Close it for good."""
+        self._ended = True
+        self.close()
+
+
 def read_file(path: Path, size_max: int) -> bytes | None:
     """The bytes of a file, or None if it is not there, a link, or larger than it may be."""
     try:
@@ -81,6 +110,12 @@ def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> No
     while view:
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
+
+
+def write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def pread_all(fd: int, length: int, offset: int) -> bytes:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -234,3 +237,54 @@ async def test_a_removed_blob_stays_readable_for_who_holds_it(open_store: OpenSt
     assert os.pread(blob.fileno, len(DATA), 0) == DATA
     blob.release()
     assert blob.fileno == -1
+
+
+async def test_without_descriptors_a_blob_that_was_begun_goes_on(open_store: OpenStore) -> None:
+    blob = await (await open_store()).create(map_of(DATA, sealed=False))
+    seal = map_of(DATA).records[-1]
+    head, *_ = blob.chunk_map.records
+    assert await blob.admit(0, chunk_of(DATA, 0), hash_of(DATA, 0))
+    await blob.add_record(head)
+
+    with no_descriptors():
+        for i in blob.geometry.indexes():
+            assert await blob.admit(i, chunk_of(DATA, i), hash_of(DATA, i))
+        await blob.add_record(seal)
+
+    assert blob.verified.complete
+
+
+async def test_a_whole_blob_keeps_one_descriptor(open_store: OpenStore) -> None:
+    store = await open_store()
+    before = open_descriptors()
+    blob = await filled(store)
+    await blob.sync()
+
+    assert open_descriptors() == before + 1
+
+
+async def test_recovery_after_another_boot_keeps_one_descriptor(open_store: OpenStore) -> None:
+    store = await open_store()
+    before = open_descriptors()
+    await filled(store)
+    await store.close()
+
+    again = await open_store(boot_id="another")
+
+    assert len(again.blobs()) == 1
+    assert open_descriptors() == before + 1
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Let this process open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
