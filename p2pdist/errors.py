@@ -35,11 +35,15 @@ class PeerFault(P2pdistError):
 
 
 class UpstreamError(P2pdistError):
-    """A registry could not serve us; `status` is the HTTP status it gave (0: none)."""
+    """A registry could not serve us; `status` is the HTTP status it gave (0: none).
 
-    def __init__(self, message: str, *, status: int = 0) -> None:
+    `exhausted`: it was not even asked, because this host has no descriptor left.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, exhausted: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.exhausted = exhausted
 
 
 class RegistryError(P2pdistError):

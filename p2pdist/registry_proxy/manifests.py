@@ -190,7 +190,7 @@ class ManifestService:
         return Manifest(found.digest, found.media_type, found.body, entry.statement)
 
     async def _without_answer(self, name: ImageName, key: TagKey, error: UpstreamError) -> Manifest:
-        refusal = manifest_refusal(error.status, _code_of(error), str(error))
+        refusal = _refusal(error)
         if is_answer(error.status):
             self._tags.refused(key, refusal, self._now_s())
             raise refusal
@@ -224,7 +224,7 @@ class ManifestService:
                     return kept
             return await self._keep(name, await self._upstream.get_manifest(name, digest))
         except UpstreamError as error:
-            raise manifest_refusal(error.status, _code_of(error), str(error)) from error
+            raise _refusal(error) from error
 
     async def _tag_from_parents(self, name: ImageName, tag: str, key: TagKey) -> Manifest | None:
         """A parent's word on a tag counts with a live signature only, and is passed on as it is."""
@@ -398,6 +398,10 @@ class ManifestService:
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _refusal(error: UpstreamError) -> RegistryError:
+    return manifest_refusal(error.status, _code_of(error), str(error), exhausted=error.exhausted)
 
 
 def _code_of(error: UpstreamError) -> str:

@@ -22,6 +22,8 @@ REQUEST_ID: Final = "X-P2pdist-Request-Id"
 STATEMENT: Final = "P2pdist-Statement"
 
 _FILTERS_APPLIED: Final = "OCI-Filters-Applied"
+# Out of descriptors: accepting starts again after a second, too.
+_RETRY_AFTER_S: Final = "1"
 _JSON: Final = "application/json"
 _FOREVER: Final = "max-age=31536000, immutable"
 
@@ -59,6 +61,8 @@ def error_answer(error: RegistryError, headers: Mapping[str, str]) -> web.Respon
     answer = web.Response(
         status=error.status, body=body, headers={**headers, hdrs.CONTENT_TYPE: _JSON}
     )
+    if error.status == 503:
+        answer.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER_S
     if error.status == 405:
         answer.headers[hdrs.ALLOW] = "GET, HEAD"
     return answer

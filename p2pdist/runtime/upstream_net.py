@@ -7,6 +7,7 @@ was resolved, and the connection goes to the very address that was checked.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import socket
@@ -209,7 +210,8 @@ class UpstreamNet:
             logs.event(
                 log, logging.INFO, "upstream.unreachable", host=target.host, error=_cause(error)
             )
-            raise UpstreamError(f"{target.host} cannot be reached: {_cause(error)}") from None
+            text = f"{target.host} cannot be reached: {_cause(error)}"
+            raise UpstreamError(text, exhausted=_exhausted(error)) from None
 
     @staticmethod
     def _private_allowed(entry: UpstreamEntry, target: URL) -> bool:
@@ -253,6 +255,10 @@ def _session(
         read_bufsize=_READ_BUFFER_BYTES,
         headers={hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "p2pdist"},
     )
+
+
+def _exhausted(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _cause(error: Exception) -> str:

@@ -18,18 +18,21 @@ def is_answer(status: int) -> bool:
     return status in _DENIED or status in _NOT_FOUND
 
 
-def manifest_refusal(status: int, code: str, text: str) -> RegistryError:
+def manifest_refusal(
+    status: int, code: str, text: str, *, exhausted: bool = False
+) -> RegistryError:
     """Every status makes clients take the next endpoint (registry contract 3.4).
 
     401 would be a challenge, and 429 makes containerd ask six times at once; a 502 tells our peers
-    that nothing was decided, so that they go on to the swarm and to upstream.
+    that nothing was decided, so that they go on to the swarm and to upstream. `exhausted`: it is
+    this host that could not, and 503 says so.
     """
     if status in _DENIED:
         return RegistryError(403, "DENIED", text)
     if status in _NOT_FOUND:
         known = code if code == "NAME_UNKNOWN" else "MANIFEST_UNKNOWN"
         return RegistryError(404, known, text)
-    return RegistryError(502, "MANIFEST_UNKNOWN", text)
+    return RegistryError(503 if exhausted else 502, "MANIFEST_UNKNOWN", text)
 
 
 def blob_refusal(status: int, text: str) -> RegistryError:

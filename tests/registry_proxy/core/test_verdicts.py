@@ -40,5 +40,10 @@ def test_rc04_an_unknown_repository_keeps_its_code() -> None:
     assert manifest_refusal(404, "", "").code == "MANIFEST_UNKNOWN"
 
 
+def test_a_host_that_is_exhausted_says_that_it_was_its_own_fault() -> None:
+    assert manifest_refusal(0, "", "", exhausted=True).status == 503
+    assert manifest_refusal(404, "", "", exhausted=True).status == 404
+
+
 def test_silence_and_overload_are_no_answers() -> None:
     assert [s for s in STATUSES if is_answer(s)] == [401, 403, 404, 410]
