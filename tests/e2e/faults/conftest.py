@@ -13,6 +13,8 @@ from tests.e2e.harness.lab import Lab, open_lab
 
 LAYERS: Final = 4
 LAYER_BYTES: Final = 40_000_000
+# Upstream is the bottleneck, so that a proxy is in the middle of its fetch: 40 MB in 6.4 s.
+SLOW_MBIT_PER_S: Final = 50
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,9 @@ def layered_storage(image_dir: Path, layered: Image) -> Path:
 def scene(lab: Lab, layered: Image, layered_storage: Path) -> Scene:
     """Registry, tracker and proxy are running; no peer yet."""
     return Scene(lab, layered, layered_storage)
+
+
+@pytest.fixture
+def slow_upstream(lab: Lab, layered: Image, layered_storage: Path) -> Scene:
+    """The same, behind a slow registry."""
+    return Scene(lab, layered, layered_storage, registry_mbit_per_s=SLOW_MBIT_PER_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -19,25 +18,16 @@ from tests.e2e.faults.scene import (
     reading,
     wait_for_share,
 )
-from tests.e2e.harness.image import Image
-from tests.e2e.harness.lab import Lab
 from tests.e2e.harness.processes import wait_until
 from tests.faults.records import recorded
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-# Upstream is the bottleneck, so that the proxy dies in the middle of its fetch: 40 MB in 6.4 s.
-UPSTREAM_MBIT_PER_S: Final = 50
 TAKEN_OVER_S_MAX: Final = 3.0
 UPSTREAM_RATIO_MAX: Final = 1.1
 AWAY_S: Final = 3.0
 # To start, to hash what it has, and for the peers to dial again: they try every 5 s at least.
 BACK_S_MAX: Final = 8.0
-
-
-@pytest.fixture
-def slow_upstream(lab: Lab, layered: Image, layered_storage: Path) -> Scene:
-    return Scene(lab, layered, layered_storage, registry_mbit_per_s=UPSTREAM_MBIT_PER_S)
 
 
 def test_upstream_takes_over_from_a_proxy_killed_in_mid_fetch(slow_upstream: Scene) -> None:
