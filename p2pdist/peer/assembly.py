@@ -210,6 +210,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
         ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
         ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),
         ("cache_bytes", "gauge", "Bytes in the store.", usage.bytes_used),
+        ("store_degraded", "gauge", "1 while bodies pass through unstored.", bool(node.degraded())),
         (
             "cache_evicted_bytes_total", "counter", "Bytes evicted from the store.",
             usage.evicted_bytes_total,

@@ -97,11 +97,15 @@ def armed(environ: Mapping[str, str]) -> Callable[[str], None]:
 
 def announce(environ: Mapping[str, str] = os.environ) -> None:
     """Say in the log that a plan is in force, or was refused: neither belongs in production."""
-    if environ.get(PLAN):
-        enabled = environ.get(ENABLE) == "1"
-        name = "failpoints.armed" if enabled else "failpoints.refused"
-        hint = "this process fails on purpose" if enabled else f"ignored without {ENABLE}=1"
-        logs.event(log, logging.WARNING, name, plan=environ[PLAN], hint=hint)
+    plan = environ.get(PLAN)
+    if not plan:
+        return
+    if environ.get(ENABLE) == "1":
+        hint = "this process fails on purpose"
+        logs.event(log, logging.WARNING, "failpoints.armed", plan=plan, hint=hint)
+    else:
+        hint = f"ignored without {ENABLE}=1"
+        logs.event(log, logging.WARNING, "failpoints.refused", plan=plan, hint=hint)
 
 
 def _act(rule: Rule) -> None:
