@@ -224,6 +224,9 @@ class StoreSection:
     max_bytes: int = _setting(SIZE, 50_000_000_000, "Room for blobs.")
     high_watermark: float = _setting(RATIO, 0.90, "Eviction starts above this share of max_bytes.")
     low_watermark: float = _setting(RATIO, 0.80, "Eviction stops below this share of max_bytes.")
+    scrub_rate: int = _setting(
+        RATE, 2_000_000, "How fast stored blobs are hashed again in the background; 0: not at all."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from p2pdist.errors import P2pdistError, PeerFault, StoreError
@@ -344,6 +345,28 @@ class ActiveBlob:
         self._note()
         if self.complete:
             self._release_neighbours()
+
+    async def checked(self, start: int, stop: int) -> bool:
+        """Bytes `start` to `stop` may go out: what an earlier run left is hashed the first time.
+
+        False: some of it had rotted and is wanted again.
+        """
+        assert self.blob is not None
+        first, end = self.geometry.chunk_at(start), self.geometry.chunk_at(stop - 1) + 1
+        if not self.blob.unchecked(first, end):
+            return True
+        lost = await self.blob.check(first, end)
+        self.lost(lost)
+        return not lost
+
+    def lost(self, chunks: Sequence[int]) -> None:
+        """These chunks rotted on disk: nobody gets them from here until they came anew."""
+        if not chunks:
+            return
+        self._node.counters.rejected["rot"] += len(chunks)
+        logs.event(log, logging.WARNING, "chunk.rotted", digest=self.digest, chunks=len(chunks))
+        self._feed(core.Lost(sum(1 << chunk for chunk in chunks)))
+        self._note()
 
     def working(self) -> None:
         """Bytes come in from outside; said to all readers, so that they wait for them."""

@@ -21,6 +21,7 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.peer.counters import RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
+from p2pdist.peer.scrubbing import scrub_for_ever
 from p2pdist.runtime import logs
 from p2pdist.runtime.metrics import Sample
 from p2pdist.runtime.own_addresses import advertised
@@ -50,6 +51,8 @@ class NodeOptions:
     store_limits: StoreLimits
     upload_bytes_per_s: int = 0
     """0: as fast as the link allows."""
+    scrub_bytes_per_s: int = 0
+    """0: stored blobs are hashed again when they are read first, and not besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ async def running_node(
             hint = "set host.advertise: no tracker or proxy tells which address"
             logs.event(log, logging.WARNING, "node.unreachable", listen=str(bound), hint=hint)
         node.start(transport, tracker)
+        node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
         started_s = asyncio.get_running_loop().time()
         yield RunningNode(node, transport, tracker, store, me, bound, started_s)
@@ -190,7 +194,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
             "p2pdist_bytes_sent_total", "counter", "Payload bytes sent by receiver.",
             {"receiver": receiver}, counters.sent[receiver],
         )  # fmt: skip
-    for reason in ("hash", "length", "timeout", "map", "proto"):
+    for reason in ("hash", "length", "timeout", "map", "proto", "rot"):
         yield Sample(
             "p2pdist_chunk_rejected_total", "counter", "Wrong chunks and statements by reason.",
             {"reason": reason}, counters.rejected[reason],

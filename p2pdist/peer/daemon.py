@@ -93,6 +93,7 @@ def _options(settings: Settings) -> NodeOptions:
         advertise=settings.host.advertise,
         trackers=own.trackers,
         upload_bytes_per_s=own.upload_rate,
+        scrub_bytes_per_s=settings.store.scrub_rate,
         store_limits=store_limits(settings),
     )
 

@@ -84,7 +84,6 @@ class MirrorBackend:
         outcome = "hit" if active.complete else "peer"
         self._node.counters.blob_requests[outcome] += 1
         if not active.complete:
-            self._node.fetch(active)
             self._look_further(name, active)
         return SwarmReader(
             active,
@@ -135,6 +134,7 @@ class MirrorBackend:
 
     def _look_further(self, name: ImageName, active: ActiveBlob) -> None:
         """Have a proxy look for a blob: its owner first, another one each time that is in vain."""
+        self._node.fetch(active)
         search = self._searches.setdefault(active, _Search())
         now_s = asyncio.get_running_loop().time()
         if not search.running and now_s >= search.not_before_s:

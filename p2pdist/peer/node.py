@@ -44,6 +44,7 @@ from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.runtime.tracker_client import TrackerClient
+from p2pdist.store.blob import Blob
 from p2pdist.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -385,7 +386,10 @@ class Node:
                 if link.session.member.role is Role.PROXY and digest in self.actives:
                     self.actives[digest].hear_working()
             case fr.Request():
-                self._server.serve_run(link, frame)
+                if self._server.unchecked(frame):
+                    self.tasks.start(self._serve_checked(link, frame), name="check and serve")
+                else:
+                    self._server.serve_run(link, frame)
             case fr.Cancel(request_id):
                 link.cancel_run(request_id)
             case fr.Refuse(request_id, reason):
@@ -400,6 +404,20 @@ class Node:
                 self._questions.answered(link, RequestId(request_id), record)
             case _:
                 raise PeerFault(f"unexpected frame {type(frame).__name__}")
+
+    async def _serve_checked(self, link: Link, request: fr.Request) -> None:
+        """Hash what an earlier run left before it goes out the first time."""
+        lost = await self._server.check(request)
+        if (active := self.actives.get(request.digest)) is not None:
+            active.lost(lost)
+        if not link.closed:
+            self._server.serve_run(link, request)
+
+    async def scrub(self, blob: Blob, first: int, stop: int) -> None:
+        """Hash chunks again that lie here; what rotted is fetched anew when it is wanted."""
+        lost = await blob.scrub(first, stop)
+        if lost:
+            self.activate(blob.digest, blob.geometry.size_bytes).lost(lost)
 
     def _hear_interest(self, link: Link, digest: Digest) -> None:
         active = self.actives.get(digest)

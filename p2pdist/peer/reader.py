@@ -103,6 +103,9 @@ class SwarmReader:
             end = min(active.deliverable_end(at), stop, at + SPAN_BYTES_MAX)
             if end > at:
                 assert active.blob is not None
+                if not await active.checked(at, end):
+                    self._starving()
+                    continue
                 yield FileSpan(active.blob.fileno, at, end - at)
                 self._delivered += end - at
                 self._silent_since_s = self._loop.time()

@@ -33,6 +33,24 @@ class Server:
         self._counters = counters
         self._place = place
 
+    def unchecked(self, request: fr.Request) -> bool:
+        """The chunks lie here since before this process started, and were not hashed since."""
+        blob, stop = self._store.get(request.digest), request.first + request.count
+        if blob is None or stop > blob.geometry.chunk_count:
+            return False
+        return blob.unchecked(request.first, stop)
+
+    async def check(self, request: fr.Request) -> list[int]:
+        """Hash them; return those that had rotted, which are gone from here now."""
+        blob = self._store.get(request.digest)
+        if blob is None:
+            return []
+        blob.hold()
+        try:
+            return await blob.check(request.first, request.first + request.count)
+        finally:
+            blob.release()
+
     def serve_run(self, link: Link, request: fr.Request) -> None:
         blob = self._store.get(request.digest)
         stop = request.first + request.count

@@ -6,7 +6,15 @@ from p2pdist.errors import RegistryError
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, tag_key
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import UPSTREAM, Node, OutsideSource, SmallAnswer, SwarmReader, WholeBlob
+from p2pdist.peer.api import (
+    UPSTREAM,
+    ActiveBlob,
+    Node,
+    OutsideSource,
+    SmallAnswer,
+    SwarmReader,
+    WholeBlob,
+)
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
@@ -55,8 +63,14 @@ class ProxyBackend:
             context,
             [self._source],
             used_fallback=self._used_fallback,
+            starving=lambda: self._obtain_again(active, [name]),
             fallback_when_full_only=True,
         )
+
+    def _obtain_again(self, active: ActiveBlob, names: list[ImageName]) -> None:
+        """Chunks that lay here had rotted: only their bytes are fetched."""
+        if not active.complete:
+            self._authority.obtain(active.digest, active.geometry.size_bytes, names)
 
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
         return await self._manifests.tags(name, count, last)

@@ -135,6 +135,7 @@ def _options(settings: Settings, signer: Signer) -> NodeOptions:
         advertise=settings.host.advertise,
         trackers=own.trackers,
         upload_bytes_per_s=own.upload_rate,
+        scrub_bytes_per_s=settings.store.scrub_rate,
         store_limits=StoreLimits(section.max_bytes, section.high_watermark, section.low_watermark),
     )
 

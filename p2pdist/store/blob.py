@@ -63,6 +63,7 @@ class Blob:
         self._fd = fd
         self._boot_id = bits.boot_id
         self._verified = bits.verified
+        self._checked = ChunkSet(chunk_map.geometry.chunk_count)  # hashed in this process
         self._synced = bits.synced
         self._pool = pool
         self._now_s = now_s
@@ -131,6 +132,17 @@ class Blob:
         the same pass. Raises StoreError."""
         return await self._run(self._land, chunk, data, observers)
 
+    def unchecked(self, first: int, stop: int) -> bool:
+        """Some chunk of `first` to `stop` was not hashed since this process started."""
+        asked = ((1 << (stop - first)) - 1) << first
+        return bool(self._verified.bits & ~self._checked.bits & asked)
+
+    async def check(self, first: int, stop: int) -> list[int]:
+        """Hash those chunks; drop and return what rotted, or was cut off, since it was written."""
+        asked = ((1 << (stop - first)) - 1) << first
+        doubtful = self._verified.bits & ~self._checked.bits & asked
+        return await self._run(self._rehash, list(ChunkSet(self.geometry.chunk_count, doubtful)))
+
     async def read(self, offset: int, length: int) -> bytes:
         return await self._run(pread_all, self._fd, length, offset)
 
@@ -170,6 +182,7 @@ class Blob:
             try:
                 for chunk in fresh:
                     self._verified.add(chunk)
+                    self._checked.add(chunk)
                 self._write_bits()
             except OSError as error:
                 for chunk in fresh:
@@ -213,6 +226,7 @@ class Blob:
                 ):
                     self._verified.discard(chunk)
                     self._synced.discard(chunk)
+                    self._checked.discard(chunk)
             try:
                 self._write_bits()
                 self._map_file.close()  # another file takes its name
@@ -223,9 +237,10 @@ class Blob:
 
     # --- upkeep ---------------------------------------------------------------------------------
 
-    async def scrub(self) -> list[int]:
-        """Hash every verified chunk again; drop and return those that rotted."""
-        return await self._run(self._rehash, list(self._verified))
+    async def scrub(self, first: int = 0, stop: int | None = None) -> list[int]:
+        """Hash verified chunks of `first` to `stop` again; drop and return those that rotted."""
+        end = self.geometry.chunk_count if stop is None else stop
+        return await self._run(self._rehash, [i for i in range(first, end) if i in self._verified])
 
     async def recover(self) -> list[int]:
         """After another boot: hash again what was not synced; return what was lost."""
@@ -240,9 +255,12 @@ class Blob:
             if len(data) != length or chunk_hash(data) != self.chunk_map.hash_of(chunk):
                 lost.append(chunk)
         with self._lock:
+            for chunk in chunks:
+                self._checked.add(chunk)
             for chunk in lost:
                 self._verified.discard(chunk)
                 self._synced.discard(chunk)
+                self._checked.discard(chunk)
             self._write_bits()
             self._close_kept()  # after another boot this is done for every blob
         return lost

@@ -24,6 +24,7 @@ from p2pdist.peer.core.fetch_events import (
     HashesKnown,
     Landed,
     LookFurther,
+    Lost,
     NeighbourDown,
     NeighbourUp,
     Offered,
@@ -45,6 +46,7 @@ __all__ = [
     "HashesKnown",
     "Landed",
     "LookFurther",
+    "Lost",
     "NeighbourDown",
     "NeighbourUp",
     "Offered",
@@ -217,6 +219,8 @@ class BlobFetch:
             case Landed(bits):
                 self._verified |= bits
                 self._progress_s = now_s
+            case Lost(bits):
+                self._verified &= ~bits
             case Refused(host, request_id, gone):
                 self._refused(host, request_id, gone, now_s)
             case ReaderMoved(reader, chunk):

@@ -64,6 +64,13 @@ class Landed:
 
 
 @dataclass(slots=True)
+class Lost:
+    """Chunks that were on disk are not there any more as they were: they are wanted again."""
+
+    bits: int
+
+
+@dataclass(slots=True)
 class Refused:
     """`gone`: the neighbour does not hold the run; else it is busy."""
 
@@ -94,6 +101,7 @@ Event = (
     | Progressed
     | Arrived
     | Landed
+    | Lost
     | Refused
     | ReaderMoved
     | ReaderLeft
