@@ -14,11 +14,14 @@ from p2pdist.store.blob import Blob
 log = logging.getLogger(__name__)
 
 STEP_BYTES: Final = 4 << 20
+# A fleet that restarts has more urgent reads.
+START_PAUSE_S: Final = 300.0
 PASS_PAUSE_S: Final = 3600.0
 
 
 async def scrub_for_ever(node: Node, bytes_per_s: int) -> None:
     """Pass over the store, whole blobs only, and again an hour later; 0: not at all."""
+    await asyncio.sleep(START_PAUSE_S)
     while bytes_per_s:
         for blob in [blob for blob in node.store.blobs() if blob.complete]:
             await scrub_blob(node, blob, bytes_per_s)

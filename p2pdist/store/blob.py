@@ -255,6 +255,7 @@ class Blob:
             if len(data) != length or chunk_hash(data) != self.chunk_map.hash_of(chunk):
                 lost.append(chunk)
         with self._lock:
+            lost = [chunk for chunk in lost if chunk in self._verified]  # not found by another
             for chunk in chunks:
                 self._checked.add(chunk)
             for chunk in lost:
