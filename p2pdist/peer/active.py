@@ -345,6 +345,19 @@ class ActiveBlob:
         self._note()
         if self.complete:
             self._release_neighbours()
+            if not self.blob.synced:  # its seal came before its last chunk
+                self._node.tasks.start(self._sync(self.blob), name=f"sync {self.digest[:19]}")
+
+    @staticmethod
+    async def _sync(blob: Blob) -> None:
+        """Spare the next boot the hashing; nobody waits for the disk meanwhile."""
+        blob.hold()
+        try:
+            await blob.sync()
+        except OSError as error:
+            logs.event(log, logging.WARNING, "sync.failed", digest=blob.digest, error=str(error))
+        finally:
+            blob.release()
 
     async def checked(self, start: int, stop: int) -> bool:
         """Bytes `start` to `stop` may go out: what an earlier run left is hashed the first time.

@@ -89,6 +89,11 @@ class Blob:
         return self.chunk_map.sealed and self._verified.complete
 
     @property
+    def synced(self) -> bool:
+        """All chunks are known to be on the disk itself."""
+        return self._synced.complete
+
+    @property
     def fileno(self) -> int:
         return self._fd
 
@@ -184,6 +189,7 @@ class Blob:
                     self._verified.add(chunk)
                     self._checked.add(chunk)
                 self._write_bits()
+                self._close_if_complete()
             except OSError as error:
                 for chunk in fresh:
                     self._verified.discard(chunk)
@@ -208,6 +214,7 @@ class Blob:
         try:
             with self._lock:
                 write_all(self._map_file.fileno(), encode_record(record))
+                self._close_if_complete()
         except OSError as error:
             raise store_error("cannot write the chunk map", error) from error
 
@@ -280,8 +287,7 @@ class Blob:
             self._synced.update(flushed)
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 self._write_bits()
-            if self.complete:  # nothing more to write
-                self._close_kept()
+            self._close_if_complete()
 
     def remove(self) -> None:
         """Take the files away; holders keep the open file until they release it. Blocking."""
@@ -307,6 +313,11 @@ class Blob:
         with self._lock:
             self._bits_file.end()
             self._map_file.end()
+
+    def _close_if_complete(self) -> None:
+        """Nothing more will be written but what the upkeep says."""
+        if self.complete:
+            self._close_kept()
 
     def _close_kept(self) -> None:
         self._bits_file.close()
