@@ -63,6 +63,8 @@ async def save(links: Links, path: Path) -> None:
 
 async def load(links: Links, path: Path) -> int:
     """Take in a snapshot and return how many links it held; a damaged one counts for nothing."""
+    for unfinished in path.parent.glob("*.new"):
+        unfinished.unlink(missing_ok=True)
     try:
         async with aiofiles.open(path, "rb") as file:
             data = await file.read(FILE_BYTES_MAX)

@@ -356,6 +356,7 @@ def load_files(path: Path, keyring: Keyring, boot_id: str) -> tuple[int, ChunkMa
 
     Raises PeerFault or ValueError for a map that does not hold, OSError where files lack.
     """
+    (path / "map.new").unlink(missing_ok=True)  # of a replacement that was cut
     raw = read_file(path / "map", MAP_FILE_BYTES_MAX)
     chunk_map = open_map(keyring, decode_records(raw or b""))
     count = chunk_map.geometry.chunk_count

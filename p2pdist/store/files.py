@@ -62,6 +62,12 @@ def write_whole(path: Path, data: bytes) -> None:
         raise store_error(f"cannot write {path.name}", error) from error
 
 
+def sweep_unfinished(directory: Path) -> None:
+    """Remove what `write_whole` had not finished when the process was killed."""
+    for path in directory.glob("*.new"):
+        path.unlink(missing_ok=True)
+
+
 class KeptOpen:
     """A file that is written over and over: opened at the first write, so that a process without
     free descriptors can go on with what it has begun. For one writer at a time."""

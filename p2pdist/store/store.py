@@ -19,7 +19,7 @@ from p2pdist.model.ids import Digest, MapId, TagKey, parse_digest
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime.clock import unix_s
 from p2pdist.store.blob import Blob, create_files, load_files
-from p2pdist.store.files import blob_path, private_directory, store_error
+from p2pdist.store.files import blob_path, private_directory, store_error, sweep_unfinished
 from p2pdist.store.revocations import Revocations
 from p2pdist.store.smalls import SmallBlob, SmallFiles
 from p2pdist.store.statements import StatementFiles
@@ -274,6 +274,7 @@ def _claim(root: Path) -> int:
     except BlockingIOError:
         os.close(fd)
         raise ConfigError(f"{root} is in use by another daemon") from None
+    sweep_unfinished(root)
     version = root / "format"
     if not version.exists():
         version.write_text(f"{FORMAT}\n")

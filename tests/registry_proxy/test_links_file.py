@@ -48,3 +48,12 @@ async def test_a_damaged_file_counts_for_nothing(tmp_path: Path, cut: int) -> No
 
 async def test_a_directory_that_is_gone_raises_nothing(tmp_path: Path) -> None:
     await links_file.save(some_links(), tmp_path / "gone" / "links")
+
+
+async def test_a_snapshot_that_a_kill_cut_is_swept(tmp_path: Path) -> None:
+    left = tmp_path / "links.0a1b2c3d.new"
+    left.write_bytes(b"half")
+
+    await links_file.load(Links(), tmp_path / "links")
+
+    assert not left.exists()

@@ -253,3 +253,37 @@ async def test_removing_what_is_not_there_is_nothing(open_store: OpenStore) -> N
 
     assert store.usage().blobs == 0
     assert not store.revoked(MapId(b"x" * 16))
+
+
+# --- left-overs of a kill -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "pattern", ["revocations.0a1b2c3d.new", "statements/x.new", "small/sha256/ab/x.new"]
+)
+async def test_what_a_kill_left_unfinished_is_swept_at_the_start(
+    tmp_path: Path, open_store: OpenStore, pattern: str
+) -> None:
+    await (await open_store()).close()
+    left = tmp_path / "store" / pattern
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"half")
+
+    await open_store()
+
+    assert not left.exists()
+
+
+async def test_an_unfinished_replacement_of_a_map_is_swept_at_the_start(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    blob = await store.create(map_of(random_blob(3)))
+    left = blob.path / "map.new"
+    left.write_bytes(b"half")
+    await store.close()
+
+    again = await open_store()
+
+    assert again.get(blob.digest) is not None
+    assert not left.exists()
