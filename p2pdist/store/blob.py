@@ -204,17 +204,17 @@ class Blob:
     # --- map ------------------------------------------------------------------------------------
 
     async def add_record(self, record: bytes) -> None:
-        """Keep a statement that `chunk_map` took in. A sealed, whole blob is synced. Raises
-        StoreError."""
+        """Keep a statement that `chunk_map` took in. A sealed, whole blob is synced, if it can be:
+        what was not is hashed again after another boot. Raises StoreError."""
         await self._run(self._append_record, record)
         if self.complete:
-            await self._run(self._sync)
+            with contextlib.suppress(OSError):
+                await self._run(self._sync)
 
     def _append_record(self, record: bytes) -> None:
         try:
             with self._lock:
                 write_all(self._map_file.fileno(), encode_record(record))
-                self._close_if_complete()
         except OSError as error:
             raise store_error("cannot write the chunk map", error) from error
 

@@ -275,6 +275,23 @@ async def test_recovery_after_another_boot_keeps_one_descriptor(open_store: Open
     assert open_descriptors() == before + 1
 
 
+async def test_a_seal_is_kept_also_where_the_blob_cannot_be_synced(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store()
+    blob = await filled(store)
+
+    def refuse(fd: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    await blob.add_record(blob.chunk_map.records[-1])
+    monkeypatch.undo()
+
+    assert not blob.synced
+    assert (await reopened(store, open_store)).complete
+
+
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
