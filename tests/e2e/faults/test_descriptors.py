@@ -1,4 +1,5 @@
-"""Row 31: a daemon has no descriptor left; what runs goes on, what is new hears so at once."""
+"""Row 31: a daemon has no descriptor left; what runs goes on, what is asked on open connections is
+answered. New connections wait in the kernel's queue: to refuse them takes a descriptor, too."""
 
 from __future__ import annotations
 
@@ -76,7 +77,7 @@ def test_a_daemon_without_descriptors_keeps_its_streams_and_recovers(
             assert blob_outcome in ("served whole", "404 BLOB_UNKNOWN")
         record.outcome = (
             f"running stream unharmed; new manifest {manifest.status}, new blob {blob_outcome}, "
-            f"admin {page.status}; new connections after {recovered_s:.1f} s"
+            f"admin {page.status}; new connections wait, and are answered {recovered_s:.1f} s after"
         )
         assert_verified(record, scene, [daemon])
         assert_no_orphans(record, scene, daemon)

@@ -31,9 +31,9 @@ PLANS: Final = (
     "store.before_map=kill@1",
     "store.before_map_rename=kill@1",
     "store.after_map_rename=kill@1",
-    "store.before_chunk=kill@80",
-    "store.before_bits=kill@20",
-    "store.after_bits=kill@20",
+    "store.before_chunk=kill@20",
+    "store.before_bits=kill@5",
+    "store.after_bits=kill@5",
     "store.before_blob_sync=kill@1",
 )
 
@@ -54,7 +54,7 @@ def peer(shared: Scene) -> Daemon:
 def test_a_kill_between_two_steps_leaves_nothing_half_done(
     shared: Scene, peer: Daemon, plan: str
 ) -> None:
-    layer = shared.layer(0)
+    layer = shared.layer(-1)
     with recorded(2, "peer killed between two steps of the store", plan) as record:
         peer.stop()
         shutil.rmtree(peer.state_dir)
@@ -83,4 +83,4 @@ def _pull(peer: Daemon, scene: Scene) -> None:
     path = f"/v2/{REPOSITORY}/manifests/1"
     status, _ = mirror.get(peer.host, LOOPBACK, PEER_PORT, path)
     assert status == 200
-    read(peer, scene.layer(0))
+    read(peer, scene.layer(-1))
