@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import json
+import socket
+import time
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +19,9 @@ from p2pdist.errors import ConfigError
 
 KEY: Final = "registry-mirrors"
 BOM: Final = "\ufeff"
+# A reload takes milliseconds; a daemon that cannot be asked gets this long.
+FORGET_S: Final = 3.0
+FORGET_POLL_S: Final = 0.05
 PID_FILES: Final = ("/var/run/docker.pid", "/run/docker.pid")
 
 
@@ -36,6 +43,8 @@ class Docker:
             path,
             lambda before: add(before, options, path),
             lambda now: remove(now, options.mirror, path),
+            let_go=lambda now, after: let_go(now, after) if pid is not None else None,
+            wait_let_go=lambda: wait_forgotten(options.mirror, _socket(options, pid)),
         )
         who = f"dockerd (pid {pid})" if pid is not None else "dockerd, when it starts,"
         return Plan(
@@ -75,6 +84,51 @@ def remove(now: bytes, mirror: str, path: Path) -> bytes | None:
     bom = BOM if text.startswith(BOM) else ""
     edited = json_text.take_out(text.removeprefix(BOM), KEY, mirror)
     return (bom + edited).encode() if json_text.members(edited) else None
+
+
+def let_go(now: bytes, after: bytes | None) -> bytes | None:
+    """Docker 20.10 keeps its mirrors when it reloads a file that does not name any: for a moment
+    the file has to say that there are none. None: what comes after says so itself."""
+    text = (after or b"{}").decode("utf-8-sig")
+    if any(member.key == KEY for member in json_text.members(text)):
+        return None
+    return json_text.empty(now.decode("utf-8-sig"), KEY).encode()
+
+
+def wait_forgotten(mirror: str, socket_path: Path) -> None:
+    """Return once dockerd does not name `mirror` any more, or `FORGET_S` is over."""
+    until_s = time.monotonic() + FORGET_S
+    while time.monotonic() < until_s:
+        mirrors = _mirrors_in_force(socket_path)
+        if mirrors is not None and mirror not in mirrors:
+            return
+        time.sleep(FORGET_POLL_S)
+
+
+def _mirrors_in_force(socket_path: Path) -> list[str] | None:
+    """What `docker info` says; None where it cannot be asked."""
+    connection = http.client.HTTPConnection("docker", timeout=FORGET_S)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    try:
+        connection.sock.settimeout(FORGET_S)
+        connection.sock.connect(str(socket_path))
+        connection.request("GET", "/info")
+        info = json.loads(connection.getresponse().read())
+        return [str(url).rstrip("/") for url in info["RegistryConfig"]["Mirrors"] or []]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None
+    finally:
+        connection.close()
+
+
+def _socket(options: Options, pid: int | None) -> Path:
+    """Where dockerd listens: as its command line says, else Docker's own place."""
+    argv = command_line(pid) if pid is not None else []
+    for flag, value in itertools.pairwise([*argv, ""]):
+        address = flag.partition("=")[2] if flag.startswith(("-H=", "--host=")) else value
+        if flag.split("=")[0] in ("-H", "--host") and address.startswith("unix://"):
+            return Path(address.removeprefix("unix://"))
+    return options.path("/var/run/docker.sock")
 
 
 def refuse_flags(argv: list[str]) -> None:

@@ -85,11 +85,35 @@ def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: boo
             changes.append(Change(path, now, after))
     if dry_run:
         return Outcome(changes, messages)
+    for change in changes:
+        if (target := edits.get(change.path)) is not None:
+            _let_go(target, change, known, state_dir, engine, options)
     _carry_out(changes)
     for name in known.created_dirs:
         _remove_if_empty(Path(name))
     records.forget(state_dir, engine.name)
     return Outcome(changes, [*messages, _reload_again(engine, options)])
+
+
+def _let_go(
+    target: Target,
+    change: Change,
+    known: Record,
+    state_dir: Path,
+    engine: Engine,
+    options: Options,
+) -> None:
+    """Have the running engine forget the mirror, where taking the setting out is not enough."""
+    assert change.before is not None
+    meanwhile = target.let_go(change.before, change.after)
+    kept = known.file(change.path)
+    if meanwhile is None or kept is None:
+        return
+    kept.let_go_sha256 = records.sha256(meanwhile)
+    records.save(state_dir, known)
+    records.write_file(change.path, meanwhile)
+    _reload_again(engine, options)
+    target.wait_let_go()
 
 
 def _planned(
@@ -121,7 +145,7 @@ def _restored(
     if now is None:
         messages.append(f"{kept.path} is gone already")
         return None
-    if records.sha256(now) == kept.written_sha256:
+    if records.sha256(now) in (kept.written_sha256, kept.let_go_sha256):
         return kept.original
     if now == kept.original or target is None:
         return now

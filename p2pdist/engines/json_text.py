@@ -99,6 +99,12 @@ def take_out(text: str, key: str, value: str) -> str:
     return _cut(text, spans, spans[mine])
 
 
+def empty(text: str, key: str) -> str:
+    """Leave nothing in the array `key`, which must be there."""
+    member = next(m for m in members(text) if m.key == key)
+    return f"{text[: member.value_start]}[]{text[member.stop :]}"
+
+
 def _cut(text: str, spans: list[tuple[int, int]], span: tuple[int, int]) -> str:
     """Take `span` out of the `spans` of a list, with the comma that it needs no more."""
     index = spans.index(span)

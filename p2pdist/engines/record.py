@@ -25,6 +25,8 @@ class FileRecord(msgspec.Struct):
     original: bytes | None
     """What was there before; None: no file."""
     written_sha256: str
+    let_go_sha256: str = ""
+    """Of what stands there for a moment while it is taken back."""
 
 
 class Record(msgspec.Struct):

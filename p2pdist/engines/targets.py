@@ -19,6 +19,11 @@ class Target:
     """From what is there (None: nothing) to what should be; raises ConfigError to refuse."""
     remove: Callable[[bytes], bytes | None]
     """Take only our part out of a file that was edited since; None: nothing else is in it."""
+    let_go: Callable[[bytes, bytes | None], bytes | None] = lambda now, after: None
+    """What a running engine has to read before the file becomes `after`, or it would go on as
+    before; None: nothing."""
+    wait_let_go: Callable[[], None] = lambda: None
+    """Return once it has read that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
 from p2pdist.peer.audience import Audience
 from p2pdist.peer.core import fetch as core
+from p2pdist.peer.inbox import Heard, Inbox
 from p2pdist.peer.intake import Arrival, ChunkIntake
 from p2pdist.peer.ports import NodePorts
 from p2pdist.peer.waiters import ChunkWaiters
@@ -41,12 +42,8 @@ from p2pdist.store.blob import Blob
 
 log = logging.getLogger(__name__)
 
-# A map of 4,096 chunks is 66 records; 32 neighbours may all have sent theirs before we read one.
-INBOX_MAX: Final = 4096
 # An open map that stands still for this long gives way to another proxy's map of the same blob.
 MAP_STUCK_S: Final = 3.0
-
-MapStatement = MapHead | HashBatch | Seal | Revocation
 
 
 class ActiveBlob:
@@ -67,8 +64,6 @@ class ActiveBlob:
         self.fetch_counters = core.FetchCounters()
         self._fetch: core.BlobFetch | None = None
         self._audience = Audience(digest, node.place, is_proxy=node.is_proxy)
-        self._inbox: asyncio.Queue[tuple[Link | None, MapStatement | Offer | Retract, bytes]]
-        self._inbox = asyncio.Queue(INBOX_MAX)
         self._rival: tuple[MapHead, bytes] | None = None
         self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
         self._reader_ids = itertools.count()
@@ -79,8 +74,9 @@ class ActiveBlob:
         self._used_s = self._loop.time()
         self._progress_s = self._used_s
         self._joined = False
-        self._settled = asyncio.Event()  # the inbox was emptied at least up to the last look
-        self._worker = node.tasks.start(self._work_inbox(), name=f"statements {digest[:19]}")
+        self._inbox = Inbox(
+            node.tasks, digest, self._take, punish=node.punish, disk_failed=self.disk_failed
+        )
 
     # --- what readers and the node ask ----------------------------------------------------------
 
@@ -203,36 +199,15 @@ class ActiveBlob:
 
     # --- statements and offers ------------------------------------------------------------------
 
-    def hear(
-        self, link: Link | None, statement: MapStatement | Offer | Retract, record: bytes = b""
-    ) -> None:
-        """Queue what `link` said (None: our own ingest); a full inbox drops the link."""
-        try:
-            self._inbox.put_nowait((link, statement, record))
-        except asyncio.QueueFull:
-            if link is not None:
-                link.close("says more about a blob than we can take in")
+    def hear(self, link: Link | None, statement: Heard, record: bytes = b"") -> None:
+        """Queue what `link` said (None: our own ingest)."""
+        self._inbox.put(link, statement, record)
 
     async def settle(self) -> None:
         """Return when all that was heard so far has been taken in."""
-        await self._inbox.join()
+        await self._inbox.settle()
 
-    async def _work_inbox(self) -> None:
-        while True:
-            link, statement, record = await self._inbox.get()
-            try:
-                await self._take(link, statement, record)
-            except PeerFault as fault:
-                if link is not None:
-                    self._node.punish(link, fault)
-            except StoreError as error:
-                self.disk_failed(error)
-            finally:
-                self._inbox.task_done()
-
-    async def _take(
-        self, link: Link | None, statement: MapStatement | Offer | Retract, record: bytes
-    ) -> None:
+    async def _take(self, link: Link | None, statement: Heard, record: bytes) -> None:
         match statement:
             case Offer():
                 self._take_offer(link, statement)
@@ -426,7 +401,7 @@ class ActiveBlob:
 
     def end(self) -> None:
         """Let go of everything; the blob stays in the store as it is."""
-        self._worker.cancel()
+        self._inbox.end()
         if self._timer is not None:
             self._timer.cancel()
         self._release_neighbours()

@@ -87,7 +87,7 @@ class ManifestBook:
     async def _fetch(self, name: ImageName, digest: Digest) -> Manifest:
         if (found := await self._from_proxies(name, digest, PROXY_MANIFEST_S)) is not None:
             return found
-        if (answer := await self._node.fetch_small(digest)) is not None:
+        if (answer := await self._node.smalls.fetch(digest)) is not None:
             self._node.counters.blob_requests["peer"] += 1
             return self._told(digest, answer)
         if (found := await self._from_upstream(name, digest)) is not None:
@@ -144,14 +144,14 @@ class ManifestBook:
         return Manifest(kept.digest, kept.media_type, kept.body, kept.statement, stale=why)
 
     async def _from_swarm(self, key: TagKey) -> Manifest | None:
-        told = await self._node.tag_statement(key)
+        told = await self._node.smalls.tag_statement(key)
         if told is None:
             return None
         statement, record = told
-        answer = await self._node.fetch_small(statement.digest)
+        answer = await self._node.smalls.fetch(statement.digest)
         if answer is None:
             return None
-        await self._node.keep_statement(key, record)
+        await self._node.smalls.keep_statement(key, record)
         self._node.counters.blob_requests["peer"] += 1
         return Manifest(statement.digest, statement.media_type, answer.body, record)
 
@@ -189,8 +189,8 @@ class ManifestBook:
                 or statement.digest != found.digest
             ):
                 raise PeerFault("a tag statement about something else", reason="map")
-            await self._node.keep_statement(key, found.statement or b"")
-        await self._node.keep_small(found.digest, SmallAnswer(found.media_type, found.body))
+            await self._node.smalls.keep_statement(key, found.statement or b"")
+        await self._node.smalls.keep(found.digest, SmallAnswer(found.media_type, found.body))
 
     async def _from_upstream(self, name: ImageName, reference: str) -> Manifest | None:
         if self._upstream is None:
@@ -202,7 +202,7 @@ class ManifestBook:
             return None
         self._node.counters.blob_requests["origin"] += 1
         self._node.counters.received[UPSTREAM] += len(found.body)
-        await self._node.keep_small(found.digest, SmallAnswer(found.media_type, found.body))
+        await self._node.smalls.keep(found.digest, SmallAnswer(found.media_type, found.body))
         return Manifest(found.digest, found.media_type, found.body)
 
     def _learn(self, found: Manifest) -> None:

@@ -183,7 +183,7 @@ class MirrorBackend:
             for client in self._node.neighbourhood.clients(digest, self._proxies):
                 if await self._introduced_to(client, name, digest):
                     break
-        if (answer := await self._node.fetch_small(digest)) is not None:
+        if (answer := await self._node.smalls.fetch(digest)) is not None:
             return answer
         for source in self._outside:
             body = await read_small(source, name, digest, size)

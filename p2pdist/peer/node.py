@@ -16,12 +16,12 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from p2pdist.errors import PeerFault, StoreError
+from p2pdist.errors import PeerFault
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeTransport
-from p2pdist.model.control import Delta, Handout, SwarmKey, digest_key, tag_swarm_key
-from p2pdist.model.ids import Digest, HostId, MapId, RequestId, TagKey
+from p2pdist.model.control import Delta, Handout, digest_key, tag_swarm_key
+from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import (
     HashBatch,
@@ -36,11 +36,11 @@ from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.core.fetch import FetchCounters
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.peer.counters import NodeCounters, source_of
+from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.neighbourhood import Neighbourhood
 from p2pdist.peer.server import Authority, Server
-from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
+from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime import logs
-from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.runtime.tracker_client import TrackerClient
@@ -54,7 +54,6 @@ OPENED_RECORDS_MAX: Final = 16384
 # Digests that neighbours want and we do not have (yet); the oldest are forgotten.
 WISHES_MAX: Final = 65536
 ACTIVE_MAX: Final = 1024
-LOOKUP_S: Final = 1.0
 # As many as a handout names.
 LAST_KNOWN_MAX: Final = 32
 # A whole blob that nobody asked for since then goes back to being just stored.
@@ -87,7 +86,7 @@ class Node:
         self.actives: dict[Digest, ActiveBlob] = {}
         self.tracker: TrackerClient
         self.neighbourhood: Neighbourhood
-        self._questions = SmallQuestions()
+        self.smalls = SmallFinder(self)
         self._server = Server(store, self.counters, place)
         self._request_ids = itertools.cycle(range(1, 1 << 32))
         self._requests: dict[RequestId, tuple[ActiveBlob, Link]] = {}
@@ -95,7 +94,6 @@ class Node:
         self._rested = FetchCounters()
         self._wishes: LRUCache[Digest, set[HostId]] = LRUCache(WISHES_MAX)
         self._opened: LRUCache[bytes, Statement] = LRUCache(OPENED_RECORDS_MAX)
-        self._lookups: dict[SwarmKey, list[asyncio.Future[list[Member]]]] = {}
 
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
         self.tracker = tracker
@@ -158,93 +156,6 @@ class Node:
             active.join()
             active.attach(link)
         return link
-
-    async def fetch_small(self, digest: Digest) -> SmallAnswer | None:
-        """Find a blob of one chunk or a manifest: in the store, at a proxy, then in the swarm."""
-        stored = await self.store.get_small(digest)
-        if stored is not None:
-            return SmallAnswer(stored.media_type, stored.body)
-        for link in self.neighbourhood.proxies(digest):
-            if (answer := await self._ask_small(link, digest, PROXY_ANSWER_S)) is not None:
-                return answer
-        for member in await self.find(digest_key(digest)):
-            link_or_none = await self.neighbourhood.reach(member)
-            if link_or_none is not None:
-                answer = await self._ask_small(link_or_none, digest, PEER_ANSWER_S)
-                if answer is not None:
-                    return answer
-        return None
-
-    async def _ask_small(self, link: Link, digest: Digest, timeout_s: float) -> SmallAnswer | None:
-        try:
-            answer = await self._questions.small(link, self.new_request_id(), digest, timeout_s)
-        except PeerFault as fault:
-            self.punish(link, fault)
-            return None
-        if answer is not None:
-            self.counters.received[source_of(link.session.member, self.place)] += len(answer.body)
-            await self.keep_small(digest, answer)
-        return answer
-
-    async def keep_small(self, digest: Digest, answer: SmallAnswer) -> None:
-        """Store and offer a whole small blob."""
-        try:
-            await self.store.put_small(digest, answer.body, answer.media_type)
-        except StoreError as error:  # a full disk costs the others a source, not us the answer
-            logs.event(log, logging.ERROR, "store.failed", digest=digest, error=str(error))
-        else:
-            self.tracker.note(digest_key(digest), 1, True)
-
-    async def keep_statement(self, key: TagKey, record: bytes) -> None:
-        """Store and offer what a proxy said about a tag."""
-        if await self.store.get_statement(key) == record:
-            return
-        try:
-            await self.store.put_statement(key, record)
-        except StoreError as error:
-            logs.event(log, logging.ERROR, "store.failed", error=str(error))
-        else:
-            self.tracker.note(tag_swarm_key(key), 1, True)
-
-    async def tag_statement(self, key: TagKey) -> tuple[TagStatement, bytes] | None:
-        """Ask the swarm what a tag stands for; only a live proxy signature counts."""
-        for member in await self.find(tag_swarm_key(key)):
-            link = await self.neighbourhood.reach(member)
-            if link is None:
-                continue
-            rid = self.new_request_id()
-            record = await self._questions.statement(link, rid, key, PEER_ANSWER_S)
-            if record is None:
-                continue
-            try:
-                statement = self.keyring.open(record)
-            except PeerFault as fault:
-                self.punish(link, fault)
-                continue
-            if (
-                isinstance(statement, TagStatement)
-                and statement.key == key
-                and statement.expires_at_s > unix_s()
-            ):
-                return statement, record
-        return None
-
-    async def find(self, key: SwarmKey) -> list[Member]:
-        """Ask the tracker who holds `key`; empty when it does not answer in time."""
-        future: asyncio.Future[list[Member]] = asyncio.get_running_loop().create_future()
-        self._lookups.setdefault(key, []).append(future)
-        self.tracker.join(key, member=False)
-        try:
-            async with asyncio.timeout(LOOKUP_S):
-                return await future
-        except TimeoutError:
-            return []
-        finally:
-            waiting = self._lookups.get(key, [])
-            if future in waiting:
-                waiting.remove(future)
-            if not waiting:
-                self._lookups.pop(key, None)
 
     def fetch_totals(self) -> FetchCounters:
         """Sums over the blobs in motion and those that came to rest."""
@@ -337,7 +248,7 @@ class Node:
         self.neighbourhood.add(link)
 
     def link_down(self, link: Link, reason: str) -> None:
-        self._questions.link_down(link)
+        self.smalls.questions.link_down(link)
         for request_id, (_, asked) in list(self._requests.items()):
             if asked is link:
                 del self._requests[request_id]
@@ -360,7 +271,7 @@ class Node:
             active.progressed(link, nbytes)
 
     def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None:
-        self._questions.answered(link, RequestId(request_id), SmallAnswer(media_type, body))
+        self.smalls.questions.answered(link, RequestId(request_id), SmallAnswer(media_type, body))
 
     def frame(self, link: Link, frame: fr.Frame) -> None:
         try:
@@ -401,7 +312,7 @@ class Node:
                 statement = self._server.serve_statement(link, request_id, key)
                 self.tasks.start(statement, name="serve tag")
             case fr.StatementIs(request_id, record):
-                self._questions.answered(link, RequestId(request_id), record)
+                self.smalls.questions.answered(link, RequestId(request_id), record)
             case _:
                 raise PeerFault(f"unexpected frame {type(frame).__name__}")
 
@@ -456,8 +367,8 @@ class Node:
                 raise PeerFault("a tag statement that nobody asked for")
 
     def _hear_refusal(self, link: Link, request_id: RequestId, reason: int) -> None:
-        if self._questions.owns(request_id):
-            self._questions.answered(link, request_id, None)
+        if self.smalls.questions.owns(request_id):
+            self.smalls.questions.answered(link, request_id, None)
             return
         active, asked = self._requests.pop(request_id, (None, None))
         if active is not None and asked is link:
@@ -478,9 +389,7 @@ class Node:
         logs.event(log, logging.WARNING, "tracker.down")
 
     def handout(self, handout: Handout) -> None:
-        for future in self._lookups.pop(SwarmKey(handout.key), []):
-            if not future.done():
-                future.set_result(list(handout.members))
+        self.smalls.named(handout)
         active = self.actives.get(Digest(handout.key))
         if active is not None and not active.complete:
             for member in handout.members:

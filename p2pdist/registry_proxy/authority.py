@@ -126,7 +126,7 @@ class ProxyAuthority:
         return await self._smalls.run(digest, lambda: self._small(digest, names)) if names else None
 
     async def _small(self, digest: Digest, names: Sequence[ImageName]) -> SmallAnswer | None:
-        if (found := await self._node.fetch_small(digest)) is not None:
+        if (found := await self._node.smalls.fetch(digest)) is not None:
             return found
         size = self._manifests.size_of(digest)
         for name in names:
@@ -142,6 +142,6 @@ class ProxyAuthority:
             if body is not None:
                 self._node.counters.received[UPSTREAM] += len(body)
                 answer = SmallAnswer("", body)
-                await self._node.keep_small(digest, answer)
+                await self._node.smalls.keep(digest, answer)
                 return answer
         return None

@@ -37,10 +37,10 @@ class ProxyBackend:
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         found = await self._manifests.manifest(name, reference, context)
-        await self._node.keep_small(found.digest, SmallAnswer(found.media_type, found.body))
+        await self._node.smalls.keep(found.digest, SmallAnswer(found.media_type, found.body))
         if found.statement is not None:
             key = tag_key(name.upstream, name.repository, reference)
-            await self._node.keep_statement(key, found.statement)
+            await self._node.smalls.keep_statement(key, found.statement)
         return found
 
     async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:

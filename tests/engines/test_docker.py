@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pdist.engines import docker
 from p2pdist.engines import record as records
 from p2pdist.engines.docker import Docker
 from p2pdist.errors import ConfigError
@@ -259,3 +260,57 @@ def test_killed_at_any_point_it_can_be_done_again_and_taken_back(
 def test_a_mirror_that_no_engine_takes_is_refused(host: EngineHost, mirror: str) -> None:
     with pytest.raises(ConfigError):
         host.install(mirror=mirror)
+
+
+def test_a_running_docker_is_made_to_forget_the_mirror_first(
+    host: EngineHost, dockerd: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps mirrors when it reloads a file that does not name any."""
+    monkeypatch.setattr(docker, "FORGET_S", 0.1)
+    host.put("/var/run/docker.pid", str(dockerd.pid).encode())
+    host.put(CONFIG, b'{"debug": true}')
+    host.install()
+    seen: list[bytes | None] = []
+    monkeypatch.setattr(docker, "wait_forgotten", lambda *_: seen.append(host.read(CONFIG)))
+
+    host.uninstall()
+
+    assert [json.loads(text or b"") for text in seen] == [{"registry-mirrors": [], "debug": True}]
+    assert host.read(CONFIG) == b'{"debug": true}'
+
+
+def test_killed_while_docker_forgets_it_can_be_taken_back(
+    host: EngineHost, dockerd: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.put("/var/run/docker.pid", str(dockerd.pid).encode())
+    host.put(CONFIG, b'{"debug": true}')
+    host.install()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(docker, "wait_forgotten", killed)
+    with pytest.raises(KeyboardInterrupt):
+        host.uninstall()
+    monkeypatch.setattr(docker, "wait_forgotten", lambda *_: None)
+
+    host.uninstall()
+
+    assert host.read(CONFIG) == b'{"debug": true}'
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (None, True),
+        (b"{}", True),
+        (b'{"registry-mirrors": ["https://other.test"]}', False),
+        (b'{"registry-mirrors": []}', False),
+    ],
+)
+def test_a_file_that_names_other_mirrors_says_so_itself(
+    after: bytes | None, expected: bool
+) -> None:
+    now = b'{"registry-mirrors": ["http://127.0.0.1:5300"]}'
+
+    assert (docker.let_go(now, after) is not None) == expected

@@ -49,7 +49,13 @@ class Containerd:
     name = "containerd"
 
     def __init__(
-        self, host: Host, mirror_url: str, work: Path, *, server: str | None = None
+        self,
+        host: Host,
+        mirror_url: str,
+        work: Path,
+        *,
+        server: str | None = None,
+        certs: Path | None = None,
     ) -> None:
         self._host = host
         self._work = work / f"containerd-{host.name}"
@@ -58,6 +64,7 @@ class Containerd:
         first = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
         then = f'server = "{server}"\n' if server else ""
         (hosts / "hosts.toml").write_text(f'{then}{first}  dial_timeout = "1s"\n')
+        self._certs = certs or self._work / "certs.d"
         self._socket = self._work / "c.sock"
         config = self._work / "config.toml"
         config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
@@ -73,7 +80,7 @@ class Containerd:
         self.process.wait_ready(self._answers)
 
     def pull(self, reference: str) -> Pulled:
-        hosts = ["--hosts-dir", str(self._work / "certs.d")]
+        hosts = ["--hosts-dir", str(self._certs)]
         # ctr unpacks through the daemon, whose mounts only the daemon sees.
         self._ctr("images", "pull", *hosts, "--snapshotter", "native", reference)
         index = self._index_digest(reference)

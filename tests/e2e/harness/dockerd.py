@@ -29,15 +29,26 @@ exec "$@"
 class Dockerd:
     """A dockerd on a host, with registry mirrors for Docker Hub, tried in their order."""
 
-    def __init__(self, host: Host, mirrors: Sequence[str], work: Path, **settings: object) -> None:
-        """`settings` are further keys of daemon.json, with underscores for hyphens."""
+    def __init__(
+        self,
+        host: Host,
+        mirrors: Sequence[str],
+        work: Path,
+        *,
+        config: Path | None = None,
+        **settings: object,
+    ) -> None:
+        """`settings` are further keys of daemon.json, with underscores for hyphens; `config` is
+        one that is there already, in place of all that."""
         self._work = work / f"docker-{host.name}"
         self._work.mkdir(mode=0o711)
         self._socket = self._work / "d.sock"
         assert len(str(self._socket)) < SOCKET_PATH_MAX
-        config = self._work / "daemon.json"
-        further = {key.replace("_", "-"): value for key, value in settings.items()}
-        config.write_text(json.dumps({"registry-mirrors": [*mirrors], **further}))
+        if config is None:
+            config = self._work / "daemon.json"
+            further = {key.replace("_", "-"): value for key, value in settings.items()}
+            config.write_text(json.dumps({"registry-mirrors": [*mirrors], **further}))
+        self.pid_file = self._work / "d.pid"
         isolated = ["unshare", "--mount", "sh", "-euc", _ISOLATED, "sh", *self._argv(config)]
         self.process = Process(
             f"dockerd of {host.name}", host.inside(*isolated), work / f"dockerd-{host.name}.log"
@@ -46,6 +57,14 @@ class Dockerd:
     def start(self) -> None:
         self.process.start()
         self.process.wait_ready(self._answers, timeout_s=60.0)
+
+    def pid(self) -> int:
+        return int(self.pid_file.read_text())
+
+    def mirrors(self) -> list[str]:
+        """The mirrors that are in force."""
+        shown = self._docker("info", "--format", "{{json .RegistryConfig.Mirrors}}")
+        return list(json.loads(shown) or [])
 
     def pull(self, reference: str, *, timeout_s: float = 180.0) -> str:
         """Pull as `docker pull` does; return what it prints."""
@@ -91,7 +110,7 @@ class Dockerd:
             "--config-file": config,
             "--data-root": self._work / "data",
             "--exec-root": self._work / "exec",
-            "--pidfile": self._work / "d.pid",
+            "--pidfile": self.pid_file,
             "-H": f"unix://{self._socket}",
         }
         flags = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"]

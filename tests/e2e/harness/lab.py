@@ -34,24 +34,27 @@ class Lab:
     def registry(self, host: Host, storage: Path, *, private: bool = False) -> Registry:
         """Return a running registry that serves what is in `storage`; `private`: to USER only."""
         registry = Registry(host, storage, self._work, private=private)
-        self._own(registry.process)
+        self.own(registry.process)
         registry.start()
         return registry
 
     def dockerd(self, host: Host, *mirrors: str, **settings: object) -> Dockerd:
         """Return a running dockerd that pulls Docker Hub's images through `mirrors`."""
         dockerd = Dockerd(host, mirrors, self._work, **settings)
-        self._own(dockerd.process)
+        self.own(dockerd.process)
         dockerd.start()
         return dockerd
 
-    def containerd(self, host: Host, mirror: str, *, server: str | None = None) -> Containerd:
+    def containerd(
+        self, host: Host, mirror: str, *, server: str | None = None, certs: Path | None = None
+    ) -> Containerd:
         """Return a running containerd that pulls every registry's images through `mirror`.
 
         `server`: where it goes when that has not got them, in place of the registry itself.
+        `certs`: a directory of hosts.toml files, in place of all that.
         """
-        containerd = Containerd(host, mirror, self._work, server=server)
-        self._own(containerd.process)
+        containerd = Containerd(host, mirror, self._work, server=server, certs=certs)
+        self.own(containerd.process)
         containerd.start()
         return containerd
 
@@ -68,7 +71,7 @@ class Lab:
         `others`: more upstreams, by the name that images have them under.
         """
         upstreams = {"docker.io": registry, **(others or {})}
-        return Cluster(core, upstreams, self._work, self._own)
+        return Cluster(core, upstreams, self._work, self.own)
 
     def small_disk(self, name: str, size_bytes: int) -> Path:
         """Return a file system of `size_bytes` (a tmpfs): one that gets really full."""
@@ -83,7 +86,8 @@ class Lab:
     def logs(self) -> list[Path]:
         return sorted(self._work.glob("*.log"))
 
-    def _own(self, process: Process) -> None:
+    def own(self, process: Process) -> None:
+        """Stop `process` when the lab ends."""
         self._stack.callback(process.stop)
 
 

@@ -1,0 +1,131 @@
+"""Finds what is small: whole blobs of one chunk, manifests, and what a tag stands for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from p2pdist.errors import PeerFault, StoreError
+from p2pdist.exchange.link import Link
+from p2pdist.model.control import Handout, SwarmKey, digest_key, tag_swarm_key
+from p2pdist.model.ids import Digest, TagKey
+from p2pdist.model.members import Member
+from p2pdist.model.statements import TagStatement
+from p2pdist.peer.counters import source_of
+from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
+from p2pdist.runtime import logs
+from p2pdist.runtime.clock import unix_s
+
+if TYPE_CHECKING:
+    from p2pdist.peer.node import Node
+
+log = logging.getLogger(__name__)
+
+LOOKUP_S: Final = 1.0
+
+
+class SmallFinder:
+    """The node's part for what needs no map: asks the store, the proxies and the swarm, in turn."""
+
+    def __init__(self, node: Node) -> None:
+        self.questions = SmallQuestions()
+        self._node = node
+        self._lookups: dict[SwarmKey, list[asyncio.Future[list[Member]]]] = {}
+
+    async def fetch(self, digest: Digest) -> SmallAnswer | None:
+        """Find a blob of one chunk or a manifest: in the store, at a proxy, then in the swarm."""
+        stored = await self._node.store.get_small(digest)
+        if stored is not None:
+            return SmallAnswer(stored.media_type, stored.body)
+        for link in self._node.neighbourhood.proxies(digest):
+            if (answer := await self._ask_small(link, digest, PROXY_ANSWER_S)) is not None:
+                return answer
+        for member in await self._find(digest_key(digest)):
+            link_or_none = await self._node.neighbourhood.reach(member)
+            if link_or_none is not None:
+                answer = await self._ask_small(link_or_none, digest, PEER_ANSWER_S)
+                if answer is not None:
+                    return answer
+        return None
+
+    async def _ask_small(self, link: Link, digest: Digest, timeout_s: float) -> SmallAnswer | None:
+        try:
+            answer = await self.questions.small(
+                link, self._node.new_request_id(), digest, timeout_s
+            )
+        except PeerFault as fault:
+            self._node.punish(link, fault)
+            return None
+        if answer is not None:
+            self._node.counters.received[source_of(link.session.member, self._node.place)] += len(
+                answer.body
+            )
+            await self.keep(digest, answer)
+        return answer
+
+    async def keep(self, digest: Digest, answer: SmallAnswer) -> None:
+        """Store and offer a whole small blob."""
+        try:
+            await self._node.store.put_small(digest, answer.body, answer.media_type)
+        except StoreError as error:  # a full disk costs the others a source, not us the answer
+            logs.event(log, logging.ERROR, "store.failed", digest=digest, error=str(error))
+        else:
+            self._node.tracker.note(digest_key(digest), 1, True)
+
+    async def keep_statement(self, key: TagKey, record: bytes) -> None:
+        """Store and offer what a proxy said about a tag."""
+        if await self._node.store.get_statement(key) == record:
+            return
+        try:
+            await self._node.store.put_statement(key, record)
+        except StoreError as error:
+            logs.event(log, logging.ERROR, "store.failed", error=str(error))
+        else:
+            self._node.tracker.note(tag_swarm_key(key), 1, True)
+
+    async def tag_statement(self, key: TagKey) -> tuple[TagStatement, bytes] | None:
+        """Ask the swarm what a tag stands for; only a live proxy signature counts."""
+        for member in await self._find(tag_swarm_key(key)):
+            link = await self._node.neighbourhood.reach(member)
+            if link is None:
+                continue
+            rid = self._node.new_request_id()
+            record = await self.questions.statement(link, rid, key, PEER_ANSWER_S)
+            if record is None:
+                continue
+            try:
+                statement = self._node.keyring.open(record)
+            except PeerFault as fault:
+                self._node.punish(link, fault)
+                continue
+            if (
+                isinstance(statement, TagStatement)
+                and statement.key == key
+                and statement.expires_at_s > unix_s()
+            ):
+                return statement, record
+        return None
+
+    async def _find(self, key: SwarmKey) -> list[Member]:
+        """Ask the tracker who holds `key`; empty when it does not answer in time."""
+        future: asyncio.Future[list[Member]] = asyncio.get_running_loop().create_future()
+        self._lookups.setdefault(key, []).append(future)
+        self._node.tracker.join(key, member=False)
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                return await future
+        except TimeoutError:
+            return []
+        finally:
+            waiting = self._lookups.get(key, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._lookups.pop(key, None)
+
+    def named(self, handout: Handout) -> None:
+        """The tracker's answer to a lookup."""
+        for future in self._lookups.pop(SwarmKey(handout.key), []):
+            if not future.done():
+                future.set_result(list(handout.members))

@@ -1,0 +1,66 @@
+"""What is said about one blob, taken in in its order: a head may have to wait for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from p2pdist.errors import PeerFault, StoreError
+from p2pdist.exchange.frames import Offer, Retract
+from p2pdist.exchange.link import Link
+from p2pdist.model.ids import Digest
+from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
+from p2pdist.runtime.tasks import TaskOwner
+
+# A map of 4,096 chunks is 66 records; 32 neighbours may all have sent theirs before we read one.
+INBOX_MAX: Final = 4096
+
+Heard = MapHead | HashBatch | Seal | Revocation | Offer | Retract
+
+
+class Inbox:
+    """A bounded queue with one worker; a link that fills it is closed."""
+
+    def __init__(
+        self,
+        tasks: TaskOwner,
+        digest: Digest,
+        take: Callable[[Link | None, Heard, bytes], Awaitable[None]],
+        *,
+        punish: Callable[[Link, PeerFault], None],
+        disk_failed: Callable[[StoreError], None],
+    ) -> None:
+        self._take = take
+        self._punish = punish
+        self._disk_failed = disk_failed
+        self._queue: asyncio.Queue[tuple[Link | None, Heard, bytes]] = asyncio.Queue(INBOX_MAX)
+        self._worker = tasks.start(self._work(), name=f"statements {digest[:19]}")
+
+    def put(self, link: Link | None, statement: Heard, record: bytes) -> None:
+        """Queue what `link` said (None: our own ingest)."""
+        try:
+            self._queue.put_nowait((link, statement, record))
+        except asyncio.QueueFull:
+            if link is not None:
+                link.close("says more about a blob than we can take in")
+
+    async def settle(self) -> None:
+        """Return when all that was put so far has been taken in."""
+        await self._queue.join()
+
+    def end(self) -> None:
+        self._worker.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            link, statement, record = await self._queue.get()
+            try:
+                await self._take(link, statement, record)
+            except PeerFault as fault:
+                if link is not None:
+                    self._punish(link, fault)
+            except StoreError as error:
+                self._disk_failed(error)
+            finally:
+                self._queue.task_done()
