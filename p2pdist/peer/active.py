@@ -57,8 +57,7 @@ class ActiveBlob:
         self.failure: str | None = None
         """Why nothing more will come of this blob; its readers end short."""
         self.store_full = False
-        self.received: dict[str, int] = {}
-        """Verified payload by source, for the log line of the pull."""
+        self.received: dict[str, int] = {}  # verified payload by source, for the pull's log line
         self._node = node
         self._loop = asyncio.get_running_loop()
         self.fetch_counters = core.FetchCounters()
@@ -86,8 +85,8 @@ class ActiveBlob:
 
     @property
     def in_use(self) -> bool:
-        ended = self.complete or self.failure or self.unstored
-        return bool(self._readers) or bool(self._audience) or not ended
+        listened_to = bool(self._readers) or bool(self._audience)
+        return listened_to or not (self.complete or self.failure or self.unstored)
 
     @property
     def unstored(self) -> bool:
@@ -292,6 +291,8 @@ class ActiveBlob:
         else:
             self._note()
             self._waiters.wake_all()
+            if self.complete:  # the seal came after the last chunk
+                self._release_neighbours()
 
     async def _take_revocation(self, revocation: Revocation, record: bytes) -> None:
         if self.map is None or revocation.map_id != self.map.map_id:
@@ -456,8 +457,8 @@ class ActiveBlob:
 
     def _note(self) -> None:
         if self.blob is not None:
-            key = digest_key(self.digest)
-            self._node.tracker.note(key, len(self.blob.verified), self.complete)
+            held = len(self.blob.verified)
+            self._node.tracker.note(digest_key(self.digest), held, self.complete)
 
     def _set_timer(self) -> None:
         deadlines = [self._audience.next_deadline_s()]

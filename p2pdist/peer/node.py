@@ -101,6 +101,7 @@ class Node:
             transport, self.tasks, self.trust, self.rng, on_proxy_up=self._proxy_up
         )
         self.store.on_evict = self._evicted
+        self.store.on_pressure = lambda: self._let_go(unused_s=0.0)
         for client in self.proxies:
             self.neighbourhood.keep_proxy(client)
         for record in self.store.revocations():
@@ -200,10 +201,13 @@ class Node:
         """Let go of blobs that are whole and that nobody asked for in a while."""
         while True:
             await asyncio.sleep(UNUSED_S / 4)
-            for digest, active in list(self.actives.items()):
-                if not active.in_use and active.unused_s > UNUSED_S:
-                    del self.actives[digest]
-                    self._rest(active)
+            self._let_go(unused_s=UNUSED_S)
+
+    def _let_go(self, *, unused_s: float) -> None:
+        for digest, active in list(self.actives.items()):
+            if not active.in_use and active.unused_s >= unused_s:
+                del self.actives[digest]
+                self._rest(active)
 
     # --- ports of the blobs ---------------------------------------------------------------------
 

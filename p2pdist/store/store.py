@@ -55,6 +55,8 @@ class Store:
 
     on_evict: Callable[[Digest], None] | None = None
     """Called before the bytes of a blob go, so that its offer goes first."""
+    on_pressure: Callable[[], None] | None = None
+    """Called when room is needed: let go of the blobs that are held for convenience."""
 
     def __init__(
         self,
@@ -172,6 +174,8 @@ class Store:
             raise StoreError(f"no room for {nbytes} bytes", full=True)
 
     async def _evict(self, nbytes: int) -> None:
+        if self.on_pressure is not None:
+            self.on_pressure()
         goal = int(self._limits.max_bytes * self._limits.low_watermark)
         for blob in sorted(self._blobs.values(), key=lambda b: b.used_at_s):
             if self._used() + nbytes <= goal and self._free() >= nbytes:

@@ -68,6 +68,7 @@ async def test_row_41_open_readers_finish_and_nothing_promised_is_refused(
                 await asyncio.sleep(0.05)
         check_stores(lab)
         evicted = store.usage().evicted_bytes_total
+        assert evicted > 0, "nothing was evicted: there was no race"
         unstored = sum(peer.running.node.counters.fallbacks.values())
         record.bytes = {"evicted": evicted, "passed through unstored": unstored}
         record.outcome = f"all 21 bodies right, no 404; {len(kept)} layers kept"
