@@ -150,6 +150,9 @@ class Cluster:
         (),
         "Public keys of the proxies to believe, base64, as `p2pdist keys init` prints them.",
     )
+    proxy_keys_file: Path | None = _setting(
+        PATH, None, "File with more such keys, one a line, as `p2pdist keys init` writes proxy.pub."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,14 @@ def keys() -> None:
 def init(directory: Path) -> None:
     """Make both and print the configuration lines that every host needs.
 
-    Copy cluster.secret to every host and proxy.key to the proxies only; both stay readable by their
-    owner alone.
+    Copy cluster.secret and proxy.pub to every host and proxy.key to the proxies only; all but
+    proxy.pub stay readable by their owner alone. Instead of proxy_keys, a host may name proxy.pub
+    as cluster.proxy_keys_file; to rotate, add the new key's line to it.
     """
     from p2pdist.runtime.keys import make_keys
 
     made = make_keys(directory)
-    click.echo(f"wrote {made.secret_file} and {made.key_file}", err=True)
+    click.echo(f"wrote cluster.secret, proxy.key and proxy.pub in {directory}", err=True)
     click.echo("[cluster]")
     click.echo(f'secret_file = "{made.secret_file}"')
     click.echo(f'proxy_keys = ["{made.public_key}"]')

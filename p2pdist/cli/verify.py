@@ -56,6 +56,9 @@ def _doubts(settings: Settings) -> list[str]:
                 f'upstream {upstream.host} has credentials but not access = "shared": '
                 "nothing of it is served to anybody"
             )
-    if not settings.cluster.proxy_keys:
-        doubts.append("cluster.proxy_keys is empty: a peer would believe no chunk map")
+    if not settings.cluster.proxy_keys and settings.cluster.proxy_keys_file is None:
+        doubts.append(
+            "neither cluster.proxy_keys nor cluster.proxy_keys_file is set: "
+            "a peer would believe no chunk map"
+        )
     return doubts

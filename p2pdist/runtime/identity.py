@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ from p2pdist.oci.reference import canonical_upstream
 from p2pdist.runtime.upstream_net import UpstreamEntry
 from p2pdist.settings import Settings, Upstream
 
-SECRET_FILE_BYTES_MAX: Final = 4096
+KEY_FILE_BYTES_MAX: Final = 4096
 PUBLIC_KEY_BYTES: Final = 32
 
 
@@ -45,17 +44,35 @@ def read_signer(path: Path | None) -> Signer:
 
 
 def proxy_keys(settings: Settings) -> list[bytes]:
-    """Return the public keys to believe; raise ConfigError for one that is none."""
-    keys = []
-    for text in settings.cluster.proxy_keys:
-        try:
-            raw = base64.b64decode(text, validate=True)
-        except binascii.Error:
-            raw = b""
-        if len(raw) != PUBLIC_KEY_BYTES:
-            raise ConfigError(f"cluster.proxy_keys: {text[:60]!r} is no base64 of 32 bytes")
-        keys.append(raw)
+    """Return the public keys to believe, those of the file last; raise ConfigError for one that is
+    none and for a file that is missing, empty or open to change by others."""
+    cluster = settings.cluster
+    keys = [_public_key(text, "cluster.proxy_keys") for text in cluster.proxy_keys]
+    if cluster.proxy_keys_file is not None:
+        keys += _read_public_keys(cluster.proxy_keys_file)
     return keys
+
+
+def _read_public_keys(path: Path) -> list[bytes]:
+    setting = "cluster.proxy_keys_file"
+    data, mode = _read_small(path, setting)
+    if mode & 0o022:  # whoever may add a key here is a proxy
+        raise ConfigError(f"{setting}: {path} may be changed by others; run: chmod go-w {path}")
+    lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
+    texts = [line for line in lines if line and not line.startswith("#")]
+    if not texts:
+        raise ConfigError(f"{setting}: {path} holds no key")
+    return [_public_key(text, f"{setting}: {path}") for text in texts]
+
+
+def _public_key(text: str, setting: str) -> bytes:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error, or text that is not ASCII
+        raw = b""
+    if len(raw) != PUBLIC_KEY_BYTES:
+        raise ConfigError(f"{setting}: {text[:60]!r} is no base64 of 32 bytes")
+    return raw
 
 
 def upstream_entries(settings: Settings, *, with_secrets: bool) -> list[UpstreamEntry]:
@@ -90,13 +107,19 @@ def upstream_hosts(settings: Settings) -> list[str]:
 
 
 def _read_private(path: Path, setting: str) -> bytes:
+    data, mode = _read_small(path, setting)
+    if mode & 0o077:
+        raise ConfigError(f"{setting}: {path} may be read by others; run: chmod 600 {path}")
+    return data
+
+
+def _read_small(path: Path, setting: str) -> tuple[bytes, int]:
+    """Return content and mode; raise ConfigError for a file that is missing or large."""
     try:
-        status = path.stat()
-        data = path.read_bytes()[: SECRET_FILE_BYTES_MAX + 1]
+        mode = path.stat().st_mode
+        data = path.read_bytes()[: KEY_FILE_BYTES_MAX + 1]
     except OSError as error:
         raise ConfigError(f"{setting}: {path}: {error.strerror}") from None
-    if status.st_mode & 0o077:
-        raise ConfigError(f"{setting}: {path} may be read by others; run: chmod 600 {path}")
-    if len(data) > SECRET_FILE_BYTES_MAX:
-        raise ConfigError(f"{setting}: {path} is larger than {SECRET_FILE_BYTES_MAX} bytes")
-    return data
+    if len(data) > KEY_FILE_BYTES_MAX:
+        raise ConfigError(f"{setting}: {path} is larger than {KEY_FILE_BYTES_MAX} bytes")
+    return data, mode

@@ -16,6 +16,7 @@ from p2pdist.runtime.identity import read_signer
 
 SECRET_NAME = "cluster.secret"  # noqa: S105  # a file name
 KEY_NAME = "proxy.key"
+PUBLIC_NAME = "proxy.pub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,19 @@ class KeyFiles:
 
 
 def make_keys(directory: Path) -> KeyFiles:
-    """Write a fresh secret and key, readable by us alone; raise ConfigError if one is there."""
+    """Write a fresh secret and key, readable by us alone, and the public key, readable by all.
+
+    The public key comes last: where it is, the others are whole. Raises ConfigError if one of the
+    files is there.
+    """
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     files = {
-        directory / SECRET_NAME: secrets.token_hex(32).encode() + b"\n",
-        directory / KEY_NAME: pem,
+        directory / SECRET_NAME: (secrets.token_hex(32).encode() + b"\n", 0o600),
+        directory / KEY_NAME: (pem, 0o600),
+        directory / PUBLIC_NAME: (public.encode() + b"\n", 0o644),
     }
     for path in files:
         if path.exists():
@@ -41,11 +48,10 @@ def make_keys(directory: Path) -> KeyFiles:
                 f"{path} exists already and is not replaced; to rotate, make new keys in another "
                 "directory and list both public keys"
             )
-    for path, data in files.items():
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    for path, (data, mode) in files.items():
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
-    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     return KeyFiles(directory / SECRET_NAME, directory / KEY_NAME, public)
 
 

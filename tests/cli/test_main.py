@@ -74,6 +74,7 @@ def test_keys_are_made_once_and_printed_as_configuration(tmp_path: Path) -> None
     assert first.returncode == 0
     assert f'secret_file = "{tmp_path}/cluster.secret"' in first.stdout
     assert (tmp_path / "cluster.secret").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "proxy.pub").read_text().strip() in first.stdout
     assert again.returncode == Exit.USAGE
     assert "is not replaced" in again.stderr
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,67 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_public_key_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="no base64 of 32 bytes"):
         proxy_keys(Settings(cluster=Cluster(None, (text,))))
+
+
+def with_keys_file(path: Path, *keys: str) -> Settings:
+    return Settings(cluster=Cluster(None, keys, proxy_keys_file=path))
+
+
+def test_the_public_key_that_was_made_is_read_from_its_file(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path)
+
+    assert proxy_keys(with_keys_file(tmp_path / "proxy.pub")) == [
+        read_signer(keys.key_file).public_key_bytes
+    ]
+
+
+def test_keys_of_the_settings_and_of_the_file_are_believed(tmp_path: Path) -> None:
+    old, new = make_keys(tmp_path / "old").public_key, make_keys(tmp_path / "new").public_key
+    path = tmp_path / "both.pub"
+    path.write_text(f"# since May\n{new}\n\n  {old}\n")
+
+    found = proxy_keys(with_keys_file(path, old))
+
+    assert [base64.b64encode(raw).decode() for raw in found] == [old, new, old]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "holds no key"),
+        ("# nothing yet\n", "holds no key"),
+        ("short\n", "'short' is no base64 of 32 bytes"),
+        ("k\u00e9y\n", "is no base64 of 32 bytes"),
+        ("A" * 5000, "larger than 4096 bytes"),
+    ],
+)
+def test_a_file_without_good_keys_is_refused(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "proxy.pub"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=rf"cluster\.proxy_keys_file: .*{fault}"):
+        proxy_keys(with_keys_file(path))
+
+
+def test_a_file_of_keys_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"proxy\.pub: No such file"):
+        proxy_keys(with_keys_file(tmp_path / "proxy.pub"))
+
+
+def test_a_file_of_keys_that_others_may_change_names_the_fix(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    (tmp_path / "proxy.pub").chmod(0o664)
+
+    with pytest.raises(ConfigError, match=r"chmod go-w .*proxy\.pub"):
+        proxy_keys(with_keys_file(tmp_path / "proxy.pub"))
+
+
+def test_keys_are_not_made_beside_a_public_key_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "proxy.pub").write_text("of another cluster")
+
+    with pytest.raises(ConfigError, match=r"proxy\.pub exists already"):
+        make_keys(tmp_path)
+    assert not (tmp_path / "cluster.secret").exists()
 
 
 def test_a_peer_never_reads_an_upstreams_password(tmp_path: Path) -> None:
