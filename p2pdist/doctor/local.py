@@ -50,9 +50,10 @@ def _believed(settings: Settings) -> str:
 
 
 def _signing(settings: Settings) -> str:
-    own = base64.b64encode(read_signer(settings.proxy.key_file).public_key_bytes).decode()
-    if own not in settings.cluster.proxy_keys:
-        raise ConfigError(f"the key's public half {own} is not in cluster.proxy_keys")
+    own = read_signer(settings.proxy.key_file).public_key_bytes
+    if own not in proxy_keys(settings):
+        text = base64.b64encode(own).decode()
+        raise ConfigError(f"the key's public half {text} is not among cluster.proxy_keys")
     return "its public half is believed"
 
 
