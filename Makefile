@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit e2e fmt bench faults clean
+.PHONY: demo preflight test lint unit e2e test-compose fmt bench faults clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -27,7 +27,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev.stamp
-	$(PYTEST) -n 2 --ignore=tests/e2e
+	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose
 
 # Without P2PDIST_REQUIRE_E2E=1 this says what did not run; with it, missing parts fail.
 e2e: $(VENV)/dev.stamp
@@ -39,6 +39,11 @@ else
 	@echo "not run: e2e (real dockerd and docker-registry; needs root and Debian packages)"
 	@echo "to run:  P2PDIST_REQUIRE_E2E=1 make test"
 endif
+
+# The image and docker-compose.yml on a dockerd of their own; needs root and Debian packages.
+test-compose: $(VENV)/dev.stamp
+	tests/e2e/install_packages.sh docker-compose debootstrap
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/compose --timeout=1200
 
 fmt: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

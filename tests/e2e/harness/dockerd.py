@@ -36,10 +36,14 @@ class Dockerd:
         work: Path,
         *,
         config: Path | None = None,
+        networking: bool = False,
         **settings: object,
     ) -> None:
         """`settings` are further keys of daemon.json, with underscores for hyphens; `config` is
-        one that is there already, in place of all that."""
+        one that is there already, in place of all that. `networking`: containers get networks, by
+        bridges and iptables rules in the namespace of the host.
+        """
+        self._networking = networking
         self._work = work / f"docker-{host.name}"
         self._work.mkdir(mode=0o711)
         self._socket = self._work / "d.sock"
@@ -66,42 +70,48 @@ class Dockerd:
         shown = self._docker("info", "--format", "{{json .RegistryConfig.Mirrors}}")
         return list(json.loads(shown) or [])
 
+    @property
+    def endpoint(self) -> str:
+        """What clients take as DOCKER_HOST."""
+        return f"unix://{self._socket}"
+
     def pull(self, reference: str, *, timeout_s: float = 180.0) -> str:
         """Pull as `docker pull` does; return what it prints."""
-        return self._docker("pull", reference, timeout_s=timeout_s)
+        return self.command("pull", reference, timeout_s=timeout_s)
 
     def start_pull(self, reference: str) -> subprocess.Popen[bytes]:
         """Start a `docker pull` that the caller ends, or waits for."""
-        argv = [DOCKER, "-H", f"unix://{self._socket}", "pull", reference]
+        argv = [DOCKER, "-H", self.endpoint, "pull", reference]
         env = {**os.environ, "DOCKER_CONFIG": str(self._work / "client"), "DOCKER_HOST": ""}
         quiet = subprocess.DEVNULL
         return subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, env=env)
 
     def image_id(self, reference: str) -> str:
         """Return the digest of the image's config."""
-        return self._docker("image", "inspect", "--format", "{{.Id}}", reference).strip()
+        return self.command("image", "inspect", "--format", "{{.Id}}", reference).strip()
 
     def repo_digest(self, reference: str) -> str:
         """Return the digest that the reference stood for, of an index where there is one."""
-        shown = self._docker("image", "inspect", "--format", "{{index .RepoDigests 0}}", reference)
+        shown = self.command("image", "inspect", "--format", "{{index .RepoDigests 0}}", reference)
         return shown.strip().partition("@")[2]
 
     def run(self, reference: str) -> str:
         """Run the image's own command in a container without network; return what it prints."""
-        return self._docker("run", "--rm", "--network", "none", reference).strip()
+        return self.command("run", "--rm", "--network", "none", reference).strip()
 
     def storage_driver(self) -> str:
-        return self._docker("info", "--format", "{{.Driver}}").strip()
+        return self.command("info", "--format", "{{.Driver}}").strip()
 
-    def _docker(self, *args: str, timeout_s: float = 60.0) -> str:
+    def command(self, *args: str, timeout_s: float = 60.0) -> str:
+        """Run a `docker` command; return its stdout, raise LabError with its stderr."""
         env = {"DOCKER_CONFIG": str(self._work / "client"), "DOCKER_CONTEXT": "", "DOCKER_HOST": ""}
-        return run([DOCKER, "-H", f"unix://{self._socket}", *args], timeout_s=timeout_s, env=env)
+        return run([DOCKER, "-H", self.endpoint, *args], timeout_s=timeout_s, env=env)
 
     def _answers(self) -> bool:
         if not self._socket.exists():
             return False
         with contextlib.suppress(LabError):
-            self._docker("version")
+            self.command("version")
             return True
         return False
 
@@ -111,7 +121,8 @@ class Dockerd:
             "--data-root": self._work / "data",
             "--exec-root": self._work / "exec",
             "--pidfile": self.pid_file,
-            "-H": f"unix://{self._socket}",
+            "-H": self.endpoint,
         }
-        flags = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"]
+        alone = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"]
+        flags = [] if self._networking else alone
         return [DOCKERD, *flags, *(str(word) for pair in places.items() for word in pair)]
