@@ -73,7 +73,8 @@ class UpstreamTimeouts:
 
     connect_s: float = 5.0
     headers_s: float = 10.0
-    idle_s: float = 10.0
+    idle_s: float = 4.0
+    """A body may stand still so long: its reader is served again within 5 s (contract 3.7)."""
     question_s: float = 8.0
     """All tries for one manifest or one size together."""
 

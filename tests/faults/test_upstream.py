@@ -177,6 +177,7 @@ async def test_a_broken_body_goes_on_in_the_same_response(
 
         payload = registry.payload_bytes[DIGEST]
         assert reading.body == LAYER
+        assert reading.longest_gap_s <= SILENCE_MAX_S
         check_stores(lab)
         record.bytes = {"upstream": payload}
         record.retries = registry.count("GET", f"/blobs/{DIGEST}") - 1
