@@ -36,6 +36,11 @@ LAST_RESORT_S: Final = 60.0
 """When no other source exists: a slow success beats a quick error (registry contract 3.2)."""
 OUTSIDE_AGAIN_S: Final = 5.0
 """Outside sources that all failed are left alone for so long, while the swarm is waited for."""
+OUTAGE_S: Final = 1.0
+GIVE_WAY_S: Final = 3.0
+"""An outside source that took longer than `OUTAGE_S` to begin was away. When it is back, every
+reader of every host gets through in the same second: the swarm's own reader has this long to bring
+a chunk before we go ahead."""
 SPAN_BYTES_MAX: Final = 4 << 20
 TURN_S: Final = 0.5
 
@@ -159,14 +164,18 @@ class SwarmReader:
         When none can, return for the swarm to be waited for again: a slow success beats an error
         that ends a pull. Raise when that has lasted too long, or nothing more can come.
         """
-        if self._active.failure is not None and not first:
-            raise BlobFailed(f"{self.digest}: {self._active.failure}")
-        at = start
+        active, at = self._active, start
+        if active.failure is not None and not first:
+            raise BlobFailed(f"{self.digest}: {active.failure}")
         for source in self._fallbacks:
             hurried = first and at == start and not self._context.sticky
             within_s = self._first_byte_left_s() if hurried else None
+            asked_s = self._loop.time()
             try:
                 async for data in _begun_within(self._stream(source, at, stop), within_s):
+                    was_away = at == start and self._loop.time() - asked_s > OUTAGE_S
+                    if was_away and await self._swarm_goes_on(at):
+                        return
                     at += len(data)
                     yield data
                 return
@@ -185,6 +194,18 @@ class SwarmReader:
             or silent_s > self._last_resort_s
         ):
             raise BlobFailed(f"{self.digest}: no source for byte {at} on")
+
+    async def _swarm_goes_on(self, offset: int) -> bool:
+        """Whoever fetches for all got through as well, and brings more within `GIVE_WAY_S`."""
+        until_s = self._loop.time() + GIVE_WAY_S
+        while self._active.failure is None and not self._active.store_full:
+            if self._active.deliverable_end(offset) > offset:
+                return True
+            if self._loop.time() >= until_s:
+                break
+            self._starving()
+            await self._active.wait_deliverable(offset, TURN_S)
+        return False
 
     def _first_byte_left_s(self) -> float:
         return max(HURRY_S, self._silent_since_s + FIRST_BYTE_S - self._loop.time())

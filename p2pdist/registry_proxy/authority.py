@@ -81,17 +81,19 @@ class ProxyAuthority:
                     return
                 if self._parents and await self._from_parents(active, names):
                     return
-                async with self._leases.origin(active):
+                async with self._leases.origin(active) as granted:
                     if not active.complete:
-                        await self._ingest(active, names)
+                        await self._ingest(active, names, alone=granted and lease.fence > 0)
         except P2pdistError as error:
             logs.event(log, logging.ERROR, "obtain.failed", digest=active.digest, error=str(error))
             active.fail(str(error))
         finally:
             self._running.discard(active.digest)
 
-    async def _ingest(self, active: ActiveBlob, names: Sequence[ImageName]) -> None:
-        ingest = Ingest(self._node, active, self._signer, self._source, names, self._rng)
+    async def _ingest(self, active: ActiveBlob, names: Sequence[ImageName], *, alone: bool) -> None:
+        ingest = Ingest(
+            self._node, active, self._signer, self._source, names, self._rng, alone=alone
+        )
         await ingest.run()
 
     async def _from_swarm(self, active: ActiveBlob) -> bool:

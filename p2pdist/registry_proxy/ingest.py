@@ -15,6 +15,7 @@ from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.statements import HashBatch, Seal, Signer
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import UPSTREAM, ActiveBlob, Node, OutsideBody, OutsideSource
+from p2pdist.registry_proxy.leasing import followed
 from p2pdist.registry_proxy.observers import DigestObserver, IngestObserver
 from p2pdist.registry_proxy.signing import MapSigner
 from p2pdist.runtime import logs
@@ -28,6 +29,10 @@ RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 8.0
 # What socket buffers hold of a body that is closed, and so is fetched for nothing, is 2 to 6 MB.
 SKIP_BYTES_MIN: Final = 16 << 20
+# Two readers of one blob that find the registry again in the same second: how long the one without
+# a lease looks out for the other's first chunk.
+GIVE_WAY_S: Final = 1.0
+LOOK_OUT_S: Final = 0.1
 
 
 class Ingest:
@@ -41,7 +46,10 @@ class Ingest:
         source: OutsideSource,
         names: Sequence[ImageName],
         rng: Random,
+        *,
+        alone: bool,
     ) -> None:
+        """`alone`: the leases say that nobody else reads this blob from its registry."""
         self._node = node
         self._active = active
         self._digest = active.digest
@@ -49,6 +57,7 @@ class Ingest:
         self._source = source
         self._names = names
         self._signer = signer
+        self._alone = alone
         self._distrusted = False
         self._map_signer = MapSigner(signer, self._publish, unix_s)
         self._backoff = Backoff(first_s=RETRY_FIRST_S, max_s=RETRY_MAX_S, rng=rng)
@@ -56,9 +65,13 @@ class Ingest:
     async def run(self) -> None:
         """Seal the blob, revoke its map, or mark it failed when upstream gives out."""
         why = "no upstream answered"
+        if not self._alone:
+            self._active.join()
         for attempt in range(TRIES_MAX):
             if attempt:
-                await asyncio.sleep(self._backoff.next_delay_s())
+                # Another proxy may have taken over meanwhile: as long as it brings some, wait.
+                self._active.join()
+                await followed(self._active, self._backoff.next_delay_s())
             try:
                 if await self._attempt(self._names[attempt % len(self._names)]):
                     return
@@ -94,16 +107,38 @@ class Ingest:
             if first == self._geometry.chunk_count:
                 break
             start = self._geometry.offset(first)
+            held = self._held_chunks()
             async with self._source.open_blob(name, self._digest, start=start) as body:
                 if body.size_bytes != self._geometry.size_bytes:
                     raise UpstreamError(
                         f"{self._digest} has {body.size_bytes} bytes, its manifest says "
                         f"{self._geometry.size_bytes}"
                     )
-                chunk_map = chunk_map or await self._open_map()
-                seen = await self._pump(body, first, chunk_map, whole)
+                gives_way = await self._another_brings_it(held)
+                if not gives_way:
+                    chunk_map = chunk_map or await self._open_map()
+                    seen = await self._pump(body, first, chunk_map, whole)
+            if gives_way and await followed(self._active, GIVE_WAY_S):
+                return True
         await self._finish(whole, chunk_map or await self._open_map())
         return True
+
+    async def _another_brings_it(self, held_before: int) -> bool:
+        """Chunks came in since `held_before`, from another reader of the registry.
+
+        After an outage of the registry everybody gets through in the same second: the holder of
+        the leases goes ahead unless chunks came already, all others look out for its first ones.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + (0.0 if self._alone else GIVE_WAY_S)
+        while self._held_chunks() == held_before:
+            if loop.time() >= until_s:
+                return False
+            await asyncio.sleep(LOOK_OUT_S)
+        return True
+
+    def _held_chunks(self) -> int:
+        return len(self._active.blob.verified) if self._active.blob is not None else 0
 
     async def _open_map(self) -> ChunkMap:
         """Return the map to work under: the one that is there, whoever of us opened it, or a new

@@ -74,8 +74,8 @@ class OutsideLeases:
             self._give_back(key, answer)
 
     @asynccontextmanager
-    async def origin(self, active: ActiveBlob) -> AsyncIterator[None]:
-        """The right of all datacenters to read `active` from its registry.
+    async def origin(self, active: ActiveBlob) -> AsyncIterator[bool]:
+        """The right of all datacenters to read `active` from its registry; False: not granted.
 
         Whoever had it last is asked before: its datacenter most likely still holds the blob.
         """
@@ -84,7 +84,7 @@ class OutsideLeases:
         try:
             if answer is not None and answer.holder is not None and not active.complete:
                 await self._copied(active, answer.holder)
-            yield
+            yield answer is not None and answer.fence > 0
         finally:
             self._give_back(key, answer)
 

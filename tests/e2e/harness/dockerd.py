@@ -67,7 +67,7 @@ class Dockerd:
 
     def mirrors(self) -> list[str]:
         """The mirrors that are in force."""
-        shown = self._docker("info", "--format", "{{json .RegistryConfig.Mirrors}}")
+        shown = self.command("info", "--format", "{{json .RegistryConfig.Mirrors}}")
         return list(json.loads(shown) or [])
 
     @property
