@@ -288,12 +288,20 @@ async def test_row_25_a_blob_that_is_not_its_digest_is_never_whole(
         for running in (proxy.running, *(peer.running for peer in peers)):
             stored = running.store.get(DIGEST)
             assert stored is None or not stored.complete
+        await revoked_everywhere(lab)
         check_stores(lab)
         registry.faults.clear()
         later = await asyncio.gather(*(read_blob(client, url_of(p.mirror), DIGEST) for p in peers))
         assert all(body == LAYER for body in later)
         record.outcome = "bodies end short, the map is revoked; right at the next pull"
         record.invariants = ["I1", "I2", "I3", "I4"]
+
+
+async def revoked_everywhere(lab: Lab) -> None:
+    """The blob's directory is gone at every node: the removal goes on behind the bodies' end."""
+    async with asyncio.timeout(10):
+        while any(lab.directory.glob(f"**/blobs/*/*/{DIGEST.partition(':')[2]}*")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 # --- row 27: tokens -------------------------------------------------------------------------------
