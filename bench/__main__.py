@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from bench.e2e import noted, run_tests
 from bench.targets import publish
 from p2pdist.demo.report import Target
 
@@ -59,13 +60,12 @@ def _mirror() -> Figures:
 def _clients() -> Figures:
     """What the end-to-end tests of clients and datacenters saw."""
     names = ("tests/e2e/test_five_clients.py", "tests/e2e/test_datacenters.py")
-    _pytest(*names)
-    directory = BUILD / "figures"
-    return {p.stem: json.loads(p.read_text()) for p in sorted(directory.glob("*.json"))}
+    run_tests(*names)
+    return dict(noted(BUILD / "figures"))
 
 
 def _faults() -> Figures:
-    _pytest("tests/faults", "tests/e2e/faults", "tests/e2e/test_datacenters.py")
+    run_tests("tests/faults", "tests/e2e/faults", "tests/e2e/test_datacenters.py")
     subprocess.run([sys.executable, "-m", "tests.faults.table"], check=False)
     records = [json.loads(p.read_text()) for p in sorted((BUILD / "faults").glob("row-*.json"))]
     failed = {record["row"] for record in records if not record["passed"]}
@@ -79,15 +79,6 @@ SECTIONS: Final[dict[str, Callable[[], Figures]]] = {
     "faults": _faults,
 }
 IN_NAMESPACE: Final = ("micro", "mirror")
-
-
-def _pytest(*paths: str) -> None:
-    """Run end-to-end tests; what they saw counts, also where one of them fails."""
-    environment = {**os.environ, "P2PDIST_REQUIRE_E2E": "1"}
-    argv = [sys.executable, "-m", "pytest", "-q", "--timeout=600", *paths]
-    done = subprocess.run(argv, env=environment, check=False)
-    if done.returncode:
-        print(f"pytest ended with {done.returncode}: {' '.join(paths)}")
 
 
 def _run(name: str) -> Figures:

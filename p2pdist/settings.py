@@ -19,6 +19,8 @@ from p2pdist.model.members import Address
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)[bB]?")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_LABEL: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}=[A-Za-z0-9._:/-]{0,127}")
+LABELS_MAX: Final = 64
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _POWERS: Final = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -113,6 +115,26 @@ def _flag(value: Any) -> bool:
     return known[value.lower()]
 
 
+def _whole(value: Any) -> int:
+    try:
+        number = int(value) if isinstance(value, (int, str)) else None
+    except ValueError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return number
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    labels = _texts(value)
+    for label in labels:
+        if _LABEL.fullmatch(label) is None:
+            raise ValueError(f"expected key=value without spaces, not {label!r}")
+    if len(labels) > LABELS_MAX:
+        raise ValueError(f"at most {LABELS_MAX} labels")
+    return labels
+
+
 def _choice(*allowed: str) -> Kind:
     def parse(value: Any) -> str:
         if value not in allowed:
@@ -124,6 +146,7 @@ def _choice(*allowed: str) -> Kind:
 
 TEXT: Final = Kind("text", _text)
 TEXTS: Final = Kind("list of texts", _texts)
+LABELS: Final = Kind("list of key=value", _labels)
 PATH: Final = Kind("path", _path)
 ADDRESS: Final = Kind("host:port", parse_address)
 ADDRESSES: Final = Kind("list of host:port", _addresses)
@@ -131,6 +154,7 @@ SIZE: Final = Kind("size", parse_size)
 RATE: Final = Kind("bytes/s", parse_rate)
 DURATION: Final = Kind("duration", parse_duration)
 RATIO: Final = Kind("share", _ratio)
+WHOLE: Final = Kind("whole number", _whole)
 FLAG: Final = Kind("true | false", _flag)
 
 
@@ -164,6 +188,12 @@ class Host:
     rack: str = _setting(TEXT, "", "Rack or zone; hosts of the same rack are preferred.")
     advertise: tuple[Address, ...] = _setting(
         ADDRESSES, (), "Exchange addresses to tell others; empty: the one listened on."
+    )
+    name: str = _setting(
+        TEXT, "", "What selectors and people call this host; empty: the machine's host name."
+    )
+    labels: tuple[str, ...] = _setting(
+        LABELS, (), "What selectors may choose by, such as role=web."
     )
 
 
@@ -200,6 +230,15 @@ class Proxy:
     stale_if_error_s: float = _setting(
         DURATION, 86400.0, "How long a known tag is served while upstream fails."
     )
+    job_trackers: tuple[str, ...] = _setting(
+        TEXTS,
+        (),
+        "Admin URLs of the trackers that get the jobs of [[replicate]], "
+        "such as http://10.0.0.2:5209.",
+    )
+    notify_secret_file: Path | None = _setting(
+        PATH, None, "File with the secret (16 bytes or more) that registries notify us with."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +259,15 @@ class Peer:
         RATE, 100_000_000, "Payload sent to other hosts, at most; 0: no limit."
     )
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
+    into_runtime: str = _setting(
+        _choice("", "docker", "containerd"),
+        "",
+        "The runtime that `p2pdist prewarm --into-runtime` may pull into; empty: none.",
+    )
+    runtime_socket: Path | None = _setting(
+        PATH, None, "Its socket; empty: /run/docker.sock or /run/containerd/containerd.sock."
+    )
+    runtime_namespace: str = _setting(TEXT, "k8s.io", "The namespace of containerd to pull into.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +314,26 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Replicate:
+    """Images to keep in step; `[[replicate]]` in the file, as often as needed."""
+
+    name: str = _setting(TEXT, "", "Name of the rule, in metrics and logs.")
+    images: tuple[str, ...] = _setting(
+        TEXTS, (), "Patterns `registry/repository[:tag]`, `*` for anything; no tag: all tags."
+    )
+    dcs: tuple[str, ...] = _setting(TEXTS, (), "Datacenters; empty: all.")
+    hosts: str = _setting(TEXT, "", "Hosts, as `p2pdist prewarm --hosts`; empty: proxies only.")
+    poll: float = _setting(
+        DURATION, 0.0, "How often the registry is asked as well; 0: by notification only."
+    )
+    rate: int = _setting(RATE, 0, "Payload into each host, at most; 0: no limit.")
+    dc_rate: int = _setting(RATE, 0, "Payload into each datacenter, at most; 0: no limit.")
+    pin: float = _setting(DURATION, 7 * 86400.0, "How long nothing of an image is evicted.")
+    platform: str = _setting(TEXT, "", "Platform, such as linux/amd64; empty: each host's own.")
+    priority: int = _setting(WHOLE, 0, "Jobs of a higher one go first, -100 to 100.")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     cluster: Cluster = field(default_factory=Cluster)
     host: Host = field(default_factory=Host)
@@ -275,6 +343,7 @@ class Settings:
     store: StoreSection = field(default_factory=StoreSection)
     log: Log = field(default_factory=Log)
     upstream: tuple[Upstream, ...] = (Upstream(host="docker.io"),)
+    replicate: tuple[Replicate, ...] = ()
 
 
 SECTIONS: Final[dict[str, type[Any]]] = {
@@ -286,6 +355,10 @@ SECTIONS: Final[dict[str, type[Any]]] = {
     "store": StoreSection,
     "log": Log,
 }
+
+
+TABLES: Final[dict[str, type[Any]]] = {"upstream": Upstream, "replicate": Replicate}
+"""Those that may be there several times, in the file alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +390,7 @@ def leaves_of(section: str, record: type[Any]) -> Iterator[Leaf]:
 
 
 def all_leaves() -> list[Leaf]:
-    """Every setting but the repeated `[[upstream]]` tables, in the order of the file."""
+    """Every setting but the repeated tables (`TABLES`), in the order of the file."""
     return [leaf for name, record in SECTIONS.items() for leaf in leaves_of(name, record)]
 
 

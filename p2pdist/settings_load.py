@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pdist.errors import ConfigError
-from p2pdist.settings import SECTIONS, Leaf, Settings, Upstream, all_leaves, leaves_of
+from p2pdist.settings import SECTIONS, TABLES, Leaf, Settings, all_leaves, leaves_of
 
 DEFAULT_FILE: Final = Path("/etc/p2pdist/config.toml")
 PREFIX: Final = "P2PDIST_"
@@ -20,6 +20,7 @@ OTHER_VARIABLES: Final = frozenset(
     {
         "P2PDIST_CONFIG",
         "P2PDIST_ENDPOINT",
+        "P2PDIST_TRACKERS",  # of the verbs about jobs
         "P2PDIST_ADMIN_PORT",  # of the container image's health check
         "P2PDIST_REQUIRE_E2E",
         "P2PDIST_DEMO_STARTED",
@@ -29,6 +30,8 @@ OTHER_VARIABLES: Final = frozenset(
         "P2PDIST_SLOW_FAULTS",
     }
 )
+
+_REQUIRED: Final = {"upstream": ("host",), "replicate": ("name", "images")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class _Reader:
         self.leaves = {leaf.name: leaf for leaf in all_leaves()}
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
-        self.upstreams: list[Upstream] | None = None
+        self.tables: dict[str, list[Any]] = {}
         self.faults: list[str] = []
 
     def put(self, leaf: Leaf, raw: Any, origin: str) -> None:
@@ -71,10 +74,10 @@ class _Reader:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from None
         for section, table in document.items():
-            if section == "upstream":
-                self._upstreams(table, path)
+            if section in TABLES:
+                self._repeated(section, table, path)
             elif section not in SECTIONS:
-                self.unknown(f"[{section}]", [f"[{s}]" for s in (*SECTIONS, "upstream")], str(path))
+                self.unknown(f"[{section}]", [f"[{s}]" for s in (*SECTIONS, *TABLES)], str(path))
             elif not isinstance(table, dict):
                 self.faults.append(f"{path}: [{section}] must be a table")
             else:
@@ -88,26 +91,28 @@ class _Reader:
             else:
                 self.put(leaf, raw, str(path))
 
-    def _upstreams(self, tables: Any, path: Path) -> None:
-        if not isinstance(tables, list):
-            self.faults.append(f"{path}: upstream must be written as [[upstream]]")
+    def _repeated(self, section: str, tables: Any, path: Path) -> None:
+        if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+            self.faults.append(f"{path}: {section} must be written as [[{section}]]")
             return
-        known = {leaf.key: leaf for leaf in leaves_of("upstream", Upstream)}
-        found = self.upstreams = self.upstreams or []
+        record = TABLES[section]
+        known = {leaf.key: leaf for leaf in leaves_of(section, record)}
+        found = self.tables.setdefault(section, [])
         for number, table in enumerate(tables, 1):
             values: dict[str, Any] = {}
             for key, raw in table.items():
                 if key not in known:
-                    names = [f"upstream.{k}" for k in known]
-                    self.unknown(f"upstream.{key}", names, str(path))
+                    names = [f"{section}.{k}" for k in known]
+                    self.unknown(f"{section}.{key}", names, str(path))
                     continue
                 try:
                     values[key] = known[key].kind.parse(raw)
                 except ValueError as error:
-                    self.faults.append(f"{path}: upstream {number}: {key} = {raw!r}: {error}")
-            if not values.get("host"):
-                self.faults.append(f"{path}: upstream {number} has no host")
-            found.append(Upstream(**values))
+                    self.faults.append(f"{path}: {section} {number}: {key} = {raw!r}: {error}")
+            for key in _REQUIRED[section]:
+                if key not in table or table[key] in ("", []):
+                    self.faults.append(f"{path}: {section} {number} has no {key}")
+            found.append(record(**values))
 
     # --- variables and flags --------------------------------------------------------------------
 
@@ -135,8 +140,7 @@ class _Reader:
                 if name.startswith(f"{section}.")
             }
             sections[section] = record(**given)
-        if self.upstreams:
-            sections["upstream"] = tuple(self.upstreams)
+        sections |= {name: tuple(found) for name, found in self.tables.items() if found}
         return Loaded(Settings(**sections), self.origins)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from p2pdist.settings import SECTIONS, Leaf, Upstream, leaves_of, show
+from p2pdist.settings import SECTIONS, TABLES, Leaf, leaves_of, show
 
 _INTRO = """# Configuration
 
@@ -21,11 +21,17 @@ as `500ms`, `30s` and `24h`. Secrets are read from files, which only their owner
 never a value, and never shown.
 """
 
-_UPSTREAM = """## [[upstream]]
+_TABLES = {
+    "upstream": """## [[upstream]]
 
 One table for each registry that the proxies may read; Docker Hub is there while none is given. An
 upstream with credentials is served to others only with `access = "shared"`.
-"""
+""",
+    "replicate": """## [[replicate]]
+
+One table for each rule of a registry proxy that keeps images in step: `docs/replication.md`.
+""",
+}
 
 
 def render() -> str:
@@ -37,10 +43,12 @@ def render() -> str:
         parts.append("| --- | --- | --- | --- | --- | --- |")
         parts += [_row(leaf) for leaf in leaves_of(section, record)]
         parts.append("")
-    parts += [_UPSTREAM, "| key | value | default | meaning |", "| --- | --- | --- | --- |"]
-    for leaf in leaves_of("upstream", Upstream):
-        parts.append(f"| `{leaf.key}` | {_kind(leaf)} | {_default(leaf)} | {leaf.help} |")
-    return "\n".join(parts) + "\n"
+    for name, record in TABLES.items():
+        parts += [_TABLES[name], "| key | value | default | meaning |", "| --- | --- | --- | --- |"]
+        for leaf in leaves_of(name, record):
+            parts.append(f"| `{leaf.key}` | {_kind(leaf)} | {_default(leaf)} | {leaf.help} |")
+        parts.append("")
+    return "\n".join(parts)
 
 
 def _row(leaf: Leaf) -> str:

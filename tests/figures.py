@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 DIRECTORY: Final = Path(
-    os.environ.get("P2PDIST_FIGURES_DIR", Path(__file__).parents[1] / "build" / "figures")
+    os.environ.get("FIGURES_DIR", Path(__file__).parents[1] / "build" / "figures")
 )
 
 

@@ -146,3 +146,26 @@ def test_every_setting_has_help_that_is_a_sentence() -> None:
 def test_the_reference_page_is_current() -> None:
     """`python -m p2pdist.settings_page > docs/configuration.md` after a change of settings."""
     assert PAGE.read_text() == render()
+
+
+def test_rules_are_read_as_often_as_they_are_there(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '[[replicate]]\nname = "web"\nimages = ["a.io/b/*"]\npoll = "5m"\ndc_rate = "1MB/s"\n'
+        '[[replicate]]\nname = "db"\nimages = ["a.io/db:1"]\npriority = -3\n',
+    )
+
+    web, db = load_settings(path, environ={}).settings.replicate
+
+    assert (web.name, web.poll, web.dc_rate) == ("web", 300.0, 1_000_000)
+    assert (db.images, db.priority) == (("a.io/db:1",), -3)
+
+
+def test_a_rule_needs_a_name_and_images(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, '[[replicate]]\npriority = "x"\n'), environ={})
+
+    text = str(caught.value)
+    assert "replicate 1 has no name" in text
+    assert "replicate 1 has no images" in text
+    assert "priority = 'x': expected a whole number" in text

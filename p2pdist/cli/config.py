@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
-from p2pdist.settings import SECTIONS, Settings, Upstream, all_leaves, leaves_of, show
+from p2pdist.settings import SECTIONS, TABLES, Settings, all_leaves, leaves_of, show
 
 ALL = tuple(SECTIONS)
 
@@ -40,11 +40,12 @@ def show_command(config: Path | None, origin: bool, output: str, **flags: Any) -
             source = loaded.origins.get(leaf.name, "default")
             click.echo(f"{leaf.key} = {_toml(value)}" + (f"  # {source}" if origin else ""))
         click.echo("")
-    for upstream in loaded.settings.upstream:
-        click.echo("[[upstream]]")
-        for leaf in leaves_of("upstream", Upstream):
-            click.echo(f"{leaf.key} = {_toml(getattr(upstream, leaf.key))}")
-        click.echo("")
+    for name, record in TABLES.items():
+        for table in getattr(loaded.settings, name):
+            click.echo(f"[[{name}]]")
+            for leaf in leaves_of(name, record):
+                click.echo(f"{leaf.key} = {_toml(getattr(table, leaf.key))}")
+            click.echo("")
 
 
 @config.command("verify")
@@ -74,8 +75,14 @@ def init() -> None:
             click.echo(f"# {leaf.help}\n#{leaf.key} = {_toml(leaf.default)}")
         click.echo("")
     click.echo("# One table for each registry; Docker Hub is there while none is given.")
-    click.echo("#[[upstream]]")
-    for leaf in leaves_of("upstream", Upstream):
+    _commented_table("upstream")
+    click.echo("\n# One table for each rule of a proxy that keeps images in step.")
+    _commented_table("replicate")
+
+
+def _commented_table(name: str) -> None:
+    click.echo(f"#[[{name}]]")
+    for leaf in leaves_of(name, TABLES[name]):
         click.echo(f"# {leaf.help}\n#{leaf.key} = {_toml(leaf.default)}")
 
 
@@ -90,6 +97,7 @@ def _as_json(settings: Settings, origins: dict[str, str] | None) -> dict[str, An
         if origins is not None:
             value = {"value": value, "origin": origins.get(leaf.name, "default")}
         values.setdefault(leaf.section, {})[leaf.key] = value
-    fields = [leaf.key for leaf in leaves_of("upstream", Upstream)]
-    values["upstream"] = [{k: show(getattr(u, k)) for k in fields} for u in settings.upstream]
+    for name, record in TABLES.items():
+        fields = [leaf.key for leaf in leaves_of(name, record)]
+        values[name] = [{k: show(getattr(t, k)) for k in fields} for t in getattr(settings, name)]
     return values

@@ -7,7 +7,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.identity import proxy_keys, read_secret, read_signer, upstream_entries
+from p2pdist.registry_proxy.replication_setup import read_rules
+from p2pdist.runtime.identity import (
+    proxy_keys,
+    read_notify_secret,
+    read_secret,
+    read_signer,
+    upstream_entries,
+)
 from p2pdist.settings import Settings
 
 
@@ -26,6 +33,9 @@ def problems(settings: Settings) -> tuple[list[str], list[str]]:
     attempt(lambda: upstream_entries(settings, with_secrets=True))
     if settings.proxy.key_file is not None:
         attempt(lambda: read_signer(settings.proxy.key_file))
+    attempt(lambda: read_rules(settings))
+    if settings.proxy.notify_secret_file is not None:
+        attempt(lambda: read_notify_secret(settings.proxy.notify_secret_file))
     errors += _urls(settings)
     if settings.store.low_watermark >= settings.store.high_watermark:
         errors.append("store.low_watermark must be below store.high_watermark")
@@ -37,6 +47,7 @@ def _urls(settings: Settings) -> list[str]:
     lists = {
         "proxy.trackers": (settings.proxy.trackers, ("ws", "wss")),
         "peer.trackers": (settings.peer.trackers, ("ws", "wss")),
+        "proxy.job_trackers": (settings.proxy.job_trackers, ("http", "https")),
         "proxy.parents": (settings.proxy.parents, ("http", "https")),
         "peer.proxies": (settings.peer.proxies, ("http", "https")),
     }

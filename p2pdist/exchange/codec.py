@@ -48,7 +48,7 @@ from p2pdist.model.statements import RECORD_BYTES_MAX
 
 HEADER: Final = struct.Struct(">IB")
 _DATA: Final = struct.Struct(">III")
-_REQUEST: Final = struct.Struct(f">I{MAP_ID_BYTES}sIH")
+_REQUEST: Final = struct.Struct(f">I{MAP_ID_BYTES}sIHB")
 _ID: Final = struct.Struct(">I")
 _REFUSE: Final = struct.Struct(">IB")
 _SMALL: Final = struct.Struct(">II")
@@ -75,8 +75,8 @@ def encode(frame: Frame) -> bytes:
 
 def _encode(frame: Frame) -> tuple[int, bytes]:  # one line a type
     match frame:
-        case Interest(digest):
-            return 1, digest_to_wire(digest)
+        case Interest(digest, bulk):
+            return 1, bytes([bulk]) + digest_to_wire(digest)
         case Uninterest(digest):
             return 2, digest_to_wire(digest)
         case MapRecord(record):
@@ -87,8 +87,9 @@ def _encode(frame: Frame) -> tuple[int, bytes]:  # one line a type
             return 4, head + b"".join(_RANGE.pack(*pair) for pair in ranges)
         case Retract(digest):
             return 5, digest_to_wire(digest)
-        case Request(request_id, digest, map_id, first, count):
-            return 6, _REQUEST.pack(request_id, map_id, first, count) + digest_to_wire(digest)
+        case Request(request_id, digest, map_id, first, count, bulk):
+            head = _REQUEST.pack(request_id, map_id, first, count, bulk)
+            return 6, head + digest_to_wire(digest)
         case Cancel(request_id):
             return 7, _ID.pack(request_id)
         case Refuse(request_id, reason):
@@ -123,11 +124,21 @@ def _offer(data: bytes) -> Offer:
 
 
 def _request(data: bytes) -> Request:
-    request_id, map_id, first, count = _REQUEST.unpack_from(data)
+    request_id, map_id, first, count, flag = _REQUEST.unpack_from(data)
     if not 0 < count <= RUN_CHUNKS_MAX:
         raise ValueError(f"run of {count} chunks")
     digest = digest_from_wire(data[_REQUEST.size :])
-    return Request(RequestId(request_id), digest, MapId(map_id), first, count)
+    return Request(RequestId(request_id), digest, MapId(map_id), first, count, _flag(flag))
+
+
+def _interest(data: bytes) -> Interest:
+    return Interest(digest_from_wire(data[1:]), _flag(data[0]))
+
+
+def _flag(byte: int) -> bool:
+    if byte > 1:
+        raise ValueError(f"flag {byte}")
+    return bool(byte)
 
 
 def _small(data: bytes) -> Small:
@@ -162,7 +173,7 @@ def _statement(data: bytes) -> StatementIs:
 
 # type -> (largest payload, decoder)
 _DECODERS: Final[dict[int, tuple[int, Callable[[bytes], Frame]]]] = {
-    1: (_DIGEST_MAX, lambda d: Interest(digest_from_wire(d))),
+    1: (1 + _DIGEST_MAX, _interest),
     2: (_DIGEST_MAX, lambda d: Uninterest(digest_from_wire(d))),
     3: (RECORD_BYTES_MAX, MapRecord),
     4: (_OFFER.size + _DIGEST_MAX + _RANGE.size * OFFER_RANGES_MAX, _offer),

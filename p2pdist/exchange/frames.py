@@ -28,9 +28,13 @@ class RefuseReason(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """I want this blob: send its map and your offers as they come."""
+    """I want this blob: send its map and your offers as they come.
+
+    `bulk`: nobody waits for it here; said anew when that changes.
+    """
 
     digest: Digest
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,17 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Send me this run; the answer is `Data` or `Refuse` with the same id."""
+    """Send me this run; the answer is `Data` or `Refuse` with the same id.
+
+    `bulk`: send first what others wait for.
+    """
 
     request_id: RequestId
     digest: Digest
     map_id: MapId
     first: int
     count: int
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from p2pdist.exchange.frames import (
     RefuseReason,
     Small,
 )
+from p2pdist.exchange.outgoing import BulkHold, OutgoingRun, OutgoingRuns
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.handshake import Session
 
@@ -76,21 +77,6 @@ class _Expected:
     filled: int = 0
 
 
-@dataclass(slots=True)
-class _Run:
-    """What still has to go out for one request."""
-
-    request_id: int
-    done: Callable[[int], None]
-    fileno: int = -1
-    body: bytes = b""
-    chunks: deque[tuple[int, int, int]] = field(default_factory=deque)
-    offset: int = 0
-    """Within the first chunk of `chunks`."""
-    sent_bytes: int = 0
-    cancelled: bool = False
-
-
 class Link:
     """Made by the transport after the handshake."""
 
@@ -104,6 +90,7 @@ class Link:
         buffer: bytearray,
         pool: BufferPool,
         upload: TokenBucket | None = None,
+        hold: BulkHold,
         on_closed: Callable[[Link, str], None],
     ) -> None:
         self.session = session
@@ -117,7 +104,7 @@ class Link:
         self._buffer = memoryview(buffer)
         self._pool = pool
         self._upload = upload
-        self._upload_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -127,9 +114,9 @@ class Link:
         self._control: deque[bytes] = deque()
         self._control_bytes = 0
         self._pending: memoryview = memoryview(b"")
-        self._runs: deque[_Run] = deque()
+        self._runs = OutgoingRuns(hold, RUNS_MAX)
         self._slice_left = 0
-        self._slicing: _Run | None = None
+        self._slicing: OutgoingRun | None = None
         self._writing = False
         self._heard_s = self._loop.time()
         self._timer = self._loop.call_later(IDLE_PING_S, self._on_idle)
@@ -166,38 +153,42 @@ class Link:
         fileno: int,
         chunks: Sequence[tuple[int, int, int]],
         done: Callable[[int], None],
+        *,
+        bulk: bool = False,
     ) -> None:
         """Send chunks, each (index, file offset, length), from an open file, in order.
 
         `done` is called once with the bytes that went out: at the end, after a cancel, or when the
-        link is closed. Beyond `RUNS_MAX` outstanding runs the request is refused as busy.
+        link is closed. `bulk`: after everything else that this node sends to anybody. Beyond
+        `RUNS_MAX` outstanding runs of its kind the request is refused as busy.
         """
-        if self.closed or len(self._runs) >= RUNS_MAX:
+        if self.closed or self._runs.full(bulk=bulk):
             done(0)
             self.send(Refuse(request_id, RefuseReason.BUSY))  # type: ignore[arg-type]  # an int id
             return
-        self._runs.append(_Run(request_id, done, fileno, chunks=deque(chunks)))
+        run = OutgoingRun(request_id, done, fileno, bulk=bulk, chunks=deque(chunks))
+        self._runs.add(run)
         self._want_write()
 
     def send_small(self, request_id: int, media_type: str, body: bytes) -> None:
         """Answer a `GetSmall` with a whole body from memory."""
         self.send(Small(request_id, len(body), media_type))  # type: ignore[arg-type]  # an int id
         if body and not self.closed:
-            run = _Run(request_id, lambda _: None, body=body)
+            run = OutgoingRun(request_id, lambda _: None, body=body)
             run.chunks.append((0, 0, len(body)))
-            self._runs.append(run)
+            self._runs.add(run)
             self._want_write()
 
     def cancel_run(self, request_id: int) -> bool:
         """Stop sending a run; a slice on its way is finished. True if there was such a run."""
-        for run in self._runs:
-            if run.request_id == request_id and not run.cancelled:
-                run.cancelled = True
-                if run is not self._slicing or not self._slice_left:
-                    run.chunks.clear()
-                self._want_write()
-                return True
-        return False
+        run = self._runs.find(request_id)
+        if run is None:
+            return False
+        run.cancelled = True
+        if run is not self._slicing or not self._slice_left:
+            run.chunks.clear()
+        self._want_write()
+        return True
 
     def _want_write(self) -> None:
         if not self._writing and not self.closed:
@@ -231,38 +222,32 @@ class Link:
         return self._next_slice()
 
     def _next_slice(self) -> bool:
-        while self._runs and not self._runs[0].chunks:
-            run = self._runs.popleft()
-            run.done(run.sent_bytes)
+        now_s = self._loop.time()
         self._slicing = None
-        if not self._runs:
-            self._stop_writing()
+        run = self._runs.next(now_s)
+        if run is None:
+            self._stop_writing(self._runs.held_s(now_s))
             return False
-        run = self._runs[0]
         chunk, _, length = run.chunks[0]
         slice_bytes = min(SLICE_BYTES_MAX, length - run.offset)
-        if not self._may_upload(slice_bytes):
-            self._stop_writing()
+        if self._upload is not None and (wait_s := self._upload.take(slice_bytes, now_s)):
+            self._stop_writing(wait_s)
             return False
         self._slicing, self._slice_left = run, slice_bytes
         header = data_header(run.request_id, chunk, run.offset, self._slice_left)
         self._pending = memoryview(header)
         return True
 
-    def _stop_writing(self) -> None:
+    def _stop_writing(self, wait_s: float = 0.0) -> None:
+        """Leave the socket alone; come back after `wait_s`, or when there is more to send (0)."""
         self._writing = False
         self._loop.remove_writer(self._sock)
+        if wait_s:
+            if self._send_timer is not None:
+                self._send_timer.cancel()
+            self._send_timer = self._loop.call_later(wait_s, self._want_write)
 
-    def _may_upload(self, nbytes: int) -> bool:
-        """Take a slice from the host's budget; where that is used up, come back when it is not."""
-        if self._upload is None:
-            return True
-        wait_s = self._upload.take(nbytes, self._loop.time())
-        if wait_s and (self._upload_timer is None or self._upload_timer.when() < self._loop.time()):
-            self._upload_timer = self._loop.call_later(wait_s, self._want_write)
-        return not wait_s
-
-    def _send_slice(self, run: _Run) -> None:
+    def _send_slice(self, run: OutgoingRun) -> None:
         _, start, length = run.chunks[0]
         at = start + run.offset
         if run.fileno >= 0:
@@ -405,15 +390,13 @@ class Link:
             return
         self.closed = True
         self._timer.cancel()
-        if self._upload_timer is not None:
-            self._upload_timer.cancel()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
         self._loop.remove_reader(self._sock)
         if self._writing:
             self._loop.remove_writer(self._sock)
         self._sock.close()
-        runs, self._runs = self._runs, deque()
-        for run in runs:
-            run.done(run.sent_bytes)
+        self._runs.end()
         self._expected.clear()
         self._ended.set()
         # Not at once: the caller may be in the middle of a loop over its links.

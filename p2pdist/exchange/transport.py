@@ -16,6 +16,7 @@ from p2pdist.errors import PeerFault
 from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.frames import SLICE_BYTES_MAX
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
+from p2pdist.exchange.outgoing import BulkHold
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.handshake import (
     HELLO_BYTES_MAX,
@@ -92,6 +93,7 @@ class ExchangeTransport:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._buffer = bytearray(RECEIVE_BYTES)
         self._pool = BufferPool()
+        self._hold = BulkHold()
         self._upload = upload_bucket(limits.upload_bytes_per_s)
 
     async def listen(self, host: str, port: int) -> Address:
@@ -232,6 +234,7 @@ class ExchangeTransport:
             buffer=self._buffer,
             pool=self._pool,
             upload=self._upload,
+            hold=self._hold,
             on_closed=self._ended,
         )
         self._links[other] = link

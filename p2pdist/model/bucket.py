@@ -17,11 +17,27 @@ class TokenBucket:
         self._tokens = burst
         self._at_s = now_s
 
+    @property
+    def rate_per_s(self) -> float:
+        return self._rate_per_s
+
+    def set_rate(self, rate_per_s: float, now_s: float) -> None:
+        """Go on at another rate; the burst stays as long in time, and what is owed is owed."""
+        assert rate_per_s > 0
+        self._refill(now_s)
+        factor = rate_per_s / self._rate_per_s
+        self._rate_per_s, self._burst = rate_per_s, self._burst * factor
+        if self._tokens > 0:
+            self._tokens *= factor
+
     def take(self, amount: float, now_s: float) -> float:
         """Take `amount` and return 0, or take nothing and return the seconds to wait."""
-        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate_per_s)
-        self._at_s = now_s
+        self._refill(now_s)
         if self._tokens <= 0:
             return -self._tokens / self._rate_per_s + 1e-4
         self._tokens -= amount
         return 0.0
+
+    def _refill(self, now_s: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate_per_s)
+        self._at_s = now_s

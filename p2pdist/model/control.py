@@ -8,7 +8,7 @@ are bounded by `limits`; a frame has at most `FRAME_BYTES_MAX` bytes.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, NewType
+from typing import Annotated, Final, Literal, NewType
 
 import msgspec
 
@@ -24,6 +24,16 @@ SwarmKey = NewType("SwarmKey", str)
 ORIGIN: Final = "origin:"
 _TAG_KEY: Final = re.compile(r"tag:[0-9a-f]{64}")
 
+PREWARM_BLOBS_MAX: Final = 4096
+"""Blobs and manifests of one order; 90 bytes each."""
+PROOF_PARTS_MAX: Final = 256
+PROOF_PART_BYTES_MAX: Final = 4096
+"""1 MiB of reads for one proof at most."""
+
+JOB_ID: Final = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
+
+_JobId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z][0-9a-z-]{0,63}$")]
+_Line = Annotated[str, msgspec.Meta(max_length=255)]
 _Key = Annotated[str, msgspec.Meta(max_length=160)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 32)]
 _Records = Annotated[list[bytes], msgspec.Meta(max_length=REVOCATIONS_MAX)]
@@ -117,6 +127,36 @@ class Status(_Message, frozen=True, tag="status"):
     numbers: Annotated[dict[str, float], msgspec.Meta(max_length=16)]
 
 
+class Describe(_Message, frozen=True, tag="describe"):
+    """Host to tracker, first on every connection: what selectors choose by, and what it can do."""
+
+    name: _Line
+    """As people call the host: its host name, unless `host.name` says otherwise."""
+    labels: Annotated[list[_Line], msgspec.Meta(max_length=64)]
+    """`key=value` each."""
+    platform: _Line
+    """`os/architecture[/variant]`, as image indexes name it."""
+    runtimes: Annotated[list[_Line], msgspec.Meta(max_length=4)] = []
+    """`docker`, `containerd`: runtimes that it may pull images into."""
+
+
+class PrewarmReport(_Message, frozen=True, tag="prewarm_report"):
+    """Host to tracker: what offers do not tell of an order. Readiness itself is read off the
+    offers and proofs, never off a report."""
+
+    job: _JobId
+    state: Literal["fetching", "fetched", "unpacked", "failed"]
+    code: Literal["", "no_space", "not_found", "denied", "runtime", "error"] = ""
+    reason: Annotated[str, msgspec.Meta(max_length=512)] = ""
+
+
+class Proof(_Message, frozen=True, tag="proof"):
+    """Host to tracker: BLAKE3 of the asked bytes, keyed; empty: some are not here (any more)."""
+
+    seq: _Count
+    hash: Annotated[bytes, msgspec.Meta(max_length=32)]
+
+
 class Welcome(_Message, frozen=True, tag="welcome"):
     """Tracker to host, first: how often to announce, and what was revoked of late."""
 
@@ -154,8 +194,76 @@ class Revoked(_Message, frozen=True, tag="revoked"):
     records: _Records
 
 
-ToTracker = Announce | Join | Leave | LeaseAsk | LeaseEnd | Revoke | Status
-FromTracker = Welcome | Handout | LeaseAnswer | Revoked
+class BlobRef(msgspec.Struct, frozen=True, array_like=True):
+    digest: _Key
+    size_bytes: _Count
+
+
+class PrewarmImage(msgspec.Struct, frozen=True):
+    """One image for one platform: all of it has to lie at the host, each part under its digest."""
+
+    upstream: _Line
+    repository: _Line
+    tag: _Line
+    """Empty for an image that was named by digest."""
+    manifests: Annotated[list[_Key], msgspec.Meta(max_length=8)]
+    """Digests from the top: of the index where there is one, then of the platform's manifest."""
+    blobs: Annotated[list[BlobRef], msgspec.Meta(max_length=PREWARM_BLOBS_MAX)]
+    """Config, then layers, each digest once."""
+
+
+class Prewarm(_Message, frozen=True, tag="prewarm"):
+    """Tracker to host: have these images; the same job again replaces the order (a new rate)."""
+
+    job: _JobId
+    images: Annotated[list[PrewarmImage], msgspec.Meta(max_length=64)]
+    rate_bytes_per_s: _Count = 0
+    """At a peer: of all that comes in for this job. At a proxy: of what comes in for it from
+    outside of the datacenter. 0: no limit."""
+    priority: int = 0
+    """Orders of a higher one go first."""
+    pin_until_unix_s: float = 0.0
+    """Nothing of it is evicted before."""
+    into_runtime: bool = False
+
+
+class PrewarmEnd(_Message, frozen=True, tag="prewarm_end"):
+    """Tracker to host: the job is over or was cancelled; `unpin`: its pins go as well."""
+
+    job: _JobId
+    unpin: bool = False
+
+
+class ProofPart(msgspec.Struct, frozen=True, array_like=True):
+    """At most `length` bytes from `offset` of what lies under `digest`: fewer at its end."""
+
+    digest: _Key
+    offset: _Count
+    length: Annotated[int, msgspec.Meta(ge=0, le=PROOF_PART_BYTES_MAX)]
+
+
+class Prove(_Message, frozen=True, tag="prove"):
+    """Tracker to host: hash these bytes, one part behind the other, keyed by `key` (32 bytes), from
+    the disk. A part of every blob is asked for, so that the loss of one shows at once."""
+
+    seq: _Count
+    key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    parts: Annotated[list[ProofPart], msgspec.Meta(max_length=PROOF_PARTS_MAX)]
+
+
+ToTracker = (
+    Announce
+    | Join
+    | Leave
+    | LeaseAsk
+    | LeaseEnd
+    | Revoke
+    | Status
+    | Describe
+    | PrewarmReport
+    | Proof
+)
+FromTracker = Welcome | Handout | LeaseAnswer | Revoked | Prewarm | PrewarmEnd | Prove
 
 encoder = msgspec.msgpack.Encoder()
 to_tracker_decoder = msgspec.msgpack.Decoder(ToTracker)

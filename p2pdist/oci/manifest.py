@@ -5,6 +5,7 @@ Bodies are never rewritten: a manifest is passed on as the bytes that its digest
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -136,16 +137,22 @@ def choose_platform(
 ) -> Descriptor | None:
     """Return the child of an index that a host of this platform runs, the newest variant first."""
     assert info.kind == "index"
-    architecture = _ARCHITECTURE_ALIASES.get(architecture.lower(), architecture.lower())
-    own = _variant_rank(architecture, variant)
-    best: tuple[int, Descriptor] | None = None
-    for child in info.manifests:
-        platform = child.platform
-        if platform is None or (platform.os, platform.architecture) != (os.lower(), architecture):
+    names = [child.platform for child in info.manifests]
+    at = best_platform(names, Platform(os.lower(), architecture.lower(), variant))
+    return None if at is None else info.manifests[at]
+
+
+def best_platform(names: Sequence[Platform | None], host: Platform) -> int | None:
+    """Return which of `names` a host runs, the newest variant first; None: none of them."""
+    architecture = _ARCHITECTURE_ALIASES.get(host.architecture, host.architecture)
+    own = _variant_rank(architecture, host.variant)
+    best: tuple[int, int] | None = None
+    for at, name in enumerate(names):
+        if name is None or (name.os, name.architecture) != (host.os, architecture):
             continue
-        rank = _variant_rank(architecture, platform.variant)
+        rank = _variant_rank(architecture, name.variant)
         if rank <= own and (best is None or rank > best[0]):
-            best = rank, child
+            best = rank, at
     return best[1] if best else None
 
 

@@ -23,6 +23,7 @@ from p2pdist.exchange.frames import (
     Uninterest,
 )
 from p2pdist.exchange.link import Link
+from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.chunkmap import ChunkMap, MapState
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.control import digest_key
@@ -31,7 +32,9 @@ from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
 from p2pdist.peer.audience import Audience
+from p2pdist.peer.bulk import TURN_S
 from p2pdist.peer.core import fetch as core
+from p2pdist.peer.core.bulk import BulkPace
 from p2pdist.peer.inbox import Heard, Inbox
 from p2pdist.peer.intake import Arrival, ChunkIntake
 from p2pdist.peer.ports import NodePorts
@@ -67,9 +70,15 @@ class ActiveBlob:
         self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
         self._reader_ids = itertools.count()
         self._readers: dict[int, int] = {}  # reader id -> chunk it waits for
+        self.ordered = False
+        """It is fetched also where nobody waits for it; as bulk then."""
+        self._budget: TokenBucket | None = None
+        self._pace: BulkPace | None = None  # while it is bulk
+        self._halted = False
         self._waiters = ChunkWaiters()
         self._intake = ChunkIntake(node.tasks, self._checked, self.disk_failed)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_s = 0.0
         self._used_s = self._loop.time()
         self._progress_s = self._used_s
         self._joined = False
@@ -86,7 +95,8 @@ class ActiveBlob:
     @property
     def in_use(self) -> bool:
         listened_to = bool(self._readers) or bool(self._audience)
-        return listened_to or not (self.complete or self.failure or self.unstored)
+        over = self.complete or self.failure or self.unstored or self._halted
+        return listened_to or not over
 
     @property
     def unstored(self) -> bool:
@@ -105,8 +115,9 @@ class ActiveBlob:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since bytes of this blob came in."""
-        return self._loop.time() - self._progress_s
+        """Seconds since bytes of this blob came in, or since it was held back last."""
+        held_at_s = self._fetch.held_at_s() if self._fetch is not None else None
+        return self._loop.time() - max(self._progress_s, held_at_s or 0.0)
 
     @property
     def unused_s(self) -> float:
@@ -139,46 +150,122 @@ class ActiveBlob:
         """Tell the picker what `reader` waits for."""
         self._used_s = self._loop.time()
         self._readers[reader] = chunk
+        self._weigh()
         self._feed(core.ReaderMoved(reader, chunk))
 
     def close_reader(self, reader: int) -> None:
         if self._readers.pop(reader, None) is not None:
             self._feed(core.ReaderLeft(reader))
+            self._weigh()
 
     async def wait_deliverable(self, offset: int, timeout_s: float) -> None:
         """Return when more may go out at `offset`, the blob failed, or the time is over."""
         if self.failure is None and self.deliverable_end(offset) <= offset:
-            await self._waiters.wait(self.geometry.chunk_at(offset), timeout_s)
+            with self._node.bulk.reader_waits():
+                await self._waiters.wait(self.geometry.chunk_at(offset), timeout_s)
+
+    async def wait_progress(self, timeout_s: float) -> None:
+        """Return when the first chunk that lacks comes, the blob failed, or the time is over; who
+        waits here makes nobody hurry, unlike a reader."""
+        if not self.complete and self.failure is None:
+            chunk = min(self.prefix_chunks, self.geometry.chunk_count - 1)
+            await self._waiters.wait(chunk, timeout_s)
+
+    # --- bulk -----------------------------------------------------------------------------------
+
+    @property
+    def bulk(self) -> bool:
+        """It is fetched ahead of need: whatever anybody waits for goes first."""
+        return self._pace is not None
+
+    def order_bulk(self, budget: TokenBucket | None) -> None:
+        """Fetch it as bulk whenever nobody waits for it; the last order's budget counts."""
+        self.ordered, self._budget = True, budget
+        self._weigh()
+
+    def end_bulk(self) -> None:
+        """Nobody orders it any more: unless a reader has it open, nothing more is asked for.
+
+        A proxy finishes what it began, because its neighbours may want it by now.
+        """
+        self.ordered = False
+        if not self._readers and not self.complete and not self._node.is_proxy:
+            self._halted = True
+            self._feed(core.Halted())
+            self._release_neighbours()
+            if self._joined:
+                self._joined = False
+                self._node.tracker.leave(digest_key(self.digest))
+        self._weigh()
+
+    def make_room(self) -> None:
+        """A reader waits for some blob of this node."""
+        if self.bulk:
+            self._feed(core.GateShut())
+
+    @property
+    def ahead_bytes(self) -> int | None:
+        """What a body from outside may send before it is read; None: as the kernel likes."""
+        return self._pace.ahead_bytes if self._pace is not None else None
+
+    async def paced(self, nbytes: int) -> None:
+        """Return when `nbytes` more may be taken from outside: at once unless it is bulk."""
+        while (pace := self._pace) is not None:
+            wait_s = pace.take(nbytes, self._loop.time())
+            if not wait_s:
+                pace.settled(nbytes, self._loop.time())
+                self._node.bulk.received_bytes += nbytes
+                return
+            self.working()
+            await asyncio.sleep(min(wait_s, TURN_S))
+        self._node.bulk.urgent_bytes()
+
+    def _weigh(self) -> None:
+        """Become bulk, or stop being that, as readers and neighbours come and go."""
+        waited_for = bool(self._readers) or (self._node.is_proxy and self._audience.urgent)
+        bulk = self.ordered and not waited_for
+        pace = self._node.bulk.pace(self._budget) if bulk else None
+        if pace is self._pace:
+            return
+        said = self.bulk
+        self._pace = pace
+        self._feed(core.PaceSet(pace))
+        if self.bulk is not said:
+            for link in self._neighbours.values():
+                link.send(Interest(self.digest, self.bulk))
 
     # --- neighbours and audience ----------------------------------------------------------------
 
     def join(self) -> None:
         """Become a member of the swarm, once; the node attaches whom the handout names."""
+        self._halted = False
         if not self._joined:
             self._joined = True
             self._node.tracker.join(digest_key(self.digest), member=True)
 
     def attach(self, link: Link) -> None:
         """Ask `link` for this blob; asking again makes a proxy look for it again."""
-        if self.complete or self.failure is not None or link.closed:
+        if self.complete or self.failure is not None or self._halted or link.closed:
             return
         host = link.session.member.host_id
         if self._neighbours.get(host) is not link:
             self._neighbours[host] = link
             self._feed(self._neighbour_up(link))
-        link.send(Interest(self.digest))
+        link.send(Interest(self.digest, self.bulk))
 
-    def hear_interest(self, link: Link) -> None:
+    def hear_interest(self, link: Link, *, bulk: bool) -> None:
         """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
         host = link.session.member.host_id
         self._used_s = self._loop.time()
-        self._audience.join(link)
+        self._audience.join(link, bulk=bulk)
+        self._weigh()
         self._set_timer()
         if not self.complete and host not in self._neighbours:
             self.attach(link)
 
     def lose_interest(self, link: Link) -> None:
         self._audience.leave(link)
+        self._weigh()
 
     def withdraw(self) -> None:
         """Tell all who listen that nothing more is to be had here."""
@@ -268,6 +355,7 @@ class ActiveBlob:
             verified=blob.verified.bits,
             hashed=self.map.known.bits,
         )
+        self._feed(core.PaceSet(self._pace))
         for link in self._neighbours.values():
             self._feed(self._neighbour_up(link))
         for reader, chunk in self._readers.items():
@@ -375,6 +463,8 @@ class ActiveBlob:
         link, chunk, data = arrival.link, arrival.chunk, arrival.data
         if good and fresh:
             self._node.received(self, link, len(data))
+            if self._node.is_proxy and not self.bulk:
+                self._node.bulk.urgent_bytes()
         else:
             self._node.counters.wasted_bytes += len(data)
         host = link.session.member.host_id
@@ -436,8 +526,8 @@ class ActiveBlob:
     def _carry_out(self, orders: list[core.Order]) -> None:
         for order in orders:
             match order:
-                case core.Ask(host, request_id, first, count):
-                    self._ask(self._neighbours[host], request_id, first, count)
+                case core.Ask(host):
+                    self._ask(self._neighbours[host], order)
                 case core.Withdraw(host, request_id):
                     self._node.unexpect(request_id)
                     if (link := self._neighbours.get(host)) and not link.closed:
@@ -448,12 +538,13 @@ class ActiveBlob:
                     key = digest_key(self.digest)
                     self._node.tracker.join(key, member=True, exclude=known)
 
-    def _ask(self, link: Link, request_id: RequestId, first: int, count: int) -> None:
+    def _ask(self, link: Link, ask: core.Ask) -> None:
         assert self.map is not None
-        self._node.expect(request_id, self, link)
-        lengths = [(i, self.geometry.length(i)) for i in range(first, first + count)]
-        link.expect_chunks(request_id, lengths)
-        link.send(Request(request_id, self.digest, self.map.map_id, first, count))
+        self._node.expect(ask.request_id, self, link)
+        run = range(ask.first, ask.first + ask.count)
+        link.expect_chunks(ask.request_id, [(i, self.geometry.length(i)) for i in run])
+        map_id = self.map.map_id
+        link.send(Request(ask.request_id, self.digest, map_id, ask.first, ask.count, ask.bulk))
 
     def _note(self) -> None:
         if self.blob is not None:
@@ -467,9 +558,11 @@ class ActiveBlob:
         due = min((d for d in deadlines if d is not None), default=None)
         if due is None or self.failure is not None:
             return
-        if self._timer is None or self._timer.cancelled() or self._timer.when() > due:
+        if self._timer is None or self._timer.cancelled() or self._timer_s > due:
             if self._timer is not None:
                 self._timer.cancel()
+            # uvloop gives a plain handle, without a time, for a moment that has passed.
+            self._timer_s = due
             self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
@@ -497,4 +590,4 @@ class ActiveBlob:
             return
         for link in self._neighbours.values():  # so that they say all they know once more
             link.send(Uninterest(self.digest))
-            link.send(Interest(self.digest))
+            link.send(Interest(self.digest, self.bulk))

@@ -1,17 +1,27 @@
 """What other components may use of the peer: the node, its blobs, and their readers."""
 
 from p2pdist.peer.active import ActiveBlob
-from p2pdist.peer.assembly import NodeOptions, RunningNode, node_samples, node_status, running_node
+from p2pdist.peer.assembly import (
+    About,
+    NodeOptions,
+    RunningNode,
+    node_samples,
+    node_status,
+    running_node,
+)
+from p2pdist.peer.core.bulk import bulk_bucket
 from p2pdist.peer.counters import UPSTREAM
 from p2pdist.peer.fallback import OutsideBody, OutsideSource
 from p2pdist.peer.node import Node
 from p2pdist.peer.outside import DirectSource, read_small
+from p2pdist.peer.prewarming import Prewarmer
 from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.server import Authority
 from p2pdist.peer.smalls import SmallAnswer
 
 __all__ = [
     "UPSTREAM",
+    "About",
     "ActiveBlob",
     "Authority",
     "DirectSource",
@@ -19,10 +29,12 @@ __all__ = [
     "NodeOptions",
     "OutsideBody",
     "OutsideSource",
+    "Prewarmer",
     "RunningNode",
     "SmallAnswer",
     "SwarmReader",
     "WholeBlob",
+    "bulk_bucket",
     "node_samples",
     "node_status",
     "read_small",

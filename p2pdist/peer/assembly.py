@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, Final, Literal
 from p2pdist import __version__
 from p2pdist.errors import ConfigError
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
+from p2pdist.model.control import Describe
 from p2pdist.model.ids import HostId, parse_host_id
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
@@ -23,17 +25,55 @@ from p2pdist.peer.counters import RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
 from p2pdist.peer.scrubbing import scrub_for_ever
 from p2pdist.runtime import logs
-from p2pdist.runtime.metrics import Sample
+from p2pdist.runtime.metrics import Sample, node_info
 from p2pdist.runtime.own_addresses import advertised
+from p2pdist.runtime.own_platform import own_platform
 from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.tracker_client import TrackerClient
+from p2pdist.runtime.tracker_client import PrewarmOrder, TrackerClient
 from p2pdist.store.store import Store, StoreLimits
 
 log = logging.getLogger(__name__)
 
 # Half of the time that a service manager leaves us (operations, section 3).
 DRAIN_S: Final = 15.0
+# Those that come before the daemon has started: one for each job, and again when it reconnects.
+EARLY_ORDERS_MAX: Final = 1024
 BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """How the host describes itself to the tracker."""
+
+    name: str = ""
+    """Empty: the machine's host name."""
+    labels: Sequence[str] = ()
+    runtimes: Sequence[str] = ()
+    """Those that jobs may pull images into."""
+
+    def message(self) -> Describe:
+        name = self.name or socket.gethostname()
+        return Describe(name[:255], list(self.labels), own_platform(), list(self.runtimes))
+
+
+class Orders:
+    """What the tracker orders, kept until there is somebody to carry it out."""
+
+    def __init__(self) -> None:
+        self._early: list[PrewarmOrder] = []
+        self._take: Callable[[PrewarmOrder], None] | None = None
+
+    def put(self, order: PrewarmOrder) -> None:
+        if self._take is None:
+            self._early = [*self._early, order][-EARLY_ORDERS_MAX:]
+        else:
+            self._take(order)
+
+    def go_to(self, take: Callable[[PrewarmOrder], None]) -> None:
+        self._take = take
+        for order in self._early:
+            take(order)
+        self._early.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +91,7 @@ class NodeOptions:
     store_limits: StoreLimits
     upload_bytes_per_s: int = 0
     """0: as fast as the link allows."""
+    about: About = field(default_factory=About)
     scrub_bytes_per_s: int = 0
     """0: stored blobs are hashed again when they are read first, and not besides."""
 
@@ -64,6 +105,7 @@ class RunningNode:
     me: Callable[[], Member]
     exchange_address: Address
     started_s: float
+    orders: Orders
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
@@ -105,6 +147,7 @@ async def running_node(
     )
     limits = ExchangeLimits(upload_bytes_per_s=options.upload_bytes_per_s)
     transport = ExchangeTransport(node, secret=options.secret, me=me, limits=limits)
+    orders = Orders()
     tracker = TrackerClient(
         list(options.trackers),
         secret=options.secret,
@@ -112,6 +155,8 @@ async def running_node(
         listener=node,
         rng=rng,
         numbers=lambda: _numbers(node),
+        describe=options.about.message,
+        on_order=orders.put,
     )
     try:
         bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)
@@ -124,7 +169,7 @@ async def running_node(
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
         started_s = asyncio.get_running_loop().time()
-        yield RunningNode(node, transport, tracker, store, me, bound, started_s)
+        yield RunningNode(node, transport, tracker, store, me, bound, started_s, orders)
     finally:
         await tracker.close()
         await node.close()
@@ -184,6 +229,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
     """The node's counters as metrics; label values are the bounded sets of `counters`."""
     node, counters, usage = running.node, running.node.counters, running.store.usage()
     totals = node.fetch_totals()
+    yield node_info(running.me())
     for source in SOURCES:
         yield Sample(
             "p2pdist_bytes_received_total", "counter", "Verified payload bytes by source.",
@@ -215,6 +261,14 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
         ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),
         ("cache_bytes", "gauge", "Bytes in the store.", usage.bytes_used),
         ("store_degraded", "gauge", "1 while bodies pass through unstored.", bool(node.degraded())),
+        (
+            "prewarm_received_bytes_total", "counter", "Verified payload fetched as bulk.",
+            node.bulk.received_bytes,
+        ),
+        (
+            "bulk_paused_seconds_total", "counter", "Time that bulk waited for pulls.",
+            node.bulk.gate.paused_s,
+        ),
         (
             "cache_evicted_bytes_total", "counter", "Bytes evicted from the store.",
             usage.evicted_bytes_total,

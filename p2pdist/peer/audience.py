@@ -26,6 +26,7 @@ class Audience:
         self._place = place
         self._is_proxy = is_proxy
         self._links: dict[HostId, Link] = {}
+        self._waiting: set[HostId] = set()  # those that want it for more than bulk
         self._map: ChunkMap | None = None
         self._plan = OfferPlan(spread=is_proxy)
         self._loop = asyncio.get_running_loop()
@@ -34,9 +35,18 @@ class Audience:
     def __bool__(self) -> bool:
         return bool(self._links)
 
-    def join(self, link: Link) -> None:
+    @property
+    def urgent(self) -> bool:
+        """Somebody among them waits for it."""
+        return bool(self._waiting)
+
+    def join(self, link: Link, *, bulk: bool) -> None:
         """Tell a new listener what we know and hold; who listens already is told nothing twice."""
         host = link.session.member.host_id
+        if bulk:
+            self._waiting.discard(host)
+        else:
+            self._waiting.add(host)
         if self._links.get(host) is link:
             return
         self._links[host] = link
@@ -49,6 +59,7 @@ class Audience:
         host = link.session.member.host_id
         if self._links.get(host) is link:
             del self._links[host]
+            self._waiting.discard(host)
             self._offer(self._plan.reader_left(host, self._loop.time()))
 
     def follow(self, chunk_map: ChunkMap) -> None:

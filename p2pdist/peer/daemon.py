@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import aiohttp
 
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.peer.assembly import (
+    About,
     NodeOptions,
     RunningNode,
     node_samples,
@@ -19,6 +21,10 @@ from p2pdist.peer.assembly import (
 )
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.mirror import MirrorBackend
+from p2pdist.peer.ordering import PeerSource
+from p2pdist.peer.prewarming import Prewarmer
+from p2pdist.peer.runtime_pull import ContainerdPuller, DockerPuller, RuntimePuller
+from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.daemon import notify
 from p2pdist.runtime.identity import (
@@ -58,7 +64,13 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
             entries = upstream_entries(settings, with_secrets=False)
             upstream = await stack.enter_async_context(UpstreamClient(entries))
         book = ManifestBook(running.node, proxies, upstream, tag_ttl_s=own.tag_ttl_s)
-        backend = MirrorBackend(running.node, book, proxies, upstream, patience_s=own.patience_s)
+        finder = BlobFinder(running.node, proxies)
+        backend = MirrorBackend(
+            running.node, book, finder, proxies, upstream, patience_s=own.patience_s
+        )
+        source = PeerSource(running.node, book, finder)
+        prewarmer = Prewarmer(running.node, source, _runtime_puller(settings))
+        running.orders.go_to(prewarmer.take)
         metrics = PullMetrics()
         endpoint = RegistryEndpoint(
             backend,
@@ -71,8 +83,12 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
         address = await mirror.start()
         admin = AdminServer(
             own.admin_listen,
-            status=lambda: {**node_status(running), "mirror": str(address)},
-            samples=lambda: node_samples(running),
+            status=lambda: {
+                **node_status(running),
+                **prewarmer.status(),
+                "mirror": str(address),
+            },
+            samples=lambda: itertools.chain(node_samples(running), prewarmer.samples()),
             ready=lambda: {"mirror": True},
             degraded=running.node.degraded,
             durations=metrics.all(),
@@ -95,7 +111,23 @@ def _options(settings: Settings) -> NodeOptions:
         upload_bytes_per_s=own.upload_rate,
         scrub_bytes_per_s=settings.store.scrub_rate,
         store_limits=store_limits(settings),
+        about=About(
+            settings.host.name,
+            settings.host.labels,
+            [own.into_runtime] if own.into_runtime else [],
+        ),
     )
+
+
+def _runtime_puller(settings: Settings) -> RuntimePuller | None:
+    own = settings.peer
+    match own.into_runtime:
+        case "docker":
+            return DockerPuller(own.runtime_socket)
+        case "containerd":
+            return ContainerdPuller(own.runtime_socket, own.runtime_namespace)
+        case _:
+            return None
 
 
 def store_limits(settings: Settings) -> StoreLimits:

@@ -30,6 +30,15 @@ class OutsideBody(Protocol):
 
     def chunks(self) -> AsyncIterator[bytes]: ...
 
+    def limit_buffer(self, nbytes: int) -> None:
+        """Let the source send at most about `nbytes` ahead of what was read; not to be undone."""
+        ...
+
+    @property
+    def arrived_bytes(self) -> int:
+        """What has come to this host, read or not."""
+        ...
+
 
 class OutsideSource(Protocol):
     """A registry or a proxy that streams blobs by name; `label` is its counter label."""

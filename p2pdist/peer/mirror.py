@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from p2pdist.errors import RegistryError, UpstreamError
 from p2pdist.model.geometry import geometry_for
-from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.counters import UPSTREAM
 from p2pdist.peer.fallback import OutsideSource
 from p2pdist.peer.manifests import ManifestBook
@@ -20,27 +16,13 @@ from p2pdist.peer.node import Node
 from p2pdist.peer.outside import DirectSource, ProxySource, read_small
 from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.smalls import SmallAnswer
+from p2pdist.peer.sourcing import INTRODUCE_S, BlobFinder
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.runtime.single_flight import SingleFlight
 from p2pdist.runtime.upstream import UpstreamClient
 
-INTRODUCE_S: Final = 3.0
 FORWARD_S: Final = 8.0
-# The second proxy is asked soon, as the first may just have died; a fleet that starves must not
-# become a herd of its proxies.
-LOOK_PAUSE_FIRST_S: Final = 0.5
-LOOK_PAUSE_MAX_S: Final = 8.0
-
-
-@dataclass(slots=True)
-class _Search:
-    """Which proxies were asked to look for a blob, and when the next one may be."""
-
-    tried: set[str] = field(default_factory=set)
-    running: bool = False
-    not_before_s: float = 0.0
-    pause_s: float = LOOK_PAUSE_FIRST_S
 
 
 class MirrorBackend:
@@ -50,6 +32,7 @@ class MirrorBackend:
         self,
         node: Node,
         book: ManifestBook,
+        finder: BlobFinder,
         proxies: Sequence[ProxyClient],
         upstream: UpstreamClient | None,
         *,
@@ -58,11 +41,10 @@ class MirrorBackend:
         self._node = node
         self._patience_s = patience_s
         self._book = book
+        self._finder = finder
         self._proxies = proxies
         self._upstream = upstream
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
-        self._searches: WeakKeyDictionary[ActiveBlob, _Search] = WeakKeyDictionary()
-        """Of the blobs in motion."""
         self._outside: list[OutsideSource] = [ProxySource(client) for client in proxies]
         if upstream is not None:
             self._outside.append(DirectSource(upstream))
@@ -84,14 +66,14 @@ class MirrorBackend:
         outcome = "hit" if active.complete else "peer"
         self._node.counters.blob_requests[outcome] += 1
         if not active.complete:
-            self._look_further(name, active)
+            self._finder.look(name, active)
         return SwarmReader(
             active,
             name,
             context,
             self._outside,
             used_fallback=self._used_fallback,
-            starving=lambda: self._look_further(name, active),
+            starving=lambda: self._finder.look(name, active),
             patience_s=self._patience_s,
         )
 
@@ -132,58 +114,16 @@ class MirrorBackend:
                 pass
         raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
 
-    def _look_further(self, name: ImageName, active: ActiveBlob) -> None:
-        """Have a proxy look for a blob: its owner first, another one each time that is in vain."""
-        self._node.fetch(active)
-        search = self._searches.setdefault(active, _Search())
-        now_s = asyncio.get_running_loop().time()
-        if not search.running and now_s >= search.not_before_s:
-            search.running = True
-            search.not_before_s = now_s + search.pause_s
-            search.pause_s = min(2 * search.pause_s, LOOK_PAUSE_MAX_S)
-            look = self._introduce_next(name, active, search)
-            self._node.tasks.start(look, name=f"introduce {active.digest[:19]}")
-
-    async def _introduce_next(self, name: ImageName, active: ActiveBlob, search: _Search) -> None:
-        """Tell a proxy in which repository a blob lies, so that it may look for it; then ask it."""
-        try:
-            clients = self._node.neighbourhood.clients(active.digest, self._proxies)
-            fresh = [client for client in clients if client.base_url not in search.tried]
-            if not fresh:
-                search.tried.clear()
-            for client in fresh or clients:
-                search.tried.add(client.base_url)
-                if await self._introduced_to(client, name, active.digest):
-                    for link in self._node.neighbourhood.links_of(client):
-                        active.attach(link)
-                    return
-        finally:
-            search.running = False
-
-    @staticmethod
-    async def _introduced_to(client: ProxyClient, name: ImageName, digest: Digest) -> bool:
-        try:
-            await client.introduce(name, digest, timeout_s=INTRODUCE_S)
-        except UpstreamError:
-            return False
-        return True
-
     # --- blobs of one chunk ---------------------------------------------------------------------
 
     async def _open_small(self, name: ImageName, digest: Digest, size: int) -> BlobSource:
-        if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
-            return WholeBlob(digest, b"")
         answer = await self._smalls.run(digest, lambda: self._find_small(name, digest, size))
         if answer is None:
             raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
         return WholeBlob(digest, answer.body)
 
     async def _find_small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | None:
-        if not self._node.store.has_small(digest):
-            for client in self._node.neighbourhood.clients(digest, self._proxies):
-                if await self._introduced_to(client, name, digest):
-                    break
-        if (answer := await self._node.smalls.fetch(digest)) is not None:
+        if (answer := await self._finder.small(name, digest, size)) is not None:
             return answer
         for source in self._outside:
             body = await read_small(source, name, digest, size)

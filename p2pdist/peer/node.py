@@ -20,6 +20,7 @@ from p2pdist.errors import PeerFault
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeTransport
+from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.control import Delta, Handout, digest_key, tag_swarm_key
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Member, Place, Role
@@ -33,6 +34,7 @@ from p2pdist.model.statements import (
     TagStatement,
 )
 from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core.fetch import FetchCounters
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.peer.counters import NodeCounters, source_of
@@ -82,6 +84,7 @@ class Node:
         self.counters = NodeCounters()
         self.tasks = TaskOwner("node")
         self.trust = TrustBook()
+        self.bulk = BulkTraffic(self._make_room)
         self.authority: Authority | None = None
         self.actives: dict[Digest, ActiveBlob] = {}
         self.tracker: TrackerClient
@@ -92,7 +95,7 @@ class Node:
         self._requests: dict[RequestId, tuple[ActiveBlob, Link]] = {}
         self._maps: dict[MapId, ActiveBlob] = {}
         self._rested = FetchCounters()
-        self._wishes: LRUCache[Digest, set[HostId]] = LRUCache(WISHES_MAX)
+        self._wishes: LRUCache[Digest, dict[HostId, bool]] = LRUCache(WISHES_MAX)
         self._opened: LRUCache[bytes, Statement] = LRUCache(OPENED_RECORDS_MAX)
 
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
@@ -134,9 +137,9 @@ class Node:
         if stored is not None and stored.geometry == active.geometry:
             stored.hold()
             active.start_with(stored)
-        for host in self._wishes.pop(digest, ()):
+        for host, bulk in self._wishes.pop(digest, {}).items():
             if (link := self.neighbourhood.links.get(host)) is not None:
-                active.hear_interest(link)
+                active.hear_interest(link, bulk=bulk)
         return active
 
     def fetch(self, active: ActiveBlob) -> None:
@@ -149,6 +152,23 @@ class Node:
             links += self.neighbourhood.peers(self.place.dc)[:LAST_KNOWN_MAX]
         for link in links:
             active.attach(link)
+
+    def fetch_bulk(self, active: ActiveBlob, budget: TokenBucket | None) -> None:
+        """Like `fetch`, but ahead of need: whatever anybody waits for goes first.
+
+        `budget` is shared by all blobs of a job (None: as fast as they come); make it by
+        `bulk_bucket`. While a reader of this host has the blob open, it is as urgent as any.
+        """
+        active.order_bulk(budget)
+        self.fetch(active)
+
+    def end_bulk(self, active: ActiveBlob) -> None:
+        """Take `fetch_bulk` back; what came stays, and a reader that has it open goes on."""
+        active.end_bulk()
+
+    def _make_room(self) -> None:
+        for active in self.actives.values():
+            active.make_room()
 
     async def follow(self, active: ActiveBlob, member: Member) -> Link | None:
         """Ask `member`, whom the tracker named, for a blob too; None: it cannot be reached."""
@@ -230,6 +250,8 @@ class Node:
     def received(self, active: ActiveBlob, link: Link, nbytes: int) -> None:
         source = source_of(link.session.member, self.place)
         self.counters.received[source] += nbytes
+        if active.bulk:
+            self.bulk.received_bytes += nbytes
         active.received[source] = active.received.get(source, 0) + nbytes
 
     def punish(self, link: Link, fault: PeerFault) -> None:
@@ -260,7 +282,7 @@ class Node:
             active.link_down(link)
         if self.neighbourhood.remove(link):
             for wish in self._wishes.values():
-                wish.discard(link.session.member.host_id)
+                wish.pop(link.session.member.host_id, None)
 
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
         active, asked = self._requests.get(RequestId(request_id), (None, None))
@@ -285,13 +307,13 @@ class Node:
 
     def _dispatch(self, link: Link, frame: fr.Frame) -> None:
         match frame:
-            case fr.Interest(digest):
-                self._hear_interest(link, digest)
+            case fr.Interest(digest, bulk):
+                self._hear_interest(link, digest, bulk=bulk)
             case fr.Uninterest(digest):
                 if (active := self.actives.get(digest)) is not None:
                     active.lose_interest(link)
                 elif (wish := self._wishes.get(digest)) is not None:
-                    wish.discard(link.session.member.host_id)
+                    wish.pop(link.session.member.host_id, None)
             case fr.MapRecord(record):
                 self._hear_record(link, record)
             case fr.Offer(digest) | fr.Retract(digest):
@@ -334,7 +356,7 @@ class Node:
         if lost:
             self.activate(blob.digest, blob.geometry.size_bytes).lost(lost)
 
-    def _hear_interest(self, link: Link, digest: Digest) -> None:
+    def _hear_interest(self, link: Link, digest: Digest, *, bulk: bool) -> None:
         active = self.actives.get(digest)
         if active is not None and active.failure is not None:
             active = None  # whoever takes the blob up anew finds the wish
@@ -342,11 +364,11 @@ class Node:
         if active is None and stored is not None and len(self.actives) < ACTIVE_MAX:
             active = self.activate(digest, stored.geometry.size_bytes)
         if active is not None:
-            active.hear_interest(link)
+            active.hear_interest(link, bulk=bulk)
         else:
-            self._wishes.setdefault(digest, set()).add(link.session.member.host_id)
+            self._wishes.setdefault(digest, {})[link.session.member.host_id] = bulk
         if self.authority is not None and (active is None or not active.complete):
-            self.authority.wanted(digest)
+            self.authority.wanted(digest, bulk=bulk)
 
     def _open(self, record: bytes) -> Statement:
         statement = self._opened.get(record)

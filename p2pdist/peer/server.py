@@ -16,8 +16,11 @@ from p2pdist.store.store import Store
 class Authority(Protocol):
     """Finds what the swarm lacks; only a proxy has one."""
 
-    def wanted(self, digest: Digest) -> None:
-        """A neighbour asked for a blob that is not whole here: fetch it, if it may be served."""
+    def wanted(self, digest: Digest, *, bulk: bool) -> None:
+        """A neighbour asked for a blob that is not whole here: fetch it, if it may be served.
+
+        `bulk`: it does not wait for it.
+        """
         ...
 
     async def small(self, digest: Digest) -> SmallAnswer | None:
@@ -72,7 +75,7 @@ class Server:
             held.release()
 
         spans = [(i, geometry.offset(i), geometry.length(i)) for i in range(request.first, stop)]
-        link.send_run(request.request_id, held.fileno, spans, done)
+        link.send_run(request.request_id, held.fileno, spans, done, bulk=request.bulk)
 
     async def serve_small(
         self, link: Link, request_id: RequestId, digest: Digest, authority: Authority | None

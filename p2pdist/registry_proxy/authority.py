@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
 from p2pdist.errors import P2pdistError, RegistryError
+from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Signer
@@ -56,19 +57,38 @@ class ProxyAuthority:
         self._running: set[Digest] = set()
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
         self._slots = asyncio.Semaphore(FETCHES_MAX)
+        self.budget_of: Callable[[Digest], TokenBucket | None] = lambda _: None
+        """The rate of a job that is to fetch a blob; hosts may ask for it before its turn comes."""
 
-    def wanted(self, digest: Digest) -> None:
+    def wanted(self, digest: Digest, *, bulk: bool) -> None:
         """Start to fetch a blob, unless that is under way or nothing is known of it."""
         size = self._manifests.size_of(digest)
         if digest in self._running or size is None or geometry_for(size).single:
             return
         names = self._manifests.where(digest)
         if names:
-            self.obtain(digest, size, names)
+            active = self._node.actives.get(digest)
+            ordered = active is not None and active.ordered  # by a job: its budget stays
+            budget = self.budget_of(digest) if bulk else None
+            self.obtain(digest, size, names, budget, bulk=bulk and not ordered)
 
-    def obtain(self, digest: Digest, size_bytes: int, names: Sequence[ImageName]) -> ActiveBlob:
-        """Return the blob in motion; fetch it if it is not whole."""
+    def obtain(
+        self,
+        digest: Digest,
+        size_bytes: int,
+        names: Sequence[ImageName],
+        budget: TokenBucket | None = None,
+        *,
+        bulk: bool = False,
+    ) -> ActiveBlob:
+        """Return the blob in motion; fetch it if it is not whole.
+
+        `bulk`: after all that anybody waits for. `budget` (which means bulk) paces what comes from
+        outside of the datacenter; another call may replace it.
+        """
         active = self._node.activate(digest, size_bytes)
+        if (bulk or budget is not None) and not active.complete:
+            active.order_bulk(budget)
         if not active.complete and digest not in self._running:
             self._running.add(digest)
             self._node.tasks.start(self._obtain(active, names), name=f"obtain {digest[:19]}")

@@ -13,19 +13,23 @@ import aiohttp
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.model.statements import Signer
 from p2pdist.peer.api import (
+    About,
     DirectSource,
     NodeOptions,
+    Prewarmer,
     RunningNode,
     node_samples,
     node_status,
     running_node,
 )
-from p2pdist.registry_proxy import links_file
+from p2pdist.registry_proxy import links_file, notifications_http
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.backend import ProxyBackend
 from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.registry_proxy.ordering import ProxyOrderSource
+from p2pdist.registry_proxy.replication_setup import Replicating, replicating
 from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.daemon import notify
 from p2pdist.runtime.identity import (
@@ -53,6 +57,7 @@ class RunningProxy:
     admin_server: AdminServer
     upstream: UpstreamClient
     registry_server: HttpServer
+    replicating: Replicating
 
 
 @asynccontextmanager
@@ -68,48 +73,65 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         running = await stack.enter_async_context(running_node(_options(settings, signer), parents))
         links = await _kept_links(settings, running, stack)
         metrics = PullMetrics()
-        endpoint = _endpoint(settings, running, upstream, signer, parents, links, metrics, stack)
+        manifests = _manifests(settings, running, upstream, signer, parents, links)
+        stack.push_async_callback(manifests.close)
+        rules = await stack.enter_async_context(replicating(settings, manifests, running.node.rng))
+        source = DirectSource(upstream)
+        authority = ProxyAuthority(
+            running.node, manifests, signer, source, parents, running.node.rng
+        )
+        running.node.authority = authority
+        prewarmer = Prewarmer(running.node, ProxyOrderSource(manifests, authority), None)
+        authority.budget_of = prewarmer.budget_of
+        running.orders.go_to(prewarmer.take)
+        backend = ProxyBackend(running.node, manifests, authority, source)
+        endpoint = _endpoint(settings, running, backend, metrics, rules)
         registry = HttpServer(own.listen, endpoint.app())
         stack.push_async_callback(registry.close)
         address = await registry.start()
         admin = AdminServer(
             own.admin_listen,
-            status=lambda: _status(running, upstream, address),
-            samples=lambda: _samples(running, upstream),
+            status=lambda: _status(running, prewarmer, address),
+            samples=lambda: _samples(running, upstream, rules, prewarmer),
             ready=lambda: {"registry": True},
             degraded=running.node.degraded,
             durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)
-        yield RunningProxy(running, address, await admin.start(), admin, upstream, registry)
+        yield RunningProxy(running, address, await admin.start(), admin, upstream, registry, rules)
 
 
-def _endpoint(
+def _manifests(
     settings: Settings,
     running: RunningNode,
     upstream: UpstreamClient,
     signer: Signer,
     parents: list[ProxyClient],
     links: Links,
-    metrics: PullMetrics,
-    stack: AsyncExitStack,
-) -> RegistryEndpoint:
-    node, source = running.node, DirectSource(upstream)
+) -> ManifestService:
     tags = TagCache(
         soft_ttl_s=settings.proxy.tag_ttl_s, stale_if_error_s=settings.proxy.stale_if_error_s
     )
-    manifests = ManifestService(
-        upstream, running.store, signer, node.keyring, parents=parents, tags=tags, links=links
+    keyring = running.node.keyring
+    return ManifestService(
+        upstream, running.store, signer, keyring, parents=parents, tags=tags, links=links
     )
-    stack.push_async_callback(manifests.close)
-    authority = ProxyAuthority(node, manifests, signer, source, parents, node.rng)
-    node.authority = authority
+
+
+def _endpoint(
+    settings: Settings,
+    running: RunningNode,
+    backend: ProxyBackend,
+    metrics: PullMetrics,
+    rules: Replicating,
+) -> RegistryEndpoint:
     return RegistryEndpoint(
-        ProxyBackend(node, manifests, authority, source),
+        backend,
         upstreams=upstream_hosts(settings),
         default_upstream=settings.proxy.default_upstream,
         on_done=metrics.note,
         proxy_headers={EXCHANGE_PORT: str(running.exchange_address.port)},
+        beside={notifications_http.PATH: rules.notifications.handle},
     )
 
 
@@ -137,16 +159,23 @@ def _options(settings: Settings, signer: Signer) -> NodeOptions:
         upload_bytes_per_s=own.upload_rate,
         scrub_bytes_per_s=settings.store.scrub_rate,
         store_limits=StoreLimits(section.max_bytes, section.high_watermark, section.low_watermark),
+        about=About(settings.host.name, settings.host.labels),
     )
 
 
-def _status(running: RunningNode, upstream: UpstreamClient, registry: Address) -> dict[str, Any]:
-    return {**node_status(running), "registry": str(registry)}
+def _status(running: RunningNode, prewarmer: Prewarmer, registry: Address) -> dict[str, Any]:
+    return {**node_status(running), **prewarmer.status(), "registry": str(registry)}
 
 
-def _samples(running: RunningNode, upstream: UpstreamClient) -> Iterable[Sample]:
+def _samples(
+    running: RunningNode, upstream: UpstreamClient, rules: Replicating, prewarmer: Prewarmer
+) -> Iterable[Sample]:
     """The node's counters and what upstreams were asked; upstreams are the configured ones."""
     yield from node_samples(running)
+    yield from prewarmer.samples()
+    yield from rules.notifications.samples()
+    if rules.replication is not None:
+        yield from rules.replication.samples()
     counters = upstream.counters
     for (host, code), number in counters.requests.items():
         yield Sample(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
 
@@ -17,9 +18,11 @@ from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import UPSTREAM, ActiveBlob, Node, OutsideBody, OutsideSource
 from p2pdist.registry_proxy.leasing import followed
 from p2pdist.registry_proxy.observers import DigestObserver, IngestObserver
+from p2pdist.registry_proxy.pacing import PacedBody
 from p2pdist.registry_proxy.signing import MapSigner
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.upstream_net import receive_buffer
 
 log = logging.getLogger(__name__)
 
@@ -108,20 +111,29 @@ class Ingest:
                 break
             start = self._geometry.offset(first)
             held = self._held_chunks()
-            async with self._source.open_blob(name, self._digest, start=start) as body:
+            pacing = PacedBody(self._active)
+            await pacing.ask()
+            async with self._open(name, start) as body:
                 if body.size_bytes != self._geometry.size_bytes:
                     raise UpstreamError(
                         f"{self._digest} has {body.size_bytes} bytes, its manifest says "
                         f"{self._geometry.size_bytes}"
                     )
+                pacing.limit(body)
                 gives_way = await self._another_brings_it(held)
                 if not gives_way:
                     chunk_map = chunk_map or await self._open_map()
-                    seen = await self._pump(body, first, chunk_map, whole)
+                    seen = await self._pump(body, pacing, first, chunk_map, whole)
             if gives_way and await followed(self._active, GIVE_WAY_S):
                 return True
         await self._finish(whole, chunk_map or await self._open_map())
         return True
+
+    @asynccontextmanager
+    async def _open(self, name: ImageName, start: int) -> AsyncIterator[OutsideBody]:
+        with receive_buffer(self._active.ahead_bytes):
+            async with self._source.open_blob(name, self._digest, start=start) as body:
+                yield body
 
     async def _another_brings_it(self, held_before: int) -> bool:
         """Chunks came in since `held_before`, from another reader of the registry.
@@ -167,7 +179,12 @@ class Ingest:
             await asyncio.to_thread(whole.see, data)
 
     async def _pump(
-        self, body: OutsideBody, first: int, chunk_map: ChunkMap, whole: DigestObserver
+        self,
+        body: OutsideBody,
+        pacing: PacedBody,
+        first: int,
+        chunk_map: ChunkMap,
+        whole: DigestObserver,
     ) -> int:
         """Cut the body into chunks; while one is hashed and written, the next one fills.
 
@@ -178,6 +195,7 @@ class Ingest:
         try:
             async for data in body.chunks():
                 self._active.working()
+                at_its_pace = await pacing.read(body)
                 view = memoryview(data)
                 while view:
                     if chunk == self._geometry.chunk_count:
@@ -191,7 +209,7 @@ class Ingest:
                         land = self._land(chunk, buffer, chunk_map, whole)
                         landing = self._node.tasks.start(land, name=f"land {chunk}")
                         chunk, buffer = chunk + 1, bytearray()
-                        if self._worth_skipping(chunk):
+                        if self._worth_skipping(chunk) or not at_its_pace:
                             return chunk
         finally:
             if landing is not None:

@@ -142,6 +142,21 @@ class ManifestService:
             return kept
         return await self._fetches.run((name, digest), lambda: self._fetch(name, digest))
 
+    async def fresh(self, name: ImageName, tag: str) -> Manifest:
+        """Return what the registry itself says of a tag now; raise RegistryError for no answer.
+
+        For one who knows that the tag has moved: neither what we believe nor a parent counts.
+        """
+        self._check_servable(name)
+        key = tag_key(name.upstream, name.repository, tag)
+        try:
+            return await self._ask_and_confirm(name, tag, key)
+        except UpstreamError as error:
+            refusal = _refusal(error)
+            if is_answer(error.status):
+                self._tags.refused(key, refusal, self._now_s())
+            raise refusal from error
+
     async def _by_tag(self, name: ImageName, tag: str) -> Manifest:
         key = tag_key(name.upstream, name.repository, tag)
         decision = self._tags.decide(key, self._now_s())
@@ -182,9 +197,12 @@ class ManifestService:
         if (told := await self._tag_from_parents(name, tag, key)) is not None:
             return told
         try:
-            found = await self._ask_upstream(name, tag)
+            return await self._ask_and_confirm(name, tag, key)
         except UpstreamError as error:
             return await self._without_answer(name, key, error)
+
+    async def _ask_and_confirm(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
+        found = await self._ask_upstream(name, tag)
         entry = TagEntry(found.digest, self._now_s(), self._sign(key, found))
         self._tags.confirmed(key, entry)
         return Manifest(found.digest, found.media_type, found.body, entry.statement)

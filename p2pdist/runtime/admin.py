@@ -33,9 +33,11 @@ class AdminServer:
         ready: Callable[[], dict[str, bool]],
         degraded: Callable[[], list[str]] = list,
         durations: Iterable[Durations] = (),
+        routes: Iterable[web.RouteDef] = (),
     ) -> None:
         """`ready`: named conditions of readiness, all of which must hold. `degraded`: what works
-        less well than it should; the daemon stays in service."""
+        less well than it should; the daemon stays in service. `routes`: what else is served here;
+        they check who calls, and how much they read, themselves."""
         self.draining = False
         self._status = status
         self._ready = ready
@@ -46,7 +48,7 @@ class AdminServer:
         self._rendered: tuple[float, bytes] = (-METRICS_CACHE_S, b"")
         self._rendering = asyncio.Lock()
         self._tasks = TaskOwner("admin")
-        self._http = HttpServer(listen, self._app())
+        self._http = HttpServer(listen, self._app(routes))
 
     async def start(self) -> Address:
         self._tasks.start(self._probe_lag(), name="loop lag")
@@ -56,7 +58,7 @@ class AdminServer:
         await self._http.close()
         await self._tasks.close()
 
-    def _app(self) -> web.Application:
+    def _app(self, routes: Iterable[web.RouteDef]) -> web.Application:
         app = web.Application(client_max_size=4096)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/healthz", self._livez)
@@ -64,6 +66,7 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/version", self._version)
         app.router.add_get("/api/v1/status", self._api_status)
+        app.router.add_routes(routes)
         return app
 
     async def _livez(self, request: web.Request) -> web.Response:

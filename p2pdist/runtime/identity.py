@@ -30,6 +30,16 @@ def read_secret(path: Path | None) -> bytes:
     return secret
 
 
+def read_notify_secret(path: Path | None) -> bytes | None:
+    """Return the secret of push notifications, None where there is none; raise ConfigError."""
+    if path is None:
+        return None
+    secret = _read_private(path, "proxy.notify_secret_file").strip()
+    if len(secret) < SECRET_BYTES_MIN:
+        raise ConfigError(f"{path}: a notification secret has at least {SECRET_BYTES_MIN} bytes")
+    return secret
+
+
 def read_signer(path: Path | None) -> Signer:
     """Return the proxy's signing key; raise ConfigError where there is none."""
     if path is None:

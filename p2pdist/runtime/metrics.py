@@ -19,6 +19,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from p2pdist import __version__
+from p2pdist.model.members import Member
 
 Samples = Callable[[], Iterable["Sample"]]
 
@@ -86,6 +87,13 @@ class SampleCollector(Collector):
 def build_info() -> Iterable[Sample]:
     labels = {"version": __version__, "python": platform.python_version()}
     yield Sample("p2pdist_build_info", "gauge", "Always 1; what runs here.", labels, 1.0)
+
+
+def node_info(me: Member) -> Sample:
+    """Where a daemon stands, to be joined to its other series by `instance`."""
+    text = "Always 1; the role and place of this daemon."
+    labels = {"role": me.role.value, "dc": me.place.dc, "rack": me.place.rack}
+    return Sample("p2pdist_node_info", "gauge", text, labels, 1.0)
 
 
 def registry_of(*sources: Samples, durations: Iterable[Durations] = ()) -> CollectorRegistry:

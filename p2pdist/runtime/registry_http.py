@@ -74,13 +74,16 @@ class RegistryEndpoint:
         proxy_headers: Mapping[str, str] | None = None,
         on_done: Callable[[PullRecord], None] | None = None,
         bodies_max: int = BODIES_MAX,
+        beside: Mapping[str, Handler] | None = None,
     ) -> None:
+        """`beside`: handlers of exact paths that are no part of `/v2/`, for every method."""
         self._backend = backend
         self._blobs = BlobServer(backend, bodies_max=bodies_max)
         self._upstreams = upstreams
         self._default_upstream = default_upstream
         self._proxy_headers = dict(proxy_headers or {})
         self._on_done = on_done
+        self._beside = dict(beside or {})
 
     def app(self) -> web.Application:
         """Return an application that answers every path and method itself."""
@@ -93,7 +96,10 @@ class RegistryEndpoint:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         headers = {**_COMMON_HEADERS, REQUEST_ID: secrets.token_hex(8)}
+        handler = self._beside.get(request.raw_path.partition("?")[0])
         try:
+            if handler is not None:
+                return await handler(request)
             return await self._dispatch(request, headers)
         except RegistryError as error:
             return error_answer(error, headers)

@@ -25,6 +25,7 @@ from p2pdist.model.backoff import Backoff
 from p2pdist.model.control import (
     Announce,
     Delta,
+    Describe,
     FromTracker,
     Handout,
     Join,
@@ -32,6 +33,11 @@ from p2pdist.model.control import (
     LeaseAsk,
     LeaseEnd,
     Leave,
+    Prewarm,
+    PrewarmEnd,
+    PrewarmReport,
+    Proof,
+    Prove,
     Revoke,
     Revoked,
     Status,
@@ -102,6 +108,9 @@ class TrackerListener(Protocol):
         ...
 
 
+PrewarmOrder = Prewarm | PrewarmEnd | Prove
+
+
 @dataclass(slots=True)
 class _Active:
     """A swarm that this host is in, or one answer that it waits for."""
@@ -134,7 +143,11 @@ class TrackerClient:
         listener: TrackerListener,
         rng: Random,
         numbers: Callable[[], dict[str, float]],
+        describe: Callable[[], Describe] | None = None,
+        on_order: Callable[[PrewarmOrder], None] = lambda _: None,
     ) -> None:
+        """`describe`: what to say of this host first; without it, it takes no prewarm orders.
+        `on_order` gets the tracker's; called on the event loop, must not block."""
         self.connected = False
         self.tracker: Member | None = None
         """Whom we are connected to."""
@@ -144,6 +157,8 @@ class TrackerClient:
         self._listener = listener
         self._rng = rng
         self._numbers = numbers
+        self._describe = describe
+        self._on_order = on_order
         self._seq = itertools.count(1)
         self._active: OrderedDict[SwarmKey, _Active] = OrderedDict()
         self._changed: dict[SwarmKey, Delta] = {}
@@ -234,6 +249,10 @@ class TrackerClient:
         self._revocations.extend(records)
         self._send_revocations(list(records))
 
+    def tell(self, message: PrewarmReport | Proof) -> None:
+        """Answer an order; without a connection it is dropped, as the next one orders anew."""
+        self._send(message)
+
     # --- the connection -------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -315,6 +334,8 @@ class TrackerClient:
         returning, self._connected_before = self._connected_before, True
         self._socket = socket
         self.connected = True
+        if self._describe is not None:
+            self._send(self._describe())
         for active in self._active.values():
             self._send(active.join)
         self._send_deltas([a.held for a in self._active.values() if a.held is not None])
@@ -351,6 +372,8 @@ class TrackerClient:
                 self._take_lease(message)
             case Revoked(records):
                 self._listener.revoked(records)
+            case Prewarm() | PrewarmEnd() | Prove():
+                self._on_order(message)
             case Welcome():
                 raise PeerFault("a second welcome")
             case _:

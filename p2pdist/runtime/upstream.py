@@ -116,7 +116,7 @@ class UpstreamClient:
         self._entries = {entry.host: entry for entry in entries}
         self._timeouts = timeouts or UpstreamTimeouts()
         self._net = UpstreamNet(self._timeouts, resolver)
-        self._requests = UpstreamRequests(self._net)
+        self._requests = UpstreamRequests(self._net, self._entries)
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import re
+import socket
+import termios
+from array import array
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -60,6 +64,24 @@ class UpstreamBody:
             skip = 0
         if at != self.size_bytes:
             raise UpstreamError(f"the body ended at byte {at} of {self.size_bytes}")
+
+    def limit_buffer(self, nbytes: int) -> None:
+        """Let the source send at most about `nbytes` ahead of what was read; not to be undone."""
+        if (sock := self._socket()) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, nbytes)
+
+    @property
+    def arrived_bytes(self) -> int:
+        """What has come to this host, whether it was read or lies in the kernel's buffer."""
+        waiting = array("i", [0])
+        if (sock := self._socket()) is not None:
+            fcntl.ioctl(sock.fileno(), termios.FIONREAD, waiting)
+        return self._response.content.total_bytes + waiting[0]
+
+    def _socket(self) -> socket.socket | None:
+        connection = self._response.connection
+        transport = connection.transport if connection is not None else None
+        return transport.get_extra_info("socket") if transport is not None else None
 
     async def _more(self) -> bytes:
         """Return what arrived: `PROGRESS_BYTES` at least, or the end of the body."""

@@ -11,7 +11,9 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -36,6 +38,7 @@ _CONNECTIONS_MAX: Final = 512
 _CONNECTIONS_PER_HOST_MAX: Final = 300
 # One chunk of the smallest geometry; aiohttp pauses the socket at twice as much.
 _READ_BUFFER_BYTES: Final = 256 * 1024
+_READ_BUFFER_BOUNDED_BYTES: Final = 16 * 1024
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -142,15 +145,47 @@ class _CheckedResolver(AbstractResolver):
         await self._inner.close()
 
 
+_receive_buffer_bytes: ContextVar[int | None] = ContextVar("receive buffer", default=None)
+
+
+@contextmanager
+def receive_buffer(nbytes: int | None) -> Iterator[None]:
+    """Let sources that are asked in this block send at most about `nbytes` ahead of what was read;
+    None: as much as the system allows.
+
+    The buffer has to be set before a connection is made: the first megabytes of a body come as fast
+    as the line is otherwise. So such requests have connections of their own, which are not kept.
+    """
+    token = _receive_buffer_bytes.set(nbytes)
+    try:
+        yield
+    finally:
+        _receive_buffer_bytes.reset(token)
+
+
+def _socket_of(
+    address: tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]],
+) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    if (nbytes := _receive_buffer_bytes.get()) is not None:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, nbytes)
+    return made
+
+
 class UpstreamNet:
-    """Two client sessions, one of which may reach private addresses."""
+    """Client sessions: with and without private addresses, each with and without a bound on what
+    sources may send ahead (`receive_buffer`)."""
 
     def __init__(self, timeouts: UpstreamTimeouts, resolver: AbstractResolver | None) -> None:
         """Must be called inside of a running loop; `resolver` replaces DNS."""
         self._timeouts = timeouts
         self._sessions = {
-            private: _session(timeouts, resolver or aiohttp.ThreadedResolver(), private)
+            (private, bounded): _session(
+                timeouts, resolver or aiohttp.ThreadedResolver(), private, bounded=bounded
+            )
             for private in (False, True)
+            for bounded in (False, True)
         }
 
     async def close(self) -> None:
@@ -197,7 +232,8 @@ class UpstreamNet:
         form: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """One request, no redirects followed."""
-        session = self._sessions[self._private_allowed(entry, target)]
+        bounded = _receive_buffer_bytes.get() is not None
+        session = self._sessions[self._private_allowed(entry, target), bounded]
         wait_s = self._timeouts.connect_s + self._timeouts.headers_s
         try:
             async with asyncio.timeout(wait_s):
@@ -240,20 +276,22 @@ def parse_url(text: str, base: URL | None = None) -> URL:
 
 
 def _session(
-    timeouts: UpstreamTimeouts, resolver: AbstractResolver, allow_private: bool
+    timeouts: UpstreamTimeouts, resolver: AbstractResolver, allow_private: bool, *, bounded: bool
 ) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
         resolver=_CheckedResolver(resolver, allow_private=allow_private),
         ttl_dns_cache=_DNS_TTL_S,
         limit=_CONNECTIONS_MAX,
         limit_per_host=_CONNECTIONS_PER_HOST_MAX,
+        force_close=bounded,
+        socket_factory=_socket_of if bounded else None,
     )
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=_READ_BUFFER_BYTES,
+        read_bufsize=_READ_BUFFER_BOUNDED_BYTES if bounded else _READ_BUFFER_BYTES,
         headers={hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "p2pdist"},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -29,6 +29,9 @@ ERROR_BODY_BYTES_MAX: Final = 64 * 1024
 _COOL_DOWN_MAX_S: Final = 60.0
 _COOL_DOWN_DEFAULT_S: Final = 5.0
 
+NO_ANSWER: Final = "none"
+ANSWERS: Final = ("2xx", "4xx", "429", "5xx", NO_ANSWER)
+
 _LEADING_NUMBER: Final = re.compile(r"\d{1,9}")
 _ERROR_CODE: Final = re.compile(r"[A-Z_]{1,40}")
 
@@ -50,7 +53,7 @@ class UpstreamCounters:
     """Plain sums for the metrics; the upstreams are the configured ones, so labels are bounded."""
 
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By upstream and class of the answer: `2xx` to `5xx`, `none`."""
+    """By upstream and class of the answer: `1xx` to `5xx`, `429`, `none`."""
     payload_bytes: Counter[str] = field(default_factory=Counter)
     """Bytes of blobs and manifests, by upstream."""
     rate_limit_remaining: dict[str, int] = field(default_factory=dict)
@@ -69,10 +72,17 @@ class _ErrorsJson(msgspec.Struct):
 class UpstreamRequests:
     """Asks upstreams and gives back the answers that were wanted; counts them all."""
 
-    def __init__(self, net: UpstreamNet) -> None:
+    def __init__(self, net: UpstreamNet, hosts: Iterable[str]) -> None:
+        """`hosts`: the upstreams, whose counters are there from the start.
+
+        A counter that appears with its first event hides it from every rate.
+        """
         self._net = net
         self.auth = UpstreamAuth(net)
         self.counters = UpstreamCounters()
+        for host in hosts:
+            self.counters.payload_bytes[host] = 0
+            self.counters.requests.update({(host, answer): 0 for answer in ANSWERS})
         self._cool_until_s: dict[tuple[str, str], float] = {}
         """By upstream and kind of request: few, because both are from closed sets."""
 
@@ -145,9 +155,9 @@ class UpstreamRequests:
                 entry, method, url, headers, authorization=authorization
             )
         except UpstreamError:
-            self.counters.requests[entry.host, "none"] += 1
+            self.counters.requests[entry.host, NO_ANSWER] += 1
             raise
-        self.counters.requests[entry.host, f"{response.status // 100}xx"] += 1
+        self.counters.requests[entry.host, _answer_class(response.status)] += 1
         return response
 
     @staticmethod
@@ -184,6 +194,11 @@ class UpstreamRequests:
             now_s = asyncio.get_running_loop().time()
             self._cool_until_s[entry.host, kind] = now_s + wait_s
             self.counters.cool_downs[entry.host] += 1
+
+
+def _answer_class(status: int) -> str:
+    """Bounded, whatever a registry sends; 429 counts as trouble, other refusals do not."""
+    return "429" if status == 429 else f"{min(max(status // 100, 1), 5)}xx"
 
 
 def _foreign(entry: UpstreamEntry, response: aiohttp.ClientResponse) -> bool:

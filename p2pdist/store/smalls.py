@@ -71,16 +71,32 @@ class SmallFiles:
         """Blocking. A file that rotted is dropped."""
         if digest not in self._sizes:
             return None
+        read = self._read(digest)
+        if read is None:
+            self.remove(digest)
+            return None
+        self._remember(*read)
+        return read[0]
+
+    def from_disk(self, digest: Digest) -> bytes | None:
+        """Blocking. The body as it lies there now, whatever memory holds."""
+        read = self._read(digest) if digest in self._sizes else None
+        return read[0].body if read is not None else None
+
+    def missing(self) -> list[Digest]:
+        """Blocking. Those whose files were taken away from below."""
+        return [digest for digest in self.digests() if not self._path(digest).exists()]
+
+    def _read(self, digest: Digest) -> tuple[SmallBlob, int] | None:
+        """The blob and its bytes on the disk."""
         limit = MANIFEST_SIZE_MAX_BYTES + MEDIA_TYPE_BYTES_MAX + 64
         raw = read_file(self._path(digest), limit) or b""
         data, foot = raw[:-_FOOT_BYTES], raw[-_FOOT_BYTES:]
         if not data or xxhash.xxh3_64_digest(data) != foot:
-            self.remove(digest)
             return None
         media_stop = 1 + data[0]
         small = SmallBlob(digest, data[1:media_stop].decode("ascii"), data[media_stop:])
-        self._remember(small, len(data))
-        return small
+        return small, len(data)
 
     def remove(self, digest: Digest) -> None:
         with self._lock:

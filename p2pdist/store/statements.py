@@ -45,6 +45,14 @@ class StatementFiles:
         records = decode_records(raw or b"")
         return records[0] if records else None
 
+    def drop_missing(self) -> list[TagKey]:
+        """Blocking. Forget and return those whose files were taken away from below."""
+        gone = [key for key in self.keys() if not (self._root / key.hex()).exists()]
+        with self._lock:
+            for key in gone:
+                self._known.pop(key, None)
+        return gone
+
     def load(self) -> None:
         """Blocking."""
         found = []

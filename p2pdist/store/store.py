@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from p2pdist.model.statements import Keyring
 from p2pdist.runtime.clock import unix_s
 from p2pdist.store.blob import Blob, create_files, load_files
 from p2pdist.store.files import blob_path, private_directory, store_error, sweep_unfinished
+from p2pdist.store.holdings import Gone, Losses, Part, keyed_hash, missing_blobs
+from p2pdist.store.pins import Pins
 from p2pdist.store.revocations import Revocations
 from p2pdist.store.smalls import SmallBlob, SmallFiles
 from p2pdist.store.statements import StatementFiles
@@ -80,6 +82,7 @@ class Store:
         self._smalls = SmallFiles(root / "small")
         self._statements = StatementFiles(root / "statements")
         self._revocations = Revocations(root / "revocations")
+        self._pins = Pins(root / "pins")
         self._evicted_bytes = 0
 
     @classmethod
@@ -180,7 +183,7 @@ class Store:
         for blob in sorted(self._blobs.values(), key=lambda b: b.used_at_s):
             if self._used() + nbytes <= goal and self._free() >= nbytes:
                 return
-            if not blob.in_use:
+            if not blob.in_use and not self._pins.pinned(blob.digest, self._clock()):
                 await self._evict_one(blob)
 
     async def _evict_one(self, blob: Blob) -> None:
@@ -189,6 +192,56 @@ class Store:
         if not blob.in_use:
             self._evicted_bytes += blob.bytes_on_disk
             await self.remove(blob.digest)
+
+    # --- pins and proofs ------------------------------------------------------------------------
+
+    async def pin(self, job: str, digests: Sequence[Digest], until_unix_s: float) -> None:
+        """Keep blobs from eviction until then, also over restarts; a job's later pins replace its
+        earlier ones. Raises StoreError."""
+        self._pins.expire(self._clock())
+        self._pins.put(job, digests, until_unix_s)
+        await self._run(self._pins.save)
+
+    async def unpin(self, job: str) -> None:
+        """Raises StoreError."""
+        self._pins.drop(job)
+        await self._run(self._pins.save)
+
+    def pinned_bytes(self) -> int:
+        """Of the blobs that lie here."""
+        held = map(self._blobs.get, self._pins.digests(self._clock()))
+        return sum(blob.bytes_on_disk for blob in held if blob is not None)
+
+    def room(self) -> int:
+        """Bytes that blobs to come may take, when all that may be evicted is."""
+        now_unix_s = self._clock()
+        spare = sum(
+            blob.bytes_on_disk
+            for blob in self._blobs.values()
+            if not self._pins.pinned(blob.digest, now_unix_s)
+        )
+        return min(self._limits.max_bytes - self._used(), self._free()) + spare
+
+    async def prove(self, parts: Sequence[Part], key: bytes) -> bytes | None:
+        """Hash parts of what lies here, from the disk (`holdings`); None: some of it is gone."""
+        try:
+            return await self._run(keyed_hash, parts, key, self._blobs, self._smalls)
+        except (Gone, OSError):
+            return None
+
+    async def drop_lost(self) -> Losses:
+        """Forget what was taken away from below, and return it; `on_evict` hears of the blobs."""
+        blobs = await self._run(missing_blobs, list(self._blobs.values()))
+        smalls = await self._run(self._smalls.missing)
+        statements = await self._run(self._statements.drop_missing)
+        for digest in blobs:
+            if self.on_evict is not None:
+                self.on_evict(digest)
+        for digest in (*blobs, *smalls):
+            await self.remove(digest)
+        if blobs or smalls:
+            await self._run(_make_directories, self._root)
+        return Losses(blobs, smalls, statements)
 
     def _used(self) -> int:
         return sum(b.bytes_on_disk for b in self._blobs.values()) + self._smalls.bytes_used
@@ -241,6 +294,7 @@ class Store:
     async def _recover(self) -> None:
         await self._run(self._revocations.load, self._keyring)
         await self._run(self._smalls.load)
+        await self._run(self._pins.load)
         await self._run(self._statements.load)
         for path in await self._run(_blob_directories, self._root / "blobs"):
             await self._recover_blob(path)
@@ -267,11 +321,15 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
 
-def _claim(root: Path) -> int:
-    """Make the directory ours, check its format, lock it; return the lock's descriptor."""
+def _make_directories(root: Path) -> None:
     private_directory(root)
     for name in ("blobs", "small", "statements"):
         private_directory(root / name)
+
+
+def _claim(root: Path) -> int:
+    """Make the directory ours, check its format, lock it; return the lock's descriptor."""
+    _make_directories(root)
     fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

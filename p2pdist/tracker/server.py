@@ -10,10 +10,10 @@ import itertools
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -36,8 +36,9 @@ from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
 from p2pdist.tracker.connection import CLOSE_S, Connection
 from p2pdist.tracker.core.grants import Forward, ForwardEnd
+from p2pdist.tracker.core.jobs.book import JobBook
+from p2pdist.tracker.core.orders import Close, Send, SendAll, SendMany
 from p2pdist.tracker.core.state import (
-    Close,
     Event,
     HostConnected,
     HostDisconnected,
@@ -45,18 +46,20 @@ from p2pdist.tracker.core.state import (
     Order,
     RemoteAnswered,
     RemotesChanged,
-    Send,
-    SendAll,
     TrackerCore,
     TrackerLimits,
 )
 from p2pdist.tracker.federation import Federation
+from p2pdist.tracker.job_keeping import JobKeeper
+from p2pdist.tracker.job_store import JobStore, NoJobStore
 
 CONTROL_PATH: Final = "/control"
 # Full: 503 at once, and the host tries again with its backoff. Each may buffer one frame.
 HANDSHAKES_MAX: Final = 1024
 # A frame to 1,000 queues takes about 1 ms of the event loop.
-SEND_ALL_SLICE: Final = 1000
+SEND_SLICE: Final = 1000
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class TrackerServer:
     """Serves the control connections of one tracker.
 
     `me` is what hosts are told about the tracker; `state_dir` keeps the snapshot, None: none;
-    `federation` are the base URLs of other datacenters' trackers.
+    `federation` are the base URLs of other datacenters' trackers; `job_store` outlives the process.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class TrackerServer:
         limits: TrackerLimits | None = None,
         state_dir: Path | None = None,
         federation: Sequence[str] = (),
+        job_store: JobStore | None = None,
     ) -> None:
         self._listen = listen
         self._secret = secret
@@ -92,6 +96,7 @@ class TrackerServer:
         self._handshakes = 0
         self._codecs = {flag: FrameCodec(flag) for flag in (0, FEATURE_ZSTD)}
         self._tasks = TaskOwner("tracker")
+        self.job_keeper = JobKeeper(job_store or NoJobStore())
         self._federation = Federation(
             federation,
             secret=secret,
@@ -101,7 +106,8 @@ class TrackerServer:
             answered=lambda forward, answer: self._feed(RemoteAnswered(forward, answer)),
         )
         self._runner: web.AppRunner | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_s = 0.0
         self.core: TrackerCore
         """From `start` on; its counters are the tracker's metrics."""
 
@@ -119,9 +125,11 @@ class TrackerServer:
             keyring=self._keyring,
             rng=self._rng,
             limits=self._limits,
+            token=os.urandom,
         )
         if self._snapshot_path is not None:
             await snapshot.load(self.core, self._snapshot_path, self._loop.time())
+        await self.job_keeper.load(self.core.jobs, self._loop.time())
         self._arm_timer()
         app = web.Application()
         app.router.add_get(CONTROL_PATH, self._serve)
@@ -137,6 +145,7 @@ class TrackerServer:
         if self._snapshot_path is not None:
             keep = snapshot.keep_writing(self.core, self._snapshot_path)
             self._tasks.start(keep, name="tracker snapshots")
+        self._tasks.start(self.job_keeper.keep_writing(self.core.jobs), name="tracker jobs")
         return Address(self._listen.host, self._runner.addresses[0][1])
 
     async def close(self) -> None:
@@ -147,6 +156,7 @@ class TrackerServer:
             self._timer.cancel()
         if self._snapshot_path is not None:
             await snapshot.save(self.core, self._snapshot_path)
+        await self.job_keeper.close(self.core.jobs)
         for connection in list(self._connections.values()):
             connection.close("the tracker is going away", WSCloseCode.GOING_AWAY)
         if self._runner is not None:
@@ -226,6 +236,13 @@ class TrackerServer:
 
     # --- the core -------------------------------------------------------------------------------
 
+    def act(self, work: Callable[[JobBook, float], T]) -> T:
+        """Let an operator's wish at the jobs, then carry out what follows from it."""
+        result = work(self.core.jobs, self._loop.time())
+        self._carry_out(self.core.jobs.drain())
+        self._arm_timer()
+        return result
+
     def _feed(self, event: Event) -> None:
         self._carry_out(self.core.handle(event, self._loop.time()))
         self._arm_timer()
@@ -238,20 +255,25 @@ class TrackerServer:
     def _arm_timer(self) -> None:
         """Deadlines mostly move back: a timer that rings early is cheaper than one per message."""
         deadline_s = self.core.next_deadline_s()
-        if deadline_s is None or (self._timer is not None and self._timer.when() <= deadline_s):
+        if deadline_s is None or (self._timer is not None and self._timer_s <= deadline_s):
             return
         if self._timer is not None:
             self._timer.cancel()
+        # uvloop gives a plain handle, without a time, for a moment that has passed.
+        self._timer_s = deadline_s
         self._timer = self._loop.call_at(deadline_s, self._on_timer)
 
-    def _carry_out(self, orders: list[Order]) -> None:
+    def _carry_out(self, orders: Sequence[Order]) -> None:
         for order in orders:
             match order:
                 case Send(link, message):
                     if (connection := self._connections.get(link)) is not None:
                         connection.send(connection.codec.pack(encoder.encode(message)))
+                case SendMany(links, message):
+                    found = map(self._connections.get, links)
+                    self._send_to([one for one in found if one is not None], message)
                 case SendAll(message):
-                    self._send_all(message)
+                    self._send_to(list(self._connections.values()), message)
                 case Close(link, reason):
                     self._close(link, reason)
                 case Forward():
@@ -268,13 +290,13 @@ class TrackerServer:
             logs.event(log, logging.WARNING, "control.closed", host=host, reason=reason)
             connection.close(reason)
 
-    def _send_all(self, message: FromTracker) -> None:
+    def _send_to(self, connections: list[Connection], message: FromTracker) -> None:
         payload = encoder.encode(message)
         frames = {flag: codec.pack(payload) for flag, codec in self._codecs.items()}
-        self._send_slice(frames, list(self._connections.values()))
+        self._send_slice(frames, connections)
 
     def _send_slice(self, frames: dict[int, bytes], connections: list[Connection]) -> None:
-        for connection in connections[:SEND_ALL_SLICE]:
+        for connection in connections[:SEND_SLICE]:
             connection.send(frames[FEATURE_ZSTD if connection.codec.compresses else 0])
-        if rest := connections[SEND_ALL_SLICE:]:
+        if rest := connections[SEND_SLICE:]:
             self._loop.call_soon(self._send_slice, frames, rest)

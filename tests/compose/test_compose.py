@@ -57,6 +57,28 @@ def test_docker_pulls_and_runs_an_image_through_a_peer(stack: Stack, image: Imag
     stack.dockerd.command("image", "rm", REFERENCE)
 
 
+def test_prewarm_puts_an_image_on_both_peers(stack: Stack) -> None:
+    names = ("--tracker", "http://tracker:5209", "--endpoint", "http://proxy:5100")
+    command = ("exec", "-T", "tracker", "p2pdist", "prewarm", REFERENCE, *names, "-o", "json")
+    outcome = json.loads(stack.compose(*command, "--hosts", "peer*"))
+
+    assert [(row["hosts"], row["ready"]) for row in outcome["dcs"]] == [(2, 2)]
+    assert outcome["state"] == "done"
+
+
+def test_prometheus_evaluates_every_rule(stack: Stack) -> None:
+    def rules() -> dict[str, str]:
+        page = get_json(stack.host, LOOPBACK, PROMETHEUS_PORT, "/api/v1/rules")
+        return {
+            rule["name"]: rule["health"]
+            for group in page["data"]["groups"]
+            for rule in group["rules"]
+        }
+
+    wait_until(lambda: set(rules().values()) == {"ok"}, "healthy rules", timeout_s=SCRAPED_S)
+    assert {"P2pdistPrewarmLate", "p2pdist:prewarm_ready:ratio"} <= rules().keys()
+
+
 def test_prometheus_sees_every_daemon(stack: Stack) -> None:
     def health() -> dict[str, str]:
         page = get_json(stack.host, LOOPBACK, PROMETHEUS_PORT, "/api/v1/targets?state=active")

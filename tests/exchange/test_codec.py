@@ -23,17 +23,26 @@ long_digests = st.binary(min_size=64, max_size=64).map(lambda b: Digest(f"sha512
 map_ids = st.binary(min_size=16, max_size=16).map(MapId)
 records = st.binary(min_size=1, max_size=200)
 ranges = st.lists(st.tuples(u32, u32), max_size=20).map(tuple)
+run_lengths = st.integers(1, fr.RUN_CHUNKS_MAX)
 media_types = st.text("abcdefghijklmnopqrstuvwxyz/+.-", max_size=80)
 payloads = st.binary(min_size=1, max_size=3000).map(memoryview)
 
 frames = st.one_of(
-    st.builds(fr.Interest, digests | long_digests),
+    st.builds(fr.Interest, digests | long_digests, st.booleans()),
     st.builds(fr.Uninterest, digests),
     st.builds(fr.MapRecord, records),
     st.builds(fr.Offer, digests | long_digests, map_ids, ranges),
     st.builds(fr.Retract, digests),
     st.builds(fr.Working, digests),
-    st.builds(fr.Request, request_ids, digests, map_ids, u32, st.integers(1, fr.RUN_CHUNKS_MAX)),
+    st.builds(
+        fr.Request,
+        request_ids,
+        digests,
+        map_ids,
+        u32,
+        st.integers(1, fr.RUN_CHUNKS_MAX),
+        st.booleans(),
+    ),
     st.builds(fr.Cancel, request_ids),
     st.builds(fr.Refuse, request_ids, st.sampled_from(fr.RefuseReason)),
     st.builds(fr.Data, request_ids, u32, st.integers(0, 1 << 22), payloads),
@@ -146,3 +155,12 @@ def test_payload_is_surfaced_without_being_gathered() -> None:
 
     assert isinstance(parts[0], fr.Data)
     assert decoder.buffered_bytes == 0
+
+
+@pytest.mark.parametrize("flag", [2, 255])
+def test_a_flag_that_is_none_is_refused(flag: int) -> None:
+    frame = bytearray(encode(fr.Interest(Digest("sha256:" + "5" * 64), bulk=True)))
+    frame[HEADER.size] = flag
+
+    with pytest.raises(PeerFault):
+        Decoder().feed(bytes(frame))

@@ -58,7 +58,8 @@ class End:
         if isinstance(frame, fr.Request):
             chunks = range(frame.first, frame.first + frame.count)
             spans = [(i, i * CHUNK, CHUNK) for i in chunks]
-            link.send_run(frame.request_id, self.fileno, spans, self._done(frame.request_id))
+            done = self._done(frame.request_id)
+            link.send_run(frame.request_id, self.fileno, spans, done, bulk=frame.bulk)
         elif isinstance(frame, fr.Cancel):
             link.cancel_run(frame.request_id)
         elif isinstance(frame, fr.Retract):
@@ -119,9 +120,9 @@ def content(path: Path, nbytes: int) -> int:
     return os.open(path, os.O_RDONLY)
 
 
-def ask(link: Link, request_id: int, first: int, count: int) -> None:
+def ask(link: Link, request_id: int, first: int, count: int, *, bulk: bool = False) -> None:
     link.expect_chunks(request_id, [(i, CHUNK) for i in range(first, first + count)])
-    link.send(fr.Request(RequestId(request_id), DIGEST, MAP_ID, first, count))
+    link.send(fr.Request(RequestId(request_id), DIGEST, MAP_ID, first, count, bulk))
 
 
 async def test_64_mib_both_ways_at_once_and_a_cancel_in_the_middle(tmp_path: Path) -> None:
@@ -374,3 +375,19 @@ async def test_the_upload_budget_is_shared_by_all_links(tmp_path: Path) -> None:
         os.close(fd)
 
     assert took_s >= 0.95 * (len(readers) * size - rate / 50) / rate
+
+
+async def test_an_urgent_run_is_whole_before_the_bulk_that_was_asked_first(tmp_path: Path) -> None:
+    fd = content(tmp_path / "blob", 64 * MIB)
+    one, two = End(fd), End(fd)
+    async with linked(one, two) as (ours, _):
+        for run in range(1, 4):
+            ask(ours, run, (run - 1) * 64, 64, bulk=True)
+        await one.until(lambda: one.got_bytes > MIB)
+        ask(ours, 9, 192, 64)
+        await one.until(lambda: sum(run == 9 for run, _ in one.chunks) == 64)
+
+        bulk_chunks = len(one.chunks) - 64
+        assert bulk_chunks < 128, "bulk was held back"
+        await one.until(lambda: len(one.chunks) == 256)
+    os.close(fd)

@@ -18,6 +18,7 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring, Signer
 from p2pdist.runtime.control_socket import FEATURES, FrameCodec, shake_as_client
 from p2pdist.tracker.core.state import TrackerLimits
+from p2pdist.tracker.job_store import JobStore
 from p2pdist.tracker.server import TrackerServer
 from tests.tracker.hosts import host_id
 
@@ -29,7 +30,11 @@ M = TypeVar("M")
 
 
 def tracker_server(
-    port: int = 0, *, state_dir: Path | None = None, limits: TrackerLimits | None = None
+    port: int = 0,
+    *,
+    state_dir: Path | None = None,
+    limits: TrackerLimits | None = None,
+    job_store: JobStore | None = None,
 ) -> TrackerServer:
     return TrackerServer(
         Address("127.0.0.1", port),
@@ -39,6 +44,7 @@ def tracker_server(
         rng=Random(1),
         limits=limits,
         state_dir=state_dir,
+        job_store=job_store,
     )
 
 

@@ -9,13 +9,20 @@ from p2pdist.model.control import Announce, Handout, Join
 from p2pdist.model.members import Member
 from p2pdist.model.statements import Keyring
 from p2pdist.tracker import snapshot
-from p2pdist.tracker.core.state import HostConnected, MessageReceived, Send, TrackerCore
+from p2pdist.tracker.core.orders import Send
+from p2pdist.tracker.core.state import HostConnected, MessageReceived, TrackerCore
 from tests.tracker.hosts import key, member, seed
 
 
 def core() -> TrackerCore:
     return TrackerCore(
-        epoch="e", dc="dc1", epoch_s=0.0, epoch_unix_s=0.0, keyring=Keyring([]), rng=Random(1)
+        epoch="e",
+        dc="dc1",
+        epoch_s=0.0,
+        epoch_unix_s=0.0,
+        keyring=Keyring([]),
+        rng=Random(1),
+        token=Random(1).randbytes,
     )
 
 

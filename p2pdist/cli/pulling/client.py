@@ -110,7 +110,7 @@ class PullClient:
 
     async def pull(self, reference: Reference, platform: Platform, directory: Path) -> PulledImage:
         """Fetch manifest, config and layers. Raises CommandError."""
-        body, info = await self._manifest(reference, reference.target)
+        body, info = await self.manifest(reference, reference.target)
         if info.kind == "index":
             child = choose_platform(info, platform.os, platform.architecture, platform.variant)
             if child is None:
@@ -120,7 +120,7 @@ class PullClient:
                     Exit.NOT_FOUND,
                     f"it has {known}; choose one with --platform",
                 )
-            body, info = await self._manifest(reference, child.digest)
+            body, info = await self.manifest(reference, child.digest)
         image = PulledImage(reference, digest_of(body), body, info, directory)
         self._progress.started(str(reference.name), image.blobs)
         async with asyncio.TaskGroup() as blobs:
@@ -130,7 +130,8 @@ class PullClient:
 
     # --- manifests ------------------------------------------------------------------------------
 
-    async def _manifest(self, reference: Reference, target: str) -> tuple[bytes, ManifestInfo]:
+    async def manifest(self, reference: Reference, target: str) -> tuple[bytes, ManifestInfo]:
+        """Return what a tag or digest names, checked where it is a digest. Raises CommandError."""
         url = self._url(reference, "manifests", target)
         try:
             async with self._session.get(

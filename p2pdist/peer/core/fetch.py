@@ -9,18 +9,19 @@ proxy is asked only for what no peer offers, so that each chunk leaves it about 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final, assert_never
 
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import HostId, RequestId
-from p2pdist.model.members import Distance
+from p2pdist.peer.core.bulk import BulkPace
 from p2pdist.peer.core.fetch_events import (
     Arrived,
     Ask,
     Event,
+    GateShut,
+    Halted,
     HashesKnown,
     Landed,
     LookFurther,
@@ -29,6 +30,7 @@ from p2pdist.peer.core.fetch_events import (
     NeighbourUp,
     Offered,
     Order,
+    PaceSet,
     Progressed,
     ReaderLeft,
     ReaderMoved,
@@ -36,6 +38,7 @@ from p2pdist.peer.core.fetch_events import (
     Retracted,
     Withdraw,
 )
+from p2pdist.peer.core.fetch_state import FetchCounters, Neighbour, Run
 
 __all__ = [
     "Arrived",
@@ -43,6 +46,8 @@ __all__ = [
     "BlobFetch",
     "Event",
     "FetchCounters",
+    "GateShut",
+    "Halted",
     "HashesKnown",
     "Landed",
     "LookFurther",
@@ -51,6 +56,7 @@ __all__ = [
     "NeighbourUp",
     "Offered",
     "Order",
+    "PaceSet",
     "Progressed",
     "ReaderLeft",
     "ReaderMoved",
@@ -62,6 +68,8 @@ __all__ = [
 # A run of 1 MiB keeps a 1 Gbit/s link busy for 8 ms; two of them outstanding hide the round trip.
 RUN_BYTES: Final = 1 << 20
 RUNS_PER_NEIGHBOUR: Final = 2
+# Where a rate is kept runs are short, and what is outstanding is bounded by the rate.
+PACED_RUNS_PER_NEIGHBOUR: Final = 8
 # What one blob may have on the way, and so in buffers.
 IN_FLIGHT_BYTES_MAX: Final = 32 << 20
 # How far ahead of a reader order beats rarity.
@@ -71,54 +79,15 @@ TICK_S: Final = 0.25
 HEDGE_S: Final = 0.5
 # A chunk that a reader waits for and nobody offers: its first receiver may not know of this peer.
 UNOFFERED_S: Final = 1.0
+BULK_STALL_S: Final = 10.0
+"""A source that serves others first sends bulk at a trickle, one run after the other."""
 STALL_S: Final = 2.0  # registry contract 3.7: per-piece deadline 2 s, then another source
 STARVE_S: Final = 0.3
 SLOW_PENALTY_S: Final = 5.0
 LOOK_FURTHER_S: Final = 1.0
-# Fewer bytes than this in STALL_S are no progress: a source of 1 B/s is a stalled one.
-PROGRESS_BYTES: Final = 32 * 1024
 ESCAPE_CHUNKS_MAX: Final = 64
 HEDGE_SHARE: Final = 0.02  # design decision 10: hedges stay within 2 % of the bytes
 HEDGES_MIN: Final = 4
-
-
-@dataclass(slots=True)
-class FetchCounters:
-    hedges: int = 0
-    escapes: int = 0
-    stalls: int = 0
-    bad_chunks: int = 0
-
-    def add(self, other: FetchCounters) -> None:
-        self.hedges += other.hedges
-        self.escapes += other.escapes
-        self.stalls += other.stalls
-        self.bad_chunks += other.bad_chunks
-
-
-@dataclass(slots=True)
-class _Run:
-    host: HostId
-    request_id: RequestId
-    bits: int
-    asked_at_s: float
-
-
-@dataclass(slots=True)
-class _Neighbour:
-    host: HostId
-    distance: Distance
-    proxy: bool
-    progress_s: float
-    offered: int = 0
-    unmarked_bytes: int = 0
-    slow_until_s: float = 0.0
-    runs: dict[RequestId, _Run] = field(default_factory=dict)
-
-    def moved(self, nbytes: int, now_s: float) -> None:
-        self.unmarked_bytes += nbytes
-        if self.unmarked_bytes >= PROGRESS_BYTES:
-            self.unmarked_bytes, self.progress_s = 0, now_s
 
 
 class BlobFetch:
@@ -150,7 +119,7 @@ class BlobFetch:
         self._verified, self._hashed = verified, hashed
         self._requested = 0
         self._hedged = 0
-        self._neighbours: dict[HostId, _Neighbour] = {}
+        self._neighbours: dict[HostId, Neighbour] = {}
         self._readers: dict[int, int] = {}
         self._moved_s: dict[int, float] = {}  # since when each reader is where it is
         self._once, self._twice = 0, 0  # offered by at least one, by at least two peers
@@ -158,6 +127,9 @@ class BlobFetch:
         self._looked_s = -LOOK_FURTHER_S
         self._tick_s: float | None = None
         self._escape_chunks = self._run_chunks
+        self._pace: BulkPace | None = None
+        self._held_until_s: float | None = None  # by the pace
+        self._held_at_s: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -171,6 +143,10 @@ class BlobFetch:
         """When a chunk last came in, from anywhere."""
         return self._progress_s
 
+    def held_at_s(self) -> float | None:
+        """When the pace last kept it from asking: not to ask is not to starve."""
+        return self._held_at_s
+
     def handle(self, event: Event, now_s: float) -> list[Order]:
         """Apply one event; return the orders to carry out now, in order."""
         if self._progress_s is None:
@@ -183,14 +159,21 @@ class BlobFetch:
         return orders
 
     def next_deadline_s(self) -> float | None:
-        return None if self.complete else self._tick_s
+        if self.complete or self._tick_s is None or self._held_until_s is None:
+            return None if self.complete else self._tick_s
+        return min(self._tick_s, self._held_until_s)
 
     def handle_deadline(self, now_s: float) -> list[Order]:
         """Give up on silent neighbours, hedge what a reader waits for, escape starvation."""
-        self._tick_s = now_s + TICK_S
         orders: list[Order] = []
+        early = self._tick_s is not None and now_s < self._tick_s
+        if early and self._held_until_s is not None:
+            self._plan(now_s, orders)  # the pace lets another piece go
+            return orders
+        self._tick_s = now_s + TICK_S
+        stall_s = STALL_S if self._pace is None else BULK_STALL_S
         for neighbour in self._neighbours.values():
-            if neighbour.runs and now_s - neighbour.progress_s > STALL_S:
+            if neighbour.runs and now_s - neighbour.progress_s > stall_s:
                 self._give_up(neighbour, now_s, orders)
         self._plan(now_s, orders)
         self._hedge(now_s, orders)
@@ -202,9 +185,9 @@ class BlobFetch:
     def _apply(self, event: Event, now_s: float, orders: list[Order]) -> None:
         match event:
             case NeighbourUp(host, distance, proxy):
-                self._neighbours.setdefault(host, _Neighbour(host, distance, proxy, now_s))
+                self._neighbours.setdefault(host, Neighbour(host, distance, proxy, now_s))
             case NeighbourDown(host):
-                self._drop(host)
+                self._drop(host, now_s)
             case Offered(host, bits):
                 self._offered(host, bits)
             case Retracted(host):
@@ -229,14 +212,25 @@ class BlobFetch:
             case ReaderLeft(reader):
                 self._readers.pop(reader, None)
                 self._moved_s.pop(reader, None)
+            case PaceSet(pace):
+                if pace is None:  # the sources are to send at once what they hold back
+                    self._withdraw_bulk(now_s, orders)
+                self._pace, self._held_until_s = pace, None
+            case GateShut():
+                self._withdraw_bulk(now_s, orders)
+            case Halted():
+                for neighbour in self._neighbours.values():
+                    self._withdraw(neighbour, list(neighbour.runs.values()), now_s, orders)
+                self._neighbours.clear()
+                self._count_offers()
             case _:
                 assert_never(event)
 
-    def _drop(self, host: HostId) -> None:
+    def _drop(self, host: HostId, now_s: float) -> None:
         neighbour = self._neighbours.pop(host, None)
         if neighbour is not None:
             for run in neighbour.runs.values():
-                self._requested &= ~run.bits
+                self._free(run, run.bits, now_s)
             self._count_offers()
 
     def _offered(self, host: HostId, bits: int) -> None:
@@ -271,8 +265,8 @@ class BlobFetch:
         run = neighbour.runs.get(event.request_id) if neighbour else None
         if neighbour is None or run is None:
             return
+        self._free(run, run.bits & bit, now_s)
         run.bits &= ~bit
-        self._requested &= ~bit
         neighbour.progress_s = now_s
         if not event.good:
             self.counters.bad_chunks += 1
@@ -280,33 +274,54 @@ class BlobFetch:
         if not run.bits:
             del neighbour.runs[run.request_id]
         if event.good and self._hedged & bit:
-            self._withdraw_twins(bit, orders)
+            self._withdraw_twins(bit, now_s, orders)
 
-    def _withdraw_twins(self, bit: int, orders: list[Order]) -> None:
+    def _free(self, run: Run, bits: int, now_s: float) -> None:
+        """`bits` of a run came, or will not come."""
+        self._requested &= ~bits
+        if run.pace is not None:
+            run.pace.settled(self._bytes_of(bits), now_s)
+
+    def _bytes_of(self, bits: int) -> int:
+        nbytes = bits.bit_count() * self._geometry.chunk_size_bytes
+        if bits >> (self._count - 1) & 1:
+            nbytes -= self._geometry.chunk_size_bytes - self._geometry.length(self._count - 1)
+        return nbytes
+
+    def _withdraw_bulk(self, now_s: float, orders: list[Order]) -> None:
+        for neighbour in self._neighbours.values():
+            bulk = [run for run in neighbour.runs.values() if run.pace is not None]
+            self._withdraw(neighbour, bulk, now_s, orders)
+
+    def _withdraw(
+        self, neighbour: Neighbour, runs: list[Run], now_s: float, orders: list[Order]
+    ) -> None:
+        for run in runs:
+            self._free(run, run.bits, now_s)
+            del neighbour.runs[run.request_id]
+            orders.append(Withdraw(neighbour.host, run.request_id))
+
+    def _withdraw_twins(self, bit: int, now_s: float, orders: list[Order]) -> None:
         """The other copy of a hedged chunk is not worth its bytes any more."""
         self._hedged &= ~bit
         for neighbour in self._neighbours.values():
-            for run in [r for r in neighbour.runs.values() if r.bits == bit]:
-                del neighbour.runs[run.request_id]
-                orders.append(Withdraw(neighbour.host, run.request_id))
+            twins = [run for run in neighbour.runs.values() if run.bits == bit]
+            self._withdraw(neighbour, twins, now_s, orders)
 
     def _refused(self, host: HostId, request_id: RequestId, gone: bool, now_s: float) -> None:
         neighbour = self._neighbours.get(host)
         run = neighbour.runs.pop(request_id, None) if neighbour else None
         if neighbour is None or run is None:
             return
-        self._requested &= ~run.bits
+        self._free(run, run.bits, now_s)
         if gone:
             self._unoffer(host, run.bits)
         else:
             neighbour.slow_until_s = now_s + TICK_S
 
-    def _give_up(self, neighbour: _Neighbour, now_s: float, orders: list[Order]) -> None:
+    def _give_up(self, neighbour: Neighbour, now_s: float, orders: list[Order]) -> None:
         self.counters.stalls += 1
-        for run in neighbour.runs.values():
-            self._requested &= ~run.bits
-            orders.append(Withdraw(neighbour.host, run.request_id))
-        neighbour.runs.clear()
+        self._withdraw(neighbour, list(neighbour.runs.values()), now_s, orders)
         neighbour.progress_s = now_s
         neighbour.slow_until_s = now_s + SLOW_PENALTY_S
 
@@ -323,30 +338,41 @@ class BlobFetch:
             bits |= ((1 << self._urgent_chunks) - 1) << first
         return bits
 
-    def _usable(self, now_s: float) -> Iterator[_Neighbour]:
+    @property
+    def _runs_max(self) -> int:
+        paced = self._pace is not None and self._pace.limited
+        return PACED_RUNS_PER_NEIGHBOUR if paced else RUNS_PER_NEIGHBOUR
+
+    def _usable(self, now_s: float) -> Iterator[Neighbour]:
         """Neighbours with room for another run, nearest first, peers before proxies."""
-        order = [n for n in self._neighbours.values() if len(n.runs) < RUNS_PER_NEIGHBOUR]
+        order = [n for n in self._neighbours.values() if len(n.runs) < self._runs_max]
         self._rng.shuffle(order)
         order.sort(key=lambda n: (n.proxy, n.slow_until_s > now_s, n.distance))
         return iter(order)
 
     def _plan(self, now_s: float, orders: list[Order]) -> None:
-        wanted = self._wanted()
-        if not wanted or not self._neighbours:
+        if self._held(now_s):
+            return
+        self._held_until_s = None
+        if not self._wanted() or not self._neighbours:
             return
         urgent = self._urgent()
         covered = self._covered_by_peers(now_s)
         for neighbour in self._usable(now_s):
             if neighbour.slow_until_s > now_s and len(self._neighbours) > 1:
                 continue
-            while len(neighbour.runs) < RUNS_PER_NEIGHBOUR and self.in_flight < self._in_flight_max:
+            while len(neighbour.runs) < self._runs_max and self.in_flight < self._in_flight_max:
                 candidates = neighbour.offered & self._wanted()
                 if neighbour.proxy:
                     candidates &= ~covered
                 if not candidates:
                     break
                 first = self._first_of(candidates, urgent)
-                self._ask(neighbour, first, self._run_chunks, candidates, now_s, orders)
+                if not self._ask(neighbour, first, self._run_chunks, candidates, now_s, orders):
+                    return
+
+    def _held(self, now_s: float) -> bool:
+        return self._held_until_s is not None and now_s < self._held_until_s
 
     def _covered_by_peers(self, now_s: float) -> int:
         bits = 0
@@ -368,22 +394,33 @@ class BlobFetch:
 
     def _ask(
         self,
-        neighbour: _Neighbour,
+        neighbour: Neighbour,
         first: int,
         count_max: int,
         candidates: int,
         now_s: float,
         orders: list[Order],
-    ) -> None:
-        tail = candidates >> first
+    ) -> bool:
+        """Ask for a run; False when the pace holds it back."""
+        tail, pace = candidates >> first, self._pace
         count = min(count_max, _lowest(~tail))
+        if pace is not None:
+            piece = pace.piece_bytes(now_s) / self._geometry.chunk_size_bytes
+            count = max(1, int(min(count, piece)))
         bits = ((1 << count) - 1) << first
-        run = _Run(neighbour.host, self._new_request_id(), bits, now_s)
+        if pace is not None:
+            wait_s = pace.take(self._bytes_of(bits), now_s)
+            self._held_until_s = now_s + wait_s if wait_s else None
+            if wait_s:
+                self._held_at_s = now_s
+                return False
+        run = Run(neighbour.host, self._new_request_id(), bits, pace)
         if not neighbour.runs:
             neighbour.progress_s = now_s  # the clock of a silent neighbour starts with the asking
         neighbour.runs[run.request_id] = run
         self._requested |= bits
-        orders.append(Ask(neighbour.host, run.request_id, first, count))
+        orders.append(Ask(neighbour.host, run.request_id, first, count, pace is not None))
+        return True
 
     # --- trouble ------------------------------------------------------------------------------
 
@@ -407,13 +444,13 @@ class BlobFetch:
                 self._hedged |= bit
                 self._ask(second, chunk, 1, bit, now_s, orders)
 
-    def _holder(self, bit: int) -> _Neighbour | None:
+    def _holder(self, bit: int) -> Neighbour | None:
         for neighbour in self._neighbours.values():
             if any(run.bits & bit for run in neighbour.runs.values()):
                 return neighbour
         return None
 
-    def _second_source(self, bit: int, first: _Neighbour | None, now_s: float) -> _Neighbour | None:
+    def _second_source(self, bit: int, first: Neighbour | None, now_s: float) -> Neighbour | None:
         others = [
             n
             for n in self._neighbours.values()
@@ -431,7 +468,7 @@ class BlobFetch:
         waiting = self._wanted() or self._hashed != (1 << self._count) - 1
         silent_s = 0.0 if self._progress_s is None else now_s - self._progress_s
         patience_s = STARVE_S * (1 + self._rng.random())
-        if self._requested or not waiting or silent_s < patience_s:
+        if self._requested or not waiting or silent_s < patience_s or self._held(now_s):
             return
         proxies = [n for n in self._neighbours.values() if n.proxy and n.slow_until_s <= now_s]
         wanted = self._wanted()

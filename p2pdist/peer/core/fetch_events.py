@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from p2pdist.model.ids import HostId, RequestId
 from p2pdist.model.members import Distance
+from p2pdist.peer.core.bulk import BulkPace
 
 
 @dataclass(slots=True)
@@ -92,6 +93,23 @@ class ReaderLeft:
     reader: int
 
 
+@dataclass(slots=True)
+class PaceSet:
+    """Nobody here waits for this blob: fetch it as bulk, at `pace`; None: somebody does."""
+
+    pace: BulkPace | None
+
+
+@dataclass(slots=True)
+class GateShut:
+    """A reader waits for another blob: what was asked for as bulk makes room for it."""
+
+
+@dataclass(slots=True)
+class Halted:
+    """Nobody wants the blob any more: leave all neighbours, cancel what they were asked for."""
+
+
 Event = (
     NeighbourUp
     | NeighbourDown
@@ -105,6 +123,9 @@ Event = (
     | Refused
     | ReaderMoved
     | ReaderLeft
+    | PaceSet
+    | GateShut
+    | Halted
 )
 
 
@@ -116,6 +137,7 @@ class Ask:
     request_id: RequestId
     first: int
     count: int
+    bulk: bool = False
 
 
 @dataclass(slots=True)

@@ -12,13 +12,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final, assert_never
 
 from p2pdist.model import control
-from p2pdist.model.control import FromTracker, SwarmKey, ToTracker
+from p2pdist.model.control import SwarmKey, ToTracker
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Member, Role
 from p2pdist.model.statements import Keyring
@@ -26,8 +26,11 @@ from p2pdist.tracker.core.counters import TrackerCounters
 from p2pdist.tracker.core.deadlines import Deadlines
 from p2pdist.tracker.core.grants import Forward, ForwardEnd, Grants
 from p2pdist.tracker.core.handouts import choose, owner_of
+from p2pdist.tracker.core.jobs.book import JobBook
 from p2pdist.tracker.core.leases import Leases
+from p2pdist.tracker.core.orders import Close, Send, SendAll, SendMany
 from p2pdist.tracker.core.revocations import Revocations
+from p2pdist.tracker.core.selector import Candidate, parse_labels
 from p2pdist.tracker.core.sums import Sums
 from p2pdist.tracker.core.swarms import Host, Swarms
 
@@ -79,26 +82,7 @@ class RemoteAnswered:
 Event = HostConnected | HostDisconnected | MessageReceived | RemotesChanged | RemoteAnswered
 
 
-@dataclass(slots=True)
-class Send:
-    link: int
-    message: FromTracker
-
-
-@dataclass(slots=True)
-class SendAll:
-    """To every connected host."""
-
-    message: FromTracker
-
-
-@dataclass(slots=True)
-class Close:
-    link: int
-    reason: str
-
-
-Order = Send | SendAll | Close | Forward | ForwardEnd
+Order = Send | SendMany | SendAll | Close | Forward | ForwardEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +104,11 @@ class HostRecord:
 
 
 class TrackerCore:
-    """Swarms, leases and revocations of all hosts. Pure: time enters as monotonic `now_s`.
+    """Swarms, leases, revocations and jobs of all hosts. Pure: time enters as monotonic `now_s`.
 
     `dc` is the datacenter that this tracker speaks for among federated ones. `epoch_s` and
-    `epoch_unix_s` are one moment on the monotonic and on the wall clock.
+    `epoch_unix_s` are one moment on the monotonic and on the wall clock. `token(n)` returns n bytes
+    that nobody can guess.
     """
 
     def __init__(
@@ -136,6 +121,7 @@ class TrackerCore:
         keyring: Keyring,
         rng: Random,
         limits: TrackerLimits | None = None,
+        token: Callable[[int], bytes],
         swarms: Swarms | None = None,
     ) -> None:
         self.limits = limits or TrackerLimits()
@@ -150,7 +136,12 @@ class TrackerCore:
         self.grants = Grants(
             self.leases, self.swarms, self.counters, self._hosts, self._owner, dc=dc
         )
+        self.jobs = JobBook(
+            self._hosts, rng=rng, token=token, unix_s=lambda now_s: epoch_unix_s + now_s - epoch_s
+        )
         self._links: dict[int, Host] = {}
+        self._remote_links = 0
+        """Those of other trackers."""
         self._proxies: dict[str, set[HostId]] = {}
         """Connected proxies by datacenter."""
         self._away: Deadlines[HostId] = Deadlines(self.limits.grace_s)
@@ -160,7 +151,12 @@ class TrackerCore:
 
     @property
     def hosts_connected(self) -> int:
-        return len(self._links)
+        """Peers and proxies; trackers of other datacenters do not count."""
+        return len(self._links) - self._remote_links
+
+    @property
+    def hosts(self) -> Mapping[HostId, Host]:
+        return self._hosts
 
     def host_ids(self) -> list[HostId]:
         return list(self._hosts)
@@ -193,6 +189,9 @@ class TrackerCore:
 
     def handle(self, event: Event, now_s: float) -> list[Order]:
         """Apply one event; return the orders to carry out now, in order."""
+        return [*self._handle(event, now_s), *self.jobs.drain()]
+
+    def _handle(self, event: Event, now_s: float) -> list[Order]:
         match event:
             case HostConnected(link, member):
                 return list(self._connect(link, member, now_s))
@@ -210,7 +209,12 @@ class TrackerCore:
 
     def next_deadline_s(self) -> float | None:
         """When `handle_deadline` must run, if no event comes first."""
-        ends = (self._away.next_s(), self._silent.next_s(), self.leases.next_deadline_s())
+        ends = (
+            self._away.next_s(),
+            self._silent.next_s(),
+            self.leases.next_deadline_s(),
+            self.jobs.next_deadline_s(),
+        )
         return min((end for end in ends if end is not None), default=None)
 
     def handle_deadline(self, now_s: float) -> list[Order]:
@@ -222,7 +226,8 @@ class TrackerCore:
             self.counters.hosts_expired_total += 1
             self._forget(self._hosts[host_id], now_s)
         self.leases.handle_deadline(now_s)
-        return orders
+        self.jobs.handle_deadline(now_s)
+        return [*orders, *self.jobs.drain()]
 
     # --- hosts ----------------------------------------------------------------------------------
 
@@ -256,6 +261,7 @@ class TrackerCore:
         self.swarms.lose_interest(host)
         host.link = link
         self._links[link] = host
+        self._remote_links += member.role is Role.TRACKER
         self._away.drop(host.host_id)
         self._silent.touch(link, now_s)
         if member.role is Role.PROXY:
@@ -265,9 +271,11 @@ class TrackerCore:
         host = self._links.pop(link, None)
         if host is None:
             return []
+        self._remote_links -= host.member.role is Role.TRACKER
         self._silent.drop(link)
         host.link = None
         host.numbers = self.sums.replace(host.numbers, {})
+        self.jobs.disconnected(host, now_s)
         if host.member.role is Role.PROXY:
             proxies = self._proxies[host.dc]
             proxies.discard(host.host_id)
@@ -317,7 +325,7 @@ class TrackerCore:
             raise ValueError("a tracker that wants to be in a swarm")
         match message:
             case control.Announce():
-                self._announce(host, message)
+                self._announce(host, message, now_s)
             case control.Join():
                 return [Send(link, self._join(host, message))]
             case control.Leave(key):
@@ -333,18 +341,36 @@ class TrackerCore:
                 return [SendAll(control.Revoked(fresh))] if fresh else []
             case control.Status(numbers):
                 host.numbers = self.sums.replace(host.numbers, numbers)
+            case control.Describe(name, labels, platform, runtimes):
+                host.about = Candidate(
+                    host.host_id, name, parse_labels(labels), host.dc, platform, tuple(runtimes)
+                )
+                self.jobs.described(host, now_s)
+            case control.PrewarmReport():
+                self.jobs.reported(host, message, now_s)
+            case control.Proof():
+                self.jobs.proof(host, message, now_s)
             case _:
                 assert_never(message)
         return []
 
-    def _announce(self, host: Host, message: control.Announce) -> None:
+    def _announce(self, host: Host, message: control.Announce, now_s: float) -> None:
         self.counters.announces_total += 1
         self.counters.deltas_total += len(message.deltas)
         if message.full:
-            self.swarms.retain(host, {delta.key for delta in message.deltas})
+            named = {delta.key for delta in message.deltas}
+            for key in [key for key in host.entries if key not in named]:
+                self._note(host, control.Delta(key, 0, False), now_s)
         for delta in message.deltas:
-            if not self.swarms.note(host, delta):
-                self.counters.keys_refused_total += 1
+            self._note(host, delta, now_s)
+
+    def _note(self, host: Host, delta: control.Delta, now_s: float) -> None:
+        entry = host.entries.get(SwarmKey(delta.key))
+        before = (entry.held_chunks, entry.complete) if entry is not None else (0, False)
+        if not self.swarms.note(host, delta):
+            self.counters.keys_refused_total += 1
+        elif before != (delta.held_chunks, delta.complete):
+            self.jobs.changed(host, before, delta, now_s)
 
     def _join(self, host: Host, join: control.Join) -> control.Handout:
         key = control.parse_swarm_key(join.key)

@@ -15,6 +15,7 @@ from typing import Final
 from p2pdist.model.control import Delta, SwarmKey, parse_swarm_key
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Member, Role
+from p2pdist.tracker.core.selector import Candidate
 
 # 12,288 blobs are several times what a 50 GB store of usual layers holds; about 1.2 KB each in
 # swarms of one, so a host that announces nonsense costs the tracker 16 MB at most.
@@ -45,7 +46,7 @@ class _Slot(enum.IntEnum):
 class Host:
     """One host as the tracker knows it, shared by all entries of the host."""
 
-    __slots__ = ("entries", "link", "member", "numbers", "places")
+    __slots__ = ("about", "entries", "link", "member", "numbers", "places")
 
     def __init__(self, member: Member) -> None:
         self.member = member
@@ -53,6 +54,8 @@ class Host:
         """The connection that speaks for the host; None while it is away."""
         self.entries: dict[SwarmKey, Entry] = {}
         self.numbers: dict[str, float] = {}
+        self.about: Candidate | None = None
+        """None: it has not described itself (yet)."""
         self.places = tuple(_places(member))
 
     @property
@@ -185,11 +188,6 @@ class Swarms:
     def set_interest(self, host: Host, key: str, interested: bool) -> bool:
         """Like `note`, for what `host` wants."""
         return self._change(host, key, interested=interested)
-
-    def retain(self, host: Host, keys: set[str]) -> None:
-        """`host` holds nothing but (some of) `keys`; its interests stay."""
-        for key in [key for key in host.entries if key not in keys]:
-            self._change(host, key, held=(0, False))
 
     def lose_interest(self, host: Host) -> None:
         for key in [key for key, entry in host.entries.items() if entry.interested]:

@@ -31,9 +31,17 @@ class Lab:
     def host(self, name: str, *, mbit_per_s: int | None = None, dc: str = FIRST_DC) -> Host:
         return self._hosts.add_host(name, mbit_per_s=mbit_per_s, dc=dc)
 
-    def registry(self, host: Host, storage: Path, *, private: bool = False) -> Registry:
-        """Return a running registry that serves what is in `storage`; `private`: to USER only."""
-        registry = Registry(host, storage, self._work, private=private)
+    def registry(
+        self,
+        host: Host,
+        storage: Path,
+        *,
+        private: bool = False,
+        notify: tuple[str, str] | None = None,
+    ) -> Registry:
+        """Return a running registry that serves what is in `storage`; `private`: to USER only;
+        `notify`: URL and bearer secret of who is told of each push."""
+        registry = Registry(host, storage, self._work, private=private, notify=notify)
         self.own(registry.process)
         registry.start()
         return registry

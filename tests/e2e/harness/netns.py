@@ -118,6 +118,10 @@ class Network:
     def heal(self, dc: str) -> None:
         self._in_switch("link", "set", f"up-{self._bridges[dc]}", "up")
 
+    def border(self, dc: str) -> tuple[list[str], str]:
+        """How to run a command beside the link of `dc`, and the interface that leads into it."""
+        return _inside(self._switch), f"up-{self._bridges[dc]}"
+
     def open(self) -> None:
         _add_netns(self._switch)
         self._bridge(FIRST_DC)

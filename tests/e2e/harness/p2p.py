@@ -7,7 +7,7 @@ import contextlib
 import http.client
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,26 +149,53 @@ class Cluster:
     def start_tracker(self) -> Daemon:
         tracker = {
             "listen": f"{self._core.address}:{TRACKER_PORT}",
+            # The job API asks for the operator's token, so other hosts of the lab may come.
+            "admin_listen": f"0.0.0.0:{ADMIN_PORTS['tracker']}",
             "federation": self._federation,
         }
         return self._start("tracker", self._core, {"tracker": tracker})
+
+    @property
+    def jobs_url(self) -> str:
+        """Where the tracker takes prewarm jobs."""
+        return f"http://{self._core.address}:{ADMIN_PORTS['tracker']}"
+
+    @property
+    def secret_file(self) -> Path:
+        return self._keys / "cluster.secret"
+
+    @property
+    def endpoint(self) -> str:
+        """The first proxy's pull surface, for tools that resolve names."""
+        return self._proxies[0]
 
     @property
     def proxy_keys(self) -> list[bytes]:
         """What the daemons believe, raw."""
         return [base64.b64decode(_public_key(self._keys / "proxy.key"))]
 
-    def start_proxy(self, host: Host | None = None) -> Daemon:
-        """Start a proxy, on the tracker's host by default; peers started later know it."""
+    def start_proxy(
+        self,
+        host: Host | None = None,
+        *,
+        rules: Sequence[Mapping[str, object]] = (),
+        **settings: object,
+    ) -> Daemon:
+        """Start a proxy, on the tracker's host by default; peers started later know it.
+
+        `rules` are `[[replicate]]` tables; `settings` are further ones of its own section.
+        """
         host = host or self._core
         proxy = {
             "listen": f"{host.address}:{PROXY_PORT}",
             "exchange_listen": f"{host.address}:{PROXY_EXCHANGE_PORT}",
             "key_file": str(self._keys / "proxy.key"),
             "trackers": [self._tracker_url],
+            **settings,
         }
         self._proxies.append(f"http://{host.address}:{PROXY_PORT}")
-        return self._start("proxy", host, {"proxy": proxy})
+        tables: dict[str, object] = {"replicate": list(rules)} if rules else {}
+        return self._start("proxy", host, {"proxy": proxy, **tables})
 
     def start_peer(
         self,
@@ -176,12 +203,15 @@ class Cluster:
         *,
         state_dir: Path | None = None,
         env: Mapping[str, str] | None = None,
+        labels: Sequence[str] = (),
+        store: Mapping[str, object] | None = None,
         **settings: object,
     ) -> Daemon:
         """Return the running peer of `host`; `settings` are further ones of its own section.
 
-        `state_dir`: an empty directory for its state, in place of one of the lab's. `env`: more
-        variables, for the first start only.
+        `labels`: what selectors choose it by; `store`: settings of its store. `state_dir`: an empty
+        directory for its state, in place of one of the lab's. `env`: more variables, for the first
+        start only.
         """
         peer = {
             "listen": f"{LOOPBACK}:{PEER_PORT}",
@@ -190,7 +220,8 @@ class Cluster:
             "proxies": self._proxies,
             **settings,
         }
-        return self._start("peer", host, {"peer": peer}, state_dir, env)
+        tables = {"peer": peer, **({"store": store} if store else {})}
+        return self._start("peer", host, tables, state_dir, env, labels)
 
     @property
     def _tracker_url(self) -> str:
@@ -200,27 +231,34 @@ class Cluster:
         self,
         role: str,
         host: Host,
-        own_settings: Mapping[str, Mapping[str, object]],
+        own_settings: Mapping[str, object],
         state_dir: Path | None = None,
         env: Mapping[str, str] | None = None,
+        labels: Sequence[str] = (),
     ) -> Daemon:
         name = f"{role}-{host.name}"
         state = state_dir or self._work / f"state-{name}"
         state.mkdir(mode=0o700, exist_ok=state_dir is not None)
         config = self._work / f"{name}.toml"
-        config.write_text(_toml(self._common_settings(state) | dict(own_settings)))
+        common = self._common_settings(state, host, labels)
+        config.write_text(_toml(common | dict(own_settings)))
         daemon = Daemon(role, host, config, self._work / f"{name}.log", state / role)
         self._own(daemon.process)
         daemon.start(env)
         return daemon
 
-    def _common_settings(self, state: Path) -> dict[str, object]:
+    def _common_settings(self, state: Path, host: Host, labels: Sequence[str]) -> dict[str, object]:
         return {
             "cluster": {
                 "secret_file": str(self._keys / "cluster.secret"),
                 "proxy_keys": [_public_key(self._keys / "proxy.key")],
             },
-            "host": {"state_dir": str(state), "dc": self._dc},
+            "host": {
+                "state_dir": str(state),
+                "dc": self._dc,
+                "name": host.name,
+                "labels": list(labels),
+            },
             "log": {"format": "json"},
             "upstream": [self._upstream(name, reg) for name, reg in self._upstreams.items()],
         }

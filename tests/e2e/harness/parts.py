@@ -23,6 +23,8 @@ PROGRAMS: Final = (
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("iptables", "iptables"),

@@ -40,7 +40,16 @@ class Served:
 class Registry:
     """A docker-registry process over a storage directory that outlives it."""
 
-    def __init__(self, host: Host, storage: Path, work: Path, *, private: bool = False) -> None:
+    def __init__(
+        self,
+        host: Host,
+        storage: Path,
+        work: Path,
+        *,
+        private: bool = False,
+        notify: tuple[str, str] | None = None,
+    ) -> None:
+        """`notify`: URL and bearer secret of who is told of each push."""
         self.host = host
         self.private = private
         htpasswd = None
@@ -48,7 +57,7 @@ class Registry:
             htpasswd = work / f"htpasswd-{host.name}"
             htpasswd.write_text(f"{USER}:{HTPASSWD}\n")
         config = work / f"registry-{host.name}.yml"
-        config.write_text(_config_text(storage, htpasswd))
+        config.write_text(_config_text(storage, htpasswd, notify))
         argv = host.inside("docker-registry", "serve", str(config))
         log = work / f"registry-{host.name}.log"
         self.process = Process(f"docker-registry on {host.name}", argv, log)
@@ -134,7 +143,7 @@ class Registry:
         return False
 
 
-def _config_text(storage: Path, htpasswd: Path | None) -> str:
+def _config_text(storage: Path, htpasswd: Path | None, notify: tuple[str, str] | None) -> str:
     # JSON is YAML. The JSON log has `http.response.written`: body bytes that really went out.
     config: dict[str, object] = {
         "version": 0.1,
@@ -144,6 +153,17 @@ def _config_text(storage: Path, htpasswd: Path | None) -> str:
     }
     if htpasswd is not None:
         config["auth"] = {"htpasswd": {"realm": "lab", "path": str(htpasswd)}}
+    if notify is not None:
+        url, secret = notify
+        endpoint = {
+            "name": "p2pdist",
+            "url": url,
+            "headers": {"Authorization": [f"Bearer {secret}"]},
+            "timeout": "2s",
+            "threshold": 3,
+            "backoff": "1s",
+        }
+        config["notifications"] = {"endpoints": [endpoint]}
     return json.dumps(config)
 
 

@@ -7,12 +7,11 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.members import Role
 from p2pdist.model.rendezvous import ranked
 from p2pdist.tracker.core.grants import Forward, ForwardEnd
+from p2pdist.tracker.core.orders import Close, Send
 from p2pdist.tracker.core.state import (
-    Close,
     HostDisconnected,
     RemoteAnswered,
     RemotesChanged,
-    Send,
     TrackerCore,
 )
 from tests.tracker.core.test_state import answer, connect, core, tell

@@ -11,14 +11,12 @@ from p2pdist.model.control import Announce, Delta, Handout, Join, LeaseAnswer, L
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.members import Member, Role
 from p2pdist.model.statements import Keyring, Revocation, Signer
+from p2pdist.tracker.core.orders import Close, Send, SendAll
 from p2pdist.tracker.core.state import (
-    Close,
     HostConnected,
     HostDisconnected,
     MessageReceived,
     Order,
-    Send,
-    SendAll,
     TrackerCore,
     TrackerLimits,
 )
@@ -37,6 +35,7 @@ def core(*, hosts_max: int = 100, swarms: Swarms | None = None) -> TrackerCore:
         epoch_unix_s=1_800_000_000.0,
         keyring=Keyring([SIGNER.public_key_bytes]),
         rng=Random(1),
+        token=Random(1).randbytes,
         limits=TrackerLimits(heartbeat_s=10.0, grace_s=5.0, hosts_max=hosts_max),
         swarms=swarms,
     )
@@ -404,7 +403,8 @@ def check_indexes(tracker: TrackerCore) -> None:
     entries = [entry for host in hosts for entry in host.entries.values()]
     assert len(hosts) <= 4
     assert tracker.swarms.entry_count == len(entries) <= 5
-    assert tracker.hosts_connected == sum(host.link is not None for host in hosts)
+    linked = [host for host in hosts if host.link is not None]
+    assert tracker.hosts_connected == sum(h.member.role is not Role.TRACKER for h in linked)
     for entry in entries:
         assert entry.interested or entry.tier is not Tier.EMPTY
         for slot, place in entry.host.places:

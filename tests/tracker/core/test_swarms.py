@@ -58,16 +58,6 @@ def test_a_reader_that_retracts_its_offer_stays_while_it_is_interested() -> None
     assert swarm.size == 1
 
 
-def test_retain_drops_what_is_not_named() -> None:
-    swarms, host = Swarms(), Host(member(1))
-    swarms.note(host, seed(key("kept")))
-    swarms.note(host, seed(key("gone")))
-
-    swarms.retain(host, {key("kept")})
-
-    assert list(host.entries) == [key("kept")]
-
-
 def test_a_host_may_not_hold_more_keys_than_its_limit() -> None:
     swarms, host = Swarms(keys_per_host_max=1), Host(member(1))
 

@@ -1,0 +1,245 @@
+"""The trackers of all datacenters as one: jobs are filed at each and shown together.
+
+A *run* is what one command started: one job at each tracker that has hosts for it. Its name is the
+last word of the jobs' note, which trackers keep and show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.failures import CommandError
+from p2pdist.model.jobs import JobPlan, JobSpec, JobStatus
+from p2pdist.runtime.jobs_client import JobsClient, JobsError
+
+# A tracker that is restarted between plan and submission is back by then.
+SUBMIT_TRIES_MAX: Final = 4
+SUBMIT_PAUSE_S: Final = 1.0
+_RUN: Final = re.compile(r"run-[0-9a-f]{8}")
+_CODES: Final = {
+    "unauthorized": Exit.DENIED,
+    "not_found": Exit.NOT_FOUND,
+    "no_hosts": Exit.NOT_FOUND,
+    "bad_request": Exit.USAGE,
+    "conflict": Exit.USAGE,
+    "deadline": Exit.TIMEOUT,
+    "too_many": Exit.TEMPORARY,
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A job at its tracker."""
+
+    tracker: JobsClient
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    tracker: JobsClient
+    plan: JobPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Jobs that a name stands for."""
+
+    name: str
+    filed: Sequence[Filed]
+
+
+def new_run() -> str:
+    return f"run-{secrets.token_hex(4)}"
+
+
+def run_of(status: JobStatus) -> str:
+    """Return the name of the run that a job is part of; its own id where it is part of none."""
+    last = status.note.rpartition(" ")[2]
+    return last if _RUN.fullmatch(last) else status.id
+
+
+def failure(error: JobsError) -> CommandError:
+    """Return what to say and the code to end with."""
+    if error.status in (401, 403):
+        return CommandError(
+            str(error), Exit.DENIED, "--secret-file or --config names the cluster's secret"
+        )
+    code = _CODES.get(error.code, Exit.UPSTREAM)
+    hint = ""
+    if error.status == 0:
+        hint = "--tracker names the admin address of a tracker, such as http://10.1.0.2:5209"
+    return CommandError(str(error), code, hint)
+
+
+def is_away(error: JobsError) -> bool:
+    """Whether it is no answer of the tracker, and asking again may help."""
+    return error.status == 0 or error.status >= 500
+
+
+class Trackers:
+    def __init__(self, clients: Sequence[JobsClient]) -> None:
+        assert clients
+        self.clients = list(clients)
+
+    async def plan(self, spec: JobSpec) -> list[Planned]:
+        """Ask all what the job would move; those without a host for it are left out.
+
+        Raises CommandError: nobody has one (NOT_FOUND), a tracker is away or refuses.
+        """
+
+        async def ask(tracker: JobsClient) -> Planned | JobsError:
+            try:
+                return Planned(tracker, (await tracker.submit(spec, dry_run=True)).plan)
+            except JobsError as error:
+                if error.code != "no_hosts":
+                    raise failure(error) from None
+                return error
+
+        answers = await all_of([ask(tracker) for tracker in self.clients])
+        planned = [answer for answer in answers if isinstance(answer, Planned)]
+        if not planned:
+            raise _nobody(spec, [a for a in answers if isinstance(a, JobsError)])
+        return planned
+
+    async def submit(self, spec: JobSpec, planned: Sequence[Planned]) -> list[Filed]:
+        """File the job at all or at none; `spec.key` makes that a repetition makes no second one.
+
+        Raises CommandError.
+        """
+        assert spec.key
+
+        async def file(tracker: JobsClient) -> Filed | JobsError:
+            try:
+                return Filed(tracker, (await _patiently(lambda: tracker.submit(spec))).id)
+            except JobsError as error:
+                return error
+
+        answers = await all_of([file(one.tracker) for one in planned])
+        filed = [answer for answer in answers if isinstance(answer, Filed)]
+        refused = [answer for answer in answers if isinstance(answer, JobsError)]
+        bad = [error for error in refused if error.code != "no_hosts"]
+        if bad or not filed:
+            left = await self._withdraw(filed)
+            error = failure(bad[0]) if bad else _nobody(spec, refused)
+            if left:
+                error.hint = f"still filed: cancel {', '.join(left)} by hand"
+            raise error
+        return filed
+
+    async def jobs(self) -> list[tuple[JobsClient, JobStatus]]:
+        """Return the jobs of all trackers, each one's newest first. Raises CommandError."""
+
+        async def ask(tracker: JobsClient) -> list[JobStatus]:
+            try:
+                return await tracker.list()
+            except JobsError as error:
+                raise failure(error) from None
+
+        listed = await all_of([ask(tracker) for tracker in self.clients])
+        return [
+            (tracker, status)
+            for tracker, statuses in zip(self.clients, listed, strict=True)
+            for status in statuses
+        ]
+
+    async def find(self, text: str) -> Found:
+        """Return the jobs that a run's or a job's name, or the beginning of one, stands for.
+
+        Raises CommandError: none (NOT_FOUND), several (USAGE).
+        """
+        found: dict[str, list[Filed]] = {}
+        for tracker, status in await self.jobs():
+            for name in {run_of(status), status.id}:
+                if name.startswith(text) or name.removeprefix("run-").startswith(text):
+                    found.setdefault(name, []).append(Filed(tracker, status.id))
+        if text in found:
+            return Found(text, found[text])
+        # The name of a run and the id of its only job may both begin so, and mean the same.
+        meant = {tuple(one.job for one in found[name]): name for name in sorted(found)}
+        if not meant:
+            raise CommandError(
+                f"no tracker knows a job {text!r}", Exit.NOT_FOUND, "`p2pdist prewarm ls` lists all"
+            )
+        if len(meant) > 1:
+            names = ", ".join(sorted(found)[:6])
+            raise CommandError(f"{text!r} may be any of {names}", Exit.USAGE, "type more of it")
+        (name,) = meant.values()
+        return Found(name, found[name])
+
+    async def act(self, filed: Sequence[Filed], verb: str) -> list[JobStatus]:
+        """`verb` is `cancel`, `retry` or `resume`. Raises CommandError."""
+
+        async def ask(one: Filed) -> JobStatus:
+            try:
+                return await one.tracker.act(one.job, verb)
+            except JobsError as error:
+                raise failure(error) from None
+
+        return await all_of([ask(one) for one in filed])
+
+    async def show(self, filed: Sequence[Filed], *, hosts: str) -> list[JobStatus]:
+        """Return how the jobs stand. Raises CommandError."""
+
+        async def ask(one: Filed) -> JobStatus:
+            try:
+                return await one.tracker.show(one.job, hosts=hosts)
+            except JobsError as error:
+                raise failure(error) from None
+
+        return await all_of([ask(one) for one in filed])
+
+    async def _withdraw(self, filed: Sequence[Filed]) -> list[str]:
+        """Cancel what was filed; return the jobs that could not be."""
+
+        async def cancel(one: Filed) -> str:
+            try:
+                await one.tracker.act(one.job, "cancel")
+            except JobsError:
+                return f"{one.job} at {one.tracker.base_url}"
+            return ""
+
+        return [name for name in await all_of([cancel(one) for one in filed]) if name]
+
+
+async def all_of(asked: Sequence[Awaitable[T]]) -> list[T]:
+    """Wait for all at once; the first error ends the others and is raised."""
+
+    async def one(awaited: Awaitable[T]) -> T:
+        return await awaited
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(awaited)) for awaited in asked]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    for _ in range(SUBMIT_TRIES_MAX - 1):
+        try:
+            return await ask()
+        except JobsError as error:
+            if not is_away(error):
+                raise
+        await asyncio.sleep(SUBMIT_PAUSE_S)
+    return await ask()
+
+
+def _nobody(spec: JobSpec, refusals: Sequence[JobsError]) -> CommandError:
+    where = f" in {', '.join(spec.dcs)}" if spec.dcs else ""
+    said = "; ".join(dict.fromkeys(str(error) for error in refusals))
+    return CommandError(
+        f"no host{where} is meant by --hosts {spec.hosts}: {said}",
+        Exit.NOT_FOUND,
+        "a selector is a glob of names, labels, a share or a count: web-*, role=web, 10%, 25",
+    )

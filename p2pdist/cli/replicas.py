@@ -1,0 +1,126 @@
+"""`p2pdist replicas`: where an image lies, datacenter by datacenter, and who is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.failures import CommandError
+from p2pdist.cli.prewarming.options import (
+    endpoint_option,
+    open_resolver,
+    open_trackers,
+    output_option,
+    tracker_options,
+)
+
+if TYPE_CHECKING:
+    from p2pdist.cli.prewarming.standing import Standing
+
+_COLORS: Final = {
+    "in step": "green",
+    "coming": "cyan",
+    "behind": "yellow",
+    "failed": "red",
+    "cancelled": "yellow",
+}
+
+
+@click.command()
+@click.argument("image")
+@output_option
+@tracker_options
+@endpoint_option
+def replicas(
+    image: str,
+    trackers: tuple[str, ...],
+    secret_file: Path | None,
+    config: Path | None,
+    endpoint: str,
+    output: str,
+) -> None:
+    """Show where IMAGE lies, and which datacenters are behind what its tag names now.
+
+    Read off the jobs of all trackers that brought it, those of replication rules as well. The lag
+    is the age of the job that is to bring what the registry has now. Exit code 7: not everywhere.
+
+    \b
+    Examples:
+      p2pdist replicas registry.corp/shop/api:stable
+      p2pdist replicas api:2.4 -o json | jq '.dcs[] | select(.state != "in step")'
+    """
+    from p2pdist.cli.prewarming.standing import standings
+    from p2pdist.oci.reference import DEFAULT_TAG, Reference, parse_reference
+    from p2pdist.runtime.clock import unix_s
+
+    try:
+        parsed = parse_reference(image)
+    except ValueError as error:
+        raise CommandError(str(error), Exit.USAGE, "see `p2pdist replicas --help`") from None
+    # As jobs call it: by its tag, `latest` where none was typed, or by its digest alone.
+    tag = None if parsed.digest else parsed.tag or DEFAULT_TAG
+    reference = Reference(parsed.name, tag, parsed.digest)
+
+    async def ask() -> tuple[str, list[Standing]]:
+        async with (
+            open_trackers(trackers, secret_file, config) as opened,
+            open_resolver(endpoint) as resolver,
+        ):
+            digest = await resolver.digest(reference)
+            jobs = [status for _, status in await opened.jobs()]
+        return digest, standings(str(reference), digest, jobs, unix_s())
+
+    digest, rows = asyncio.run(ask())
+    if output == "json":
+        click.echo(json.dumps(_json(str(reference), digest, rows), indent=2))
+    else:
+        _print(str(reference), digest, rows)
+    click.get_current_context().exit(int(_code(rows)))
+
+
+def _code(rows: list[Standing]) -> Exit:
+    return Exit.DONE if rows and all(row.state == "in step" for row in rows) else Exit.PARTIAL
+
+
+def _json(image: str, digest: str, rows: list[Standing]) -> dict[str, object]:
+    import dataclasses
+
+    return {
+        "schema_version": 1,
+        "image": image,
+        "digest": digest,
+        "dcs": [dataclasses.asdict(row) for row in rows],
+        "exit_code": int(_code(rows)),
+    }
+
+
+def _print(image: str, digest: str, rows: list[Standing]) -> None:
+    from p2pdist.cli.prewarming.progress import echo
+    from p2pdist.cli.prewarming.texts import dim, headed, printable, span
+
+    echo([f"{click.style(image, bold=True)}  {dim('the registry has')} {_short(digest)}"])
+    if not rows:
+        echo(["no job has brought it anywhere: `p2pdist prewarm` and [[replicate]] rules do"])
+        return
+    table = [
+        [
+            printable(row.dc),
+            click.style(row.state, fg=_COLORS[row.state]),
+            _short(row.digest) if row.digest else dim("-"),
+            f"{row.hosts_ready:,}/{row.hosts:,}" if row.hosts else dim("-"),
+            f"{row.proxies_ready}/{row.proxies}" if row.proxies else dim("-"),
+            dim("-") if not row.lag_s else span(row.lag_s),
+        ]
+        for row in rows
+    ]
+    echo(headed(["DC", "STATE", "DIGEST THERE", "HOSTS", "PROXIES", "LAG"], table, "lllrrr"))
+
+
+def _short(digest: str) -> str:
+    algorithm, _, value = digest.partition(":")
+    return f"{algorithm}:{value[:12]}"

@@ -1,0 +1,100 @@
+"""Brings blobs of a named repository to this peer: introductions to proxies, and what is small.
+
+A proxy looks only for blobs of repositories that it was told of: names travel over `/v2/`, never
+over the exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from p2pdist.errors import UpstreamError
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.node import Node
+from p2pdist.peer.smalls import SmallAnswer
+from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.runtime.single_flight import SingleFlight
+
+INTRODUCE_S: Final = 3.0
+# The second proxy is asked soon, as the first may just have died; a fleet that starves must not
+# become a herd of its proxies.
+LOOK_PAUSE_FIRST_S: Final = 0.5
+LOOK_PAUSE_MAX_S: Final = 8.0
+
+
+@dataclass(slots=True)
+class _Search:
+    """Which proxies were asked to look for a blob, and when the next one may be."""
+
+    tried: set[str] = field(default_factory=set)
+    running: bool = False
+    not_before_s: float = 0.0
+    pause_s: float = LOOK_PAUSE_FIRST_S
+
+
+class BlobFinder:
+    """One per peer: the mirror and prewarm orders share its searches."""
+
+    def __init__(self, node: Node, proxies: Sequence[ProxyClient]) -> None:
+        self._node = node
+        self._proxies = proxies
+        self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
+        self._searches: WeakKeyDictionary[ActiveBlob, _Search] = WeakKeyDictionary()
+        """Of the blobs in motion."""
+
+    def look(self, name: ImageName, active: ActiveBlob) -> None:
+        """Have a proxy look for a blob: its owner first, another one each time that is in vain."""
+        self._node.fetch(active)
+        search = self._searches.setdefault(active, _Search())
+        now_s = asyncio.get_running_loop().time()
+        if not search.running and now_s >= search.not_before_s:
+            search.running = True
+            search.not_before_s = now_s + search.pause_s
+            search.pause_s = min(2 * search.pause_s, LOOK_PAUSE_MAX_S)
+            look = self._introduce_next(name, active, search)
+            self._node.tasks.start(look, name=f"introduce {active.digest[:19]}")
+
+    async def _introduce_next(self, name: ImageName, active: ActiveBlob, search: _Search) -> None:
+        """Tell a proxy in which repository a blob lies, so that it may look for it; then ask it."""
+        try:
+            clients = self._node.neighbourhood.clients(active.digest, self._proxies)
+            fresh = [client for client in clients if client.base_url not in search.tried]
+            if not fresh:
+                search.tried.clear()
+            for client in fresh or clients:
+                search.tried.add(client.base_url)
+                if await self._introduced_to(client, name, active.digest):
+                    for link in self._node.neighbourhood.links_of(client):
+                        active.attach(link)
+                    return
+        finally:
+            search.running = False
+
+    @staticmethod
+    async def _introduced_to(client: ProxyClient, name: ImageName, digest: Digest) -> bool:
+        try:
+            await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+        except UpstreamError:
+            return False
+        return True
+
+    # --- blobs of one chunk ---------------------------------------------------------------------
+
+    async def small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | None:
+        """Return a whole small blob from the store, a proxy or the swarm; None: nobody has it."""
+        if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
+            return SmallAnswer("", b"")
+        return await self._smalls.run(digest, lambda: self._small(name, digest))
+
+    async def _small(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
+        if not self._node.store.has_small(digest):
+            for client in self._node.neighbourhood.clients(digest, self._proxies):
+                if await self._introduced_to(client, name, digest):
+                    break
+        return await self._node.smalls.fetch(digest)

@@ -1,0 +1,34 @@
+"""How a proxy gets the parts of an image that it was ordered to have."""
+
+from __future__ import annotations
+
+from p2pdist.model.bucket import TokenBucket
+from p2pdist.model.ids import Digest
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.api import ActiveBlob
+from p2pdist.registry_proxy.authority import ProxyAuthority
+from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.runtime.serving import PullContext
+
+
+class ProxyOrderSource:
+    """Implements `OrderSource`: from outside of the datacenter, where nobody in it has it."""
+
+    def __init__(self, manifests: ManifestService, authority: ProxyAuthority) -> None:
+        self._manifests = manifests
+        self._authority = authority
+
+    async def manifest(self, name: ImageName, reference: str) -> None:
+        await self._manifests.manifest(name, reference, PullContext("prewarm"))
+
+    async def small(self, name: ImageName, digest: Digest, size: int) -> bool:
+        return await self._authority.small(digest) is not None
+
+    def begin(
+        self, name: ImageName, digest: Digest, size: int, budget: TokenBucket | None
+    ) -> ActiveBlob:
+        return self._authority.obtain(digest, size, [name], budget, bulk=True)
+
+    def look(self, name: ImageName, active: ActiveBlob) -> None:
+        """Fetch it anew where that has come to an end without it."""
+        self._authority.wanted(active.digest, bulk=True)

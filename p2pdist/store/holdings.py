@@ -1,0 +1,80 @@
+"""What really lies on the disk, whatever memory says: proofs, and what vanished from below."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import blake3
+
+from p2pdist.model.ids import Digest, TagKey
+from p2pdist.store.files import pread_all
+
+if TYPE_CHECKING:
+    from p2pdist.store.blob import Blob
+    from p2pdist.store.smalls import SmallFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """At most `length` bytes from `offset` of what lies under `digest`: fewer at its end."""
+
+    digest: Digest
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What was thought to be here and is not."""
+
+    blobs: list[Digest]
+    smalls: list[Digest]
+    statements: list[TagKey]
+
+
+class Gone(LookupError):
+    """Some of the bytes are not here (any more)."""
+
+
+def keyed_hash(
+    parts: Sequence[Part], key: bytes, blobs: dict[Digest, Blob], smalls: SmallFiles
+) -> bytes:
+    """Blocking. Hash the bytes of all parts, one behind the other, from the disk (BLAKE3, keyed
+    with 32 bytes); raise Gone where one is not here."""
+    hasher = blake3.blake3(key=key)
+    for part in parts:
+        hasher.update(_read(part, blobs, smalls))
+    return hasher.digest()
+
+
+def still_there(blob: Blob) -> bool:
+    """Blocking. The file that is open still has its name, and all its bytes."""
+    try:
+        status = os.fstat(blob.fileno)
+    except OSError:
+        return False
+    return status.st_nlink > 0 and status.st_size == blob.geometry.size_bytes
+
+
+def missing_blobs(blobs: Iterable[Blob]) -> list[Digest]:
+    """Blocking."""
+    return [blob.digest for blob in blobs if not still_there(blob)]
+
+
+def _read(part: Part, blobs: dict[Digest, Blob], smalls: SmallFiles) -> bytes:
+    blob = blobs.get(part.digest)
+    if blob is None:
+        body = smalls.from_disk(part.digest)
+        if body is None:
+            raise Gone(part.digest)
+        return body[part.offset : part.offset + part.length]
+    length = max(0, min(part.length, blob.geometry.size_bytes - part.offset))
+    if not blob.complete or not still_there(blob):
+        raise Gone(part.digest)
+    data = pread_all(blob.fileno, length, part.offset)
+    if len(data) != length:
+        raise Gone(part.digest)
+    return data

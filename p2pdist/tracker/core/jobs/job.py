@@ -1,0 +1,234 @@
+"""One prewarm job: its hosts, how many stand where, and which wave is open."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from p2pdist.model.jobs import JobSpec, JobState
+from p2pdist.tracker.core.jobs.parts import Parts, parts_of, parts_of_all
+from p2pdist.tracker.core.jobs.records import StoredJob, StoredTarget
+from p2pdist.tracker.core.jobs.target import Tally, Target
+from p2pdist.tracker.core.selector import Candidate, Selector, parse_selector
+
+ACTIVE: Final = frozenset[JobState]({"running", "held"})
+ENDED: Final = frozenset[JobState]({"done", "partly", "cancelled"})
+
+
+class Group:
+    """The hosts of a job that need the same parts and say that they have them all."""
+
+    __slots__ = ("asking_fresh", "fresh", "parts", "proven", "queue", "watch", "watched")
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.fresh: dict[str, Target] = {}
+        """Not proven yet."""
+        self.proven: dict[str, Target] = {}
+        self.queue: deque[Target] = deque()
+        """Those in the order of their next proof; who is not proven any more is dropped there."""
+        self.asking_fresh = False
+        self.watched = False
+        self.watch = 0
+        """Number of the round of rounds that goes on; earlier ones end."""
+
+
+class Job:
+    """Counts are kept by `enlist`, `add_missing` and `refresh` alone."""
+
+    def __init__(self, job_id: str, spec: JobSpec, created_unix_s: float) -> None:
+        self.id = job_id
+        self.spec = spec
+        self.selector: Selector = parse_selector(spec.hosts)
+        self.state: JobState = "scheduled"
+        self.created_unix_s = created_unix_s
+        self.started_unix_s = 0.0
+        self.ended_unix_s = 0.0
+        self.deadline_missed = False
+        self.reason = ""
+        self.wave = 0
+        """Waves that are open."""
+        self.opening = False
+        """The hosts of the last wave are still being told."""
+        self.ticking = False
+        self.targets: dict[str, Target] = {}
+        self.proxies: dict[str, Target] = {}
+        self.tallies: dict[str, Tally] = {}
+        self.groups: dict[str, Group | None] = {}
+        """By platform; None: no image has anything for it."""
+        self.platforms: dict[str, set[str]] = {}
+        """Of the hosts of each datacenter."""
+        self.failed: dict[str, Target] = {}
+        """Those that are final or lost."""
+        self.opened = 0
+        self.opened_good = 0
+        self.opened_final = 0
+        self.summary: StoredJob | None = None
+        """Of a job that ended long ago and is not watched any more: it has no targets."""
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def pin_until_unix_s(self) -> float:
+        start = max(self.spec.at_unix_s, self.created_unix_s)
+        return start + self.spec.pin_s
+
+    def admits(self, host: Candidate) -> bool:
+        """Whether a host that came after the submission belongs to it."""
+        return self.concerns(host.dc) and self.selector.admits(host)
+
+    def concerns(self, dc: str) -> bool:
+        return not self.spec.dcs or dc in self.spec.dcs
+
+    def wave_of(self, share: float) -> int:
+        """Index of the wave of the host at `share` (0 to 1) of its datacenter's order."""
+        return next((k for k, end in enumerate(self.spec.waves) if share < end), self.last_wave)
+
+    @property
+    def last_wave(self) -> int:
+        return len(self.spec.waves) - 1
+
+    # --- hosts ----------------------------------------------------------------------------------
+
+    def group(self, platform: str) -> Group | None:
+        if platform not in self.groups:
+            try:
+                self.groups[platform] = Group(parts_of(self.spec, platform))
+            except ValueError:
+                self.groups[platform] = None
+        return self.groups[platform]
+
+    def enlist(self, target: Target) -> None:
+        """Take a host in, as not connected; it is not opened."""
+        if self.spec.proxies_only:
+            target.trusted, target.parts = True, parts_of_all(self.spec, ())
+        elif (group := self.group(target.platform)) is not None:
+            target.parts = group.parts
+        else:
+            target.code, target.final = "not_found", True
+            target.reason = f"no image for {target.platform or 'a host that names no platform'}"
+        tally = self.tallies.setdefault(target.dc, Tally())
+        tally.hosts += 1
+        tally.total_bytes += target.parts.total_bytes if target.parts else 0
+        self.add_missing(target, target.recount())
+        tally.move(None, target.state)
+        self.targets[target.host_id] = target
+        self.platforms.setdefault(target.dc, set()).add(target.platform)
+        self.note_failed(target)
+
+    def add_proxy(self, target: Target) -> None:
+        target.proxy = target.trusted = target.opened = True
+        target.parts = self.proxy_parts(target.dc)
+        self.proxies[target.host_id] = target
+
+    def proxy_parts(self, dc: str) -> Parts:
+        """What the hosts of a datacenter need, all of it."""
+        return parts_of_all(self.spec, self.platforms.get(dc, ()))
+
+    def add_missing(self, target: Target, missing_bytes: int) -> None:
+        if not target.proxy:
+            tally = self.tallies[target.dc]
+            tally.missing_bytes += missing_bytes
+            tally.received_bytes += max(0, -missing_bytes)
+
+    def open(self, target: Target) -> None:
+        if not target.opened:
+            target.opened = True
+            self.opened += 1
+            self.opened_good += target.good
+            self.opened_final += target.final
+
+    def refresh(self, target: Target) -> None:
+        """Bring the counts in line with what changed at a host; O(1)."""
+        state, good = target.derive(into_runtime=self.spec.into_runtime)
+        if target.proxy:
+            target.state, target.good = state, good
+            return
+        if good:
+            self.set_final(target, False)
+            target.code = target.reason = ""
+        if state != target.state:
+            self.tallies[target.dc].move(target.state, state)
+            target.state = state
+        if good is not target.good:
+            target.good = good
+            self.opened_good += (1 if good else -1) if target.opened else 0
+        self.note_failed(target)
+
+    def set_final(self, target: Target, final: bool) -> None:
+        if final is not target.final:
+            target.final = final
+            if target.opened and not target.proxy:
+                self.opened_final += 1 if final else -1
+
+    def note_failed(self, target: Target) -> None:
+        lost_for_good = target.final and target.state == "lost"
+        if lost_for_good is not target.lost_for_good:
+            target.lost_for_good = lost_for_good
+            self.tallies[target.dc].lost_for_good += 1 if lost_for_good else -1
+        if target.final or target.state == "lost":
+            self.failed[target.host_id] = target
+        else:
+            self.failed.pop(target.host_id, None)
+
+    def forget_hosts(self) -> None:
+        """Free what the hosts take; the job stays as its summary."""
+        self.targets.clear()
+        self.proxies.clear()
+        self.groups.clear()
+        self.failed.clear()
+        self.platforms.clear()
+        self.tallies.clear()
+
+    # --- waves ----------------------------------------------------------------------------------
+
+    @property
+    def gate_passed(self) -> bool:
+        """Enough hosts of the open waves have it for the next one to open."""
+        return self.opened_good >= self._needed
+
+    @property
+    def gate_out_of_reach(self) -> bool:
+        return self.opened - self.opened_final < self._needed
+
+    @property
+    def _needed(self) -> int:
+        return math.ceil(self.spec.wave_gate * self.opened - 1e-9)
+
+    @property
+    def settled(self) -> bool:
+        """All waves are open, and every host is where the job wants it or failed for good."""
+        return (
+            self.wave == len(self.spec.waves)
+            and not self.opening
+            and self.opened_good + self.opened_final >= self.opened
+        )
+
+    # --- on disk --------------------------------------------------------------------------------
+
+    def stored_target(self, target: Target) -> StoredTarget:
+        return StoredTarget(
+            target.host_id,
+            target.name,
+            target.dc,
+            target.platform,
+            target.wave,
+            target.tries,
+            target.final,
+            target.code,
+            target.reason,
+        )
+
+
+def restored_target(stored: StoredTarget) -> Target:
+    target = Target(stored.host_id, stored.name, stored.dc, stored.platform, stored.wave)
+    target.tries, target.final = stored.tries, stored.final
+    target.code, target.reason = stored.code, stored.reason
+    return target

@@ -1,0 +1,266 @@
+"""What each query of each board has to show at the end of the release, by legend.
+
+Bytes come from the daemons' own counters, read when the queries are; the rest follows from the
+script. A query, or a line of one, that is not here fails the test.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Final
+
+from p2pdist.peer.counters import RECEIVERS, SOURCES
+from p2pdist.peer.node import Node
+from p2pdist.registry_proxy.core.notifications import KINDS
+from p2pdist.tracker.daemon import RunningTracker
+from tests.e2e.dashboards.release import PULLS_LEFT, REFUSED, RULE, Release
+
+WINDOW_S: Final = 120.0
+"""Longer than the release: every rate is what came, divided by this."""
+RANGE_S: Final = 300.0
+
+Range = tuple[float, float]
+Key = tuple[str, str, str]
+"""Board, title of the panel, query."""
+
+NONE: Final[Range] = (0.0, 0.0)
+# A scrape is up to a second old, and 0.1 MB/s flow meanwhile.
+SLACK_BYTES: Final = 400_000.0
+LOOP_S: Final[Range] = (0.0, 2.0)
+FIRING: Final = {
+    "P2pdistIntegrityFailures",
+    "P2pdistUpstreamErrors",
+    "P2pdistUpstreamRateLimited",
+    "P2pdistNoTracker",
+    "P2pdistPrewarmLate",
+    "P2pdistPrewarmDeadlineMissed",
+    "P2pdistHostsLie",
+}
+"""Their conditions hold at the end of the release; those of all others do not."""
+
+
+def only(value: float) -> Range:
+    return value, value
+
+
+def some(value: float) -> Range:
+    """A rate or increase, which Prometheus extrapolates to the ends of its window."""
+    return 0.7 * value, 1.3 * value
+
+
+def bytes_of(value: float) -> Range:
+    return 0.95 * value - SLACK_BYTES, 1.05 * value + SLACK_BYTES
+
+
+def flow(value: float) -> Range:
+    """Bytes as a rate over the window."""
+    low, high = bytes_of(value)
+    return max(0.0, 0.9 * low) / WINDOW_S, 1.1 * high / WINDOW_S
+
+
+def ratio(above: float, below: float) -> Range:
+    return 0.85 * above / below, 1.15 * above / below
+
+
+class Sums:
+    """The nodes' counters, by datacenter."""
+
+    def __init__(self, release: Release) -> None:
+        self.by_dc: dict[str, Counter[str]] = {"dc1": Counter(), "dc2": Counter()}
+        self.bulk: Counter[str] = Counter()
+        for node, dc in _nodes(release):
+            self.by_dc[dc].update(node.counters.received)
+            self.bulk[dc] += node.bulk.received_bytes
+        lonely = release.peers["lonely"].running.node.counters.received
+        # It reports to no tracker.
+        self.fleet = self.by_dc["dc1"] + self.by_dc["dc2"] - lonely
+
+    def of(self, dc: str, *sources: str) -> float:
+        return float(sum(self.by_dc[dc][source] for source in sources))
+
+    def all(self, source: str) -> float:
+        return self.of("dc1", source) + self.of("dc2", source)
+
+
+def _nodes(release: Release) -> Iterable[tuple[Node, str]]:
+    for daemon in (*release.proxies.values(), *release.peers.values()):
+        yield daemon.running.node, daemon.running.me().place.dc
+
+
+def expected(release: Release) -> Mapping[Key, Mapping[str, Range]]:
+    sums = Sums(release)
+    boards = {
+        "p2pdist-overview": _overview(sums),
+        "p2pdist-datacenters": _datacenters(sums),
+        "p2pdist-release": _release(release, sums),
+        "p2pdist-host": _host(release),
+        "p2pdist-upstreams": _upstreams(release, sums),
+    }
+    return {
+        (uid, title, query): lines
+        for uid, panels in boards.items()
+        for (title, query), lines in panels.items()
+    }
+
+
+Panels = dict[tuple[str, str], Mapping[str, Range]]
+
+
+def _overview(sums: Sums) -> Panels:
+    spared = float(sum(sums.fleet[source] for source in ("rack", "dc", "wan")))
+    outside = float(sums.fleet["upstream"])
+    waits = {"blob": (1e-4, 60.0), "manifest": (1e-4, 60.0)}
+    cached = {"hit": 45, "peer": 5, "dc": 13, "origin": 0}
+    reasons = ("length", "map", "proto", "rot", "timeout")
+    return {
+        # Without `lonely`, and with the proxies.
+        ("Hosts connected", "A"): {"": only(8)},
+        ("Daemons scraped", "A"): {"peer": only(7), "proxy": only(2), "tracker": only(2)},
+        ("Not from a registry", "A"): {
+            "": ratio(sums.fleet.total() - outside, float(sums.fleet.total()))
+        },
+        ("Spared the registries", "A"): {"": bytes_of(spared)},
+        ("Hosts banned", "A"): {"": only(1)},
+        ("Where bytes come from", "A"): {one: flow(sums.all(one)) for one in SOURCES},
+        ("How long pulls take", "A"): {f"{kind} p50": at for kind, at in waits.items()},
+        ("How long pulls take", "B"): {f"{kind} p99": at for kind, at in waits.items()},
+        ("Requests by where they were met", "A"): {
+            cache: (0.4 * count / WINDOW_S, 2 * (count + 1) / WINDOW_S)
+            for cache, count in cached.items()
+        },
+        ("Wrong chunks", "A"): {
+            "hash": (0.5 / WINDOW_S, 5 / WINDOW_S),
+            **dict.fromkeys(reasons, NONE),
+        },
+        ("Event loops", "A"): dict.fromkeys(("peer", "proxy", "tracker"), LOOP_S),
+    }
+
+
+def _datacenters(sums: Sums) -> Panels:
+    dcs = ("dc1", "dc2")
+    within = ("rack", "dc", "proxy")
+    nothing: dict[str, Range] = {f"{RULE.name} {dc}": NONE for dc in dcs}
+    return {
+        ("Into each datacenter from others", "A"): {dc: flow(sums.of(dc, "wan")) for dc in dcs},
+        ("Into each datacenter from registries", "A"): {
+            dc: flow(sums.of(dc, "upstream")) for dc in dcs
+        },
+        ("Copies from outside", "A"): {
+            dc: ratio(sums.of(dc, "wan", "upstream"), sums.of(dc, *within)) for dc in dcs
+        },
+        ("Exchanged within", "A"): {dc: flow(sums.of(dc, "rack", "dc")) for dc in dcs},
+        ("Hosts by datacenter", "A"): {"dc1": only(5), "dc2": only(3)},
+        ("Trackers reached", "A"): dict.fromkeys(dcs, only(1)),
+        ("Leases", "A"): dict.fromkeys(dcs, (0.0, 4.0)),
+        ("Behind by", "A"): nothing,
+        ("Images behind", "A"): nothing,
+    }
+
+
+def _release(release: Release, sums: Sums) -> Panels:
+    jobs, dcs = release.jobs, ("dc1", "dc2")
+    here, there, slow, small = (jobs[name] for name in ("app dc1", "app dc2", "slow", "small"))
+    done = {here: only(1), there: only(1), slow: NONE, small: NONE}
+    states = {"fetching": 2, "ready": 4, "failed": 1, "waiting": 0, "unpacked": 0, "lost": 0}
+    missing = sum(
+        job.tallies["dc1"].missing_bytes
+        for job in release.trackers["dc1"].server.core.jobs.jobs.values()
+    )
+    counts = release.trackers["dc1"].server.core.jobs.counters
+    proofs = {
+        "right": sum(t.server.core.jobs.counters.proofs_right_total for t in _trackers(release)),
+        "wrong": counts.proofs_wrong_total,
+        "missing": 0,
+    }
+    others = ("held", "scheduled", "cancelled")
+    return {
+        ("Ready", "A"): done,
+        ("Failed or lost", "A"): {**dict.fromkeys((here, there, slow), NONE), small: only(1)},
+        ("Time to go", "A"): {here: NONE, there: NONE, slow: (1.0, 3600.0)},
+        ("Until the deadline", "A"): {slow: (-60.0, 0.0)},
+        ("Hosts by state", "A"): {state: only(count) for state, count in states.items()},
+        ("Ready by datacenter", "A"): {
+            f"dc1 {here}": only(1),
+            f"dc2 {there}": only(1),
+            f"dc1 {slow}": NONE,
+            f"dc1 {small}": NONE,
+        },
+        ("Missing", "A"): {"dc1": bytes_of(missing), "dc2": NONE},
+        ("Fetched ahead of need", "A"): {dc: flow(sums.bulk[dc]) for dc in dcs},
+        ("Held back for pulls", "A"): dict.fromkeys(dcs, (0.0, 0.2)),
+        ("Proofs", "A"): {result: some(count / WINDOW_S) for result, count in proofs.items()},
+        ("Withdrawn", "A"): {"": some(1)},
+        ("Deadlines missed", "A"): {"": some(1)},
+        ("Jobs", "A"): {
+            "done": only(2),
+            "partly": only(1),
+            "running": only(1),
+            **dict.fromkeys(others, NONE),
+        },
+    }
+
+
+def _trackers(release: Release) -> Iterable[RunningTracker]:
+    return release.trackers.values()
+
+
+def _host(release: Release) -> Panels:
+    """`web-1`."""
+    running = release.peers["web-1"].running
+    counters, wasted = running.node.counters, float(running.node.counters.wasted_bytes)
+    totals = running.node.fetch_totals()
+    plain: Panels = {
+        ("Second tries", "A"): {"": some(totals.hedges / WINDOW_S)},
+        ("Second tries", "B"): {"": some(totals.stalls / WINDOW_S)},
+        ("Second tries", "C"): {"": some(totals.escapes / WINDOW_S)},
+    }
+    legends = {"A": "hedges", "B": "stalls", "C": "escapes"}
+    return {
+        **{(title, at): {legends[at]: lines[""]} for (title, at), lines in plain.items()},
+        ("Received", "A"): {one: flow(counters.received[one]) for one in SOURCES},
+        ("Sent", "A"): {one: flow(counters.sent[one]) for one in RECEIVERS},
+        ("Store", "A"): {"held": bytes_of(running.store.usage().bytes_used)},
+        ("Store", "B"): {"pinned": bytes_of(running.store.pinned_bytes())},
+        ("Links", "A"): {"nodes": (1.0, 6.0)},
+        ("Links", "B"): {"tracker": only(1)},
+        ("Longest wait of a pull", "A"): {"blob": (1e-4, 30.0), "manifest": (1e-4, 30.0)},
+        ("For nothing", "A"): {"": (0.5 * wasted / WINDOW_S, 1.5 * wasted / WINDOW_S)},
+        # Those of its job were over with the job.
+        ("Prewarm orders", "A"): {"fetching": NONE, "fetched": (0.0, 1.0), "failed": NONE},
+        ("Event loop", "A"): {"": LOOP_S},
+        ("Evicted", "A"): {"": NONE},
+        ("Disk full", "A"): {"": NONE},
+    }
+
+
+def _upstreams(release: Release, sums: Sums) -> Panels:
+    counted: Counter[str] = Counter()
+    payload = 0
+    for proxy in release.proxies.values():
+        payload += proxy.upstream.counters.payload_bytes["docker.io"]
+        for (_, code), number in proxy.upstream.counters.requests.items():
+            counted[code] += number
+    assert counted["5xx"] >= REFUSED
+    assert release.registry.payload_total <= payload
+    told = {f"{kind} {result}": NONE for kind, result in product(KINDS, ("ignored", "refused"))}
+    told |= {f"{kind} queued": NONE for kind in KINDS}
+    return {
+        ("Answers", "A"): {
+            f"docker.io {code}": some(counted[code] / WINDOW_S)
+            for code in ("2xx", "4xx", "429", "5xx", "none")
+        },
+        ("Errors", "A"): {"docker.io": ratio(counted["5xx"], counted.total())},
+        ("Read", "A"): {"docker.io": flow(payload)},
+        ("Pulls left", "A"): {"docker.io": only(PULLS_LEFT)},
+        ("Given to the local side for each byte read", "A"): {
+            "": ratio(float(sums.fleet.total()), payload)
+        },
+        ("Notifications", "A"): {**told, "distribution queued": some(1 / WINDOW_S)},
+        ("Waiting for a job", "A"): {"": NONE},
+        ("Given to trackers", "A"): {
+            f"{RULE.name} submitted": some(1 / WINDOW_S),
+            f"{RULE.name} failed": NONE,
+        },
+    }
