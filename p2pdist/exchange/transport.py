@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.errors import PeerFault
+from p2pdist.exchange.accepting import Acceptor
 from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.frames import SLICE_BYTES_MAX
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
@@ -36,7 +37,6 @@ NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 # A peer that vanished without FIN is found by the progress deadlines first; this frees its socket.
 USER_TIMEOUT_MS: Final = 30_000
 BACKLOG: Final = 512
-ACCEPT_PAUSE_S: Final = 0.1
 SENT_POLL_S: Final = 0.02
 _LENGTH: Final = struct.Struct(">H")
 MAGIC: Final = b"p2pdist/1\n"
@@ -89,7 +89,7 @@ class ExchangeTransport:
         self._random_bytes = random_bytes
         self._links: dict[HostId, Link] = {}
         self._all: set[Link] = set()
-        self._listeners: list[socket.socket] = []
+        self._acceptor = Acceptor(self._accepted, backlog=BACKLOG)
         self._handshakes: set[asyncio.Task[None]] = set()
         self._buffer = bytearray(RECEIVE_BYTES)
         self._pool = BufferPool()
@@ -98,22 +98,7 @@ class ExchangeTransport:
 
     async def listen(self, host: str, port: int) -> Address:
         """Accept links on `host`:`port` (0: any free one); return the bound address."""
-        loop = asyncio.get_running_loop()
-        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, proto, _, address = infos[0]
-        sock = socket.socket(family, kind, proto)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(address)
-        except OSError:
-            sock.close()
-            raise
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-        self._listeners.append(sock)
-        loop.add_reader(sock, self._on_accept, sock)
-        bound_host, bound_port, *_ = sock.getsockname()
-        return Address(bound_host, bound_port)
+        return Address(*await self._acceptor.listen(host, port))
 
     async def dial(self, address: Address, *, timeout_s: float) -> Link:
         """Return a link to whoever listens there; raise OSError, TimeoutError or PeerFault."""
@@ -139,11 +124,7 @@ class ExchangeTransport:
             await asyncio.sleep(SENT_POLL_S)
 
     async def close(self) -> None:
-        loop = asyncio.get_running_loop()
-        for sock in self._listeners:
-            loop.remove_reader(sock)
-            sock.close()
-        self._listeners.clear()
+        self._acceptor.close()
         for task in list(self._handshakes):
             task.cancel()
         await asyncio.gather(*self._handshakes, return_exceptions=True)
@@ -153,29 +134,15 @@ class ExchangeTransport:
 
     # --- accepting ------------------------------------------------------------------------------
 
-    def _on_accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:  # out of file descriptors: pause, do not spin, do not die
-            log.warning("accept failed: %s", error)
-            loop.remove_reader(listener)
-            loop.call_later(ACCEPT_PAUSE_S, self._resume_accept, listener)
-            return
-        sock.setblocking(False)
+    def _accepted(self, sock: socket.socket) -> None:
         full = len(self._all) >= self._limits.links_max
         if full or len(self._handshakes) >= self._limits.handshakes_max:
             sock.close()
             return
+        loop = asyncio.get_running_loop()
         task = loop.create_task(self._accept(sock), name="exchange handshake")
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
-
-    def _resume_accept(self, listener: socket.socket) -> None:
-        if listener in self._listeners:
-            asyncio.get_running_loop().add_reader(listener, self._on_accept, listener)
 
     async def _accept(self, sock: socket.socket) -> None:
         try:

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from typing import Final
 
 from aiohttp import web
 
+from p2pdist.exchange.accepting import Acceptor
 from p2pdist.model.members import Address
+from p2pdist.runtime.tasks import TaskOwner
 
 # A body that still goes out when the daemon ends has this long (operations, section 3).
 SHUTDOWN_S: Final = 30.0
+BACKLOG: Final = 1024
 
 
 class HttpServer:
-    def __init__(self, listen: Address, app: web.Application) -> None:
+    def __init__(
+        self,
+        listen: Address,
+        app: web.Application,
+        *,
+        backlog: int = BACKLOG,
+        shutdown_s: float = SHUTDOWN_S,
+        handler_cancellation: bool = True,
+    ) -> None:
         self._listen = listen
         self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
+            app,
+            access_log=None,
+            handler_cancellation=handler_cancellation,
+            shutdown_timeout=shutdown_s,
         )
-        self._site: web.TCPSite | None = None
+        # Not aiohttp's site: asyncio's server spins where no descriptor is left.
+        self._acceptor = Acceptor(self._accepted, backlog=backlog)
+        self._accepting = TaskOwner("http")
 
     async def start(self) -> Address:
         """Listen; return the bound address (port 0 takes a free one). Raises OSError."""
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, self._listen.host, self._listen.port, backlog=1024)
-        await self._site.start()
-        host, port, *_ = self._runner.addresses[0]
-        return Address(host, port)
+        try:
+            return Address(*await self._acceptor.listen(self._listen.host, self._listen.port))
+        except OSError:
+            await self._runner.cleanup()
+            raise
 
     async def close(self) -> None:
-        """Stop accepting, let bodies end within `SHUTDOWN_S`, close."""
+        """Stop accepting, let bodies end within `shutdown_s`, close."""
+        self._acceptor.close()
+        await self._accepting.close()
         await self._runner.cleanup()
+
+    def _accepted(self, sock: socket.socket) -> None:
+        self._accepting.start(self._serve(sock), name="accept")
+
+    async def _serve(self, sock: socket.socket) -> None:
+        assert self._runner.server is not None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._runner.server, sock)
+        except OSError:  # it has gone in the meantime
+            with contextlib.suppress(OSError):
+                sock.close()
+        except BaseException:
+            sock.close()
+            raise

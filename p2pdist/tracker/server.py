@@ -31,6 +31,7 @@ from p2pdist.runtime.control_socket import (
     FrameCodec,
     shake_as_server,
 )
+from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
@@ -56,6 +57,8 @@ from p2pdist.tracker.job_store import JobStore, NoJobStore
 CONTROL_PATH: Final = "/control"
 # Full: 503 at once, and the host tries again with its backoff. Each may buffer one frame.
 HANDSHAKES_MAX: Final = 1024
+# After a restart all hosts come at once.
+BACKLOG: Final = 4096
 # A frame to 1,000 queues takes about 1 ms of the event loop.
 SEND_SLICE: Final = 1000
 
@@ -105,7 +108,7 @@ class TrackerServer:
             changed=lambda dcs: self._feed(RemotesChanged(dcs)),
             answered=lambda forward, answer: self._feed(RemoteAnswered(forward, answer)),
         )
-        self._runner: web.AppRunner | None = None
+        self._http: HttpServer | None = None
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
         self.core: TrackerCore
@@ -133,20 +136,16 @@ class TrackerServer:
         self._arm_timer()
         app = web.Application()
         app.router.add_get(CONTROL_PATH, self._serve)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_S)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._listen.host, self._listen.port, backlog=4096)
-        try:
-            await site.start()
-        except OSError:
-            await self._runner.cleanup()
-            raise
+        self._http = HttpServer(
+            self._listen, app, backlog=BACKLOG, shutdown_s=CLOSE_S, handler_cancellation=False
+        )
+        address = await self._http.start()
         self._federation.start()
         if self._snapshot_path is not None:
             keep = snapshot.keep_writing(self.core, self._snapshot_path)
             self._tasks.start(keep, name="tracker snapshots")
         self._tasks.start(self.job_keeper.keep_writing(self.core.jobs), name="tracker jobs")
-        return Address(self._listen.host, self._runner.addresses[0][1])
+        return Address(self._listen.host, address.port)
 
     async def close(self) -> None:
         """Say goodbye to all hosts, write a last snapshot and stop listening."""
@@ -159,8 +158,8 @@ class TrackerServer:
         await self.job_keeper.close(self.core.jobs)
         for connection in list(self._connections.values()):
             connection.close("the tracker is going away", WSCloseCode.GOING_AWAY)
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._http is not None:
+            await self._http.close()
 
     # --- connections ----------------------------------------------------------------------------
 
