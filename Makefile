@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit e2e test-compose fmt bench bench-prewarm faults clean
+.PHONY: demo preflight test lint unit e2e test-compose fmt bench bench-swarm bench-prewarm faults clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -58,6 +58,11 @@ faults: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench
+
+# Eight hosts on limited links, beside aria2 (12 minutes); needs root and Debian packages.
+bench-swarm: $(VENV)/dev.stamp
+	tests/e2e/install_packages.sh aria2
+	$(BIN)/python -m bench.swarm $(ARGS)
 
 # 10,000 simulated hosts against a real tracker; needs 20,000 descriptors.
 bench-prewarm: $(VENV)/dev.stamp

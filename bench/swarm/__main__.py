@@ -1,0 +1,178 @@
+"""Measure how N hosts on limited links get one image at once, beside aria2 and the limit.
+
+    python -m bench.swarm                     every case, two rounds (12 minutes)
+    python -m bench.swarm --case warm_8x100 --rounds 5
+    python -m bench.swarm --list
+
+Needs root, network namespaces, docker-registry and aria2 (`make bench-swarm` installs them). Real
+daemons, each host a namespace behind a token bucket; congestion control is reno. Contenders take
+turns (A B A B); figures are medians over the rounds. The limit of a case is the size of its image
+over the link's speed, headers counted. Writes `build/bench-swarm.json`; prints TARGET lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.swarm.cases import CASES, Case
+from bench.swarm.contenders import Aria2, Contender, P2pdist, World, aria2_version
+from bench.swarm.images import make_image
+from bench.swarm.measure import busy_s, cpu_s, peak_mb
+from bench.targets import publish
+from p2pdist.demo.report import Target
+from tests.e2e.harness.image import REFERENCE, Image
+from tests.e2e.harness.lab import open_lab
+from tests.e2e.harness.processes import LabError
+
+OUT: Final = Path("build/bench-swarm.json")
+TIMEOUT_LIMITS: Final = 12
+"""A run that takes longer than so many limits has failed."""
+
+
+@dataclass(slots=True)
+class Run:
+    case: str
+    contender: str
+    seconds: float
+    """Of the last host, from the common start."""
+    ratio: float
+    first_byte_s: float | None
+    """Of the host that got it last."""
+    gap_s: float | None
+    """The longest silence that a client saw in a body."""
+    proxy_copies: float | None
+    cpu_s_per_gb: float
+    """Of all its processes, over the bytes that all hosts got."""
+    peak_mb: float
+    """Of its largest process."""
+    foreign_cores: float
+    """What everybody else on the machine used meanwhile: clients, registry, this program."""
+
+
+def main() -> int:
+    args = _parse()
+    if args.list:
+        for case in CASES:
+            print(f"{case.name:20} {case.hosts} hosts, {case.mbit_per_s} Mbit/s, {case.layers_mib}")
+        return 0
+    chosen = [case for case in CASES if not args.case or case.name in args.case]
+    runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="p2pdist-swarm-") as work:
+        for case in chosen:
+            image = make_image(case.layers_mib, Path(work) / case.name)
+            for _ in range(args.rounds):
+                contenders: list[Contender] = [P2pdist()]
+                if case.rival and not args.no_rival:
+                    contenders.append(Aria2())
+                for contender in contenders:
+                    run = _run(case, contender, image)
+                    runs[case.name, contender.name].append(run)
+                    print(_line(run, case), flush=True)
+            shutil.rmtree(image.layout)
+    figures: dict[str, Any] = {
+        "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()},
+        "python": platform.python_version(),
+        "runs": [asdict(run) for each in runs.values() for run in each],
+    }
+    if not args.no_rival:
+        figures["aria2"] = aria2_version()
+    met = publish(_targets(chosen, runs), figures, OUT)
+    print(f"written: {OUT}")
+    return 0 if met or not args.strict else 1
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [case.name for case in CASES]
+    parser.add_argument("--case", action="append", choices=names, help="only this one; repeatable")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each contender and case")
+    parser.add_argument("--no-rival", action="store_true", help="only p2pdist")
+    parser.add_argument("--list", action="store_true", help="show the cases and end")
+    parser.add_argument("--strict", action="store_true", help="exit 1 where a target is short")
+    return parser.parse_args()
+
+
+def _run(case: Case, contender: Contender, image: Image) -> Run:
+    with open_lab() as lab:
+        registry_host = lab.host("registry", mbit_per_s=case.mbit_per_s)
+        core = lab.host("core", mbit_per_s=case.mbit_per_s)
+        hosts = [lab.host(f"h{n}", mbit_per_s=case.mbit_per_s) for n in range(1, case.hosts + 1)]
+        registry = lab.registry(registry_host, lab.work / "registry")
+        registry.push(image, REFERENCE)
+        world = World(lab, registry, core, hosts, image, case)
+        contender.start(world)
+        copies_before = contender.copies(world)
+        pids = [process.pid for process in world.processes]
+        busy_before_s, cpu_before_s, began_s = busy_s(), cpu_s(pids), time.monotonic()
+        pulled = contender.pull(world, case.limit_s * TIMEOUT_LIMITS)
+        took_s = time.monotonic() - began_s
+        pids = [process.pid for process in world.processes]
+        used_s = cpu_s(pids) - cpu_before_s
+        copies = contender.copies(world)
+        seconds = max(host.seconds for host in pulled)
+        return Run(
+            case=case.name,
+            contender=contender.name,
+            seconds=seconds,
+            ratio=seconds / case.limit_s,
+            first_byte_s=max((h.first_byte_s for h in pulled if h.first_byte_s), default=None),
+            gap_s=max((h.gap_s for h in pulled if h.gap_s), default=None),
+            proxy_copies=None if copies is None else copies - (copies_before or 0.0),
+            cpu_s_per_gb=used_s / (case.size_bytes * case.hosts / 1e9),
+            peak_mb=max(map(peak_mb, pids)),
+            foreign_cores=(busy_s() - busy_before_s - used_s) / took_s,
+        )
+
+
+def _line(run: Run, case: Case) -> str:
+    copies = "" if run.proxy_copies is None else f" {run.proxy_copies:.2f} copies from the proxy,"
+    gap = "" if run.gap_s is None else f" gap {run.gap_s:.1f} s, first {run.first_byte_s:.2f} s,"
+    return (
+        f"{case.name:18} {run.contender:8} {run.seconds:6.1f} s = {run.ratio:.2f} x "
+        f"{case.limit_s:.1f} s,{copies}{gap} {run.cpu_s_per_gb:.1f} CPU-s/GB, "
+        f"{run.peak_mb:.0f} MB, {run.foreign_cores:.1f} foreign cores"
+    )
+
+
+def _targets(chosen: list[Case], runs: dict[tuple[str, str], list[Run]]) -> list[Target]:
+    targets = []
+    for case in chosen:
+        ours = runs[case.name, P2pdist.name]
+        ratio = statistics.median(run.ratio for run in ours)
+        targets.append(Target(f"swarm.{case.name}.ratio", ratio, "<=", case.ratio_max))
+        if case.copies_max is not None:
+            copies = statistics.median(run.proxy_copies or 0.0 for run in ours)
+            name = f"swarm.{case.name.partition('_')[0]}_proxy_copies"
+            targets.append(Target(name, copies, "<=", case.copies_max))
+        theirs = runs.get((case.name, Aria2.name))
+        if theirs and case.name == "cold_8x100":
+            seconds = statistics.median(r.seconds for r in ours)
+            rival_s = statistics.median(r.seconds for r in theirs)
+            targets.append(Target("swarm.time_vs_aria2", seconds / rival_s, "<=", 0.85))
+            cpu = statistics.median(r.cpu_s_per_gb for r in ours)
+            rival_cpu = statistics.median(r.cpu_s_per_gb for r in theirs)
+            targets.append(Target("swarm.cpu_vs_aria2_100mbit", cpu / rival_cpu, "<=", 1.0))
+        if case.name == "cold_8x100" and len(ours) >= 5:
+            spread = max(r.seconds for r in ours) / min(r.seconds for r in ours)
+            targets.append(Target("swarm.spread", spread, "<=", 1.15))
+    return targets
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LabError as error:
+        sys.exit(f"bench.swarm: {error}")
