@@ -65,7 +65,13 @@ class ActiveBlob:
         self._loop = asyncio.get_running_loop()
         self.fetch_counters = core.FetchCounters()
         self._fetch: core.BlobFetch | None = None
-        self._audience = Audience(digest, node.place, is_proxy=node.is_proxy)
+        self._audience = Audience(
+            digest,
+            node.place,
+            self.geometry.chunk_size_bytes,
+            node.uplink,
+            is_proxy=node.is_proxy,
+        )
         self._rival: tuple[MapHead, bytes] | None = None
         self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
         self._reader_ids = itertools.count()
@@ -78,6 +84,8 @@ class ActiveBlob:
         self._waiters = ChunkWaiters()
         self._intake = ChunkIntake(node.tasks, self._checked, self.disk_failed)
         self._timer: asyncio.Handle | None = None
+        self._woken = False
+        self._ended = False
         self._timer_s = 0.0
         self._used_s = self._loop.time()
         self._progress_s = self._used_s
@@ -251,6 +259,8 @@ class ActiveBlob:
         if self._neighbours.get(host) is not link:
             self._neighbours[host] = link
             self._feed(self._neighbour_up(link))
+            self._audience.read_from(link)
+            self._wake()
         link.send(Interest(self.digest, self.bulk))
 
     def hear_interest(self, link: Link, *, bulk: bool) -> None:
@@ -259,20 +269,23 @@ class ActiveBlob:
         self._used_s = self._loop.time()
         self._audience.join(link, bulk=bulk)
         self._weigh()
-        self._set_timer()
+        self._wake()
         if not self.complete and host not in self._neighbours:
             self.attach(link)
 
     def lose_interest(self, link: Link) -> None:
         self._audience.leave(link)
         self._weigh()
+        self._wake()
 
     def withdraw(self) -> None:
         """Tell all who listen that nothing more is to be had here."""
         self._audience.retract()
 
     def link_down(self, link: Link) -> None:
-        self.lose_interest(link)
+        self._audience.link_down(link)
+        self._weigh()
+        self._wake()
         host = link.session.member.host_id
         if self._neighbours.get(host) is link:
             del self._neighbours[host]
@@ -286,8 +299,16 @@ class ActiveBlob:
     # --- statements and offers ------------------------------------------------------------------
 
     def hear(self, link: Link | None, statement: Heard, record: bytes = b"") -> None:
-        """Queue what `link` said (None: our own ingest)."""
-        self._inbox.put(link, statement, record)
+        """Take in what `link` said (None: our own ingest), in its order."""
+        if isinstance(statement, Offer) and self._inbox.settled:
+            # By far the most frequent one, and never waits for the disk: it needs no task.
+            try:
+                self._take_offer(link, statement)
+            except PeerFault as fault:
+                if link is not None:
+                    self._node.punish(link, fault)
+        else:
+            self._inbox.put(link, statement, record)
 
     async def settle(self) -> None:
         """Return when all that was heard so far has been taken in."""
@@ -299,12 +320,16 @@ class ActiveBlob:
                 self._take_offer(link, statement)
             case Retract():
                 if link is not None:
+                    self._audience.host_retracted(link.session.member.host_id)
                     self._feed(core.Retracted(link.session.member.host_id))
+                    self._wake()
             case MapHead():
                 await self._take_head(statement, record)
             case Revocation():
                 await self._take_revocation(statement, record)
             case _ if self.map is not None and statement.map_id == self.map.map_id:
+                if link is not None:
+                    self._audience.hears_the_map(link)
                 await self._take_statement(self.map, statement, record)
 
     def _take_offer(self, link: Link | None, offer: Offer) -> None:
@@ -315,8 +340,9 @@ class ActiveBlob:
         except ValueError as error:
             raise PeerFault(str(error)) from None
         host = link.session.member.host_id
-        self._audience.peer_holds(host, bits)
+        self._audience.host_holds(host, bits)
         self._feed(core.Offered(host, bits))
+        self._wake()
 
     async def _take_head(self, head: MapHead, record: bytes) -> None:
         if self.map is not None and head.map_id == self.map.map_id:
@@ -371,14 +397,17 @@ class ActiveBlob:
         assert self.blob is not None
         await self.blob.add_record(record)
         self._progress_s = self._loop.time()
-        self._audience.tell(record)
         if isinstance(statement, HashBatch):
-            first, count = statement.first, statement.count
-            self._feed(core.HashesKnown(((1 << count) - 1) << first))
-            self.landed(self.blob.verified.bits & (((1 << count) - 1) << first))
+            bits = ((1 << statement.count) - 1) << statement.first
+            self._audience.relay(record, bits)
+            self._feed(core.HashesKnown(bits))
+            self.landed(self.blob.verified.bits & bits)
         else:
+            self._audience.tell(record)
             self._note()
             self._waiters.wake_all()
+            self._audience.hold(0, whole=self.complete)
+            self._wake()
             if self.complete:  # the seal came after the last chunk
                 self._release_neighbours()
 
@@ -403,8 +432,8 @@ class ActiveBlob:
             return
         self._progress_s = self._loop.time()
         self._feed(core.Landed(vouched))
-        self._audience.hold(vouched)
-        self._set_timer()
+        self._audience.hold(vouched, whole=self.complete)
+        self._wake()
         self._waiters.wake(ChunkSet(self.geometry.chunk_count, vouched))
         self._note()
         if self.complete:
@@ -474,6 +503,15 @@ class ActiveBlob:
         else:
             self._node.punish(link, PeerFault(f"chunk {chunk} with wrong bytes", reason="hash"))
 
+    def asked(self, link: Link, bits: int) -> None:
+        """A neighbour is being sent `bits`, which it asked for."""
+        self._audience.asked(link.session.member.host_id, bits)
+
+    def sent(self, link: Link, bits: int, unsent: int) -> None:
+        """That is over: `bits` went out, `unsent` did not."""
+        self._audience.sent(link.session.member.host_id, bits, unsent)
+        self._wake()
+
     def progressed(self, link: Link, nbytes: int) -> None:
         self._feed(core.Progressed(link.session.member.host_id, nbytes))
 
@@ -492,10 +530,12 @@ class ActiveBlob:
 
     def end(self) -> None:
         """Let go of everything; the blob stays in the store as it is."""
+        self._ended = True
         self._inbox.end()
         if self._timer is not None:
             self._timer.cancel()
         self._release_neighbours()
+        self._audience.end()
         self._node.forget_maps(self)
         if self.blob is not None:
             self.blob.release()
@@ -510,6 +550,7 @@ class ActiveBlob:
 
     def _release_neighbours(self) -> None:
         """Neighbours need not tell us of this blob any more."""
+        self._audience.read_no_more()
         for host, link in self._neighbours.items():
             if not link.closed:
                 link.send(Uninterest(self.digest))
@@ -520,8 +561,24 @@ class ActiveBlob:
 
     def _feed(self, event: core.Event) -> None:
         if self._fetch is not None:
-            self._carry_out(self._fetch.handle(event, self._loop.time()))
-            self._set_timer()
+            self._carry_out(self._fetch.take(event, self._loop.time()))
+            if self._fetch.plan_wanted:
+                self._wake()
+
+    def _wake(self) -> None:
+        """Plan and offer once for all that happens in this turn of the loop."""
+        if not self._woken and not self._ended:
+            self._woken = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._woken = False
+        if self._ended:
+            return
+        if self._fetch is not None:
+            self._carry_out(self._fetch.plan(self._loop.time()))
+        self._audience.offer()
+        self._set_timer()
 
     def _carry_out(self, orders: list[core.Order]) -> None:
         for order in orders:
@@ -556,7 +613,7 @@ class ActiveBlob:
         if self._fetch is not None:
             deadlines.append(self._fetch.next_deadline_s())
         due = min((d for d in deadlines if d is not None), default=None)
-        if due is None or self.failure is not None:
+        if due is None or self.failure is not None or self._ended:
             return
         if self._timer is None or self._timer.cancelled() or self._timer_s > due:
             if self._timer is not None:
@@ -568,7 +625,7 @@ class ActiveBlob:
     def _on_timer(self) -> None:
         self._timer = None
         now_s = self._loop.time()
-        self._audience.handle_deadline(now_s)
+        self._audience.offer()
         if self._fetch is not None:
             self._carry_out(self._fetch.handle_deadline(now_s))
         if self._rival is not None and self.idle_s > MAP_STUCK_S and not self.complete:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final
 
 from p2pdist.exchange.frames import Frame, MapRecord, Offer, Retract, Working
@@ -11,26 +12,41 @@ from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Place, Role
-from p2pdist.peer.core.offers import OfferPlan, OfferTo
+from p2pdist.peer.core.offers import OfferPlan
+from p2pdist.peer.core.seeding import Uplink
 
 OFFER_RANGES_MAX: Final = 512
 # Half of the silence after which a reader looks for another source.
 WORKING_S: Final = 1.0
+# Several batches of offers: whoever knows the hashes has shown it by then.
+RELAY_S: Final = 0.5
 
 
 class Audience:
-    """Carries out an `OfferPlan` over the links that said Interest."""
+    """Carries out an `OfferPlan` over the links that said Interest, and those we said it to."""
 
-    def __init__(self, digest: Digest, place: Place, *, is_proxy: bool) -> None:
+    def __init__(
+        self,
+        digest: Digest,
+        place: Place,
+        chunk_size_bytes: int,
+        uplink: Uplink,
+        *,
+        is_proxy: bool,
+    ) -> None:
         self._digest = digest
         self._place = place
         self._is_proxy = is_proxy
         self._links: dict[HostId, Link] = {}
+        self._sources: dict[HostId, Link] = {}
         self._waiting: set[HostId] = set()  # those that want it for more than bulk
         self._map: ChunkMap | None = None
-        self._plan = OfferPlan(spread=is_proxy)
+        self._plan = OfferPlan(chunk_size_bytes, uplink, seed=is_proxy)
         self._loop = asyncio.get_running_loop()
         self._said_working_s = -WORKING_S
+        self._hear_the_map: set[HostId] = set()
+        self._relays: deque[tuple[float, bytes, int]] = deque()
+        """Records to pass on to those who do not show until then that they know them."""
 
     def __bool__(self) -> bool:
         return bool(self._links)
@@ -52,36 +68,102 @@ class Audience:
         self._links[host] = link
         for record in self._map.records if self._map is not None else ():
             link.send(MapRecord(record))
-        now_s = self._loop.time()
-        self._offer(self._plan.reader_joined(host, shares=self._shares(link), now_s=now_s))
+        self._plan.reader_joined(host, shares=self._shares(link), now_s=self._loop.time())
 
     def leave(self, link: Link) -> None:
+        """It reads no more, and keeps what it has."""
         host = link.session.member.host_id
         if self._links.get(host) is link:
             del self._links[host]
             self._waiting.discard(host)
-            self._offer(self._plan.reader_left(host, self._loop.time()))
+            self._plan.reader_left(host, self._loop.time())
+
+    def read_from(self, link: Link) -> None:
+        """A seed near by is told what we hold: it must know what was passed on."""
+        if not self._is_proxy and link.session.member.place.dc == self._place.dc:
+            host = link.session.member.host_id
+            self._sources[host] = link
+            self._plan.source_joined(host)
+
+    def read_no_more(self) -> None:
+        """We have the whole blob; our sources hear the last of it."""
+        self.offer(flush=True)
+        self._sources.clear()
+        self._plan.sources_left()
+
+    def link_down(self, link: Link) -> None:
+        host = link.session.member.host_id
+        was_reader = self._links.get(host) is link
+        was_source = self._sources.get(host) is link
+        if was_reader:
+            del self._links[host]
+            self._waiting.discard(host)
+            self._hear_the_map.discard(host)
+        if was_source:
+            del self._sources[host]
+        if was_reader or was_source or host not in self._links:
+            self._plan.host_gone(host, self._loop.time())
 
     def follow(self, chunk_map: ChunkMap) -> None:
         """Speak of `chunk_map` from now on; what was offered under another one is void."""
         if self._map is not None and self._map.map_id != chunk_map.map_id:
-            self._plan.dropped()
+            self._plan.dropped(self._loop.time())
+            self._relays.clear()
         self._map = chunk_map
         for record in chunk_map.records:
             self.tell(record)
 
+    def end(self) -> None:
+        """Nothing is said any more."""
+        self._plan.close()
+
     def tell(self, record: bytes) -> None:
         self._send_all(MapRecord(record))
+
+    def hears_the_map(self, link: Link) -> None:
+        """It told us of the map itself, so it does not hear of it from us alone."""
+        self._hear_the_map.add(link.session.member.host_id)
+
+    def relay(self, record: bytes, bits: int) -> None:
+        """Pass the hashes of `bits` on, at once to those who may hear of them from us alone.
+
+        Nearly everybody hears of them from the proxy, and offers some of `bits` soon after: without
+        this each peer sent each batch to each other one, 2.6 frames a chunk among nine hosts.
+        """
+        for host, link in self._links.items():
+            if self._is_proxy or host not in self._hear_the_map:
+                link.send(MapRecord(record))
+        if not self._is_proxy and self._hear_the_map:
+            self._relays.append((self._loop.time() + RELAY_S, record, bits))
+
+    def _relay_due(self) -> None:
+        now_s = self._loop.time()
+        while self._relays and self._relays[0][0] <= now_s:
+            _, record, bits = self._relays.popleft()
+            for host, link in self._links.items():
+                if host in self._hear_the_map and not self._plan.holds_any(host, bits):
+                    link.send(MapRecord(record))
 
     def retract(self) -> None:
         self._send_all(Retract(self._digest))
 
-    def hold(self, bits: int) -> None:
-        """We hold these chunks, verified and vouched for: offer them as the plan says."""
-        self._offer(self._plan.landed(bits, self._loop.time()))
+    def hold(self, bits: int, *, whole: bool) -> None:
+        """We hold these chunks, verified and vouched for; `whole`: nothing of the blob lacks."""
+        self._plan.landed(bits, self._loop.time(), whole=whole)
 
-    def peer_holds(self, host: HostId, bits: int) -> None:
-        self._plan.reader_holds(host, bits)
+    def host_holds(self, host: HostId, bits: int) -> None:
+        self._plan.host_holds(host, bits, self._loop.time())
+
+    def host_retracted(self, host: HostId) -> None:
+        self._plan.host_retracted(host, self._loop.time())
+
+    def asked(self, host: HostId, bits: int) -> None:
+        """A run goes out."""
+        self._plan.asked(host, bits, self._loop.time())
+
+    def sent(self, host: HostId, bits: int, unsent: int) -> None:
+        """It is over: `bits` went out, `unsent` did not."""
+        self._plan.sent(host, bits, unsent, self._loop.time())
 
     def working(self) -> None:
         """Bytes come in from outside: say so, once a second."""
@@ -97,27 +179,29 @@ class Audience:
                 link.send(Working(self._digest))
 
     def next_deadline_s(self) -> float | None:
-        return self._plan.next_deadline_s()
+        offers_s = self._plan.next_deadline_s()
+        relay_s = self._relays[0][0] if self._relays else None
+        return min((d for d in (offers_s, relay_s) if d is not None), default=None)
 
-    def handle_deadline(self, now_s: float) -> None:
-        self._offer(self._plan.handle_deadline(now_s))
+    def offer(self, *, flush: bool = False) -> None:
+        """Say what is due; `flush`: also offers that could wait for more."""
+        self._relay_due()
+        if self._map is None:
+            return
+        count = self._map.geometry.chunk_count
+        for order in self._plan.take_orders(self._loop.time(), flush=flush):
+            link = self._links.get(order.host) or self._sources.get(order.host)
+            if link is None or link.closed:
+                continue
+            ranges = tuple(ChunkSet(count, order.bits).ranges())
+            for start in range(0, len(ranges), OFFER_RANGES_MAX):
+                part = ranges[start : start + OFFER_RANGES_MAX]
+                link.send(Offer(self._digest, self._map.map_id, part))
 
     def _shares(self, link: Link) -> bool:
         """A peer of this datacenter passes chunks on to the others here; a proxy elsewhere not."""
         member = link.session.member
         return member.role is Role.PEER and member.place.dc == self._place.dc
-
-    def _offer(self, orders: list[OfferTo]) -> None:
-        if self._map is None:
-            return
-        for order in orders:
-            link = self._links.get(order.host)
-            if link is None:
-                continue
-            ranges = tuple(ChunkSet(self._map.geometry.chunk_count, order.bits).ranges())
-            for start in range(0, len(ranges), OFFER_RANGES_MAX):
-                part = ranges[start : start + OFFER_RANGES_MAX]
-                link.send(Offer(self._digest, self._map.map_id, part))
 
     def _send_all(self, frame: Frame) -> None:
         for link in self._links.values():

@@ -34,6 +34,7 @@ class Inbox:
         self._take = take
         self._punish = punish
         self._disk_failed = disk_failed
+        self._unsettled = 0
         self._queue: asyncio.Queue[tuple[Link | None, Heard, bytes]] = asyncio.Queue(INBOX_MAX)
         self._worker = tasks.start(self._work(), name=f"statements {digest[:19]}")
 
@@ -41,9 +42,15 @@ class Inbox:
         """Queue what `link` said (None: our own ingest)."""
         try:
             self._queue.put_nowait((link, statement, record))
+            self._unsettled += 1
         except asyncio.QueueFull:
             if link is not None:
                 link.close("says more about a blob than we can take in")
+
+    @property
+    def settled(self) -> bool:
+        """All that was put so far has been taken in."""
+        return not self._unsettled
 
     async def settle(self) -> None:
         """Return when all that was put so far has been taken in."""
@@ -63,4 +70,5 @@ class Inbox:
             except StoreError as error:
                 self._disk_failed(error)
             finally:
+                self._unsettled -= 1
                 self._queue.task_done()

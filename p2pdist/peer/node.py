@@ -36,6 +36,7 @@ from p2pdist.model.statements import (
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core.fetch import FetchCounters
+from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.peer.counters import NodeCounters, source_of
 from p2pdist.peer.finding import SmallFinder
@@ -85,6 +86,7 @@ class Node:
         self.tasks = TaskOwner("node")
         self.trust = TrustBook()
         self.bulk = BulkTraffic(self._make_room)
+        self.uplink = Uplink()
         self.authority: Authority | None = None
         self.actives: dict[Digest, ActiveBlob] = {}
         self.tracker: TrackerClient
@@ -326,7 +328,7 @@ class Node:
                 if self._server.unchecked(frame):
                     self.tasks.start(self._serve_checked(link, frame), name="check and serve")
                 else:
-                    self._server.serve_run(link, frame)
+                    self._server.serve_run(link, frame, self.actives.get(frame.digest))
             case fr.Cancel(request_id):
                 link.cancel_run(request_id)
             case fr.Refuse(request_id, reason):
@@ -348,7 +350,7 @@ class Node:
         if (active := self.actives.get(request.digest)) is not None:
             active.lost(lost)
         if not link.closed:
-            self._server.serve_run(link, request)
+            self._server.serve_run(link, request, self.actives.get(request.digest))
 
     async def scrub(self, blob: Blob, first: int, stop: int) -> None:
         """Hash chunks again that lie here; what rotted is fetched anew when it is wanted."""

@@ -10,6 +10,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.ids import MapId, RequestId
 from p2pdist.model.members import Place
 from p2pdist.peer.bulk import BulkTraffic
+from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.runtime.tracker_client import TrackerClient
@@ -28,6 +29,7 @@ class NodePorts(Protocol):
     place: Place
     is_proxy: bool
     bulk: BulkTraffic
+    uplink: Uplink
 
     def new_request_id(self) -> RequestId: ...
     def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None: ...

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
+from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, RequestId, TagKey
 from p2pdist.model.members import Place
 from p2pdist.peer.counters import NodeCounters, receiver_of
@@ -26,6 +27,14 @@ class Authority(Protocol):
     async def small(self, digest: Digest) -> SmallAnswer | None:
         """Return a blob of one chunk from upstream, or None if it may not or cannot be had."""
         ...
+
+
+class Runs(Protocol):
+    """Hears of the runs of one blob that go out."""
+
+    def asked(self, link: Link, bits: int) -> None: ...
+
+    def sent(self, link: Link, bits: int, unsent: int) -> None: ...
 
 
 class Server:
@@ -54,7 +63,8 @@ class Server:
         finally:
             blob.release()
 
-    def serve_run(self, link: Link, request: fr.Request) -> None:
+    def serve_run(self, link: Link, request: fr.Request, runs: Runs | None) -> None:
+        """Send a run, or refuse it; `runs` hears when it begins and ends."""
         blob = self._store.get(request.digest)
         stop = request.first + request.count
         if (
@@ -70,9 +80,16 @@ class Server:
         held.hold()
         receiver = receiver_of(link.session.member, self._place)
 
+        asked = ((1 << request.count) - 1) << request.first
+        if runs is not None:
+            runs.asked(link, asked)
+
         def done(nbytes: int) -> None:
             self._counters.sent[receiver] += nbytes
             held.release()
+            if runs is not None:
+                sent = asked & whole_chunks(request, geometry, nbytes)
+                runs.sent(link, sent, asked & ~sent)
 
         spans = [(i, geometry.offset(i), geometry.length(i)) for i in range(request.first, stop)]
         link.send_run(request.request_id, held.fileno, spans, done, bulk=request.bulk)
@@ -101,3 +118,12 @@ class Server:
             link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
         else:
             link.send(fr.StatementIs(request_id, record))
+
+
+def whole_chunks(request: fr.Request, geometry: Geometry, nbytes: int) -> int:
+    """The chunks of a run of which all bytes are among the first `nbytes`."""
+    stop = request.first
+    while stop < request.first + request.count and nbytes >= geometry.length(stop):
+        nbytes -= geometry.length(stop)
+        stop += 1
+    return (1 << stop) - (1 << request.first)

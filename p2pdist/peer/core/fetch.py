@@ -2,13 +2,14 @@
 
     NeighbourUp, Offered, HashesKnown … ──▶ BlobFetch.handle ──▶ Ask, Withdraw, LookFurther
 
-Order of choice: what a reader waits for, then what only one neighbour offers, then the rest. A
-proxy is asked only for what no peer offers, so that each chunk leaves it about once.
+Order of choice: what a reader waits for, then what the fewest neighbours offer. What a proxy
+offers is a promise to us alone, and is asked for at once unless a peer has it by now; that is asked
+of the proxy only while it would otherwise have nothing to do for us.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from typing import Final, assert_never
 
@@ -39,6 +40,7 @@ from p2pdist.peer.core.fetch_events import (
     Withdraw,
 )
 from p2pdist.peer.core.fetch_state import FetchCounters, Neighbour, Run
+from p2pdist.peer.core.tally import Tally
 
 __all__ = [
     "Arrived",
@@ -68,6 +70,8 @@ __all__ = [
 # A run of 1 MiB keeps a 1 Gbit/s link busy for 8 ms; two of them outstanding hide the round trip.
 RUN_BYTES: Final = 1 << 20
 RUNS_PER_NEIGHBOUR: Final = 2
+# What a proxy promises lies apart: more and smaller runs, the same bytes.
+PROMISED_RUNS_MAX: Final = 8
 # Where a rate is kept runs are short, and what is outstanding is bounded by the rate.
 PACED_RUNS_PER_NEIGHBOUR: Final = 8
 # What one blob may have on the way, and so in buffers.
@@ -122,7 +126,8 @@ class BlobFetch:
         self._neighbours: dict[HostId, Neighbour] = {}
         self._readers: dict[int, int] = {}
         self._moved_s: dict[int, float] = {}  # since when each reader is where it is
-        self._once, self._twice = 0, 0  # offered by at least one, by at least two peers
+        self._offers = Tally()  # how many peers offer a chunk
+        self._changed = False
         self._progress_s: float | None = None
         self._looked_s = -LOOK_FURTHER_S
         self._tick_s: float | None = None
@@ -148,14 +153,28 @@ class BlobFetch:
         return self._held_at_s
 
     def handle(self, event: Event, now_s: float) -> list[Order]:
-        """Apply one event; return the orders to carry out now, in order."""
+        """Apply one event and plan; return the orders to carry out now, in order."""
+        return [*self.take(event, now_s), *self.plan(now_s)]
+
+    def take(self, event: Event, now_s: float) -> list[Order]:
+        """Apply one event; `plan_wanted` says whether it changed what can be asked for."""
         if self._progress_s is None:
             self._progress_s = now_s
-        orders: list[Order] = []
-        self._apply(event, now_s, orders)
-        self._plan(now_s, orders)
         if self._tick_s is None:
             self._tick_s = now_s + TICK_S
+        orders: list[Order] = []
+        self._apply(event, now_s, orders)
+        return orders
+
+    @property
+    def plan_wanted(self) -> bool:
+        return self._changed
+
+    def plan(self, now_s: float) -> list[Order]:
+        """Ask for what can be asked for, once for all events that were taken until now."""
+        orders: list[Order] = []
+        if self._changed:
+            self._plan(now_s, orders)
         return orders
 
     def next_deadline_s(self) -> float | None:
@@ -183,6 +202,9 @@ class BlobFetch:
     # --- events -------------------------------------------------------------------------------
 
     def _apply(self, event: Event, now_s: float, orders: list[Order]) -> None:
+        # A neighbour that comes offers nothing yet, and progress or landed chunks free nothing.
+        if not isinstance(event, NeighbourUp | Progressed | Landed):
+            self._changed = True
         match event:
             case NeighbourUp(host, distance, proxy):
                 self._neighbours.setdefault(host, Neighbour(host, distance, proxy, now_s))
@@ -222,7 +244,7 @@ class BlobFetch:
                 for neighbour in self._neighbours.values():
                     self._withdraw(neighbour, list(neighbour.runs.values()), now_s, orders)
                 self._neighbours.clear()
-                self._count_offers()
+                self._offers.clear()
             case _:
                 assert_never(event)
 
@@ -231,7 +253,8 @@ class BlobFetch:
         if neighbour is not None:
             for run in neighbour.runs.values():
                 self._free(run, run.bits, now_s)
-            self._count_offers()
+            if not neighbour.proxy:
+                self._offers.remove(neighbour.offered)
 
     def _offered(self, host: HostId, bits: int) -> None:
         neighbour = self._neighbours.get(host)
@@ -240,20 +263,14 @@ class BlobFetch:
         fresh = bits & ~neighbour.offered
         neighbour.offered |= fresh
         if not neighbour.proxy:
-            self._twice |= self._once & fresh
-            self._once |= fresh
+            self._offers.add(fresh)
 
     def _unoffer(self, host: HostId, bits: int) -> None:
         if neighbour := self._neighbours.get(host):
+            gone = neighbour.offered & bits
             neighbour.offered &= ~bits
-            self._count_offers()
-
-    def _count_offers(self) -> None:
-        self._once, self._twice = 0, 0
-        for neighbour in self._neighbours.values():
             if not neighbour.proxy:
-                self._twice |= self._once & neighbour.offered
-                self._once |= neighbour.offered
+                self._offers.remove(gone)
 
     def _arrived(self, event: Arrived, now_s: float, orders: list[Order]) -> None:
         bit = 1 << event.chunk
@@ -338,19 +355,31 @@ class BlobFetch:
             bits |= ((1 << self._urgent_chunks) - 1) << first
         return bits
 
-    @property
-    def _runs_max(self) -> int:
-        paced = self._pace is not None and self._pace.limited
-        return PACED_RUNS_PER_NEIGHBOUR if paced else RUNS_PER_NEIGHBOUR
+    def _has_room(self, neighbour: Neighbour) -> bool:
+        if self._pace is not None and self._pace.limited:
+            return len(neighbour.runs) < PACED_RUNS_PER_NEIGHBOUR
+        if not neighbour.proxy:
+            return len(neighbour.runs) < RUNS_PER_NEIGHBOUR
+        return (
+            len(neighbour.runs) < PROMISED_RUNS_MAX
+            and sum(run.bits.bit_count() for run in neighbour.runs.values())
+            < RUNS_PER_NEIGHBOUR * self._run_chunks
+        )
 
-    def _usable(self, now_s: float) -> Iterator[Neighbour]:
-        """Neighbours with room for another run, nearest first, peers before proxies."""
-        order = [n for n in self._neighbours.values() if len(n.runs) < self._runs_max]
-        self._rng.shuffle(order)
-        order.sort(key=lambda n: (n.proxy, n.slow_until_s > now_s, n.distance))
-        return iter(order)
+    def _usable(self, now_s: float) -> list[Neighbour]:
+        """Neighbours with room for another run, nearest first."""
+        alone = len(self._neighbours) == 1
+        usable = [
+            n
+            for n in self._neighbours.values()
+            if (alone or n.slow_until_s <= now_s) and self._has_room(n)
+        ]
+        self._rng.shuffle(usable)
+        usable.sort(key=lambda n: n.distance)
+        return usable
 
     def _plan(self, now_s: float, orders: list[Order]) -> None:
+        self._changed = False
         if self._held(now_s):
             return
         self._held_until_s = None
@@ -358,18 +387,32 @@ class BlobFetch:
             return
         urgent = self._urgent()
         covered = self._covered_by_peers(now_s)
-        for neighbour in self._usable(now_s):
-            if neighbour.slow_until_s > now_s and len(self._neighbours) > 1:
-                continue
-            while len(neighbour.runs) < self._runs_max and self.in_flight < self._in_flight_max:
-                candidates = neighbour.offered & self._wanted()
-                if neighbour.proxy:
-                    candidates &= ~covered
-                if not candidates:
-                    break
-                first = self._first_of(candidates, urgent)
-                if not self._ask(neighbour, first, self._run_chunks, candidates, now_s, orders):
-                    return
+        usable = self._usable(now_s)
+        proxies = [n for n in usable if n.proxy]
+        # First what was promised to us and nobody else has, then what peers have, and last what a
+        # proxy that has nothing else to do for us offers although a peer has it.
+        for neighbour in proxies:
+            if not self._fill(neighbour, ~covered, urgent, now_s, orders):
+                return
+        for neighbour in usable:
+            if not neighbour.proxy and not self._fill(neighbour, ~0, urgent, now_s, orders):
+                return
+        for neighbour in proxies:
+            if not neighbour.runs and not self._fill(neighbour, ~0, urgent, now_s, orders):
+                return
+
+    def _fill(
+        self, neighbour: Neighbour, among: int, urgent: int, now_s: float, orders: list[Order]
+    ) -> bool:
+        """Ask a neighbour for as much as it has room for; False when the pace holds that back."""
+        while self._has_room(neighbour) and self.in_flight < self._in_flight_max:
+            candidates = neighbour.offered & self._wanted() & among
+            if not candidates:
+                break
+            first = self._first_of(candidates, urgent)
+            if not self._ask(neighbour, first, self._run_chunks, candidates, now_s, orders):
+                return False
+        return True
 
     def _held(self, now_s: float) -> bool:
         return self._held_until_s is not None and now_s < self._held_until_s
@@ -386,8 +429,7 @@ class BlobFetch:
             return _lowest(candidates & urgent)
         if self._sequential:
             return _lowest(candidates)
-        rare = candidates & ~self._twice
-        pool = rare or candidates
+        pool = self._offers.fewest(candidates)
         # Aligned, so that a random start does not cut the runs of what lies before it.
         start = self._rng.randrange(self._count) // self._run_chunks * self._run_chunks
         return _lowest(pool >> start << start or pool)

@@ -1,23 +1,21 @@
-"""What of one blob to offer to which reader, so that a proxy sends each chunk about once.
+"""What of one blob to offer to which listener, and when.
 
-A peer offers all it holds to everybody. A proxy offers a fresh chunk to one reader of its own
-datacenter first; the others get it from that reader. Only what nobody passes on in time is offered
-to all. Measured on 15 hosts at 100 Mbit/s: 1.08 copies leave the seed this way, 1.75 to 2.0 with
-libtorrent.
+Listeners are those that read the blob from us and, so that seeds know what was passed on, those
+that we read it from. A node that is still fetching offers all it has to everybody, in batches: each
+of its chunks comes from a seed that gave it to nobody else. A seed (a proxy, or whoever has the
+whole blob) promises different chunks to the readers that share with each other (`SeedPlan`).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.model.ids import HostId
+from p2pdist.peer.core.seeding import SeedPlan, Uplink
 
-# Consecutive chunks go to the same reader, so that it can ask for them in one run of 1 MiB.
-STRIPE_CHUNKS: Final = 4
-# How long the first reader of a chunk has until the chunk is offered to all: one stall deadline.
-GRACE_S: Final = 2.0
+# At 100 Mbit/s two or three chunks land meanwhile, in one frame a listener instead of three.
+BATCH_S: Final = 0.05
 
 
 @dataclass(slots=True)
@@ -28,100 +26,202 @@ class OfferTo:
     bits: int
 
 
+@dataclass(slots=True)
+class _Listener:
+    reads: bool = False
+    source: bool = False
+    """We read from it."""
+    shares: bool = False
+    """It reads, and passes chunks on to the others: a seed gives it what it is promised."""
+    told: int = 0
+    holds: int = 0
+    due: int = 0
+    """To be offered with the next orders."""
+
+
 class OfferPlan:
-    """Pure. `spread`: behave as a seed that readers share; else offer everything to everybody."""
+    """Pure. Events change it; `take_orders` says what is due, once `next_deadline_s` is there."""
 
-    def __init__(self, *, spread: bool) -> None:
-        self._spread = spread
+    def __init__(self, chunk_size_bytes: int, uplink: Uplink, *, seed: bool) -> None:
+        """`seed`: spread chunks over the readers from the start; else once nothing lacks."""
+        self._chunk_size_bytes = chunk_size_bytes
+        self._uplink = uplink
+        self._seed = seed
+        self._seeding = self._new_seeding(spares=True) if seed else None
         self._held = 0
-        self._told: dict[HostId, int] = {}
-        self._copies: dict[HostId, int] = {}  # what readers said they hold themselves
-        self._sharers: list[HostId] = []
-        self._turn = 0
-        self._pending: deque[tuple[float, int]] = deque()  # (deadline, bits), by time
+        self._listeners: dict[HostId, _Listener] = {}
+        self._due: dict[HostId, _Listener] = {}  # those with something due
+        self._batch = 0  # landed, and not yet offered to those who are offered everything
+        self._batch_s = 0.0  # when it may go
 
-    def reader_joined(self, host: HostId, *, shares: bool, now_s: float) -> list[OfferTo]:
+    def _new_seeding(self, *, spares: bool) -> SeedPlan:
+        return SeedPlan(self._chunk_size_bytes, self._uplink, spares=spares)
+
+    def close(self) -> None:
+        """Nothing is offered any more."""
+        if self._seeding is not None:
+            self._seeding.close()
+            self._seeding = None
+
+    # --- listeners ------------------------------------------------------------------------------
+
+    def reader_joined(self, host: HostId, *, shares: bool, now_s: float) -> None:
         """`shares`: a peer of our datacenter, which passes chunks on to the other readers there."""
-        if host in self._told:
-            return []
-        self._told[host] = 0
-        if not (self._spread and shares):
-            return self._tell(host, self._held)
-        self._sharers.append(host)
-        elsewhere = 0
-        for other, bits in self._copies.items():
-            if other != host and other in self._told:
-                elsewhere |= bits
-        scarce = self._held & ~elsewhere & ~self._being_spread()
-        return self._tell(host, scarce)
+        listener = self._listeners.setdefault(host, _Listener())
+        listener.reads, listener.shares = True, shares
+        listener.told = 0  # it may not have known the blob when it was told as a source of ours
+        if self._seeding is not None and shares:
+            self._seeding.joined(host, now_s, offered=listener.told | listener.due)
+            self._promise(now_s)
+        else:
+            self._tell(host, listener, self._held & ~self._batch)
 
-    def reader_left(self, host: HostId, now_s: float) -> list[OfferTo]:
-        """What only `host` was told of goes to the others."""
-        told = self._told.pop(host, 0)
-        self._copies.pop(host, None)
-        if host in self._sharers:
-            self._sharers.remove(host)
-            return self._tell_all(told)
-        return []
+    def source_joined(self, host: HostId) -> None:
+        """We read from it: it learns what we hold, to give that to nobody else and us the rest."""
+        listener = self._listeners.setdefault(host, _Listener())
+        listener.source = True
+        if not (self._seeding is not None and listener.shares):
+            self._tell(host, listener, self._held & ~self._batch)
 
-    def reader_holds(self, host: HostId, bits: int) -> None:
-        self._copies[host] = self._copies.get(host, 0) | bits
+    def reader_left(self, host: HostId, now_s: float) -> None:
+        """It does not read any more; what it has is still to be had there."""
+        listener = self._listeners.get(host)
+        if listener is None or not listener.reads:
+            return
+        listener.reads = listener.shares = False
+        if not listener.source:
+            self._forget(host)
+        if self._seeding is not None:
+            self._seeding.left(host)
+            self._promise(now_s)
 
-    def landed(self, bits: int, now_s: float) -> list[OfferTo]:
-        """We hold `bits` now, verified and vouched for."""
+    def sources_left(self) -> None:
+        """We read from nobody any more."""
+        for host, listener in list(self._listeners.items()):
+            listener.source = False
+            if not listener.reads:
+                self._forget(host)
+
+    def host_gone(self, host: HostId, now_s: float) -> None:
+        """It cannot be reached any more."""
+        self._forget(host)
+        if self._seeding is not None:
+            self._seeding.gone(host)
+            self._promise(now_s)
+
+    def host_holds(self, host: HostId, bits: int, now_s: float) -> None:
+        if (listener := self._listeners.get(host)) is not None:
+            listener.holds |= bits
+        if self._seeding is not None:
+            self._seeding.holds(host, bits, now_s)
+            self._promise(now_s)
+
+    def holds_any(self, host: HostId, bits: int) -> bool:
+        """It said that it holds some of `bits`."""
+        listener = self._listeners.get(host)
+        return listener is not None and bool(listener.holds & bits)
+
+    def host_retracted(self, host: HostId, now_s: float) -> None:
+        if (listener := self._listeners.get(host)) is not None:
+            listener.holds = 0
+        if self._seeding is not None:
+            self._seeding.retracted(host)
+            self._promise(now_s)
+
+    def _forget(self, host: HostId) -> None:
+        self._listeners.pop(host, None)
+        self._due.pop(host, None)
+
+    # --- our side -------------------------------------------------------------------------------
+
+    def landed(self, bits: int, now_s: float, *, whole: bool = False) -> None:
+        """We hold `bits` now, verified and vouched for; `whole`: nothing lacks any more."""
         fresh = bits & ~self._held
         self._held |= fresh
-        if not (self._spread and self._sharers and fresh):
-            return self._tell_all(fresh)
-        orders: list[OfferTo] = []
-        for host in [h for h in self._told if h not in self._sharers]:
-            orders += self._tell(host, fresh)
-        self._pending.append((now_s + GRACE_S, fresh))
-        while fresh:
-            first = (fresh & -fresh).bit_length() - 1
-            stripe_end = (first // STRIPE_CHUNKS + 1) * STRIPE_CHUNKS
-            stripe = fresh & ((1 << stripe_end) - 1)
-            fresh &= ~stripe
-            owner = self._sharers[first // STRIPE_CHUNKS % len(self._sharers)]
-            orders += self._tell(owner, stripe)
-        return orders
+        self._batch |= fresh
+        if whole and self._seeding is None:
+            self._become_seed(now_s)
+        if self._seeding is not None:
+            self._seeding.hold(fresh, whole=whole)
+            self._promise(now_s)
 
-    def dropped(self) -> None:
+    def _become_seed(self, now_s: float) -> None:
+        """Those who read from us are told the rest; whoever joins from now on is promised."""
+        self._flush_batch()
+        self._seeding = self._new_seeding(spares=False)
+        for host, listener in self._listeners.items():
+            if listener.shares:
+                self._seeding.joined(host, now_s, offered=listener.told | listener.due)
+                self._seeding.holds(host, listener.holds, now_s)
+        self._seeding.hold(self._held, whole=True)
+
+    def asked(self, host: HostId, bits: int, now_s: float) -> None:
+        """It is being sent `bits`, which it asked for."""
+        if self._seeding is not None:
+            self._seeding.asked(host, bits, now_s)
+
+    def sent(self, host: HostId, bits: int, unsent: int, now_s: float) -> None:
+        """What it asked for is over: `bits` went out, `unsent` did not."""
+        if self._seeding is not None:
+            self._seeding.sent(host, bits, now_s)
+            self._seeding.unsent(host, unsent)
+            self._promise(now_s)
+
+    def dropped(self, now_s: float) -> None:
         """The map is gone: nothing is held or told any more."""
-        self._held = 0
-        self._pending.clear()
-        self._copies.clear()
-        for host in self._told:
-            self._told[host] = 0
+        self._held, self._batch = 0, 0
+        self._due.clear()
+        self.close()
+        self._seeding = self._new_seeding(spares=True) if self._seed else None
+        for host, listener in self._listeners.items():
+            listener.told, listener.holds, listener.due = 0, 0, 0
+            if self._seeding is not None and listener.shares:
+                self._seeding.joined(host, now_s)
+
+    # --- orders ---------------------------------------------------------------------------------
 
     def next_deadline_s(self) -> float | None:
-        return self._pending[0][0] if self._pending else None
+        """When orders are due; a moment that has passed: now."""
+        if self._due:
+            return 0.0
+        deadlines = [self._batch_s] if self._batch and self._listeners else []
+        if self._seeding is not None and (due_s := self._seeding.next_deadline_s()) is not None:
+            deadlines.append(due_s)
+        return min(deadlines, default=None)
 
-    def handle_deadline(self, now_s: float) -> list[OfferTo]:
-        """Offer to all what no reader passes on by now."""
-        late = 0
-        while self._pending and self._pending[0][0] <= now_s:
-            late |= self._pending.popleft()[1]
-        return self._tell_all(late & ~self._passed_on())
+    def take_orders(self, now_s: float, *, flush: bool = False) -> list[OfferTo]:
+        """The offers to make now; `flush`: also of a batch that could wait."""
+        if self._seeding is not None:
+            due_s = self._seeding.next_deadline_s()
+            if due_s is not None and due_s <= now_s:
+                self._seeding.expire(now_s)
+                self._promise(now_s)
+        if self._batch and (flush or now_s >= self._batch_s):
+            self._flush_batch()
+            self._batch_s = now_s + BATCH_S
+        due, self._due = self._due, {}
+        orders: list[OfferTo] = []
+        for host, listener in due.items():
+            bits, listener.due = listener.due & ~listener.holds, 0
+            listener.told |= bits
+            if bits:
+                orders.append(OfferTo(host, bits))
+        return orders
 
-    def _passed_on(self) -> int:
-        """Chunks that a second reader has: with one copy alone nobody may know of its holder."""
-        once, twice = 0, 0
-        for bits in self._copies.values():
-            twice |= once & bits
-            once |= bits
-        return twice
+    def _flush_batch(self) -> None:
+        bits, self._batch = self._batch, 0
+        for host, listener in self._listeners.items():
+            if self._seeding is None or not listener.shares:
+                self._tell(host, listener, bits)
 
-    def _being_spread(self) -> int:
-        bits = 0
-        for _, fresh in self._pending:
-            bits |= fresh
-        return bits
+    def _promise(self, now_s: float) -> None:
+        assert self._seeding is not None
+        for host, bits in self._seeding.refill(now_s):
+            if (listener := self._listeners.get(host)) is not None:
+                self._tell(host, listener, bits)
 
-    def _tell(self, host: HostId, bits: int) -> list[OfferTo]:
-        fresh = bits & ~self._told[host]
-        self._told[host] |= fresh
-        return [OfferTo(host, fresh)] if fresh else []
-
-    def _tell_all(self, bits: int) -> list[OfferTo]:
-        return [order for host in self._told for order in self._tell(host, bits)]
+    def _tell(self, host: HostId, listener: _Listener, bits: int) -> None:
+        fresh = bits & ~listener.told
+        if fresh:
+            listener.due |= fresh
+            self._due[host] = listener

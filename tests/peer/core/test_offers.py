@@ -1,114 +1,151 @@
 from __future__ import annotations
 
 from p2pdist.model.ids import HostId
-from p2pdist.peer.core.offers import GRACE_S, STRIPE_CHUNKS, OfferPlan, OfferTo
+from p2pdist.peer.core.offers import BATCH_S, OfferPlan, OfferTo
+from p2pdist.peer.core.seeding import Uplink
 
-A, B, C, FAR = (HostId(x * 32) for x in "abcd")
-
-
-def told(orders: list[OfferTo], host: HostId) -> int:
-    bits = 0
-    for order in orders:
-        if order.host == host:
-            assert not bits & order.bits, "offered twice"
-            bits |= order.bits
-    return bits
+CHUNK = 256 * 1024
+A, B, FAR, SEED = (HostId(x * 32) for x in "abcd")
 
 
-def test_a_peer_offers_everything_to_everybody() -> None:
-    plan = OfferPlan(spread=False)
+def told(orders: list[OfferTo]) -> dict[HostId, int]:
+    hosts = [order.host for order in orders]
+    assert len(set(hosts)) == len(hosts), "two frames where one would do"
+    return {order.host: order.bits for order in orders}
+
+
+def test_a_node_that_still_fetches_offers_everything_to_everybody() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
     plan.reader_joined(A, shares=True, now_s=0.0)
     plan.reader_joined(B, shares=True, now_s=0.0)
 
-    orders = plan.landed(0b111, 0.0)
+    plan.landed(0b111, 0.0)
 
-    assert told(orders, A) == told(orders, B) == 0b111
+    assert told(plan.take_orders(0.0)) == {A: 0b111, B: 0b111}
 
 
-def test_a_proxy_offers_a_fresh_chunk_to_one_reader_only() -> None:
-    plan = OfferPlan(spread=True)
+def test_what_lands_soon_after_an_offer_waits_for_more() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.landed(0b001, 10.0)
+    assert told(plan.take_orders(10.0)) == {A: 0b001}
+    plan.landed(0b010, 10.01)
+    plan.landed(0b100, 10.02)
+
+    assert plan.take_orders(10.02) == []
+    assert plan.next_deadline_s() == 10.0 + BATCH_S
+    assert told(plan.take_orders(10.0 + BATCH_S)) == {A: 0b110}
+
+
+def test_the_last_chunks_go_out_with_what_was_kept_for_a_batch() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.source_joined(SEED)
+    plan.landed(0b01, 10.0)
+    plan.take_orders(10.0)
+    plan.landed(0b10, 10.01, whole=True)
+
+    assert told(plan.take_orders(10.01, flush=True)) == {SEED: 0b10}
+
+
+def test_a_listener_is_not_told_of_what_it_has() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.host_holds(A, 0b01, 0.0)
+
+    plan.landed(0b11, 0.0)
+
+    assert told(plan.take_orders(0.0)) == {A: 0b10}
+
+
+def test_a_seed_promises_readers_different_chunks() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
     plan.reader_joined(A, shares=True, now_s=0.0)
     plan.reader_joined(B, shares=True, now_s=0.0)
-    everything = (1 << 4 * STRIPE_CHUNKS) - 1
 
-    orders = plan.landed(everything, 0.0)
+    plan.landed(0xFF, 0.0)
 
-    assert told(orders, A) & told(orders, B) == 0
-    assert told(orders, A) | told(orders, B) == everything
-    assert told(orders, A).bit_count() == told(orders, B).bit_count()
+    promised = told(plan.take_orders(0.0))
+    assert promised[A] & promised[B] == 0
+    assert promised[A] | promised[B] == 0xFF
 
 
-def test_a_proxy_of_another_datacenter_is_offered_everything_at_once() -> None:
-    plan = OfferPlan(spread=True)
+def test_a_seed_offers_everything_to_a_proxy_of_another_datacenter() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
     plan.reader_joined(A, shares=True, now_s=0.0)
     plan.reader_joined(FAR, shares=False, now_s=0.0)
 
-    assert told(plan.landed(0b1111, 0.0), FAR) == 0b1111
+    plan.landed((1 << 100) - 1, 0.0)
+
+    assert told(plan.take_orders(0.0))[FAR] == (1 << 100) - 1
 
 
-def test_what_a_reader_passes_on_is_not_offered_again() -> None:
-    plan = OfferPlan(spread=True)
+def test_whoever_has_the_whole_blob_is_a_seed_to_those_that_come_later() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
     plan.reader_joined(A, shares=True, now_s=0.0)
-    plan.reader_joined(B, shares=True, now_s=0.0)
-    plan.reader_joined(C, shares=True, now_s=0.0)
+    plan.landed((1 << 100) - 1, 0.0, whole=True)
+    assert told(plan.take_orders(0.0)) == {A: (1 << 100) - 1}
+
+    plan.reader_joined(B, shares=True, now_s=1.0)
+
+    assert 0 < told(plan.take_orders(1.0))[B].bit_count() < 100
+
+
+def test_sources_are_told_what_is_here_until_nothing_lacks() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.landed(0b01, 0.0)
+    plan.take_orders(0.0)
+    plan.source_joined(SEED)
+    assert told(plan.take_orders(0.0)) == {SEED: 0b01}
+
+    plan.sources_left()
+    plan.landed(0b10, 1.0)
+
+    assert plan.take_orders(1.0) == []
+
+
+def test_a_reader_that_finished_and_is_read_from_is_still_told() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.source_joined(A)
+    plan.reader_left(A, 0.0)
+
     plan.landed(0b1, 0.0)
-    plan.reader_holds(A, 0b1)
-    plan.reader_holds(B, 0b1)
 
-    assert plan.handle_deadline(GRACE_S) == []
+    assert told(plan.take_orders(0.0)) == {A: 0b1}
 
 
-def test_what_only_its_first_reader_holds_is_offered_to_all_after_the_grace() -> None:
-    """Without a tracker the readers do not know of each other."""
-    plan = OfferPlan(spread=True)
+def test_what_a_lost_reader_was_promised_goes_to_the_other() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
     plan.reader_joined(A, shares=True, now_s=0.0)
     plan.reader_joined(B, shares=True, now_s=0.0)
-    assert told(plan.landed(0b1, 0.0), A) == 0b1
-    plan.reader_holds(A, 0b1)
+    plan.landed(0xFF, 0.0)
+    first = told(plan.take_orders(0.0))
 
-    assert told(plan.handle_deadline(GRACE_S), B) == 0b1
+    plan.host_gone(A, 0.1)
 
-
-def test_what_nobody_passes_on_is_offered_to_all_after_the_grace() -> None:
-    plan = OfferPlan(spread=True)
-    plan.reader_joined(A, shares=True, now_s=0.0)
-    plan.reader_joined(B, shares=True, now_s=0.0)
-    early = plan.landed(0b1, 0.0)
-    assert plan.next_deadline_s() == GRACE_S
-
-    late = plan.handle_deadline(GRACE_S)
-
-    assert told(early, A) | told(late, A) == told(early, B) | told(late, B) == 0b1
-
-
-def test_a_late_reader_is_offered_only_what_no_other_reader_holds() -> None:
-    plan = OfferPlan(spread=True)
-    plan.reader_joined(A, shares=True, now_s=0.0)
-    plan.landed(0b1111, 0.0)
-    plan.reader_holds(A, 0b0011)
-    plan.handle_deadline(GRACE_S)
-
-    orders = plan.reader_joined(B, shares=True, now_s=GRACE_S + 1)
-
-    assert told(orders, B) == 0b1100
-
-
-def test_chunks_of_a_reader_that_left_go_to_the_others() -> None:
-    plan = OfferPlan(spread=True)
-    plan.reader_joined(A, shares=True, now_s=0.0)
-    plan.reader_joined(B, shares=True, now_s=0.0)
-    everything = (1 << 2 * STRIPE_CHUNKS) - 1
-    early = plan.landed(everything, 0.0)
-
-    late = plan.reader_left(A, 0.1)
-
-    assert told(early, B) | told(late, B) == everything
+    assert told(plan.take_orders(0.1)) == {B: first[A]}
 
 
 def test_nothing_is_offered_of_a_dropped_map() -> None:
-    plan = OfferPlan(spread=False)
+    for seed in (False, True):
+        plan = OfferPlan(CHUNK, Uplink(), seed=seed)
+        plan.reader_joined(A, shares=True, now_s=0.0)
+        plan.landed(0b1, 0.0)
+
+        plan.dropped(0.0)
+
+        assert plan.take_orders(1.0) == []
+        plan.reader_joined(B, shares=True, now_s=1.0)
+        assert plan.take_orders(1.0) == []
+
+
+def test_after_a_dropped_map_the_readers_are_told_of_the_new_one() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    plan.reader_joined(A, shares=True, now_s=0.0)
     plan.landed(0b1, 0.0)
+    plan.take_orders(0.0)
+    plan.dropped(0.0)
 
-    plan.dropped()
+    plan.landed(0b1, 1.0)
 
-    assert plan.reader_joined(A, shares=True, now_s=0.0) == []
+    assert told(plan.take_orders(1.0)) == {A: 0b1}

@@ -1,0 +1,177 @@
+"""Who hears what of a blob, over links that only remember what was sent to them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from p2pdist.exchange.frames import Frame, MapRecord, Offer
+from p2pdist.exchange.link import Link
+from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.geometry import geometry_for
+from p2pdist.model.ids import HostId, MapId, digest_of
+from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.statements import MapHead
+from p2pdist.peer import audience as module
+from p2pdist.peer.audience import Audience
+from p2pdist.peer.core.seeding import Uplink
+
+PLACE, ELSEWHERE = Place("dc1", ""), Place("dc2", "")
+SIZE = 64 * 256 * 1024
+GEOMETRY = geometry_for(SIZE)
+DIGEST = digest_of(b"layer")
+HEAD = MapHead(DIGEST, MapId(b"m" * 16), SIZE, GEOMETRY.chunk_size_bytes, 0)
+
+
+@dataclass
+class FakeSession:
+    member: Member
+
+
+@dataclass
+class FakeLink:
+    session: FakeSession
+    closed: bool = False
+    sent: list[Frame] = field(default_factory=list)
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+    def take(self) -> list[Frame]:
+        sent, self.sent = self.sent, []
+        return sent
+
+
+def link(letter: str, role: Role = Role.PEER, place: Place = PLACE) -> FakeLink:
+    member = Member(HostId(letter * 32), role, place, (Address("10.0.0.1", 1),))
+    return FakeLink(FakeSession(member))
+
+
+def real(fake: FakeLink) -> Link:
+    return cast(Link, fake)
+
+
+def audience(*, is_proxy: bool = False) -> Audience:
+    made = Audience(DIGEST, PLACE, GEOMETRY.chunk_size_bytes, Uplink(), is_proxy=is_proxy)
+    made.follow(ChunkMap(HEAD, b"head"))
+    return made
+
+
+def offered(frames: list[Frame]) -> list[tuple[int, int]]:
+    return [pair for frame in frames if isinstance(frame, Offer) for pair in frame.ranges]
+
+
+async def test_who_joins_hears_the_map_and_what_is_here() -> None:
+    here, reader = audience(), link("a")
+    here.hold(0b1011, whole=False)
+    here.join(real(reader), bulk=False)
+    here.offer()
+
+    frames = reader.take()
+    assert frames[0] == MapRecord(b"head")
+    assert offered(frames) == [(0, 2), (3, 1)]
+
+
+async def test_a_source_near_by_hears_what_is_here_but_not_the_map() -> None:
+    here, proxy, far = audience(), link("f", Role.PROXY), link("e", Role.PROXY, ELSEWHERE)
+    here.read_from(real(proxy))
+    here.read_from(real(far))
+    here.hold(0b1, whole=False)
+    here.offer()
+
+    assert offered(proxy.sent) == [(0, 1)]
+    assert len(proxy.sent) == 1
+    assert far.sent == []
+
+
+async def test_sources_hear_the_last_chunks_before_they_are_left() -> None:
+    here, proxy = audience(), link("f", Role.PROXY)
+    here.read_from(real(proxy))
+    here.hold(0b01, whole=False)
+    here.offer()
+    proxy.take()
+    here.hold(0b10, whole=True)
+
+    here.read_no_more()
+
+    assert offered(proxy.take()) == [(1, 1)]
+    here.hold(0b100, whole=True)
+    here.offer(flush=True)
+    assert proxy.sent == []
+
+
+async def test_hashes_go_at_once_to_those_who_may_not_hear_of_them_elsewhere() -> None:
+    here, reader = audience(), link("a")
+    here.join(real(reader), bulk=False)
+    reader.take()
+
+    here.relay(b"hashes", 0b1)
+
+    assert reader.take() == [MapRecord(b"hashes")]
+
+
+async def test_a_proxy_is_who_hashes_are_heard_from() -> None:
+    here, reader = audience(is_proxy=True), link("a")
+    here.join(real(reader), bulk=False)
+    here.hears_the_map(real(reader))
+    reader.take()
+
+    here.relay(b"hashes", 0b1)
+
+    assert reader.take() == [MapRecord(b"hashes")]
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_who_hears_the_map_elsewhere_is_told_only_if_it_does_not_show_that_it_knows(
+    monkeypatch: pytest.MonkeyPatch, knows: bool
+) -> None:
+    monkeypatch.setattr(module, "RELAY_S", 0.01)
+    here, reader = audience(), link("a")
+    here.join(real(reader), bulk=False)
+    here.hears_the_map(real(reader))
+    reader.take()
+    here.relay(b"hashes", 0b11)
+    assert reader.take() == []
+
+    if knows:
+        here.host_holds(reader.session.member.host_id, 0b10)
+    due_s = here.next_deadline_s()
+    assert due_s is not None
+    while asyncio.get_running_loop().time() < due_s:  # noqa: ASYNC110  # the clock itself
+        await asyncio.sleep(0.001)
+    here.offer()
+
+    assert reader.take() == ([] if knows else [MapRecord(b"hashes")])
+    assert here.next_deadline_s() is None
+
+
+async def test_what_a_lost_reader_was_promised_goes_to_another() -> None:
+    here, one, two = audience(is_proxy=True), link("a"), link("b")
+    here.join(real(one), bulk=False)
+    here.join(real(two), bulk=False)
+    here.hold(0xFF, whole=True)
+    here.offer()
+    first = offered(one.take())
+    two.take()
+
+    here.link_down(real(one))
+    here.offer()
+
+    assert offered(two.take()) == first
+
+
+async def test_a_source_is_told_anew_once_it_reads_itself() -> None:
+    """Before it said so it may not have had the blob in hand, and heard nothing of it."""
+    here, other = audience(), link("f", Role.PROXY)
+    here.read_from(real(other))
+    here.hold(0b111, whole=False)
+    here.offer()
+    other.take()
+
+    here.join(real(other), bulk=False)
+    here.offer()
+
+    assert offered(other.take()) == [(0, 3)]
