@@ -340,7 +340,7 @@ class ActiveBlob:
         except ValueError as error:
             raise PeerFault(str(error)) from None
         host = link.session.member.host_id
-        self._audience.host_holds(host, bits)
+        self._audience.host_holds(link, bits)
         self._feed(core.Offered(host, bits))
         self._wake()
 

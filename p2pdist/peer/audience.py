@@ -151,8 +151,9 @@ class Audience:
         """We hold these chunks, verified and vouched for; `whole`: nothing of the blob lacks."""
         self._plan.landed(bits, self._loop.time(), whole=whole)
 
-    def host_holds(self, host: HostId, bits: int) -> None:
-        self._plan.host_holds(host, bits, self._loop.time())
+    def host_holds(self, link: Link, bits: int) -> None:
+        host, now_s = link.session.member.host_id, self._loop.time()
+        self._plan.host_holds(host, bits, shares=self._shares(link), now_s=now_s)
 
     def host_retracted(self, host: HostId) -> None:
         self._plan.host_retracted(host, self._loop.time())

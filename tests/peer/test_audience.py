@@ -137,7 +137,7 @@ async def test_who_hears_the_map_elsewhere_is_told_only_if_it_does_not_show_that
     assert reader.take() == []
 
     if knows:
-        here.host_holds(reader.session.member.host_id, 0b10)
+        here.host_holds(real(reader), 0b10)
     due_s = here.next_deadline_s()
     assert due_s is not None
     while asyncio.get_running_loop().time() < due_s:  # noqa: ASYNC110  # the clock itself

@@ -109,10 +109,12 @@ class OfferPlan:
             self._seeding.gone(host)
             self._promise(now_s)
 
-    def host_holds(self, host: HostId, bits: int, now_s: float) -> None:
+    def host_holds(self, host: HostId, bits: int, *, shares: bool, now_s: float) -> None:
+        """It says so. `shares`: as in `reader_joined`; what others have, such as the proxy that we
+        copy from, is not to be had there for our readers."""
         if (listener := self._listeners.get(host)) is not None:
             listener.holds |= bits
-        if self._seeding is not None:
+        if self._seeding is not None and shares:
             self._seeding.holds(host, bits, now_s)
             self._promise(now_s)
 

@@ -50,7 +50,7 @@ def test_the_last_chunks_go_out_with_what_was_kept_for_a_batch() -> None:
 def test_a_listener_is_not_told_of_what_it_has() -> None:
     plan = OfferPlan(CHUNK, Uplink(), seed=False)
     plan.reader_joined(A, shares=True, now_s=0.0)
-    plan.host_holds(A, 0b01, 0.0)
+    plan.host_holds(A, 0b01, shares=True, now_s=0.0)
 
     plan.landed(0b11, 0.0)
 
@@ -77,6 +77,26 @@ def test_a_seed_offers_everything_to_a_proxy_of_another_datacenter() -> None:
     plan.landed((1 << 100) - 1, 0.0)
 
     assert told(plan.take_orders(0.0))[FAR] == (1 << 100) - 1
+
+
+def test_what_the_proxy_has_that_we_copy_from_is_promised_all_the_same() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.host_holds(FAR, 0b11, shares=False, now_s=0.0)
+
+    plan.landed(0b11, 0.0)
+
+    assert told(plan.take_orders(0.0)) == {A: 0b11}
+
+
+def test_what_a_peer_has_already_is_left_to_it() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.host_holds(B, 0b01, shares=True, now_s=0.0)
+
+    plan.landed(0b11, 0.0)
+
+    assert told(plan.take_orders(0.0)) == {A: 0b10}
 
 
 def test_whoever_has_the_whole_blob_is_a_seed_to_those_that_come_later() -> None:
