@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Final
 
 from p2pdist.exchange.frames import Frame, MapRecord, Offer, Retract, Working
@@ -13,13 +12,12 @@ from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Place, Role
 from p2pdist.peer.core.offers import OfferPlan
+from p2pdist.peer.core.relays import RelayPlan, RelayTo
 from p2pdist.peer.core.seeding import Uplink
 
 OFFER_RANGES_MAX: Final = 512
 # Half of the silence after which a reader looks for another source.
 WORKING_S: Final = 1.0
-# Several batches of offers: whoever knows the hashes has shown it by then.
-RELAY_S: Final = 0.5
 
 
 class Audience:
@@ -44,9 +42,7 @@ class Audience:
         self._plan = OfferPlan(chunk_size_bytes, uplink, seed=is_proxy)
         self._loop = asyncio.get_running_loop()
         self._said_working_s = -WORKING_S
-        self._hear_the_map: set[HostId] = set()
-        self._relays: deque[tuple[float, bytes, int]] = deque()
-        """Records to pass on to those who do not show until then that they know them."""
+        self._relays = RelayPlan(authority=is_proxy, holds_any=self._plan.holds_any)
 
     def __bool__(self) -> bool:
         return bool(self._links)
@@ -66,6 +62,7 @@ class Audience:
         if self._links.get(host) is link:
             return
         self._links[host] = link
+        self._relays.joined(host)
         for record in self._map.records if self._map is not None else ():
             link.send(MapRecord(record))
         self._plan.reader_joined(host, shares=self._shares(link), now_s=self._loop.time())
@@ -76,6 +73,7 @@ class Audience:
         if self._links.get(host) is link:
             del self._links[host]
             self._waiting.discard(host)
+            self._relays.left(host)
             self._plan.reader_left(host, self._loop.time())
 
     def read_from(self, link: Link) -> None:
@@ -98,7 +96,7 @@ class Audience:
         if was_reader:
             del self._links[host]
             self._waiting.discard(host)
-            self._hear_the_map.discard(host)
+            self._relays.left(host)
         if was_source:
             del self._sources[host]
         if was_reader or was_source or host not in self._links:
@@ -108,7 +106,7 @@ class Audience:
         """Speak of `chunk_map` from now on; what was offered under another one is void."""
         if self._map is not None and self._map.map_id != chunk_map.map_id:
             self._plan.dropped(self._loop.time())
-            self._relays.clear()
+            self._relays.dropped()
         self._map = chunk_map
         for record in chunk_map.records:
             self.tell(record)
@@ -121,28 +119,16 @@ class Audience:
         self._send_all(MapRecord(record))
 
     def hears_the_map(self, link: Link) -> None:
-        """It told us of the map itself, so it does not hear of it from us alone."""
-        self._hear_the_map.add(link.session.member.host_id)
+        """It told us of the map itself."""
+        self._relays.heard_from(link.session.member.host_id)
 
     def relay(self, record: bytes, bits: int) -> None:
-        """Pass the hashes of `bits` on, at once to those who may hear of them from us alone.
+        """Pass the hashes of `bits` on to whom the plan says."""
+        self._send_relays(self._relays.relay(record, bits, self._loop.time()))
 
-        Nearly everybody hears of them from the proxy, and offers some of `bits` soon after: without
-        this each peer sent each batch to each other one, 2.6 frames a chunk among nine hosts.
-        """
-        for host, link in self._links.items():
-            if self._is_proxy or host not in self._hear_the_map:
-                link.send(MapRecord(record))
-        if not self._is_proxy and self._hear_the_map:
-            self._relays.append((self._loop.time() + RELAY_S, record, bits))
-
-    def _relay_due(self) -> None:
-        now_s = self._loop.time()
-        while self._relays and self._relays[0][0] <= now_s:
-            _, record, bits = self._relays.popleft()
-            for host, link in self._links.items():
-                if host in self._hear_the_map and not self._plan.holds_any(host, bits):
-                    link.send(MapRecord(record))
+    def _send_relays(self, orders: list[RelayTo]) -> None:
+        for host, record in orders:
+            self._links[host].send(MapRecord(record))
 
     def retract(self) -> None:
         self._send_all(Retract(self._digest))
@@ -181,12 +167,12 @@ class Audience:
 
     def next_deadline_s(self) -> float | None:
         offers_s = self._plan.next_deadline_s()
-        relay_s = self._relays[0][0] if self._relays else None
-        return min((d for d in (offers_s, relay_s) if d is not None), default=None)
+        relays_s = self._relays.next_deadline_s()
+        return min((d for d in (offers_s, relays_s) if d is not None), default=None)
 
     def offer(self, *, flush: bool = False) -> None:
         """Say what is due; `flush`: also offers that could wait for more."""
-        self._relay_due()
+        self._send_relays(self._relays.handle_deadline(self._loop.time()))
         if self._map is None:
             return
         count = self._map.geometry.chunk_count

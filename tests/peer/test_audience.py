@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import cast
-
-import pytest
 
 from p2pdist.exchange.frames import Frame, MapRecord, Offer
 from p2pdist.exchange.link import Link
@@ -15,7 +12,6 @@ from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import HostId, MapId, digest_of
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import MapHead
-from p2pdist.peer import audience as module
 from p2pdist.peer.audience import Audience
 from p2pdist.peer.core.seeding import Uplink
 
@@ -103,49 +99,29 @@ async def test_sources_hear_the_last_chunks_before_they_are_left() -> None:
     assert proxy.sent == []
 
 
-async def test_hashes_go_at_once_to_those_who_may_not_hear_of_them_elsewhere() -> None:
+async def test_hashes_go_to_whom_the_plan_says() -> None:
+    here, alone, fed = audience(), link("a"), link("b")
+    for reader in (alone, fed):
+        here.join(real(reader), bulk=False)
+        reader.take()
+    here.hears_the_map(real(fed))
+
+    here.relay(b"hashes", 0b1)
+
+    assert alone.take() == [MapRecord(b"hashes")]
+    assert fed.take() == []
+    assert here.next_deadline_s() is not None
+
+
+async def test_a_reader_that_left_is_sent_no_hashes() -> None:
     here, reader = audience(), link("a")
     here.join(real(reader), bulk=False)
+    here.leave(real(reader))
     reader.take()
 
     here.relay(b"hashes", 0b1)
 
-    assert reader.take() == [MapRecord(b"hashes")]
-
-
-async def test_a_proxy_is_who_hashes_are_heard_from() -> None:
-    here, reader = audience(is_proxy=True), link("a")
-    here.join(real(reader), bulk=False)
-    here.hears_the_map(real(reader))
-    reader.take()
-
-    here.relay(b"hashes", 0b1)
-
-    assert reader.take() == [MapRecord(b"hashes")]
-
-
-@pytest.mark.parametrize("knows", [True, False])
-async def test_who_hears_the_map_elsewhere_is_told_only_if_it_does_not_show_that_it_knows(
-    monkeypatch: pytest.MonkeyPatch, knows: bool
-) -> None:
-    monkeypatch.setattr(module, "RELAY_S", 0.01)
-    here, reader = audience(), link("a")
-    here.join(real(reader), bulk=False)
-    here.hears_the_map(real(reader))
-    reader.take()
-    here.relay(b"hashes", 0b11)
     assert reader.take() == []
-
-    if knows:
-        here.host_holds(real(reader), 0b10)
-    due_s = here.next_deadline_s()
-    assert due_s is not None
-    while asyncio.get_running_loop().time() < due_s:  # noqa: ASYNC110  # the clock itself
-        await asyncio.sleep(0.001)
-    here.offer()
-
-    assert reader.take() == ([] if knows else [MapRecord(b"hashes")])
-    assert here.next_deadline_s() is None
 
 
 async def test_what_a_lost_reader_was_promised_goes_to_another() -> None:

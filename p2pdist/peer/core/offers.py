@@ -58,7 +58,12 @@ class OfferPlan:
         return SeedPlan(self._chunk_size_bytes, self._uplink, spares=spares)
 
     def close(self) -> None:
-        """Nothing is offered any more."""
+        """Nothing is offered to anybody any more, whatever still lands."""
+        self._listeners.clear()
+        self._due.clear()
+        self._end_seeding()
+
+    def _end_seeding(self) -> None:
         if self._seeding is not None:
             self._seeding.close()
             self._seeding = None
@@ -173,7 +178,7 @@ class OfferPlan:
         """The map is gone: nothing is held or told any more."""
         self._held, self._batch = 0, 0
         self._due.clear()
-        self.close()
+        self._end_seeding()
         self._seeding = self._new_seeding(spares=True) if self._seed else None
         for host, listener in self._listeners.items():
             listener.told, listener.holds, listener.due = 0, 0, 0

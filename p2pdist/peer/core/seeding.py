@@ -429,13 +429,15 @@ class SeedPlan:
 
     def _stick(self, overdue: list[_Wait]) -> None:
         """One host each has these, or says so, and passes nothing on."""
+        vain = 0
         for wait in overdue:
             bits = wait.bits & self._single
+            vain |= bits
             self._stuck |= bits
             self._single &= ~bits
             for chunk in each(bits):
                 del self._given_to[chunk]
-        if self._stuck and overdue:
+        if vain:
             self._to_pass.in_vain()
 
 

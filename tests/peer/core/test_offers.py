@@ -169,3 +169,16 @@ def test_after_a_dropped_map_the_readers_are_told_of_the_new_one() -> None:
     plan.landed(0b1, 1.0)
 
     assert told(plan.take_orders(1.0)) == {A: 0b1}
+
+
+def test_what_lands_after_the_end_keeps_no_other_blob_from_being_helped_with() -> None:
+    uplink = Uplink()
+    for seed in (False, True):
+        plan = OfferPlan(CHUNK, uplink, seed=seed)
+        plan.reader_joined(A, shares=True, now_s=0.0)
+        plan.close()
+
+        plan.landed(0b1, 0.0, whole=True)
+
+        assert plan.take_orders(0.0) == []
+        assert uplink.idle

@@ -248,8 +248,7 @@ def test_who_only_says_that_it_holds_everything_keeps_nobody_waiting_for_long() 
 
 
 def test_a_reader_that_passes_things_on_keeps_what_it_has_not_passed_on_yet() -> None:
-    """Judged chunk by chunk, a busy reader's last ones went out again: 1.24 copies of a cold image
-    to eight hosts, 1.03 judged by the reader."""
+    """Judged chunk by chunk, a busy reader's last ones would go out again, and slow it further."""
     plan = seed_of(8, A, B, whole=False)
     first = promised(plan.refill(0.0))
     for host, bits in first.items():
