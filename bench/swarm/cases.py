@@ -16,14 +16,24 @@ class Case:
     hosts: int
     mbit_per_s: int
     layers_mib: tuple[int, ...] = (200,)
+    core_mbit_per_s: int | None = None
+    """The proxy's link; None: like the hosts'."""
     warm: bool = False
     """The proxy holds the image already."""
-    ratio_max: float = 1.10
-    """Target: the last host's time over the limit."""
-    copies_max: float | None = None
-    """Target: copies of the image that leave the proxy."""
+    holders: int = 0
+    """Hosts beside those that are measured, which hold the image already."""
+    holder_up_mbit_per_s: int | None = None
+    """What their links carry away from them; None: like the hosts'."""
+    burners: int = 0
+    """Processes of others that keep a core busy each meanwhile."""
+    ratio_max: float | None = 1.10
+    """Target: the last host's time over the limit, or over that of `beside`."""
+    copies: tuple[str, float] | None = None
+    """Target and its name: copies of the image that leave the proxy."""
     rival: bool = False
     """aria2 runs it, too."""
+    beside: str | None = None
+    """Case to hold it against, in place of the limit."""
 
     @property
     def size_bytes(self) -> int:
@@ -40,6 +50,26 @@ SIX_LAYERS: Final = (70, 50, 35, 25, 15, 5)
 CASES: Final = (
     Case("cold_8x100", 8, 100, rival=True),
     Case("cold_8x50", 8, 50),
+    Case("cold_15x100", 15, 100),
     Case("six_layers_8x100", 8, 100, SIX_LAYERS, ratio_max=1.12, rival=True),
-    Case("warm_8x100", 8, 100, warm=True, ratio_max=1.20, copies_max=1.3),
+    Case("warm_8x100", 8, 100, warm=True, ratio_max=1.20, copies=("warm_proxy_copies", 1.3)),
+    Case(
+        "one_holder_12x100",
+        *(12, 100, (100,)),
+        core_mbit_per_s=1000,
+        warm=True,
+        holders=1,
+        ratio_max=1.20,
+    ),
+    Case("proxy_alone", 1, 1000, warm=True, ratio_max=None),
+    Case(
+        "slow_holders",
+        *(1, 1000),
+        warm=True,
+        holders=6,
+        holder_up_mbit_per_s=2,
+        ratio_max=1.15,
+        beside="proxy_alone",
+    ),
+    Case("starved", 8, 100, burners=2, ratio_max=None, copies=("starved.proxy_copies", 1.3)),
 )

@@ -26,6 +26,8 @@ BEGIN_IN_S: Final = 2.0
 TORRENT_PORT: Final = 6881
 TORRENT_TRACKER_PORT: Final = 6969
 SEED_READY_S: Final = 4.0
+WARM_S: Final = 600.0
+TROUBLE: Final = ("hedges", "steals", "stalls", "escapes", "wasted_bytes")
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class World:
     core: Host
     """Where tracker and proxy are."""
     hosts: list[Host]
+    """Those that are measured."""
+    holders: list[Host]
     image: Image
     case: Case
     processes: list[Process] = field(default_factory=list)
@@ -75,6 +79,10 @@ class Contender(Protocol):
         """How often the image left the proxy."""
         ...
 
+    def trouble(self, world: World) -> dict[str, int]:
+        """How often what had to be done, all hosts together."""
+        ...
+
 
 class P2pdist:
     name = "p2pdist"
@@ -87,11 +95,13 @@ class P2pdist:
         cluster: Cluster = world.lab.cluster(world.core, world.registry)
         daemons = [cluster.start_tracker()]
         self._proxy = cluster.start_proxy()
+        holders = [cluster.start_peer(host) for host in world.holders]
         self.peers = [cluster.start_peer(host) for host in world.hosts]
-        world.processes += [d.process for d in (*daemons, self._proxy, *self.peers)]
+        world.processes += [d.process for d in (*daemons, self._proxy, *holders, *self.peers)]
         if world.case.warm:
-            pulled = _client(world, world.core, cluster.endpoint, time.monotonic(), "warm")
-            pulled.wait_ended(timeout_s=600)
+            _pull_ahead(world, world.core, cluster.endpoint)
+        for host in world.holders:
+            _pull_ahead(world, host, PEER_MIRROR_URL)
 
     def pull(self, world: World, timeout_s: float) -> list[Pulled]:
         start_at = time.monotonic() + BEGIN_IN_S
@@ -111,6 +121,16 @@ class P2pdist:
     def copies(self, world: World) -> float | None:
         assert self._proxy is not None
         return sum(self._proxy.status().sent.values()) / world.case.size_bytes
+
+    def trouble(self, world: World) -> dict[str, int]:
+        pages = [peer.page() for peer in self.peers]
+        return {name: sum(page[name] for page in pages) for name in TROUBLE}
+
+
+def _pull_ahead(world: World, host: Host, base: str) -> None:
+    puller = _client(world, host, base, time.monotonic(), "ahead")
+    if (status := puller.wait_ended(timeout_s=WARM_S)) != 0:
+        raise LabError(f"{puller.name}: {status}: {puller.log.read_text()[-600:]}")
 
 
 def _client(world: World, host: Host, base: str, start_at: float, name: str) -> Process:
@@ -167,6 +187,9 @@ class Aria2:
 
     def copies(self, world: World) -> float | None:
         return None
+
+    def trouble(self, world: World) -> dict[str, int]:
+        return {}
 
 
 _ARIA2: Final = (

@@ -57,6 +57,8 @@ _RANGE: Final = struct.Struct(">II")
 _STATEMENT_KEY: Final = struct.Struct(">I32s")
 _PING: Final = struct.Struct(">Q")
 _DIGEST_MAX: Final = 65
+_BULK: Final = 1
+_HUNGRY: Final = 2
 _DATA_TYPE: Final = 9
 DATA_HEADER_BYTES: Final = HEADER.size + _DATA.size
 BUFFER_BYTES_MAX: Final = SLICE_BYTES_MAX + 64
@@ -75,8 +77,8 @@ def encode(frame: Frame) -> bytes:
 
 def _encode(frame: Frame) -> tuple[int, bytes]:  # one line a type
     match frame:
-        case Interest(digest, bulk):
-            return 1, bytes([bulk]) + digest_to_wire(digest)
+        case Interest(digest, bulk, hungry):
+            return 1, bytes([_BULK * bulk | _HUNGRY * hungry]) + digest_to_wire(digest)
         case Uninterest(digest):
             return 2, digest_to_wire(digest)
         case MapRecord(record):
@@ -132,7 +134,10 @@ def _request(data: bytes) -> Request:
 
 
 def _interest(data: bytes) -> Interest:
-    return Interest(digest_from_wire(data[1:]), _flag(data[0]))
+    flags = data[0]
+    if flags > _BULK | _HUNGRY:
+        raise ValueError(f"flags {flags}")
+    return Interest(digest_from_wire(data[1:]), bool(flags & _BULK), bool(flags & _HUNGRY))
 
 
 def _flag(byte: int) -> bool:

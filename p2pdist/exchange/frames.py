@@ -30,11 +30,13 @@ class RefuseReason(enum.IntEnum):
 class Interest:
     """I want this blob: send its map and your offers as they come.
 
-    `bulk`: nobody waits for it here; said anew when that changes.
+    `bulk`: nobody waits for it here; `hungry`: you would bring more than all peers do. Said anew
+    when that changes.
     """
 
     digest: Digest
     bulk: bool = False
+    hungry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

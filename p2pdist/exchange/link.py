@@ -54,10 +54,6 @@ class LinkHandler(Protocol):
 
     def frame(self, link: Link, frame: Frame) -> None: ...
 
-    def progress(self, link: Link, request_id: int, nbytes: int) -> None:
-        """Payload of one of our requests came in."""
-        ...
-
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
         """A whole expected chunk came in, unverified; `data` is the handler's now."""
         ...
@@ -346,7 +342,6 @@ class Link:
             expected.buffer = self._pool.take(length)
         expected.buffer[offset:stop] = payload
         expected.filled = stop
-        self._handler.progress(self, request_id, len(payload))
         if stop < length:
             return
         whole, expected.buffer, expected.filled = expected.buffer, bytearray(), 0

@@ -14,27 +14,21 @@ from collections.abc import Sequence
 from typing import Final
 
 from p2pdist.errors import P2pdistError, PeerFault, StoreError
-from p2pdist.exchange.frames import Cancel as CancelFrame
-from p2pdist.exchange.frames import (
-    Interest,
-    Offer,
-    Request,
-    Retract,
-    Uninterest,
-)
+from p2pdist.exchange.frames import Interest, Offer, Retract
 from p2pdist.exchange.link import Link
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.chunkmap import ChunkMap, MapState
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.control import digest_key
 from p2pdist.model.geometry import Geometry, geometry_for
-from p2pdist.model.ids import Digest, HostId, RequestId
-from p2pdist.model.members import Role
+from p2pdist.model.ids import Digest, RequestId
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
+from p2pdist.peer.asking import Asking
 from p2pdist.peer.audience import Audience
 from p2pdist.peer.bulk import TURN_S
 from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.bulk import BulkPace
+from p2pdist.peer.core.requests import FetchCounters
 from p2pdist.peer.inbox import Heard, Inbox
 from p2pdist.peer.intake import Arrival, ChunkIntake
 from p2pdist.peer.ports import NodePorts
@@ -63,8 +57,7 @@ class ActiveBlob:
         self.received: dict[str, int] = {}  # verified payload by source, for the pull's log line
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self.fetch_counters = core.FetchCounters()
-        self._fetch: core.BlobFetch | None = None
+        self._asking = Asking(node, self)
         self._audience = Audience(
             digest,
             node.place,
@@ -73,7 +66,6 @@ class ActiveBlob:
             is_proxy=node.is_proxy,
         )
         self._rival: tuple[MapHead, bytes] | None = None
-        self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
         self._reader_ids = itertools.count()
         self._readers: dict[int, int] = {}  # reader id -> chunk it waits for
         self.ordered = False
@@ -119,13 +111,16 @@ class ActiveBlob:
     @property
     def proxy_linked(self) -> bool:
         """A proxy is there that may bring what the swarm lacks."""
-        return any(link.session.member.role is Role.PROXY for link in self._neighbours.values())
+        return self._asking.proxy_linked
+
+    @property
+    def fetch_counters(self) -> FetchCounters:
+        return self._asking.counters
 
     @property
     def idle_s(self) -> float:
         """Seconds since bytes of this blob came in, or since it was held back last."""
-        held_at_s = self._fetch.held_at_s() if self._fetch is not None else None
-        return self._loop.time() - max(self._progress_s, held_at_s or 0.0)
+        return self._loop.time() - max(self._progress_s, self._asking.held_at_s or 0.0)
 
     @property
     def unused_s(self) -> float:
@@ -159,11 +154,11 @@ class ActiveBlob:
         self._used_s = self._loop.time()
         self._readers[reader] = chunk
         self._weigh()
-        self._feed(core.ReaderMoved(reader, chunk))
+        self._asking.feed(core.ReaderMoved(reader, chunk))
 
     def close_reader(self, reader: int) -> None:
         if self._readers.pop(reader, None) is not None:
-            self._feed(core.ReaderLeft(reader))
+            self._asking.feed(core.ReaderLeft(reader))
             self._weigh()
 
     async def wait_deliverable(self, offset: int, timeout_s: float) -> None:
@@ -199,7 +194,7 @@ class ActiveBlob:
         self.ordered = False
         if not self._readers and not self.complete and not self._node.is_proxy:
             self._halted = True
-            self._feed(core.Halted())
+            self._asking.feed(core.Halted())
             self._release_neighbours()
             if self._joined:
                 self._joined = False
@@ -209,7 +204,7 @@ class ActiveBlob:
     def make_room(self) -> None:
         """A reader waits for some blob of this node."""
         if self.bulk:
-            self._feed(core.GateShut())
+            self._asking.feed(core.GateShut())
 
     @property
     def ahead_bytes(self) -> int | None:
@@ -237,10 +232,9 @@ class ActiveBlob:
             return
         said = self.bulk
         self._pace = pace
-        self._feed(core.PaceSet(pace))
+        self._asking.feed(core.PaceSet(pace))
         if self.bulk is not said:
-            for link in self._neighbours.values():
-                link.send(Interest(self.digest, self.bulk))
+            self._asking.say_interest_to_all()
 
     # --- neighbours and audience ----------------------------------------------------------------
 
@@ -255,28 +249,24 @@ class ActiveBlob:
         """Ask `link` for this blob; asking again makes a proxy look for it again."""
         if self.complete or self.failure is not None or self._halted or link.closed:
             return
-        host = link.session.member.host_id
-        if self._neighbours.get(host) is not link:
-            self._neighbours[host] = link
-            self._feed(self._neighbour_up(link))
+        if self._asking.begin(link):
             self._audience.read_from(link)
-            self._wake()
-        link.send(Interest(self.digest, self.bulk))
+            self.wake()
+        self._asking.say_interest(link)
 
-    def hear_interest(self, link: Link, *, bulk: bool) -> None:
+    def hear_interest(self, link: Link, interest: Interest) -> None:
         """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
-        host = link.session.member.host_id
         self._used_s = self._loop.time()
-        self._audience.join(link, bulk=bulk)
+        self._audience.join(link, interest)
         self._weigh()
-        self._wake()
-        if not self.complete and host not in self._neighbours:
+        self.wake()
+        if not self.complete and not self._asking.knows(link):
             self.attach(link)
 
     def lose_interest(self, link: Link) -> None:
         self._audience.leave(link)
         self._weigh()
-        self._wake()
+        self.wake()
 
     def withdraw(self) -> None:
         """Tell all who listen that nothing more is to be had here."""
@@ -285,16 +275,8 @@ class ActiveBlob:
     def link_down(self, link: Link) -> None:
         self._audience.link_down(link)
         self._weigh()
-        self._wake()
-        host = link.session.member.host_id
-        if self._neighbours.get(host) is link:
-            del self._neighbours[host]
-            self._feed(core.NeighbourDown(host))
-
-    def _neighbour_up(self, link: Link) -> core.NeighbourUp:
-        member = link.session.member
-        distance = self._node.place.distance(member.place)
-        return core.NeighbourUp(member.host_id, distance, member.role is Role.PROXY)
+        self.wake()
+        self._asking.link_down(link)
 
     # --- statements and offers ------------------------------------------------------------------
 
@@ -321,8 +303,8 @@ class ActiveBlob:
             case Retract():
                 if link is not None:
                     self._audience.host_retracted(link.session.member.host_id)
-                    self._feed(core.Retracted(link.session.member.host_id))
-                    self._wake()
+                    self._asking.feed(core.Retracted(link.session.member.host_id))
+                    self.wake()
             case MapHead():
                 await self._take_head(statement, record)
             case Revocation():
@@ -341,8 +323,8 @@ class ActiveBlob:
             raise PeerFault(str(error)) from None
         host = link.session.member.host_id
         self._audience.host_holds(link, bits)
-        self._feed(core.Offered(host, bits))
-        self._wake()
+        self._asking.feed(core.Offered(host, bits))
+        self.wake()
 
     async def _take_head(self, head: MapHead, record: bytes) -> None:
         if self.map is not None and head.map_id == self.map.map_id:
@@ -372,20 +354,10 @@ class ActiveBlob:
         self.blob, self.map, self._rival = blob, blob.chunk_map, None
         self._intake.store_in(blob)
         self._node.route_map(self.map.map_id, self)
-        self._fetch = core.BlobFetch(
-            self.geometry,
-            rng=self._node.rng,
-            new_request_id=self._node.new_request_id,
-            counters=self.fetch_counters,
-            sequential=self._node.is_proxy,
-            verified=blob.verified.bits,
-            hashed=self.map.known.bits,
-        )
-        self._feed(core.PaceSet(self._pace))
-        for link in self._neighbours.values():
-            self._feed(self._neighbour_up(link))
+        self._asking.start(self.map, blob.verified.bits)
+        self._asking.feed(core.PaceSet(self._pace))
         for reader, chunk in self._readers.items():
-            self._feed(core.ReaderMoved(reader, chunk))
+            self._asking.feed(core.ReaderMoved(reader, chunk))
         self._audience.follow(self.map)
         self.landed(blob.verified.bits)
 
@@ -400,14 +372,14 @@ class ActiveBlob:
         if isinstance(statement, HashBatch):
             bits = ((1 << statement.count) - 1) << statement.first
             self._audience.relay(record, bits)
-            self._feed(core.HashesKnown(bits))
+            self._asking.feed(core.HashesKnown(bits))
             self.landed(self.blob.verified.bits & bits)
         else:
             self._audience.tell(record)
             self._note()
             self._waiters.wake_all()
             self._audience.hold(0, whole=self.complete)
-            self._wake()
+            self.wake()
             if self.complete:  # the seal came after the last chunk
                 self._release_neighbours()
 
@@ -431,9 +403,9 @@ class ActiveBlob:
         if not vouched:
             return
         self._progress_s = self._loop.time()
-        self._feed(core.Landed(vouched))
+        self._asking.feed(core.Landed(vouched))
         self._audience.hold(vouched, whole=self.complete)
-        self._wake()
+        self.wake()
         self._waiters.wake(ChunkSet(self.geometry.chunk_count, vouched))
         self._note()
         if self.complete:
@@ -471,7 +443,7 @@ class ActiveBlob:
             return
         self._node.counters.rejected["rot"] += len(chunks)
         logs.event(log, logging.WARNING, "chunk.rotted", digest=self.digest, chunks=len(chunks))
-        self._feed(core.Lost(sum(1 << chunk for chunk in chunks)))
+        self._asking.feed(core.Lost(sum(1 << chunk for chunk in chunks)))
         self._note()
 
     def working(self) -> None:
@@ -497,7 +469,7 @@ class ActiveBlob:
         else:
             self._node.counters.wasted_bytes += len(data)
         host = link.session.member.host_id
-        self._feed(core.Arrived(host, arrival.request_id, chunk, good))
+        self._asking.arrived(link, core.Arrived(host, arrival.request_id, chunk, good))
         if good:
             self.landed(1 << chunk)
         else:
@@ -510,19 +482,17 @@ class ActiveBlob:
     def sent(self, link: Link, bits: int, unsent: int) -> None:
         """That is over: `bits` went out, `unsent` did not."""
         self._audience.sent(link.session.member.host_id, bits, unsent)
-        self._wake()
-
-    def progressed(self, link: Link, nbytes: int) -> None:
-        self._feed(core.Progressed(link.session.member.host_id, nbytes))
+        self.wake()
 
     def refused(self, link: Link, request_id: RequestId, *, gone: bool) -> None:
-        self._feed(core.Refused(link.session.member.host_id, request_id, gone))
+        self._asking.feed(core.Refused(link.session.member.host_id, request_id, gone))
 
     # --- ends -----------------------------------------------------------------------------------
 
     def fail(self, why: str) -> None:
         """Nothing more comes of this blob: its readers end short."""
-        self.failure, self._fetch = why, None
+        self.failure = why
+        self._asking.stop()
         self._intake.store_in(None)
         logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
         self._waiters.wake_all()
@@ -551,21 +521,11 @@ class ActiveBlob:
     def _release_neighbours(self) -> None:
         """Neighbours need not tell us of this blob any more."""
         self._audience.read_no_more()
-        for host, link in self._neighbours.items():
-            if not link.closed:
-                link.send(Uninterest(self.digest))
-            self._feed(core.NeighbourDown(host))
-        self._neighbours.clear()
+        self._asking.release()
 
-    # --- orders ---------------------------------------------------------------------------------
+    # --- turns ----------------------------------------------------------------------------------
 
-    def _feed(self, event: core.Event) -> None:
-        if self._fetch is not None:
-            self._carry_out(self._fetch.take(event, self._loop.time()))
-            if self._fetch.plan_wanted:
-                self._wake()
-
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Plan and offer once for all that happens in this turn of the loop."""
         if not self._woken and not self._ended:
             self._woken = True
@@ -575,33 +535,9 @@ class ActiveBlob:
         self._woken = False
         if self._ended:
             return
-        if self._fetch is not None:
-            self._carry_out(self._fetch.plan(self._loop.time()))
+        self._asking.plan()
         self._audience.offer()
         self._set_timer()
-
-    def _carry_out(self, orders: list[core.Order]) -> None:
-        for order in orders:
-            match order:
-                case core.Ask(host):
-                    self._ask(self._neighbours[host], order)
-                case core.Withdraw(host, request_id):
-                    self._node.unexpect(request_id)
-                    if (link := self._neighbours.get(host)) and not link.closed:
-                        link.forget(request_id)
-                        link.send(CancelFrame(request_id))
-                case core.LookFurther():
-                    known = [*self._neighbours][:32]
-                    key = digest_key(self.digest)
-                    self._node.tracker.join(key, member=True, exclude=known)
-
-    def _ask(self, link: Link, ask: core.Ask) -> None:
-        assert self.map is not None
-        self._node.expect(ask.request_id, self, link)
-        run = range(ask.first, ask.first + ask.count)
-        link.expect_chunks(ask.request_id, [(i, self.geometry.length(i)) for i in run])
-        map_id = self.map.map_id
-        link.send(Request(ask.request_id, self.digest, map_id, ask.first, ask.count, ask.bulk))
 
     def _note(self) -> None:
         if self.blob is not None:
@@ -609,9 +545,7 @@ class ActiveBlob:
             self._node.tracker.note(digest_key(self.digest), held, self.complete)
 
     def _set_timer(self) -> None:
-        deadlines = [self._audience.next_deadline_s()]
-        if self._fetch is not None:
-            deadlines.append(self._fetch.next_deadline_s())
+        deadlines = (self._audience.next_deadline_s(), self._asking.next_deadline_s())
         due = min((d for d in deadlines if d is not None), default=None)
         if due is None or self.failure is not None or self._ended:
             return
@@ -624,10 +558,8 @@ class ActiveBlob:
 
     def _on_timer(self) -> None:
         self._timer = None
-        now_s = self._loop.time()
         self._audience.offer()
-        if self._fetch is not None:
-            self._carry_out(self._fetch.handle_deadline(now_s))
+        self._asking.handle_deadline()
         if self._rival is not None and self.idle_s > MAP_STUCK_S and not self.complete:
             self._follow_rival()
         self._set_timer()
@@ -645,6 +577,4 @@ class ActiveBlob:
         except P2pdistError as error:
             logs.event(log, logging.WARNING, "map.refused", digest=self.digest, error=str(error))
             return
-        for link in self._neighbours.values():  # so that they say all they know once more
-            link.send(Uninterest(self.digest))
-            link.send(Interest(self.digest, self.bulk))
+        self._asking.ask_anew()

@@ -197,7 +197,7 @@ def load_host_id(state_dir: Path) -> HostId:
 def node_status(running: RunningNode) -> dict[str, Any]:
     """What `/api/v1/status` and `p2pdist status` show; bytes are payload."""
     node, usage = running.node, running.store.usage()
-    me, counters = running.me(), running.node.counters
+    me, counters, totals = running.me(), node.counters, node.fetch_totals()
     return {
         "schema_version": 1,
         "version": __version__,
@@ -220,8 +220,10 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "rejected": dict(counters.rejected),
         "bans": node.trust.bans_total,
         "fallback_bytes": dict(counters.fallbacks),
-        "hedges": node.fetch_totals().hedges,
-        "stalls": node.fetch_totals().stalls,
+        "hedges": totals.hedges,
+        "stalls": totals.stalls,
+        "steals": totals.steals,
+        "escapes": totals.escapes,
     }
 
 
@@ -256,6 +258,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
         ("hedges_total", "counter", "Chunks asked of a second source.", totals.hedges),
         ("escapes_total", "counter", "Runs asked of a proxy that did not offer.", totals.escapes),
         ("stalls_total", "counter", "Neighbours given up as silent.", totals.stalls),
+        ("steals_total", "counter", "Runs moved to a faster neighbour.", totals.steals),
         ("revocations_total", "counter", "Chunk maps taken back.", counters.revocations),
         ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
         ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),

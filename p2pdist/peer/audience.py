@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from p2pdist.exchange.frames import Frame, MapRecord, Offer, Retract, Working
+from p2pdist.exchange.frames import Frame, Interest, MapRecord, Offer, Retract, Working
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
@@ -52,20 +52,22 @@ class Audience:
         """Somebody among them waits for it."""
         return bool(self._waiting)
 
-    def join(self, link: Link, *, bulk: bool) -> None:
+    def join(self, link: Link, interest: Interest) -> None:
         """Tell a new listener what we know and hold; who listens already is told nothing twice."""
         host = link.session.member.host_id
-        if bulk:
+        if interest.bulk:
             self._waiting.discard(host)
         else:
             self._waiting.add(host)
         if self._links.get(host) is link:
+            self._plan.reader_hungry(host, interest.hungry, self._loop.time())
             return
         self._links[host] = link
         self._relays.joined(host)
         for record in self._map.records if self._map is not None else ():
             link.send(MapRecord(record))
         self._plan.reader_joined(host, shares=self._shares(link), now_s=self._loop.time())
+        self._plan.reader_hungry(host, interest.hungry, self._loop.time())
 
     def leave(self, link: Link) -> None:
         """It reads no more, and keeps what it has."""

@@ -27,9 +27,6 @@ class NodeCounters:
     """Wrong chunks and statements by reason."""
     wasted_bytes: int = 0
     """Payload that came in and was not used: wrong, late or twice."""
-    hedges: int = 0
-    escapes: int = 0
-    stalls: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     """Bodies that ended from a source outside of the swarm, by source."""
     revocations: int = 0

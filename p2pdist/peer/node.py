@@ -36,6 +36,7 @@ from p2pdist.model.statements import (
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core.fetch import FetchCounters
+from p2pdist.peer.core.flow import Flows, Meter
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.peer.counters import NodeCounters, source_of
@@ -87,6 +88,7 @@ class Node:
         self.trust = TrustBook()
         self.bulk = BulkTraffic(self._make_room)
         self.uplink = Uplink()
+        self.from_peers = Meter()
         self.authority: Authority | None = None
         self.actives: dict[Digest, ActiveBlob] = {}
         self.tracker: TrackerClient
@@ -95,9 +97,10 @@ class Node:
         self._server = Server(store, self.counters, place)
         self._request_ids = itertools.cycle(range(1, 1 << 32))
         self._requests: dict[RequestId, tuple[ActiveBlob, Link]] = {}
+        self._flows: dict[Link, Flows] = {}
         self._maps: dict[MapId, ActiveBlob] = {}
         self._rested = FetchCounters()
-        self._wishes: LRUCache[Digest, dict[HostId, bool]] = LRUCache(WISHES_MAX)
+        self._wishes: LRUCache[Digest, dict[HostId, fr.Interest]] = LRUCache(WISHES_MAX)
         self._opened: LRUCache[bytes, Statement] = LRUCache(OPENED_RECORDS_MAX)
 
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
@@ -139,9 +142,9 @@ class Node:
         if stored is not None and stored.geometry == active.geometry:
             stored.hold()
             active.start_with(stored)
-        for host, bulk in self._wishes.pop(digest, {}).items():
+        for host, interest in self._wishes.pop(digest, {}).items():
             if (link := self.neighbourhood.links.get(host)) is not None:
-                active.hear_interest(link, bulk=bulk)
+                active.hear_interest(link, interest)
         return active
 
     def fetch(self, active: ActiveBlob) -> None:
@@ -236,6 +239,15 @@ class Node:
     def new_request_id(self) -> RequestId:
         return RequestId(next(self._request_ids))
 
+    def flows_of(self, link: Link) -> Flows:
+        """What is known of the speed of a live link."""
+        flows = self._flows.get(link)
+        if flows is None:
+            flows = Flows(link.payload_received)
+            if not link.closed:
+                self._flows[link] = flows
+        return flows
+
     def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None:
         self._requests[request_id] = (active, link)
 
@@ -282,6 +294,7 @@ class Node:
                 del self._requests[request_id]
         for active in list(self.actives.values()):
             active.link_down(link)
+        self._flows.pop(link, None)
         if self.neighbourhood.remove(link):
             for wish in self._wishes.values():
                 wish.pop(link.session.member.host_id, None)
@@ -292,11 +305,6 @@ class Node:
             self.counters.wasted_bytes += len(data)
         else:
             active.arrived(link, RequestId(request_id), chunk, data)
-
-    def progress(self, link: Link, request_id: int, nbytes: int) -> None:
-        active, _ = self._requests.get(RequestId(request_id), (None, None))
-        if active is not None:
-            active.progressed(link, nbytes)
 
     def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None:
         self.smalls.questions.answered(link, RequestId(request_id), SmallAnswer(media_type, body))
@@ -309,8 +317,8 @@ class Node:
 
     def _dispatch(self, link: Link, frame: fr.Frame) -> None:
         match frame:
-            case fr.Interest(digest, bulk):
-                self._hear_interest(link, digest, bulk=bulk)
+            case fr.Interest():
+                self._hear_interest(link, frame)
             case fr.Uninterest(digest):
                 if (active := self.actives.get(digest)) is not None:
                     active.lose_interest(link)
@@ -358,7 +366,8 @@ class Node:
         if lost:
             self.activate(blob.digest, blob.geometry.size_bytes).lost(lost)
 
-    def _hear_interest(self, link: Link, digest: Digest, *, bulk: bool) -> None:
+    def _hear_interest(self, link: Link, interest: fr.Interest) -> None:
+        digest = interest.digest
         active = self.actives.get(digest)
         if active is not None and active.failure is not None:
             active = None  # whoever takes the blob up anew finds the wish
@@ -366,11 +375,11 @@ class Node:
         if active is None and stored is not None and len(self.actives) < ACTIVE_MAX:
             active = self.activate(digest, stored.geometry.size_bytes)
         if active is not None:
-            active.hear_interest(link, bulk=bulk)
+            active.hear_interest(link, interest)
         else:
-            self._wishes.setdefault(digest, {})[link.session.member.host_id] = bulk
+            self._wishes.setdefault(digest, {})[link.session.member.host_id] = interest
         if self.authority is not None and (active is None or not active.complete):
-            self.authority.wanted(digest, bulk=bulk)
+            self.authority.wanted(digest, bulk=interest.bulk)
 
     def _open(self, record: bytes) -> Statement:
         statement = self._opened.get(record)

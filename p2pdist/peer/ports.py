@@ -10,6 +10,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.ids import MapId, RequestId
 from p2pdist.model.members import Place
 from p2pdist.peer.bulk import BulkTraffic
+from p2pdist.peer.core.flow import Flows, Meter
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.runtime.tasks import TaskOwner
@@ -30,7 +31,10 @@ class NodePorts(Protocol):
     is_proxy: bool
     bulk: BulkTraffic
     uplink: Uplink
+    from_peers: Meter
+    """What peers bring this host of what it waits for."""
 
+    def flows_of(self, link: Link) -> Flows: ...
     def new_request_id(self) -> RequestId: ...
     def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None: ...
     def unexpect(self, request_id: RequestId) -> None: ...

@@ -42,7 +42,6 @@ class End:
     chunks: dict[tuple[int, int], bytes] = field(default_factory=dict)
     smalls: dict[int, tuple[str, bytes]] = field(default_factory=dict)
     done: dict[int, int] = field(default_factory=dict)
-    got_bytes: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def link_up(self, link: Link) -> None:
@@ -73,10 +72,6 @@ class End:
             self.changed.set()
 
         return done
-
-    def progress(self, link: Link, request_id: int, nbytes: int) -> None:
-        self.got_bytes += nbytes
-        self.changed.set()
 
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
         self.chunks[request_id, chunk] = bytes(data)
@@ -133,8 +128,8 @@ async def test_64_mib_both_ways_at_once_and_a_cancel_in_the_middle(tmp_path: Pat
         for link in links:
             for run in range(4):
                 ask(link, run + 1, run * 64, 64)
-        await one.until(lambda: one.got_bytes > 8 * MIB)
-        at_cancel = one.got_bytes
+        await one.until(lambda: links[0].payload_received > 8 * MIB)
+        at_cancel = links[0].payload_received
         links[0].forget(4)
         links[0].send(fr.Cancel(RequestId(4)))
         await two.until(lambda: 4 in two.done)
@@ -154,8 +149,8 @@ async def test_what_arrives_after_a_cancel_of_the_running_run_is_bounded(tmp_pat
     one, two = End(fd), End(fd)
     async with linked(one, two) as (ours, _):
         ask(ours, 1, 0, 64)
-        await one.until(lambda: one.got_bytes > MIB)
-        at_cancel = one.got_bytes
+        await one.until(lambda: ours.payload_received > MIB)
+        at_cancel = ours.payload_received
         ours.forget(1)
         ours.send(fr.Cancel(RequestId(1)))
         await two.until(lambda: 1 in two.done)
@@ -171,11 +166,11 @@ async def test_control_frames_pass_between_the_slices_of_a_run(tmp_path: Path) -
     one, two = End(fd), End(fd)
     async with linked(one, two) as (ours, theirs):
         ask(ours, 1, 0, 64)
-        await one.until(lambda: one.got_bytes > 0)
+        await one.until(lambda: ours.payload_received > 0)
         theirs.send(fr.Interest(DIGEST))
         await one.until(lambda: fr.Interest(DIGEST) in one.frames)
 
-        assert one.got_bytes < 16 * MIB
+        assert ours.payload_received < 16 * MIB
         await one.until(lambda: len(one.chunks) == 64)
     os.close(fd)
 
@@ -383,7 +378,7 @@ async def test_an_urgent_run_is_whole_before_the_bulk_that_was_asked_first(tmp_p
     async with linked(one, two) as (ours, _):
         for run in range(1, 4):
             ask(ours, run, (run - 1) * 64, 64, bulk=True)
-        await one.until(lambda: one.got_bytes > MIB)
+        await one.until(lambda: ours.payload_received > MIB)
         ask(ours, 9, 192, 64)
         await one.until(lambda: sum(run == 9 for run, _ in one.chunks) == 64)
 

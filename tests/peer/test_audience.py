@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
-from p2pdist.exchange.frames import Frame, MapRecord, Offer
+from p2pdist.exchange.frames import Frame, Interest, MapRecord, Offer
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import geometry_for
@@ -63,7 +63,7 @@ def offered(frames: list[Frame]) -> list[tuple[int, int]]:
 async def test_who_joins_hears_the_map_and_what_is_here() -> None:
     here, reader = audience(), link("a")
     here.hold(0b1011, whole=False)
-    here.join(real(reader), bulk=False)
+    here.join(real(reader), Interest(DIGEST))
     here.offer()
 
     frames = reader.take()
@@ -102,7 +102,7 @@ async def test_sources_hear_the_last_chunks_before_they_are_left() -> None:
 async def test_hashes_go_to_whom_the_plan_says() -> None:
     here, alone, fed = audience(), link("a"), link("b")
     for reader in (alone, fed):
-        here.join(real(reader), bulk=False)
+        here.join(real(reader), Interest(DIGEST))
         reader.take()
     here.hears_the_map(real(fed))
 
@@ -115,7 +115,7 @@ async def test_hashes_go_to_whom_the_plan_says() -> None:
 
 async def test_a_reader_that_left_is_sent_no_hashes() -> None:
     here, reader = audience(), link("a")
-    here.join(real(reader), bulk=False)
+    here.join(real(reader), Interest(DIGEST))
     here.leave(real(reader))
     reader.take()
 
@@ -126,8 +126,8 @@ async def test_a_reader_that_left_is_sent_no_hashes() -> None:
 
 async def test_what_a_lost_reader_was_promised_goes_to_another() -> None:
     here, one, two = audience(is_proxy=True), link("a"), link("b")
-    here.join(real(one), bulk=False)
-    here.join(real(two), bulk=False)
+    here.join(real(one), Interest(DIGEST))
+    here.join(real(two), Interest(DIGEST))
     here.hold(0xFF, whole=True)
     here.offer()
     first = offered(one.take())
@@ -147,7 +147,7 @@ async def test_a_source_is_told_anew_once_it_reads_itself() -> None:
     here.offer()
     other.take()
 
-    here.join(real(other), bulk=False)
+    here.join(real(other), Interest(DIGEST))
     here.offer()
 
     assert offered(other.take()) == [(0, 3)]

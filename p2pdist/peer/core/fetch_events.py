@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2pdist.model.ids import HostId, RequestId
 from p2pdist.model.members import Distance
 from p2pdist.peer.core.bulk import BulkPace
+from p2pdist.peer.core.flow import Flows
 
 
 @dataclass(slots=True)
@@ -14,6 +15,8 @@ class NeighbourUp:
     host: HostId
     distance: Distance
     proxy: bool
+    flows: Flows = field(default_factory=Flows)
+    """Shared with the fetches of other blobs."""
 
 
 @dataclass(slots=True)
@@ -39,12 +42,6 @@ class HashesKnown:
     """The map now vouches for these chunks: only they may be asked for."""
 
     bits: int
-
-
-@dataclass(slots=True)
-class Progressed:
-    host: HostId
-    nbytes: int
 
 
 @dataclass(slots=True)
@@ -116,7 +113,6 @@ Event = (
     | Offered
     | Retracted
     | HashesKnown
-    | Progressed
     | Arrived
     | Landed
     | Lost
@@ -149,8 +145,15 @@ class Withdraw:
 
 
 @dataclass(slots=True)
+class SayHungry:
+    """Order: tell the proxies whether they would bring far more than the peers do."""
+
+    hungry: bool
+
+
+@dataclass(slots=True)
 class LookFurther:
     """Order: the neighbours do not suffice, ask the tracker for others."""
 
 
-Order = Ask | Withdraw | LookFurther
+Order = Ask | Withdraw | SayHungry | LookFurther

@@ -81,6 +81,12 @@ class OfferPlan:
         else:
             self._tell(host, listener, self._held & ~self._batch)
 
+    def reader_hungry(self, host: HostId, hungry: bool, now_s: float) -> None:
+        """It says that we would bring it far more than its other sources do, or that no more."""
+        if self._seeding is not None:
+            self._seeding.set_hungry(host, hungry)
+            self._promise(now_s)
+
     def source_joined(self, host: HostId) -> None:
         """We read from it: it learns what we hold, to give that to nobody else and us the rest."""
         listener = self._listeners.setdefault(host, _Listener())

@@ -5,7 +5,8 @@ ones, and N copies would leave an uplink that has time for one. So it gives *cre
 the offer of a few chunks to one reader. Few chunks are promised at any time, just enough that the
 uplink never runs dry; how many that is, is learnt from whether it did. A chunk that was sent is
 left to its reader to pass on, and is promised a second time only when nobody passed it on in the
-time that others took, or when its reader is gone.
+time that others took, or when its reader is gone. A reader whose other sources are far slower than
+we are says that it is hungry, and gets what it lacks while nobody else needs the uplink.
 
     promised ──asked──▶ asked of us ──sent──▶ with one reader ──passed on──▶ with two: done
         └──────────── not in time ────────────┴── back to be promised ──┘
@@ -103,8 +104,10 @@ class SeedPlan:
         self._sent_since = 0  # chunks, since the depth was changed
         self._readers: dict[HostId, _Reader] = {}
         self._turns: deque[HostId] = deque()  # the readers; whose turn it is comes first
+        self._hungry: set[HostId] = set()  # of the readers
         self._rested: dict[HostId, _Reader] = {}  # those that do not read any more, and have things
         self._tally = Tally()  # how many of all these have a chunk
+        self._owed = Tally()  # to how many readers a chunk is owed
         self._held = 0
         self._whole = False
         self._fresh = 0
@@ -149,6 +152,7 @@ class SeedPlan:
         reader = self._readers.pop(host, None)
         if reader is not None:
             self._turns.remove(host)
+            self._hungry.discard(host)
             owed = reader.owed
             self._settle(reader, owed)
             if self._spares:
@@ -157,6 +161,13 @@ class SeedPlan:
             else:
                 self._tally.remove(reader.got)
                 self._give_back(owed | reader.got)
+
+    def set_hungry(self, host: HostId, hungry: bool) -> None:
+        """We would bring it far more than its other sources do, it says; or that no more."""
+        if hungry and host in self._readers:
+            self._hungry.add(host)
+        else:
+            self._hungry.discard(host)
 
     def gone(self, host: HostId) -> None:
         """It cannot be reached any more: what only it had is to be promised anew."""
@@ -223,6 +234,7 @@ class SeedPlan:
         self._settle(reader, bits)
         reader.asked_s = now_s
         reader.asked |= bits
+        self._owed.add(bits)
         reader.offered |= bits
         self._owed_chunks += bits.bit_count()
         self._asked_chunks += bits.bit_count()
@@ -256,7 +268,7 @@ class SeedPlan:
     def _adapt(self, chunks: int) -> None:
         """Promise more at a time when the uplink ran dry, and less when it did not for long."""
         self._sent_since += chunks
-        dry = not self._asked_chunks and bool(self._fresh)
+        dry = not self._asked_chunks and bool(self._fresh or self._hungry)
         if dry and self._sent_since >= self._depth / 2:  # what the last change did is seen by now
             self._depth = min(self._depth_max, self._depth * 1.5)
             self._sent_since = 0
@@ -271,16 +283,19 @@ class SeedPlan:
         self._now_s = now_s
         fresh_to_come = bool(self._fresh or self._stuck or not self._whole)
         self._uplink.set_busy(self, bool(self._readers) and fresh_to_come)
+        hungry_limit = self.depth if self._hungry and self._uplink.idle else 0
         promises: list[Promise] = []
         misses = 0
         while misses < len(self._turns):
             pool, limit = self._pool(now_s)
-            if self._owed_chunks >= limit or not pool:
+            if self._owed_chunks >= max(limit, hungry_limit):
                 break
             host = self._turns[0]
             self._turns.rotate(-1)
             reader = self._readers[host]
-            want = pool & ~reader.offered & ~reader.got
+            want = pool & ~reader.offered & ~reader.got if self._owed_chunks < limit else 0
+            if not want and host in self._hungry and hungry_limit:
+                want, limit = self._lacking(reader), hungry_limit
             room = min(self._share - reader.owed.bit_count(), limit - self._owed_chunks)
             if not want or room <= 0:
                 misses += 1
@@ -304,6 +319,11 @@ class SeedPlan:
         scarce = self._held & ~self._tally.at_least(max(2, hosts // 2))
         return self._tally.fewest(scarce), max(2, self.depth // 4)
 
+    def _lacking(self, reader: _Reader) -> int:
+        """What to give a hungry reader: what nobody else gets now, the rarest first."""
+        lacking = self._held & ~reader.offered & ~reader.got
+        return self._tally.fewest(lacking & ~self._owed.at_least(1) or lacking)
+
     @property
     def _help_s(self) -> float:
         """Until then a reader that came last may still find the others."""
@@ -321,6 +341,7 @@ class SeedPlan:
     def _promise(self, host: HostId, reader: _Reader, bits: int, now_s: float) -> None:
         reader.promised |= bits
         reader.offered |= bits
+        self._owed.add(bits)
         self._owed_chunks += bits.bit_count()
         self._fresh &= ~bits
         self._stuck &= ~bits
@@ -333,6 +354,7 @@ class SeedPlan:
         promised, asked = bits & reader.promised, bits & reader.asked
         reader.promised &= ~bits
         reader.asked &= ~bits
+        self._owed.remove(promised | asked)
         self._owed_chunks -= promised.bit_count() + asked.bit_count()
         self._asked_chunks -= asked.bit_count()
 

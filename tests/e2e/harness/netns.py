@@ -77,6 +77,10 @@ class Host:
         only = [] if port is None else ["-p", "tcp", "--dport", str(port)]
         self.run("iptables", "-A", "OUTPUT", "-d", address, *only, "-j", "DROP")
 
+    def limit_uplink(self, mbit_per_s: int) -> None:
+        """Let the link carry so much away from here, from now on."""
+        _shape(self.inside("tc"), "eth0", mbit_per_s)
+
     def unplug(self) -> None:
         """Let all packets from and to other hosts vanish: no FIN, no RST; loopback goes on."""
         self.run("iptables", "-A", "INPUT", "-i", "eth0", "-j", "DROP")
@@ -175,7 +179,7 @@ def _add_netns(netns: str) -> None:
 def _shape(tc: list[str], interface: str, mbit_per_s: int) -> None:
     limit_bytes = int(mbit_per_s * 125_000 * QUEUE_S) + BURST_BYTES
     bucket = ["rate", f"{mbit_per_s}mbit", "burst", str(BURST_BYTES), "limit", str(limit_bytes)]
-    run([*tc, "qdisc", "add", "dev", interface, "root", "tbf", *bucket])
+    run([*tc, "qdisc", "replace", "dev", interface, "root", "tbf", *bucket])
 
 
 def _delete_orphans() -> None:

@@ -14,18 +14,23 @@ from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import HostId, RequestId
 from p2pdist.model.members import Distance
 from p2pdist.peer.core import fetch as core
+from p2pdist.peer.core.flow import Flows, Meter
+from p2pdist.peer.core.rescue import HEDGE_S, STALL_S, STARVE_S, UNOFFERED_S
 
 A, B, PROXY = HostId("a" * 32), HostId("b" * 32), HostId("f" * 32)
 CHUNK = 256 * 1024
 
 
-def fetch_of(chunks: int, seed: int = 1, **options: bool) -> core.BlobFetch:
+def fetch_of(
+    chunks: int, seed: int = 1, *, from_peers: Meter | None = None, **options: bool
+) -> core.BlobFetch:
     ids = itertools.count(1)
     return core.BlobFetch(
         Geometry(chunks * CHUNK, CHUNK),
         rng=Random(seed),
         new_request_id=lambda: RequestId(next(ids)),
         counters=core.FetchCounters(),
+        from_peers=from_peers or Meter(),
         **options,
     )
 
@@ -38,9 +43,29 @@ def asks(orders: list[core.Order]) -> list[tuple[HostId, int, int]]:
     return [(o.host, o.first, o.count) for o in orders if isinstance(o, core.Ask)]
 
 
-def meet(fetch: core.BlobFetch, host: HostId, offered: int, *, proxy: bool = False) -> None:
-    fetch.handle(core.NeighbourUp(host, Distance.DC, proxy), 0.0)
-    fetch.handle(core.Offered(host, offered), 0.0)
+def known(rate: float) -> Flows:
+    """Of a neighbour that brought a chunk at `rate` bytes per second."""
+    flows = Flows()
+    flows.urgent.asked(CHUNK, -CHUNK / rate)
+    flows.heard(CHUNK, 0.0)
+    flows.urgent.came(CHUNK, 0.0)
+    return flows
+
+
+FAST = 100e6
+
+
+def meet(
+    fetch: core.BlobFetch,
+    host: HostId,
+    offered: int,
+    *,
+    proxy: bool = False,
+    rate: float | None = FAST,
+) -> list[core.Order]:
+    flows = Flows() if rate is None else known(rate)
+    fetch.handle(core.NeighbourUp(host, Distance.DC, proxy, flows), 0.0)
+    return fetch.handle(core.Offered(host, offered), 0.0)
 
 
 def test_a_chunk_without_a_known_hash_is_not_asked_for() -> None:
@@ -114,26 +139,26 @@ def test_a_silent_neighbour_is_given_up_and_another_one_asked() -> None:
     fetch = fetch_of(4)
     meet(fetch, A, bits(0, 1, 2, 3))
     fetch.handle(core.HashesKnown(bits(0, 1, 2, 3)), 0.0)
-    fetch.handle(core.NeighbourUp(B, Distance.DC, False), 0.0)
-    fetch.handle(core.Offered(B, bits(0, 1, 2, 3)), 0.0)
+    meet(fetch, B, bits(0, 1, 2, 3))
 
-    orders = fetch.handle_deadline(core.STALL_S + 0.1)
+    orders = fetch.handle_deadline(STALL_S + 0.1)
 
     assert [type(o) for o in orders] == [core.Withdraw, core.Ask]
     assert asks(orders) == [(B, 0, 4)]
 
 
 def test_a_trickle_counts_as_silence() -> None:
-    fetch = fetch_of(1)
-    meet(fetch, A, 1)
+    fetch, flows = fetch_of(1), Flows()
+    fetch.handle(core.NeighbourUp(A, Distance.DC, False, flows), 0.0)
+    fetch.handle(core.Offered(A, 1), 0.0)
     fetch.handle(core.HashesKnown(1), 0.0)
     fetch.handle(core.NeighbourUp(B, Distance.DC, False), 0.0)
     fetch.handle(core.Offered(B, 1), 0.0)
 
-    for tenth in range(20):
-        fetch.handle(core.Progressed(A, 1), tenth / 10)
+    for tenth in range(21):
+        flows.heard(tenth, tenth / 10)
 
-    assert asks(fetch.handle_deadline(core.STALL_S + 0.1)) == [(B, 0, 1)]
+    assert asks(fetch.handle_deadline(STALL_S + 0.1)) == [(B, 0, 1)]
 
 
 def test_an_urgent_chunk_without_progress_is_hedged_once() -> None:
@@ -144,8 +169,8 @@ def test_an_urgent_chunk_without_progress_is_hedged_once() -> None:
     fetch.handle(core.NeighbourUp(B, Distance.DC, False), 0.0)
     fetch.handle(core.Offered(B, 1), 0.0)
 
-    first = fetch.handle_deadline(core.HEDGE_S + 0.1)
-    second = fetch.handle_deadline(core.HEDGE_S + 0.4)
+    first = fetch.handle_deadline(HEDGE_S + 0.1)
+    second = fetch.handle_deadline(HEDGE_S + 0.4)
 
     assert asks(first) == [(B, 0, 1)]
     assert asks(second) == []
@@ -158,7 +183,7 @@ def test_the_loser_of_a_hedge_is_withdrawn() -> None:
     (slow,) = fetch.handle(core.HashesKnown(1), 0.0)
     fetch.handle(core.NeighbourUp(B, Distance.DC, False), 0.0)
     fetch.handle(core.Offered(B, 1), 0.0)
-    (hedge,) = fetch.handle_deadline(core.HEDGE_S + 0.1)
+    (hedge,) = fetch.handle_deadline(HEDGE_S + 0.1)
     assert isinstance(slow, core.Ask)
     assert isinstance(hedge, core.Ask)
 
@@ -172,7 +197,7 @@ def test_starvation_escapes_to_a_proxy_that_offered_nothing() -> None:
     fetch.handle(core.NeighbourUp(PROXY, Distance.DC, True), 0.0)
     fetch.handle(core.HashesKnown((1 << 8) - 1), 0.0)
 
-    orders = fetch.handle_deadline(2 * core.STARVE_S + 0.01)
+    orders = fetch.handle_deadline(2 * STARVE_S + 0.01)
 
     assert asks(orders) == [(PROXY, 0, 8)]
     assert fetch.counters.escapes == 1
@@ -208,8 +233,8 @@ def test_what_a_reader_waits_for_and_nobody_offers_is_asked_of_a_proxy() -> None
     meet(fetch, PROXY, bits(4, 5, 6, 7), proxy=True)
     fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
 
-    early = fetch.handle_deadline(core.UNOFFERED_S)
-    late = fetch.handle_deadline(core.UNOFFERED_S + 0.01)
+    early = fetch.handle_deadline(UNOFFERED_S)
+    late = fetch.handle_deadline(UNOFFERED_S + 0.01)
 
     assert asks(early) == []
     assert asks(late) == [(PROXY, 0, 1)]
@@ -220,9 +245,9 @@ def test_a_reader_that_just_arrived_waits_for_offers() -> None:
     fetch.handle(core.ReaderMoved(7, 0), 0.0)
     meet(fetch, PROXY, bits(4, 5, 6, 7), proxy=True)
     fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
-    fetch.handle(core.ReaderMoved(7, 1), core.UNOFFERED_S)
+    fetch.handle(core.ReaderMoved(7, 1), UNOFFERED_S)
 
-    assert asks(fetch.handle_deadline(core.UNOFFERED_S + 0.01)) == []
+    assert asks(fetch.handle_deadline(UNOFFERED_S + 0.01)) == []
 
 
 def test_a_copying_proxy_asks_in_order() -> None:

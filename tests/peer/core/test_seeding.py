@@ -274,6 +274,77 @@ def test_a_request_that_was_taken_back_is_promised_anew() -> None:
     assert plan.refill(0.0) == [Promise(B if first.host == A else A, 0b1)]
 
 
+def rest(plan: SeedPlan, host: HostId, chunks: int) -> None:
+    """`host` has read it all and left, so that the others may have it from there."""
+    plan.joined(host, 0.0)
+    plan.holds(host, (1 << chunks) - 1, 0.0)
+    plan.left(host)
+
+
+def test_what_others_have_is_given_only_to_the_hungry() -> None:
+    plan = seed_of(100, A, B)
+    rest(plan, C, 100)
+    rest(plan, HostId("d" * 32), 100)
+    assert promised(plan.refill(60.0)) == {}
+
+    plan.set_hungry(A, True)
+    given_to = promised(plan.refill(60.0))
+
+    assert set(given_to) == {A}
+    assert given_to[A] & 1, "from the front on"
+
+
+def test_the_hungry_get_different_chunks_and_no_more_than_the_depth() -> None:
+    plan = seed_of(100, A, B)
+    rest(plan, C, 100)
+    rest(plan, HostId("d" * 32), 100)
+    plan.set_hungry(A, True)
+    plan.set_hungry(B, True)
+
+    given_to = promised(plan.refill(60.0))
+
+    assert given_to[A] & given_to[B] == 0
+    assert (given_to[A] | given_to[B]).bit_count() == plan.depth
+
+
+def test_nobody_is_fed_while_another_blob_has_chunks_that_nobody_has() -> None:
+    uplink = Uplink()
+    other = seed_of(100, B, uplink=uplink)
+    other.refill(0.0)
+    plan = seed_of(100, A, uplink=uplink)
+    rest(plan, C, 100)
+    plan.set_hungry(A, True)
+
+    assert promised(plan.refill(60.0)) == {}
+
+
+def test_a_reader_that_is_hungry_no_more_or_left_is_fed_no_more() -> None:
+    plan = seed_of(100, A)
+    rest(plan, C, 100)
+    rest(plan, B, 100)
+    plan.set_hungry(A, True)
+    plan.set_hungry(A, False)
+    assert promised(plan.refill(60.0)) == {}
+
+    plan.set_hungry(A, True)
+    plan.left(A)
+    plan.joined(A, 60.0)
+    assert promised(plan.refill(120.0)) == {}
+
+
+def test_the_depth_grows_while_the_hungry_let_the_uplink_run_dry() -> None:
+    plan = seed_of(400, A)
+    rest(plan, B, 400)
+    rest(plan, C, 400)
+    plan.set_hungry(A, True)
+    first = plan.depth
+    for n in range(40):
+        for host, bits in plan.refill(60.0 + n):
+            serve(plan, host, bits, 60.0 + n)
+
+    assert plan.depth > first
+
+
 def swarm(
     plan: SeedPlan, chunks: int, hosts: int, rng: Random, *, deaf: int = 0
 ) -> tuple[float, Counter[int]]:

@@ -1,0 +1,174 @@
+"""Our side as one who reads a blob: whom we ask for it, and what we ask them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from p2pdist.exchange.frames import Cancel, Interest, Request, Uninterest
+from p2pdist.exchange.link import Link
+from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.control import digest_key
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Role
+from p2pdist.peer.core import fetch as core
+from p2pdist.peer.ports import NodePorts
+
+if TYPE_CHECKING:
+    from p2pdist.peer.active import ActiveBlob
+
+# As many as a handout names.
+EXCLUDED_MAX = 32
+
+
+class Asking:
+    """Carries out what a `BlobFetch` orders, over the links to the neighbours of one blob."""
+
+    def __init__(self, node: NodePorts, active: ActiveBlob) -> None:
+        self.counters = core.FetchCounters()
+        self._node = node
+        self._active = active
+        self._loop = asyncio.get_running_loop()
+        self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
+        self._map: ChunkMap | None = None
+        self._fetch: core.BlobFetch | None = None
+        self._hungry = False
+
+    @property
+    def proxy_linked(self) -> bool:
+        """A proxy is among the neighbours."""
+        return any(link.session.member.role is Role.PROXY for link in self._neighbours.values())
+
+    @property
+    def held_at_s(self) -> float | None:
+        """When the pace of bulk last kept us from asking."""
+        return self._fetch.held_at_s() if self._fetch is not None else None
+
+    # --- neighbours -----------------------------------------------------------------------------
+
+    def knows(self, link: Link) -> bool:
+        """We ask the host at its other end."""
+        return link.session.member.host_id in self._neighbours
+
+    def begin(self, link: Link) -> bool:
+        """Take `link` for a neighbour; False: it was one."""
+        host = link.session.member.host_id
+        if self._neighbours.get(host) is link:
+            return False
+        self._neighbours[host] = link
+        self.feed(self._neighbour_up(link))
+        return True
+
+    def say_interest(self, link: Link) -> None:
+        hungry = self._hungry and link.session.member.role is Role.PROXY
+        link.send(Interest(self._active.digest, self._active.bulk, hungry))
+
+    def say_interest_to_all(self) -> None:
+        for link in self._neighbours.values():
+            self.say_interest(link)
+
+    def ask_anew(self) -> None:
+        """Have the neighbours say all they know once more."""
+        for link in self._neighbours.values():
+            link.send(Uninterest(self._active.digest))
+            self.say_interest(link)
+
+    def link_down(self, link: Link) -> None:
+        host = link.session.member.host_id
+        if self._neighbours.get(host) is link:
+            del self._neighbours[host]
+            self.feed(core.NeighbourDown(host))
+
+    def release(self) -> None:
+        """Neighbours need not tell us of this blob any more."""
+        for host, link in self._neighbours.items():
+            if not link.closed:
+                link.send(Uninterest(self._active.digest))
+            self.feed(core.NeighbourDown(host))
+        self._neighbours.clear()
+
+    def _neighbour_up(self, link: Link) -> core.NeighbourUp:
+        member = link.session.member
+        distance = self._node.place.distance(member.place)
+        flows = self._node.flows_of(link)
+        return core.NeighbourUp(member.host_id, distance, member.role is Role.PROXY, flows)
+
+    # --- the fetch ------------------------------------------------------------------------------
+
+    def start(self, chunk_map: ChunkMap, verified: int) -> None:
+        """Ask for what lacks under `chunk_map`, of the neighbours that there are."""
+        self._map = chunk_map
+        self._fetch = core.BlobFetch(
+            chunk_map.geometry,
+            rng=self._node.rng,
+            new_request_id=self._node.new_request_id,
+            counters=self.counters,
+            from_peers=self._node.from_peers,
+            sequential=self._node.is_proxy,
+            verified=verified,
+            hashed=chunk_map.known.bits,
+        )
+        for link in self._neighbours.values():
+            self.feed(self._neighbour_up(link))
+
+    def stop(self) -> None:
+        """Ask for nothing more."""
+        self._fetch = None
+
+    def feed(self, event: core.Event) -> None:
+        if self._fetch is not None:
+            self._carry_out(self._fetch.take(event, self._loop.time()))
+            if self._fetch.plan_wanted:
+                self._active.wake()
+
+    def plan(self) -> None:
+        """Ask for what can be asked for now."""
+        if self._fetch is not None:
+            self._carry_out(self._fetch.plan(self._loop.time()))
+
+    def next_deadline_s(self) -> float | None:
+        return self._fetch.next_deadline_s() if self._fetch is not None else None
+
+    def handle_deadline(self) -> None:
+        if self._fetch is None:
+            return
+        now_s = self._loop.time()
+        for link in self._neighbours.values():
+            self._node.flows_of(link).heard(link.payload_received, now_s)
+        self._carry_out(self._fetch.handle_deadline(now_s))
+
+    def arrived(self, link: Link, event: core.Arrived) -> None:
+        """A chunk came and was checked."""
+        self._node.flows_of(link).heard(link.payload_received, self._loop.time())
+        self.feed(event)
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def _carry_out(self, orders: list[core.Order]) -> None:
+        for order in orders:
+            match order:
+                case core.Ask(host):
+                    self._ask(self._neighbours[host], order)
+                case core.Withdraw(host, request_id):
+                    self._node.unexpect(request_id)
+                    if (link := self._neighbours.get(host)) and not link.closed:
+                        link.forget(request_id)
+                        link.send(Cancel(request_id))
+                case core.SayHungry(hungry):
+                    self._hungry = hungry
+                    for link in self._neighbours.values():
+                        if link.session.member.role is Role.PROXY:
+                            self.say_interest(link)
+                case core.LookFurther():
+                    known = [*self._neighbours][:EXCLUDED_MAX]
+                    key = digest_key(self._active.digest)
+                    self._node.tracker.join(key, member=True, exclude=known)
+
+    def _ask(self, link: Link, ask: core.Ask) -> None:
+        assert self._map is not None
+        active, geometry = self._active, self._map.geometry
+        self._node.expect(ask.request_id, active, link)
+        run = range(ask.first, ask.first + ask.count)
+        link.expect_chunks(ask.request_id, [(i, geometry.length(i)) for i in run])
+        map_id = self._map.map_id
+        link.send(Request(ask.request_id, active.digest, map_id, ask.first, ask.count, ask.bulk))

@@ -1,0 +1,175 @@
+"""Choice by rate: what happens to slow neighbours, and when a proxy is asked for more."""
+
+from __future__ import annotations
+
+from p2pdist.model.members import Distance
+from p2pdist.peer.core import fetch as core
+from p2pdist.peer.core.fetch import QUEUE_S, URGENT_BYTES
+from p2pdist.peer.core.flow import Flows, Meter
+from p2pdist.peer.core.rescue import HUNGRY_S
+from tests.peer.core.test_fetch import CHUNK, PROXY, A, B, asks, bits, fetch_of, known, meet
+
+SLOW = 250e3  # 2 Mbit/s: a chunk takes 1.05 s
+
+
+def chunks_at(fetch_orders: list[core.Order], host: str) -> int:
+    return sum(count for to, _, count in asks(fetch_orders) if to == host)
+
+
+def test_a_neighbour_is_asked_for_what_it_brings_in_a_moment() -> None:
+    fetch = fetch_of(64)
+    meet(fetch, A, (1 << 64) - 1, rate=SLOW)
+    meet(fetch, B, (1 << 64) - 1, rate=4 * CHUNK / QUEUE_S)
+
+    orders = fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+
+    assert chunks_at(orders, A) == 1
+    assert 4 <= chunks_at(orders, B) <= 5
+
+
+def test_a_neighbour_of_unknown_speed_is_asked_for_one_chunk() -> None:
+    fetch = fetch_of(64)
+    meet(fetch, A, (1 << 64) - 1, rate=None)
+
+    assert asks(fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0))[0][2] == 1
+
+
+def test_what_a_reader_waits_for_is_not_asked_of_a_laggard() -> None:
+    fetch = fetch_of(256)
+    meet(fetch, A, (1 << 256) - 1, rate=SLOW)
+    meet(fetch, B, (1 << 256) - 1)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+
+    orders = fetch.handle(core.HashesKnown((1 << 256) - 1), 0.0)
+
+    urgent_chunks = URGENT_BYTES // CHUNK
+    assert (B, 0, 4) in asks(orders)
+    assert all(first >= urgent_chunks for host, first, _ in asks(orders) if host == A)
+
+
+def test_the_next_chunk_of_a_reader_is_taken_to_who_brings_it_sooner() -> None:
+    fetch = fetch_of(256)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, A, bits(0), rate=SLOW)
+    (slow,) = fetch.handle(core.HashesKnown((1 << 256) - 1), 0.0)
+    assert isinstance(slow, core.Ask)
+
+    meet(fetch, B, (1 << 256) - 1)
+    orders = fetch.handle_deadline(0.04)
+
+    assert core.Withdraw(A, slow.request_id) in orders
+    assert (B, 0, 1) in asks(orders)
+    assert fetch.counters.steals == 1
+
+
+def test_what_nobody_waits_for_stays_while_the_fast_one_has_other_things_to_bring() -> None:
+    fetch = fetch_of(256)
+    meet(fetch, A, bits(100), rate=SLOW)
+    fetch.handle(core.HashesKnown((1 << 256) - 1), 0.0)
+
+    meet(fetch, B, (1 << 256) - 1)
+
+    assert not [o for o in fetch.handle_deadline(0.04) if isinstance(o, core.Withdraw)]
+
+
+def test_at_the_end_the_idle_take_from_the_slow() -> None:
+    fetch = fetch_of(2)
+    meet(fetch, A, bits(1), rate=SLOW)
+    fetch.handle(core.HashesKnown(bits(0, 1)), 0.0)
+    (ask,) = meet(fetch, B, bits(0, 1))
+    assert isinstance(ask, core.Ask)
+
+    orders = fetch.handle(core.Arrived(B, ask.request_id, 0, good=True), 0.04)
+
+    assert asks(orders) == [(B, 1, 1)]
+
+
+def test_nothing_is_taken_from_one_that_is_as_fast() -> None:
+    fetch = fetch_of(64)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, A, (1 << 64) - 1, rate=SLOW)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    meet(fetch, B, (1 << 64) - 1, rate=1.5 * SLOW)
+
+    assert not [o for o in fetch.handle_deadline(0.04) if isinstance(o, core.Withdraw)]
+
+
+# --- hunger -------------------------------------------------------------------------------------
+
+
+def hunger(orders: list[core.Order]) -> list[bool]:
+    return [order.hungry for order in orders if isinstance(order, core.SayHungry)]
+
+
+def test_a_proxy_that_would_bring_far_more_than_the_peers_is_told() -> None:
+    fetch = fetch_of(64)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, PROXY, 0, proxy=True, rate=100e6)
+    meet(fetch, A, (1 << 64) - 1, rate=SLOW)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+
+    assert hunger(fetch.handle_deadline(0.1)) == [True]
+    assert hunger(fetch.handle_deadline(0.2)) == [], "once is enough"
+
+
+def test_a_proxy_is_left_alone_while_the_peers_bring_half_of_what_it_would() -> None:
+    meter = Meter()
+    fetch = fetch_of(64, from_peers=meter)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, PROXY, 0, proxy=True, rate=10e6)
+    meet(fetch, A, (1 << 64) - 1, rate=SLOW)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    for n in range(100):
+        meter.add(100_000, n / 100)
+
+    assert hunger(fetch.handle_deadline(1.0)) == []
+
+
+def test_a_proxy_of_unknown_speed_is_told_once_a_reader_waited_for_a_moment() -> None:
+    fetch = fetch_of(64)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    fetch.handle(core.NeighbourUp(PROXY, Distance.DC, True), 0.0)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+
+    assert hunger(fetch.handle_deadline(HUNGRY_S)) == []
+    assert hunger(fetch.handle_deadline(2 * HUNGRY_S)) == [True]
+
+
+def test_hunger_ends_with_the_reader() -> None:
+    fetch = fetch_of(64)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, PROXY, 0, proxy=True)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    assert hunger(fetch.handle_deadline(0.1)) == [True]
+
+    fetch.handle(core.ReaderLeft(1), 0.2)
+
+    assert hunger(fetch.handle_deadline(0.4)) == [False]
+
+
+def test_nobody_is_hungry_without_a_reader_or_for_a_proxy_elsewhere() -> None:
+    fetch = fetch_of(64)
+    meet(fetch, PROXY, 0, proxy=True)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    assert hunger(fetch.handle_deadline(0.3)) == []
+
+    far = fetch_of(64)
+    far.handle(core.ReaderMoved(1, 0), 0.0)
+    far.handle(core.NeighbourUp(PROXY, Distance.ELSEWHERE, True, known(100e6)), 0.0)
+    far.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    assert hunger(far.handle_deadline(0.3)) == []
+
+
+def test_a_run_that_its_neighbour_leaves_out_is_given_up() -> None:
+    """It goes on sending others, so the link shows progress."""
+    fetch, flows = fetch_of(64), Flows()
+    fetch.handle(core.NeighbourUp(A, Distance.DC, False, flows), 0.0)
+    fetch.handle(core.Offered(A, bits(0)), 0.0)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+
+    orders: list[core.Order] = []
+    for n in range(1, 300):
+        flows.heard(n * 64 * 1024, n / 10)
+        orders += fetch.handle_deadline(n / 10)
+
+    assert fetch.counters.stalls >= 1
