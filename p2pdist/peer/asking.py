@@ -103,7 +103,6 @@ class Asking:
             rng=self._node.rng,
             new_request_id=self._node.new_request_id,
             counters=self.counters,
-            from_peers=self._node.from_peers,
             sequential=self._node.is_proxy,
             verified=verified,
             hashed=chunk_map.known.bits,

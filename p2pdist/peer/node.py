@@ -36,7 +36,7 @@ from p2pdist.model.statements import (
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core.fetch import FetchCounters
-from p2pdist.peer.core.flow import Flows, Meter
+from p2pdist.peer.core.flow import Flows
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.peer.counters import NodeCounters, source_of
@@ -88,7 +88,6 @@ class Node:
         self.trust = TrustBook()
         self.bulk = BulkTraffic(self._make_room)
         self.uplink = Uplink()
-        self.from_peers = Meter()
         self.authority: Authority | None = None
         self.actives: dict[Digest, ActiveBlob] = {}
         self.tracker: TrackerClient

@@ -10,7 +10,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.ids import MapId, RequestId
 from p2pdist.model.members import Place
 from p2pdist.peer.bulk import BulkTraffic
-from p2pdist.peer.core.flow import Flows, Meter
+from p2pdist.peer.core.flow import Flows
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.runtime.tasks import TaskOwner
@@ -31,8 +31,6 @@ class NodePorts(Protocol):
     is_proxy: bool
     bulk: BulkTraffic
     uplink: Uplink
-    from_peers: Meter
-    """What peers bring this host of what it waits for."""
 
     def flows_of(self, link: Link) -> Flows: ...
     def new_request_id(self) -> RequestId: ...

@@ -39,7 +39,6 @@ from p2pdist.peer.core.fetch_events import (
     SayHungry,
     Withdraw,
 )
-from p2pdist.peer.core.flow import Meter
 from p2pdist.peer.core.requests import FetchCounters, Neighbour, Readers, Requests, lowest
 from p2pdist.peer.core.rescue import Rescue
 
@@ -94,7 +93,6 @@ class BlobFetch:
     """Decides the requests for one blob. Pure: time enters as `now_s`, chance through `rng`.
 
     `sequential` asks for the lowest chunk first: for a proxy that copies from another one.
-    `from_peers` measures what peers bring this host, for all blobs.
     """
 
     def __init__(
@@ -104,7 +102,6 @@ class BlobFetch:
         rng: Random,
         new_request_id: Callable[[], RequestId],
         counters: FetchCounters,
-        from_peers: Meter,
         sequential: bool = False,
         verified: int = 0,
         hashed: int = 0,
@@ -112,7 +109,6 @@ class BlobFetch:
         self.counters = counters
         self._rng = rng
         self._sequential = sequential
-        self._from_peers = from_peers
         self._run_chunks = max(1, RUN_BYTES // geometry.chunk_size_bytes)
         self._outstanding_max = max(2, OUTSTANDING_BYTES_MAX // geometry.chunk_size_bytes)
         self._in_flight_max = max(8, IN_FLIGHT_BYTES_MAX // geometry.chunk_size_bytes)
@@ -126,7 +122,6 @@ class BlobFetch:
             rng,
             run_chunks=self._run_chunks,
             urgent=self._urgent,
-            from_peers=from_peers,
             asks_proxies=not sequential,
         )
         self._changed = False
@@ -236,12 +231,9 @@ class BlobFetch:
 
     def _arrived(self, event: Arrived, now_s: float, orders: list[Order]) -> None:
         requests, bit = self._requests, 1 << event.chunk
-        neighbour = requests.neighbours.get(event.host)
         if event.good:
             requests.verified |= bit
             self._rescue.arrived(now_s)
-            if neighbour is not None and not neighbour.proxy and requests.pace is None:
-                self._from_peers.add(requests.bytes_of(bit), now_s)
         if not requests.came(event.host, event.request_id, bit, now_s):
             return
         if not event.good:

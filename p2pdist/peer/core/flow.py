@@ -113,22 +113,6 @@ class Flow:
         self._sampled, self._sampled_s = 0, now_s
 
 
-class Meter:
-    """Bytes per second, over about `MEMORY_S`. Pure."""
-
-    __slots__ = ("_rate", "_seen_s")
-
-    def __init__(self) -> None:
-        self._rate, self._seen_s = 0.0, 0.0
-
-    def add(self, nbytes: int, now_s: float) -> None:
-        self._rate = self.rate(now_s) + nbytes / MEMORY_S
-        self._seen_s = now_s
-
-    def rate(self, now_s: float) -> float:
-        return self._rate * math.exp((self._seen_s - now_s) / MEMORY_S)
-
-
 class Flows:
     """Both kinds of traffic of one neighbour: it sends bulk only while it has nothing urgent."""
 

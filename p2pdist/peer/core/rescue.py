@@ -8,7 +8,6 @@ from typing import Final
 
 from p2pdist.model.members import Distance
 from p2pdist.peer.core.fetch_events import LookFurther, Order, SayHungry
-from p2pdist.peer.core.flow import Meter
 from p2pdist.peer.core.requests import FetchCounters, Neighbour, Readers, Requests, Run, lowest
 
 STALL_S: Final = 2.0  # registry contract 3.7: per-piece deadline 2 s, then another source
@@ -32,7 +31,10 @@ STEAL_PAUSE_S: Final = 0.02
 STEAL_FACTOR: Final = 4.0
 # A reader that sees no bytes for so long, from a proxy of unknown speed, is hungry.
 HUNGRY_S: Final = 0.1
+# It is where the proxy is so many times as fast as all peers together, and saves so much time:
+# rates that are measured over a few chunks on busy hosts differ by less.
 HUNGRY_FACTOR: Final = 2.0
+HUNGRY_GAIN_S: Final = 0.5
 
 
 class Rescue:
@@ -47,17 +49,15 @@ class Rescue:
         *,
         run_chunks: int,
         urgent: Callable[[], int],
-        from_peers: Meter,
         asks_proxies: bool,
     ) -> None:
-        """`from_peers`: what peers bring this host; `asks_proxies`: they may help with more."""
+        """`asks_proxies`: they may help with more than they promise."""
         self._requests = requests
         self._readers = readers
         self._counters = counters
         self._rng = rng
         self._run_chunks = run_chunks
         self._urgent = urgent
-        self._from_peers = from_peers
         self._asks_proxies = asks_proxies
         self._hedged = 0
         self._hungry = False
@@ -222,15 +222,37 @@ class Rescue:
         requests = self._requests
         if not self._readers or requests.pace is not None or requests.complete:
             return False
-        best = 0.0
-        for neighbour in requests.neighbours.values():
-            if not neighbour.proxy or neighbour.distance > Distance.DC:
-                continue
-            rate = neighbour.flows.urgent.rate(now_s)
-            if rate is None:
-                return self._waits(now_s)
-            best = max(best, rate)
-        return HUNGRY_FACTOR * self._from_peers.rate(now_s) < best
+        rates = [
+            neighbour.flows.urgent.rate(now_s)
+            for neighbour in requests.neighbours.values()
+            if neighbour.proxy and neighbour.distance <= Distance.DC
+        ]
+        if None in rates:
+            return self._waits(now_s)
+        best = max(filter(None, rates), default=0.0)
+        due_s = self._due_from_peers_s(now_s)
+        nbytes = requests.bytes_of(requests.hashed & ~requests.verified)
+        if not best or due_s is None:
+            return False
+        return due_s > max(HUNGRY_FACTOR * nbytes / best, nbytes / best + HUNGRY_GAIN_S)
+
+    def _due_from_peers_s(self, now_s: float) -> float | None:
+        """In how many seconds peers alone would bring all; None if that cannot be told yet.
+
+        What peers can do counts, not what they did: they bring nothing while nothing is asked of
+        them. Who was not asked yet is given the chance; and where nobody offers what lacks, it is
+        the seed that knows whom it gave it to.
+        """
+        requests, rate = self._requests, 0.0
+        lacking = requests.hashed & ~requests.verified
+        peers = [n for n in requests.neighbours.values() if not n.proxy and n.offered & lacking]
+        for peer in peers:
+            flow = peer.flows.urgent
+            if flow.rated:
+                rate += 0.0 if peer.slow_until_s > now_s else flow.rate(now_s) or 0.0
+            elif not flow.owed_bytes or now_s - flow.progress_s <= HUNGRY_S:
+                return None
+        return requests.bytes_of(lacking) / max(rate, 1.0) if peers else None
 
     def _waits(self, now_s: float) -> bool:
         """A reader has seen no bytes for a while."""

@@ -20,7 +20,6 @@ from p2pdist.peer.core.bulk import (
     BulkPace,
     bulk_bucket,
 )
-from p2pdist.peer.core.flow import Meter
 
 A, B = HostId("a" * 32), HostId("b" * 32)
 CHUNK = 256 * 1024
@@ -45,7 +44,6 @@ class Wire:
                 rng=self._rng,
                 new_request_id=lambda: RequestId(next(ids)),
                 counters=core.FetchCounters(),
-                from_peers=Meter(),
             )
             for _ in range(blobs)
         ]

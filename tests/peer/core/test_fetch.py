@@ -14,23 +14,20 @@ from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import HostId, RequestId
 from p2pdist.model.members import Distance
 from p2pdist.peer.core import fetch as core
-from p2pdist.peer.core.flow import Flows, Meter
+from p2pdist.peer.core.flow import Flows
 from p2pdist.peer.core.rescue import HEDGE_S, STALL_S, STARVE_S, UNOFFERED_S
 
 A, B, PROXY = HostId("a" * 32), HostId("b" * 32), HostId("f" * 32)
 CHUNK = 256 * 1024
 
 
-def fetch_of(
-    chunks: int, seed: int = 1, *, from_peers: Meter | None = None, **options: bool
-) -> core.BlobFetch:
+def fetch_of(chunks: int, seed: int = 1, **options: bool) -> core.BlobFetch:
     ids = itertools.count(1)
     return core.BlobFetch(
         Geometry(chunks * CHUNK, CHUNK),
         rng=Random(seed),
         new_request_id=lambda: RequestId(next(ids)),
         counters=core.FetchCounters(),
-        from_peers=from_peers or Meter(),
         **options,
     )
 

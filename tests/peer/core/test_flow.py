@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from p2pdist.peer.core.flow import Flow, Flows, Meter
+from p2pdist.peer.core.flow import Flow, Flows
 
 CHUNK = 256 * 1024
 
@@ -104,12 +104,3 @@ def test_bulk_that_is_held_back_makes_no_neighbour_slow_for_what_is_urgent() -> 
 
     assert flows.urgent.rate(now_s + 5.0) == pytest.approx(12.5e6)
     assert flows.bulk.rate(now_s + 5.0) is None
-
-
-def test_a_meter_shows_what_came_lately() -> None:
-    meter = Meter()
-    for n in range(100):
-        meter.add(125_000, n / 100)
-
-    assert meter.rate(1.0) == pytest.approx(12.5e6, rel=0.1)
-    assert meter.rate(3.0) < 0.01 * 12.5e6

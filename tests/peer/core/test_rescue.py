@@ -5,8 +5,8 @@ from __future__ import annotations
 from p2pdist.model.members import Distance
 from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.fetch import QUEUE_S, URGENT_BYTES
-from p2pdist.peer.core.flow import Flows, Meter
-from p2pdist.peer.core.rescue import HUNGRY_S
+from p2pdist.peer.core.flow import Flows
+from p2pdist.peer.core.rescue import HUNGRY_GAIN_S, HUNGRY_S
 from tests.peer.core.test_fetch import CHUNK, PROXY, A, B, asks, bits, fetch_of, known, meet
 
 SLOW = 250e3  # 2 Mbit/s: a chunk takes 1.05 s
@@ -112,17 +112,42 @@ def test_a_proxy_that_would_bring_far_more_than_the_peers_is_told() -> None:
     assert hunger(fetch.handle_deadline(0.2)) == [], "once is enough"
 
 
-def test_a_proxy_is_left_alone_while_the_peers_bring_half_of_what_it_would() -> None:
-    meter = Meter()
-    fetch = fetch_of(64, from_peers=meter)
+def test_a_proxy_is_left_alone_while_peers_together_bring_half_of_what_it_would() -> None:
+    fetch = fetch_of(64)
     fetch.handle(core.ReaderMoved(1, 0), 0.0)
     meet(fetch, PROXY, 0, proxy=True, rate=10e6)
-    meet(fetch, A, (1 << 64) - 1, rate=SLOW)
+    meet(fetch, A, (1 << 64) - 1, rate=3e6)
+    meet(fetch, B, 1, rate=3e6)
     fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
-    for n in range(100):
-        meter.add(100_000, n / 100)
 
-    assert hunger(fetch.handle_deadline(1.0)) == []
+    assert hunger(fetch.handle_deadline(0.1)) == []
+
+
+def test_a_proxy_is_left_alone_where_peers_are_far_slower_but_soon_ready() -> None:
+    fetch, flows = fetch_of(4), known(4 * CHUNK / (0.8 * HUNGRY_GAIN_S))
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, PROXY, 0, proxy=True, rate=1e9)
+    fetch.handle(core.NeighbourUp(A, Distance.DC, False, flows), 0.0)
+    fetch.handle(core.Offered(A, 0b1111), 0.0)
+    fetch.handle(core.HashesKnown(0b1111), 0.0)
+    flows.heard(2 * CHUNK - 1, 0.09)
+
+    assert hunger(fetch.handle_deadline(0.1)) == []
+
+
+def test_a_proxy_is_left_alone_until_the_peers_have_shown_what_they_can() -> None:
+    """They bring nothing while nothing is asked of them, and nothing would be, of hungry hosts."""
+    fetch, flows = fetch_of(64), Flows()
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, PROXY, 0, proxy=True, rate=100e6)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    assert hunger(fetch.handle_deadline(0.1)) == [], "nobody offers anything yet"
+
+    fetch.handle(core.NeighbourUp(A, Distance.RACK, False, flows), 0.15)
+    fetch.handle(core.Offered(A, (1 << 64) - 1), 0.15)
+    assert hunger(fetch.handle_deadline(0.2)) == []
+
+    assert hunger(fetch.handle_deadline(0.3)) == [True], "it sent nothing"
 
 
 def test_a_proxy_of_unknown_speed_is_told_once_a_reader_waited_for_a_moment() -> None:
@@ -138,7 +163,8 @@ def test_a_proxy_of_unknown_speed_is_told_once_a_reader_waited_for_a_moment() ->
 def test_hunger_ends_with_the_reader() -> None:
     fetch = fetch_of(64)
     fetch.handle(core.ReaderMoved(1, 0), 0.0)
-    meet(fetch, PROXY, 0, proxy=True)
+    meet(fetch, PROXY, 0, proxy=True, rate=100e6)
+    meet(fetch, A, (1 << 64) - 1, rate=SLOW)
     fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
     assert hunger(fetch.handle_deadline(0.1)) == [True]
 
@@ -149,13 +175,15 @@ def test_hunger_ends_with_the_reader() -> None:
 
 def test_nobody_is_hungry_without_a_reader_or_for_a_proxy_elsewhere() -> None:
     fetch = fetch_of(64)
-    meet(fetch, PROXY, 0, proxy=True)
+    meet(fetch, PROXY, 0, proxy=True, rate=100e6)
+    meet(fetch, A, (1 << 64) - 1, rate=SLOW)
     fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
     assert hunger(fetch.handle_deadline(0.3)) == []
 
     far = fetch_of(64)
     far.handle(core.ReaderMoved(1, 0), 0.0)
     far.handle(core.NeighbourUp(PROXY, Distance.ELSEWHERE, True, known(100e6)), 0.0)
+    meet(far, A, (1 << 64) - 1, rate=SLOW)
     far.handle(core.HashesKnown((1 << 64) - 1), 0.0)
     assert hunger(far.handle_deadline(0.3)) == []
 
