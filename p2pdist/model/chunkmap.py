@@ -58,6 +58,7 @@ class ChunkMap:
         self.known = ChunkSet(geometry.chunk_count)
         self.records: list[bytes] = [record]
         self._hashes = bytearray(geometry.chunk_count * CHUNK_HASH_BYTES)
+        self._early_seal: tuple[Seal, bytes] | None = None
 
     @property
     def digest(self) -> Digest:
@@ -90,7 +91,8 @@ class ChunkMap:
     def apply(self, statement: Statement, record: bytes) -> bool:
         """Take in a statement whose signature was checked; return whether it said anything new.
 
-        Raise PeerFault when it contradicts what the map already says.
+        Raise PeerFault when it contradicts what the map already says. A seal that comes before the
+        last hashes says nothing yet: see `due_seal`.
         """
         match statement:
             case HashBatch(map_id=self.map_id):
@@ -130,11 +132,26 @@ class ChunkMap:
             return False
         if seal.digest != self.digest or seal.chunk_count != self.geometry.chunk_count:
             raise PeerFault("seal of another blob", reason="map")
-        if not self.known.complete or seal.root != self.root():
+        if not self.known.complete:
+            self._early_seal = seal, record
+            return False
+        if seal.root != self.root():
             raise PeerFault("seal that does not fit the hashes", reason="map")
         self.state = MapState.SEALED
         self.records.append(record)
         return True
+
+    def due_seal(self) -> tuple[Seal, bytes] | None:
+        """Return, once, the seal that came before the last hashes did; apply it next.
+
+        Statements come from several hosts: the seal through a quick one, the hashes still through
+        a busy one. If they do not fit each other their signer is wrong, and none of those hosts, so
+        that such a seal is dropped.
+        """
+        if self._early_seal is None or not self.known.complete:
+            return None
+        (seal, record), self._early_seal = self._early_seal, None
+        return (seal, record) if seal.root == self.root() else None
 
 
 def open_map(keyring: Keyring, records: list[bytes]) -> ChunkMap:

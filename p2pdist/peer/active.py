@@ -374,6 +374,8 @@ class ActiveBlob:
             self._audience.relay(record, bits)
             self._asking.feed(core.HashesKnown(bits))
             self.landed(self.blob.verified.bits & bits)
+            if (due := chunk_map.due_seal()) is not None:
+                await self._take_statement(chunk_map, *due)
         else:
             self._audience.tell(record)
             self._note()

@@ -105,12 +105,25 @@ def test_a_seal_that_does_not_fit_is_a_fault(seal: Seal) -> None:
         take(whole(), seal)
 
 
-def test_a_seal_before_all_hashes_is_a_fault() -> None:
-    chunk_map = whole()
-    seal = seal_of(chunk_map)
+def test_a_seal_may_come_before_the_hashes() -> None:
+    seal, late = seal_of(whole()), fresh()
 
-    with pytest.raises(PeerFault, match="seal"):
-        take(fresh(), seal)
+    assert not take(late, seal)
+    assert late.due_seal() is None
+    take(late, batch(0, *HASHES))
+
+    assert late.due_seal() == (seal, SIGNER.sign(seal))
+    assert late.due_seal() is None, "once"
+    assert take(late, seal)
+    assert late.sealed
+
+
+def test_a_seal_that_came_early_and_does_not_fit_is_dropped() -> None:
+    late = fresh()
+    take(late, Seal(DIGEST, MAP_ID, 5, b"r" * 32))
+    take(late, batch(0, *HASHES))
+
+    assert late.due_seal() is None
 
 
 def test_a_revocation_ends_a_map_sealed_or_not() -> None:

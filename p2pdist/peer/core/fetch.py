@@ -233,7 +233,7 @@ class BlobFetch:
         requests, bit = self._requests, 1 << event.chunk
         if event.good:
             requests.verified |= bit
-            self._rescue.arrived(now_s)
+            self._rescue.arrived(bit, now_s)
         if not requests.came(event.host, event.request_id, bit, now_s):
             return
         if not event.good:

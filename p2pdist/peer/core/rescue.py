@@ -23,7 +23,6 @@ UNOFFERED_S: Final = 1.0
 HEDGE_SHARE: Final = 0.02  # design decision 10: hedges stay within 2 % of the bytes
 HEDGES_MIN: Final = 4
 STARVE_S: Final = 0.3
-ESCAPE_CHUNKS_MAX: Final = 64
 LOOK_FURTHER_S: Final = 1.0
 # Of what is due later than this it is asked who brings it in `1 / STEAL_FACTOR` of the time.
 STEAL_S: Final = 0.2
@@ -64,16 +63,18 @@ class Rescue:
         self._progress_s = 0.0
         self._looked_s = -LOOK_FURTHER_S
         self._stolen_s = -STEAL_PAUSE_S
-        self._escape_chunks = run_chunks
+        self._escape_chunks = 1
+        self._escaped = 0
 
     def progressed(self, now_s: float) -> None:
         """Chunks came from somewhere, or the fetch begins."""
         self._progress_s = now_s
 
-    def arrived(self, now_s: float) -> None:
+    def arrived(self, bit: int, now_s: float) -> None:
         """A chunk came that was asked for."""
         self._progress_s = now_s
-        self._escape_chunks = max(self._run_chunks, self._escape_chunks // 2)
+        if not bit & self._escaped:
+            self._escape_chunks = 1
 
     def tick(self, now_s: float, orders: list[Order]) -> None:
         """Hedge what a reader waits for, take from the slow, ask for more, escape starvation."""
@@ -267,7 +268,9 @@ class Rescue:
         """Nothing comes and nobody offers: ask a proxy for what it did not offer, or look further.
 
         A proxy spreads first offers over its readers; one that cannot reach the others must not
-        wait for them for ever. Escapes double while they are needed and are jittered.
+        wait for them for ever. But while it brings this host other blobs, it is only busy, and what
+        it is asked for beyond its promises makes all wait longer. So it is not asked then, else for
+        one chunk first, and twice as much each time while nothing else comes. Jittered.
         """
         requests = self._requests
         waiting = requests.wanted() or requests.hashed != (1 << requests.count) - 1
@@ -279,11 +282,15 @@ class Rescue:
         neighbours = requests.neighbours.values()
         proxies = [n for n in neighbours if n.proxy and n.slow_until_s <= now_s]
         if proxies and wanted:
+            idle = [n for n in proxies if not requests.flow(n).owed_bytes]
+            if not idle:
+                return
             first = lowest(wanted & self._urgent() or wanted)
             self._counters.escapes += 1
-            self._escape_chunks = min(self._escape_chunks * 2, ESCAPE_CHUNKS_MAX)
             count = min(self._escape_chunks, lowest(~(wanted >> first)))
-            requests.ask(self._rng.choice(proxies), first, count, now_s, orders)
+            self._escape_chunks = min(2 * self._escape_chunks, 2 * self._run_chunks)
+            self._escaped |= ((1 << count) - 1) << first
+            requests.ask(self._rng.choice(idle), first, count, now_s, orders)
         elif now_s - self._looked_s >= LOOK_FURTHER_S:
             self._looked_s = now_s
             orders.append(LookFurther())
