@@ -30,6 +30,8 @@ class EvilPeer:
         self.down_reason = ""
         self.on_head: list[fr.Frame] = []
         """Said once more when the map of the blob is known."""
+        self.offers = True
+        """It says that it holds the blob, as soon as it knows the map."""
         self._keyring = keyring
         self._digest = digest
 
@@ -55,7 +57,8 @@ class EvilPeer:
 
     def _offer_all(self, link: Link, head: MapHead) -> None:
         count = geometry_for(head.size_bytes).chunk_count
-        link.send(fr.Offer(self._digest, MapId(head.map_id), ((0, count),)))
+        if self.offers:
+            link.send(fr.Offer(self._digest, MapId(head.map_id), ((0, count),)))
 
     def _send_garbage(self, link: Link, request: fr.Request) -> None:
         for chunk in range(request.first, request.first + request.count):

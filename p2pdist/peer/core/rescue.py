@@ -231,29 +231,30 @@ class Rescue:
         if None in rates:
             return self._waits(now_s)
         best = max(filter(None, rates), default=0.0)
-        due_s = self._due_from_peers_s(now_s)
-        nbytes = requests.bytes_of(requests.hashed & ~requests.verified)
-        if not best or due_s is None:
-            return False
-        return due_s > max(HUNGRY_FACTOR * nbytes / best, nbytes / best + HUNGRY_GAIN_S)
-
-    def _due_from_peers_s(self, now_s: float) -> float | None:
-        """In how many seconds peers alone would bring all; None if that cannot be told yet.
-
-        What peers can do counts, not what they did: they bring nothing while nothing is asked of
-        them. Who was not asked yet is given the chance; and where nobody offers what lacks, it is
-        the seed that knows whom it gave it to.
-        """
-        requests, rate = self._requests, 0.0
         lacking = requests.hashed & ~requests.verified
         peers = [n for n in requests.neighbours.values() if not n.proxy and n.offered & lacking]
+        if not best:
+            return False
+        if not peers:  # they have it by now, or cannot be reached
+            return self._hungry or self._starves(STARVE_S, now_s)
+        nbytes = requests.bytes_of(lacking)
+        due_s = self._due_s(peers, nbytes, now_s)
+        return due_s > max(HUNGRY_FACTOR * nbytes / best, nbytes / best + HUNGRY_GAIN_S)
+
+    def _due_s(self, peers: list[Neighbour], nbytes: int, now_s: float) -> float:
+        """In how many seconds `peers` alone would bring `nbytes`; 0 if that cannot be told yet.
+
+        What they can do counts, not what they did: they bring nothing while nothing is asked of
+        them. Who was not asked yet is given the chance.
+        """
+        rate = 0.0
         for peer in peers:
             flow = peer.flows.urgent
             if flow.rated:
                 rate += 0.0 if peer.slow_until_s > now_s else flow.rate(now_s) or 0.0
             elif not flow.owed_bytes or now_s - flow.progress_s <= HUNGRY_S:
-                return None
-        return requests.bytes_of(lacking) / max(rate, 1.0) if peers else None
+                return 0.0
+        return nbytes / max(rate, 1.0)
 
     def _waits(self, now_s: float) -> bool:
         """A reader has seen no bytes for a while."""
@@ -264,6 +265,12 @@ class Rescue:
 
     # --- starvation -----------------------------------------------------------------------------
 
+    def _starves(self, patience_s: float, now_s: float) -> bool:
+        """Nothing could be asked for, and nothing came, for so long."""
+        requests = self._requests
+        waiting = requests.wanted() or requests.hashed != (1 << requests.count) - 1
+        return bool(waiting and not requests.requested and now_s - self._progress_s >= patience_s)
+
     def _escape(self, now_s: float, orders: list[Order]) -> None:
         """Nothing comes and nobody offers: ask a proxy for what it did not offer, or look further.
 
@@ -273,10 +280,7 @@ class Rescue:
         one chunk first, and twice as much each time while nothing else comes. Jittered.
         """
         requests = self._requests
-        waiting = requests.wanted() or requests.hashed != (1 << requests.count) - 1
-        silent_s = now_s - self._progress_s
-        patience_s = STARVE_S * (1 + self._rng.random())
-        if requests.requested or not waiting or silent_s < patience_s or requests.held(now_s):
+        if requests.held(now_s) or not self._starves(STARVE_S * (1 + self._rng.random()), now_s):
             return
         wanted = requests.wanted()
         neighbours = requests.neighbours.values()

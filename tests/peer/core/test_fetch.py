@@ -189,15 +189,51 @@ def test_the_loser_of_a_hedge_is_withdrawn() -> None:
     assert orders == [core.Withdraw(A, slow.request_id)]
 
 
-def test_starvation_escapes_to_a_proxy_that_offered_nothing() -> None:
-    fetch = fetch_of(8)
+def test_starvation_escapes_to_a_proxy_that_offered_nothing_twice_as_much_each_time() -> None:
+    fetch = fetch_of(64)
     fetch.handle(core.NeighbourUp(PROXY, Distance.DC, True), 0.0)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+
+    asked, now_s = [], 0.0
+    for _ in range(5):
+        now_s += 2 * STARVE_S + 0.01
+        (ask,) = [o for o in fetch.handle_deadline(now_s) if isinstance(o, core.Ask)]
+        asked.append(ask.count)
+        for chunk in range(ask.first, ask.first + ask.count):
+            fetch.handle(core.Arrived(PROXY, ask.request_id, chunk, good=True), now_s)
+
+    assert asked == [1, 2, 4, 8, 8]
+    assert fetch.counters.escapes == 5
+
+
+def test_an_escape_is_small_again_after_something_came_of_itself() -> None:
+    fetch = fetch_of(64)
+    fetch.handle(core.NeighbourUp(PROXY, Distance.DC, True), 0.0)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    for now_s, count in ((1.0, 1), (2.0, 2)):
+        (ask,) = [o for o in fetch.handle_deadline(now_s) if isinstance(o, core.Ask)]
+        assert ask.count == count
+        for chunk in range(ask.first, ask.first + ask.count):
+            fetch.handle(core.Arrived(PROXY, ask.request_id, chunk, good=True), now_s)
+
+    (promised,) = fetch.handle(core.Offered(PROXY, 1 << 63), 2.0)
+    assert isinstance(promised, core.Ask)
+    fetch.handle(core.Arrived(PROXY, promised.request_id, 63, good=True), 2.1)
+
+    assert [count for _, _, count in asks(fetch.handle_deadline(3.0))] == [1]
+
+
+def test_no_escape_from_a_proxy_that_is_busy_with_other_blobs_for_this_host() -> None:
+    fetch, flows = fetch_of(8), known(FAST)
+    flows.urgent.asked(CHUNK, 0.0)
+    fetch.handle(core.NeighbourUp(PROXY, Distance.DC, True, flows), 0.0)
     fetch.handle(core.HashesKnown((1 << 8) - 1), 0.0)
 
-    orders = fetch.handle_deadline(2 * STARVE_S + 0.01)
+    assert asks(fetch.handle_deadline(2 * STARVE_S + 0.01)) == []
 
-    assert asks(orders) == [(PROXY, 0, 8)]
-    assert fetch.counters.escapes == 1
+    flows.urgent.came(CHUNK, 0.7)
+
+    assert asks(fetch.handle_deadline(4 * STARVE_S + 0.01)) == [(PROXY, 0, 1)]
 
 
 def test_without_any_source_the_tracker_is_asked_but_not_every_tick() -> None:

@@ -6,7 +6,7 @@ from p2pdist.model.members import Distance
 from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.fetch import QUEUE_S, URGENT_BYTES
 from p2pdist.peer.core.flow import Flows
-from p2pdist.peer.core.rescue import HUNGRY_GAIN_S, HUNGRY_S
+from p2pdist.peer.core.rescue import HUNGRY_GAIN_S, HUNGRY_S, STARVE_S
 from tests.peer.core.test_fetch import CHUNK, PROXY, A, B, asks, bits, fetch_of, known, meet
 
 SLOW = 250e3  # 2 Mbit/s: a chunk takes 1.05 s
@@ -148,6 +148,22 @@ def test_a_proxy_is_left_alone_until_the_peers_have_shown_what_they_can() -> Non
     assert hunger(fetch.handle_deadline(0.2)) == []
 
     assert hunger(fetch.handle_deadline(0.3)) == [True], "it sent nothing"
+
+
+def test_a_host_that_nobody_offers_anything_is_hungry_until_somebody_does() -> None:
+    """Such as one that cannot reach the hosts that the proxy counts on."""
+    fetch = fetch_of(64)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, PROXY, 0, proxy=True, rate=100e6)
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    assert hunger(fetch.handle_deadline(STARVE_S)) == [True]
+    fetch.handle(core.Offered(PROXY, 1), STARVE_S)
+    assert hunger(fetch.handle_deadline(STARVE_S + 0.1)) == []
+
+    fetch.handle(core.NeighbourUp(A, Distance.DC, False, known(100e6)), STARVE_S + 0.15)
+    fetch.handle(core.Offered(A, (1 << 64) - 1), STARVE_S + 0.15)
+
+    assert hunger(fetch.handle_deadline(STARVE_S + 0.2)) == [False]
 
 
 def test_a_proxy_of_unknown_speed_is_told_once_a_reader_waited_for_a_moment() -> None:
