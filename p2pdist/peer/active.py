@@ -21,13 +21,15 @@ from p2pdist.model.chunkmap import ChunkMap, MapState
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.control import digest_key
 from p2pdist.model.geometry import Geometry, geometry_for
-from p2pdist.model.ids import Digest, RequestId
+from p2pdist.model.ids import Digest, HostId, RequestId
+from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
 from p2pdist.peer.asking import Asking
 from p2pdist.peer.audience import Audience
 from p2pdist.peer.bulk import TURN_S
 from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.bulk import BulkPace
+from p2pdist.peer.core.circle import Circle
 from p2pdist.peer.core.requests import FetchCounters
 from p2pdist.peer.inbox import Heard, Inbox
 from p2pdist.peer.intake import Arrival, ChunkIntake
@@ -65,6 +67,7 @@ class ActiveBlob:
             node.uplink,
             is_proxy=node.is_proxy,
         )
+        self._circle = Circle()
         self._rival: tuple[MapHead, bytes] | None = None
         self._reader_ids = itertools.count()
         self._readers: dict[int, int] = {}  # reader id -> chunk it waits for
@@ -249,6 +252,8 @@ class ActiveBlob:
         """Ask `link` for this blob; asking again makes a proxy look for it again."""
         if self.complete or self.failure is not None or self._halted or link.closed:
             return
+        if not self._admit(link):
+            return
         if self._asking.begin(link):
             self._audience.read_from(link)
             self.wake()
@@ -257,11 +262,32 @@ class ActiveBlob:
     def hear_interest(self, link: Link, interest: Interest) -> None:
         """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
         self._used_s = self._loop.time()
+        if not self._admit(link):
+            link.send(Retract(self.digest))
+            return
         self._audience.join(link, interest)
         self._weigh()
         self.wake()
         if not self.complete and not self._asking.knows(link):
             self.attach(link)
+
+    def _admit(self, link: Link) -> bool:
+        """A peer may have to wait until another one is of no use; a proxy and its own never do."""
+        member = link.session.member
+        if member.role is Role.PROXY or self._node.is_proxy:
+            return True
+        distance = self._node.place.distance(member.place)
+        verdict = self._circle.admit(member.host_id, distance, self._loop.time())
+        if verdict.instead_of is not None:
+            self._part(verdict.instead_of)
+        return verdict.admitted
+
+    def _part(self, host: HostId) -> None:
+        """Exchange nothing more of this blob with a neighbour."""
+        self._asking.part(host)
+        if (link := self._audience.link_of(host)) is not None:
+            link.send(Retract(self.digest))
+            self.lose_interest(link)
 
     def lose_interest(self, link: Link) -> None:
         self._audience.leave(link)
@@ -273,6 +299,7 @@ class ActiveBlob:
         self._audience.retract()
 
     def link_down(self, link: Link) -> None:
+        self._circle.left(link.session.member.host_id)
         self._audience.link_down(link)
         self._weigh()
         self.wake()
@@ -473,12 +500,14 @@ class ActiveBlob:
         host = link.session.member.host_id
         self._asking.arrived(link, core.Arrived(host, arrival.request_id, chunk, good))
         if good:
+            self._circle.used(host, self._loop.time())
             self.landed(1 << chunk)
         else:
             self._node.punish(link, PeerFault(f"chunk {chunk} with wrong bytes", reason="hash"))
 
     def asked(self, link: Link, bits: int) -> None:
         """A neighbour is being sent `bits`, which it asked for."""
+        self._circle.used(link.session.member.host_id, self._loop.time())
         self._audience.asked(link.session.member.host_id, bits)
 
     def sent(self, link: Link, bits: int, unsent: int) -> None:

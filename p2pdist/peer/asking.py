@@ -79,6 +79,13 @@ class Asking:
             del self._neighbours[host]
             self.feed(core.NeighbourDown(host))
 
+    def part(self, host: HostId) -> None:
+        """Ask a neighbour for nothing more of this blob."""
+        if (link := self._neighbours.get(host)) is not None:
+            self.feed(core.Parted(host))
+            del self._neighbours[host]
+            link.send(Uninterest(self._active.digest))
+
     def release(self) -> None:
         """Neighbours need not tell us of this blob any more."""
         for host, link in self._neighbours.items():

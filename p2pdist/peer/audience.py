@@ -52,6 +52,10 @@ class Audience:
         """Somebody among them waits for it."""
         return bool(self._waiting)
 
+    def link_of(self, host: HostId) -> Link | None:
+        """To one who listens."""
+        return self._links.get(host)
+
     def join(self, link: Link, interest: Interest) -> None:
         """Tell a new listener what we know and hold; who listens already is told nothing twice."""
         host = link.session.member.host_id

@@ -7,6 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
+from p2pdist.peer.core.circle import Circle
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault
@@ -214,3 +215,31 @@ async def test_everything_works_over_ipv6(
     assert peers[0].mirror.host == "::1"
     assert [blob_bodies(registry, d) for d in image.layer_digests[:3]] == [1, 1, 1]
     assert peers[1].running.node.counters.received["dc"] > 0
+
+
+async def test_hosts_that_take_no_more_neighbours_still_get_everything(
+    registry: FakeRegistry,
+    lab: Lab,
+    client: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    circles: list[Circle] = []
+
+    def smallest() -> Circle:
+        circles.append(Circle(size_max=1))
+        return circles[-1]
+
+    monkeypatch.setattr("p2pdist.peer.active.Circle", smallest)
+    registry.add_image("library/app", "1", LAYERS)
+    await lab.tracker()
+    await lab.proxy()
+    peers = [await lab.peer(name) for name in "abcde"]
+
+    pulled = await asyncio.gather(*(pull(client, url_of(p.mirror)) for p in peers))
+
+    assert all(
+        sorted(map(len, bodies.values())) == sorted(map(len, pulled[0].values()))
+        for bodies in pulled
+    )
+    assert max(map(len, circles)) == 1
+    assert sum(p.running.node.counters.received["dc"] for p in peers) > 0

@@ -32,6 +32,7 @@ from p2pdist.peer.core.fetch_events import (
     Offered,
     Order,
     PaceSet,
+    Parted,
     ReaderLeft,
     ReaderMoved,
     Refused,
@@ -59,6 +60,7 @@ __all__ = [
     "Offered",
     "Order",
     "PaceSet",
+    "Parted",
     "ReaderLeft",
     "ReaderMoved",
     "Refused",
@@ -193,6 +195,8 @@ class BlobFetch:
         match event:
             case NeighbourUp():
                 requests.up(event)
+            case Parted(host):
+                requests.part(host, now_s, orders)
             case NeighbourDown(host):
                 requests.down(host, now_s)
             case Offered(host, bits):

@@ -25,6 +25,13 @@ class NeighbourDown:
 
 
 @dataclass(slots=True)
+class Parted:
+    """`host` can be reached, but is to be asked for nothing any more."""
+
+    host: HostId
+
+
+@dataclass(slots=True)
 class Offered:
     """`host` can serve these chunks too."""
 
@@ -110,6 +117,7 @@ class Halted:
 Event = (
     NeighbourUp
     | NeighbourDown
+    | Parted
     | Offered
     | Retracted
     | HashesKnown

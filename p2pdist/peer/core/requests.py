@@ -138,6 +138,12 @@ class Requests:
             if not neighbour.proxy:
                 self.offers.remove(neighbour.offered)
 
+    def part(self, host: HostId, now_s: float, orders: list[Order]) -> None:
+        """Take back what it was asked for, and let it go."""
+        if (neighbour := self.neighbours.get(host)) is not None:
+            self.withdraw(neighbour, list(neighbour.runs.values()), now_s, orders)
+            self.down(host, now_s)
+
     def offered(self, host: HostId, bits: int) -> None:
         neighbour = self.neighbours.get(host)
         if neighbour is None:

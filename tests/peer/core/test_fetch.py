@@ -334,3 +334,14 @@ def test_every_blob_completes_while_one_honest_source_remains(
             now_s = deadline_s
             carry_out(fetch.handle_deadline(now_s), now_s)
         assert now_s < 60 + chunks, "stuck"
+
+
+def test_what_a_neighbour_was_asked_for_is_taken_back_when_it_is_parted_from() -> None:
+    fetch = fetch_of(4)
+    meet(fetch, A, 0b1111)
+    (ask,) = fetch.handle(core.HashesKnown(0b1111), 0.0)
+    assert isinstance(ask, core.Ask)
+
+    assert fetch.handle(core.Parted(A), 0.1) == [core.Withdraw(A, ask.request_id)]
+    assert fetch.in_flight == 0
+    assert fetch.handle(core.Offered(A, 0b1111), 0.2) == []

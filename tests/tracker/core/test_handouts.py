@@ -5,7 +5,7 @@ from random import Random
 from p2pdist.model.control import Delta
 from p2pdist.model.members import Distance, Role
 from p2pdist.model.rendezvous import ranked
-from p2pdist.tracker.core.handouts import choose, owner_of
+from p2pdist.tracker.core.handouts import HANDOUT_SIZE, choose, owner_of
 from p2pdist.tracker.core.swarms import Host, Swarms
 from tests.tracker.hosts import host_id, key, member, seed
 
@@ -168,4 +168,4 @@ def test_a_swarm_of_seeds_alone_fills_a_handout() -> None:
     for i in range(2, 40):
         swarms.note(Host(member(i, "dc1/r2")), seed(key()))
 
-    assert len(choose(swarms.get(key()), reader, None, (), Random(1))) == 16
+    assert len(choose(swarms.get(key()), reader, None, (), Random(1))) == HANDOUT_SIZE
