@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from p2pdist.model.control_wire import parse_tracker_url
 from p2pdist.model.members import Address
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)[bB]?")
@@ -45,6 +46,13 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         raise ValueError("expected a list of texts")
     return tuple(_text(part) for part in value)
+
+
+def _trackers(value: Any) -> tuple[str, ...]:
+    urls = _texts(value)
+    for url in urls:
+        parse_tracker_url(url)
+    return urls
 
 
 def _path(value: Any) -> Path | None:
@@ -146,6 +154,7 @@ def _choice(*allowed: str) -> Kind:
 
 TEXT: Final = Kind("text", _text)
 TEXTS: Final = Kind("list of texts", _texts)
+TRACKERS: Final = Kind("list of tcp://host:port", _trackers)
 LABELS: Final = Kind("list of key=value", _labels)
 PATH: Final = Kind("path", _path)
 ADDRESS: Final = Kind("host:port", parse_address)
@@ -206,7 +215,7 @@ class Tracker:
     announce_interval_s: float = _setting(DURATION, 1.0, "How often hosts announce changes.")
     heartbeat_s: float = _setting(DURATION, 10.0, "How often hosts show that they live.")
     federation: tuple[str, ...] = _setting(
-        TEXTS, (), "Trackers of the other datacenters, such as ws://10.1.0.2:5200."
+        TRACKERS, (), "Trackers of the other datacenters, such as tcp://10.1.0.2:5200."
     )
 
 
@@ -220,7 +229,7 @@ class Proxy:
     key_file: Path | None = _setting(
         PATH, None, "Private key that signs chunk maps (PEM, Ed25519)."
     )
-    trackers: tuple[str, ...] = _setting(TEXTS, (), "Trackers, such as ws://10.0.0.2:5200.")
+    trackers: tuple[str, ...] = _setting(TRACKERS, (), "Trackers, such as tcp://10.0.0.2:5200.")
     parents: tuple[str, ...] = _setting(
         TEXTS, (), "Proxies of other datacenters to copy from before asking upstream (base URLs)."
     )
@@ -248,7 +257,7 @@ class Peer:
     admin_listen: Address = _setting(
         ADDRESS, Address("127.0.0.1", 5309), "Metrics, health, status."
     )
-    trackers: tuple[str, ...] = _setting(TEXTS, (), "Trackers, such as ws://10.0.0.2:5200.")
+    trackers: tuple[str, ...] = _setting(TRACKERS, (), "Trackers, such as tcp://10.0.0.2:5200.")
     proxies: tuple[str, ...] = _setting(TEXTS, (), "Proxies, such as http://10.0.0.1:5100.")
     direct: bool = _setting(FLAG, True, "Ask the registry itself when everything else fails.")
     default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")

@@ -148,7 +148,7 @@ def _descriptor(media_type: str, body: bytes) -> dict[str, Any]:
 def _roles(ports: list[int], keys: KeyFiles) -> list[tuple[str, int, dict[str, Any]]]:
     """Role, admin port and own settings of each daemon, in the order of their start."""
     listen = [f"127.0.0.1:{port}" for port in ports]
-    trackers = [f"ws://{listen[1]}"]
+    trackers = [f"tcp://{listen[1]}"]
     tracker = {"listen": listen[1], "admin_listen": listen[2]}
     proxy = {
         "listen": listen[3],

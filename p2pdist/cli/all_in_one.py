@@ -70,7 +70,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     from p2pdist.tracker.daemon import running_tracker
 
     async with running_tracker(settings) as tracker:
-        trackers = (*settings.proxy.trackers, f"ws://{_reachable(tracker.control)}")
+        trackers = (*settings.proxy.trackers, f"tcp://{_reachable(tracker.control)}")
         own = dataclasses.replace(settings.proxy, trackers=trackers)
         settings = dataclasses.replace(settings, proxy=own)
         async with running_proxy(settings) as proxy:

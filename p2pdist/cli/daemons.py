@@ -33,7 +33,7 @@ def proxy(config: Path | None, **flags: Any) -> None:
     \b
     Example:
       p2pdist proxy --proxy-listen 0.0.0.0:5100 --proxy-exchange-listen 0.0.0.0:5101 \\
-        --proxy-trackers ws://10.0.0.2:5200
+        --proxy-trackers tcp://10.0.0.2:5200
     """
     from p2pdist.registry_proxy.daemon import run
     from p2pdist.runtime.daemon import run_daemon
@@ -70,7 +70,7 @@ def peer(config: Path | None, **flags: Any) -> None:
     \b
     Example:
       p2pdist peer --peer-exchange-listen 0.0.0.0:5301 \\
-        --peer-trackers ws://10.0.0.2:5200 --peer-proxies http://10.0.0.1:5100
+        --peer-trackers tcp://10.0.0.2:5200 --peer-proxies http://10.0.0.1:5100
     Then, for Docker, in /etc/docker/daemon.json:
       {"registry-mirrors": ["http://127.0.0.1:5300"]}
     """

@@ -107,7 +107,7 @@ async def _end_all(processes: list[Process]) -> None:
 
 
 def _config(directory: Path, cluster: DemoCluster, daemon: Daemon, keys: KeyFiles) -> str:
-    tracker = f"ws://127.0.0.1:{cluster.one('tracker', daemon.dc).service}"
+    tracker = f"tcp://127.0.0.1:{cluster.one('tracker', daemon.dc).service}"
     own: dict[str, Any] = {
         "listen": f"127.0.0.1:{daemon.service}",
         "admin_listen": f"127.0.0.1:{daemon.admin}",

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from p2pdist.doctor.findings import Finding, failed, passed, warned
-from p2pdist.model.members import Address
+from p2pdist.errors import ConfigError
+from p2pdist.model.control import FromTracker
+from p2pdist.model.control_wire import parse_tracker_url, shared_codecs
+from p2pdist.model.handshake import Session
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.control_line import ControlLine
+from p2pdist.runtime.identity import read_secret
 from p2pdist.settings import Settings
 
 REACH_S: Final = 2.0
@@ -78,43 +87,89 @@ async def answers(admin: Address, path: str = "/livez") -> bool:
 async def check_others(settings: Settings, role: str) -> AsyncIterator[Finding]:
     """Trackers and proxies: reached, one of ours, clocks that agree."""
     own: Any = getattr(settings, role)
+    secret_file = settings.cluster.secret_file
     lists = {
         "tracker": getattr(own, "trackers", ()) or getattr(own, "federation", ()),
         "proxy": getattr(own, "proxies", ()) or getattr(own, "parents", ()),
     }
     if role == "peer" and not lists["tracker"]:
-        fix = "peer.trackers = ws://TRACKER:5200; without one a peer only asks its proxies"
+        fix = "peer.trackers = tcp://TRACKER:5200; without one a peer only asks its proxies"
         yield warned("tracker", "none is named", fix)
     if role == "peer" and not lists["proxy"]:
         fix = "peer.proxies = http://PROXY:5100"
         yield failed("proxy", "none is named: nobody signs chunk maps for this peer", fix)
     for what, urls in lists.items():
-        for finding in await asyncio.gather(*(_check_other(what, url) for url in urls)):
+        for finding in await asyncio.gather(*(_check_other(what, url, secret_file) for url in urls)):
             for one in finding:
                 yield one
 
 
-async def _check_other(what: str, url: str) -> list[Finding]:
-    """Ask for `/v2/` (a proxy) or the control path (a tracker, which says 400 without upgrade)."""
+async def _check_other(what: str, url: str, secret_file: Path | None) -> list[Finding]:
+    if what == "tracker":
+        return [await _check_tracker(url, secret_file)]
+    return await _check_proxy(url)
+
+
+async def _check_tracker(url: str, secret_file: Path | None) -> Finding:
+    """Shake hands up to the tracker's proof: it shows that both know the same secret."""
+    try:
+        address, secret = parse_tracker_url(url), read_secret(secret_file)
+    except (ValueError, ConfigError) as error:
+        return failed("tracker", f"{url} cannot be asked: {error}", "see `p2pdist config show`")
+    prober = _Prober()
+    me = Member(HostId(secrets.token_hex(16)), Role.PEER, Place("doctor"))
+    line = ControlLine(prober, secret, me, shared_codecs())
+    try:
+        async with asyncio.timeout(REACH_S):
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(lambda: line, address.host, address.port)
+            why = await prober.ended
+    except (OSError, TimeoutError) as error:
+        reason = str(error) or "no answer"
+        fix = f"is it running, and does the firewall let {address.port} through?"
+        return failed("tracker", f"{url} does not answer: {reason}", fix, remote=True)
+    if prober.proven or line.retry_after_s is not None:
+        return passed("tracker", f"{url} answers")
+    fix = "it must be a p2pdist tracker with the same cluster.secret_file"
+    return failed("tracker", f"{url} is no tracker of ours: {why}", fix)
+
+
+class _Prober:
+    """Ends its line as soon as the tracker has proven itself, so that it is never a host there."""
+
+    def __init__(self) -> None:
+        self.proven = False
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def line_up(self, line: ControlLine, session: Session) -> None:
+        self.proven = session.member.role is Role.TRACKER
+        line.abort()
+
+    def take(self, line: ControlLine, message: FromTracker) -> None:
+        line.abort()
+
+    def line_lost(self, line: ControlLine, why: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(why)
+
+
+async def _check_proxy(url: str) -> list[Finding]:
     parts = urlsplit(url)
-    path = "/v2/" if what == "proxy" else "/control"
-    target = f"{'https' if parts.scheme in ('https', 'wss') else 'http'}://{parts.netloc}{path}"
     timeout = aiohttp.ClientTimeout(total=REACH_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             before_s = unix_s()
-            async with session.get(target) as answer:
+            async with session.get(f"{parts.scheme}://{parts.netloc}/v2/") as answer:
                 there, headers = unix_s(), dict(answer.headers)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         fix = f"is it running, and does the firewall let {parts.port} through?"
-        return [failed(what, f"{url} does not answer: {reason}", fix, remote=True)]
-    if what == "proxy" and "P2pdist-Exchange-Port" not in headers:
+        return [failed("proxy", f"{url} does not answer: {reason}", fix, remote=True)]
+    if "P2pdist-Exchange-Port" not in headers:
         fix = "peer.proxies names p2pdist proxies, upstreams belong into [[upstream]]"
-        return [failed(what, f"{url} is no p2pdist proxy", fix)]
-    found = [passed(what, f"{url} answers")]
-    if what == "proxy":
-        found.append(await _check_exchange(parts.hostname or "", headers))
+        return [failed("proxy", f"{url} is no p2pdist proxy", fix)]
+    found = [passed("proxy", f"{url} answers")]
+    found.append(await _check_exchange(parts.hostname or "", headers))
     return [*found, *_clock(url, headers.get("Date"), (before_s + there) / 2)]
 
 

@@ -24,9 +24,16 @@ ACCEPTS_PER_TURN: Final = 16
 class Acceptor:
     """Listens, and hands each connection over as a non-blocking socket."""
 
-    def __init__(self, accepted: Callable[[socket.socket], None], *, backlog: int) -> None:
+    def __init__(
+        self,
+        accepted: Callable[[socket.socket], None],
+        *,
+        backlog: int,
+        per_turn: int = ACCEPTS_PER_TURN,
+    ) -> None:
         self._accepted = accepted
         self._backlog = backlog
+        self._per_turn = per_turn
         self._listeners: list[socket.socket] = []
         self._pauses: set[asyncio.TimerHandle] = set()
 
@@ -78,7 +85,7 @@ class Acceptor:
         self._listeners.clear()
 
     def _on_accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        for _ in range(self._per_turn):
             try:
                 sock, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):

@@ -6,8 +6,10 @@ import datetime
 import json
 import logging
 import sys
+import time
 import traceback
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 
 def event(
@@ -21,6 +23,30 @@ def event(
     """Log `name` (a dotted constant) with `fields`; units end their names (`_s`, `_bytes`)."""
     if logger.isEnabledFor(level):
         logger.log(level, name, extra={"fields": fields}, exc_info=exc_info)
+
+
+class Sparing:
+    """Logs an event that others can bring about at will: a few lines, then a count of the rest."""
+
+    LINES: Final = 5
+    PER_S: Final = 10.0
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._since_s = -self.PER_S
+        self._count = 0
+
+    def event(self, logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
+        """As the function; `unlogged` says how many were left out before this one."""
+        now_s = self._monotonic()
+        if now_s - self._since_s >= self.PER_S:
+            unlogged = max(0, self._count - self.LINES)
+            self._since_s, self._count = now_s, 0
+            if unlogged:
+                fields["unlogged"] = unlogged
+        self._count += 1
+        if self._count <= self.LINES:
+            event(logger, level, name, **fields)
 
 
 def set_up(level: str, style: str, *, role: str = "") -> None:

@@ -8,21 +8,18 @@ but the newest value is ever queued while there is none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
-import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Protocol, assert_never
-
-import aiohttp
-import msgspec
+from typing import Final, Protocol, TypeVar, assert_never
 
 from p2pdist.errors import PeerFault
-from p2pdist.model.backoff import Backoff
 from p2pdist.model.control import (
+    DELTAS_MAX,
     Announce,
     Delta,
     Describe,
@@ -44,50 +41,42 @@ from p2pdist.model.control import (
     SwarmKey,
     ToTracker,
     Welcome,
-    encoder,
-    from_tracker_decoder,
 )
-from p2pdist.model.handshake import ClientHandshake, Session
+from p2pdist.model.control_wire import (
+    CONNECT_S,
+    HANDSHAKE_S,
+    CloseCode,
+    parse_tracker_url,
+    shared_codecs,
+)
+from p2pdist.model.handshake import Session
 from p2pdist.model.ids import parse_host_id
 from p2pdist.model.members import Member, Role
+from p2pdist.model.redial import Redial
 from p2pdist.runtime import logs
-from p2pdist.runtime.control_socket import (
-    FEATURES,
-    HANDSHAKE_S,
-    MESSAGE_BYTES_MAX,
-    FrameCodec,
-    shake_as_client,
-)
+from p2pdist.runtime.control_line import ControlLine
 from p2pdist.runtime.tasks import TaskOwner
 
-# The first try again comes at once, as a restarting tracker is back in a second; the longest
-# delay is what a new tracker may take to know the active swarms.
-RETRY_FIRST_S: Final = 0.2
-RETRY_MAX_S: Final = 5.0
-# A connection that broke sooner proves nothing: two hosts with one id would throw each other out
-# five times a second.
-STABLE_S: Final = 5.0
-CONNECT_S: Final = 2.0
-# No pong within half of it more: the tracker's host is gone without a word.
+# A tracker that serves a storm answers late; one whose machine is gone is found by the kernel
+# (`control_line.USER_TIMEOUT_MS`), and this is for one that hangs.
 PING_S: Final = 10.0
+SILENT_PINGS_MAX: Final = 3
 PROMPT_S: Final = 0.05
 # A fleet whose tracker restarted spreads its inventories over this many announce intervals.
 INVENTORY_SPREAD_INTERVALS: Final = 5.0
-# 1,024 deltas are about 5 ms of the tracker's event loop.
-BATCH_DELTAS: Final = 1024
 # 64 signatures are about 8 ms of the tracker's event loop.
 BATCH_REVOCATIONS: Final = 64
 # Full: the oldest is forgotten; it is only missing after the next loss of the connection.
 JOINS_MAX: Final = 4096
 REVOCATIONS_KEPT_MAX: Final = 256
-# Full: the connection is cut, the next one starts from the state.
-QUEUE_MAX: Final = 8192
 RENEW_TICK_S: Final = 1.0
 HANG_UP_S: Final = 1.0
 # A lease that nobody ended by then was forgotten: the largest layers take minutes.
 LEASE_KEPT_S: Final = 900.0
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class TrackerListener(Protocol):
@@ -128,7 +117,7 @@ class _HeldLease:
 
 
 class TrackerClient:
-    """Keeps one connection to the first of `urls` that answers (base URLs, `ws://host:port`).
+    """Keeps one connection to the first of `urls` that answers (base URLs, `tcp://host:port`).
 
     `me` and `numbers` are asked at each connection and each heartbeat. All methods are for the
     event loop and return at once, but `lease` and `close`.
@@ -166,12 +155,16 @@ class TrackerClient:
         self._asked: dict[int, asyncio.Future[LeaseAnswer | None]] = {}
         self._behalf: dict[int, Member | None] = {}
         self._leases: dict[SwarmKey, _HeldLease] = {}
-        self._queue: deque[ToTracker] = deque()
-        self._queued = asyncio.Event()
         self._prompted = asyncio.Event()
-        self._overflowed = asyncio.Event()
         self._connected_before = False
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._codecs = shared_codecs()
+        self._line: ControlLine | None = None
+        """The one that the handshake is done on."""
+        self._up_s = 0.0
+        self._greeted: asyncio.Future[None]
+        self._welcomed: asyncio.Future[Welcome]
+        self._ended: asyncio.Future[str]
+        """Of the line that is there or about to be; made anew for each."""
         self._tasks = TaskOwner("tracker client")
 
     # --- for the host ---------------------------------------------------------------------------
@@ -183,8 +176,12 @@ class TrackerClient:
 
     async def close(self) -> None:
         """Say goodbye, so that the tracker names this host to nobody any more."""
-        if self._socket is not None:
-            await _hang_up(self._socket, aiohttp.WSCloseCode.OK)
+        line = self._line
+        if line is not None:
+            line.hang_up(CloseCode.GOODBYE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HANG_UP_S):
+                    await asyncio.shield(self._ended)
         await self._tasks.close()
 
     def note(self, key: SwarmKey, held_chunks: int, complete: bool) -> None:
@@ -256,83 +253,88 @@ class TrackerClient:
     # --- the connection -------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Keep a connection up; the first URL is preferred whenever one was lost."""
-        backoff = Backoff(first_s=RETRY_FIRST_S, max_s=RETRY_MAX_S, rng=self._rng)
+        """Keep a connection up, whatever happens to it."""
+        redial = Redial(self._urls, self._rng)
         loop = asyncio.get_running_loop()
-        turn = 0
-        async with aiohttp.ClientSession() as http:
-            while True:
-                began_s, url = loop.time(), self._urls[turn % len(self._urls)]
-                turn = 0 if await self._try(http, url) else turn + 1
-                if turn == 0 and loop.time() - began_s > STABLE_S:
-                    backoff.reset()
-                await asyncio.sleep(backoff.next_delay_s())
-
-    async def _try(self, http: aiohttp.ClientSession, url: str) -> bool:
-        """Connect and stay; return whether there was a connection, once it is over."""
-        welcomed = False
-        try:
-            socket = await self._connect(http, url)
+        while True:
             try:
-                codec, welcome = await self._greet(socket)
-                welcomed = True
-                await self._converse(socket, codec, welcome)
-            finally:
-                await _hang_up(socket, aiohttp.WSCloseCode.GOING_AWAY)
-        except* (aiohttp.ClientError, OSError, PeerFault) as group:
-            error = str(group.exceptions[0])
-            logs.event(log, logging.INFO, "tracker.lost", url=url, error=error)
-        except* Exception:
-            log.exception("tracker client failed; it connects again")
+                await self._try(redial)
+            except Exception:
+                redial.failed()
+                log.exception("tracker client failed; it connects again")
+            await asyncio.sleep(redial.delay_s(loop.time()))
+
+    async def _try(self, redial: Redial) -> None:
+        """Connect and stay; tell `redial` how it went, once it is over."""
+        loop = asyncio.get_running_loop()
+        self._greeted, self._welcomed = loop.create_future(), loop.create_future()
+        self._ended, self._up_s = loop.create_future(), 0.0
+        line = ControlLine(self, self._secret, self._me(), self._codecs)
+        error = ""
+        try:
+            await self._dial(line, redial.url)
+            welcome = await self._first(self._welcomed, HANDSHAKE_S)
+            await self._converse(line, welcome)
+        except* (OSError, PeerFault) as group:  # TimeoutError is an OSError
+            error = str(group.exceptions[0]) or type(group.exceptions[0]).__name__
         finally:
-            self._down()
-        return welcomed
+            up_s, self._up_s = self._up_s, 0.0
+            url = redial.url
+            self._down(line)
+        if line.retry_after_s is not None:
+            redial.refused(line.retry_after_s, loop.time())
+        elif up_s:
+            redial.lost(loop.time() - up_s)
+        else:
+            redial.failed()
+        logs.event(log, logging.INFO, "tracker.lost", url=url, error=error)
 
-    async def _connect(
-        self, http: aiohttp.ClientSession, url: str
-    ) -> aiohttp.ClientWebSocketResponse:
+    async def _dial(self, line: ControlLine, url: str) -> None:
+        """Connect and be answered; `CONNECT_S` is for both together."""
+        loop = asyncio.get_running_loop()
+        address = parse_tracker_url(url)
         async with asyncio.timeout(CONNECT_S):
-            return await http.ws_connect(
-                f"{url.rstrip('/')}/control",
-                max_msg_size=MESSAGE_BYTES_MAX,
-                heartbeat=PING_S,
-                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-            )
+            await loop.create_connection(lambda: line, address.host, address.port)
+            try:
+                await self._first(self._greeted, CONNECT_S)
+            except BaseException:
+                line.abort("no answer in time")
+                raise
 
-    async def _greet(self, socket: aiohttp.ClientWebSocketResponse) -> tuple[FrameCodec, Welcome]:
-        handshake = ClientHandshake(self._secret, self._me(), os.urandom, FEATURES)
-        session: Session = await shake_as_client(socket, handshake)
-        if session.member.role is not Role.TRACKER:
-            raise PeerFault("not a tracker")
-        self.tracker = session.member
-        codec = FrameCodec(session.features)
-        async with asyncio.timeout(HANDSHAKE_S):
-            welcome = await _receive(socket, codec)
-        if not isinstance(welcome, Welcome):
-            raise PeerFault("a tracker that does not begin with a welcome")
-        return codec, welcome
+    async def _first(self, future: asyncio.Future[T], timeout_s: float) -> T:
+        """Return what comes; raise ConnectionError where the line ends before."""
+        async with asyncio.timeout(timeout_s):
+            await asyncio.wait((future, self._ended), return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            raise ConnectionResetError(self._ended.result())
+        return future.result()
 
-    async def _converse(
-        self, socket: aiohttp.ClientWebSocketResponse, codec: FrameCodec, welcome: Welcome
-    ) -> None:
+    async def _converse(self, line: ControlLine, welcome: Welcome) -> None:
         """Talk until the connection breaks, which raises; active swarms go first."""
         interval_s = min(max(welcome.announce_interval_s, 0.05), 60.0)
         heartbeat_s = min(max(welcome.heartbeat_s, 0.05), 60.0)
-        returning = self._up(socket)
+        self._up_s = asyncio.get_running_loop().time()
+        returning = self._up()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._write(socket, codec), name="tracker write")
             tasks.create_task(self._announce_changes(interval_s), name="tracker announce")
-            tasks.create_task(self._announce_all(interval_s, returning), name="tracker inventory")
+            tasks.create_task(self._announce_all(line, interval_s, returning), name="inventory")
             tasks.create_task(self._beat(heartbeat_s), name="tracker heartbeat")
+            tasks.create_task(self._ping(line), name="tracker ping")
             tasks.create_task(self._renew_leases(), name="tracker leases")
-            tasks.create_task(self._watch_queue(), name="tracker queue")
-            while True:
-                self._receive_one(await _receive(socket, codec))
+            raise ConnectionResetError(await asyncio.shield(self._ended))
 
-    def _up(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
+    async def _ping(self, line: ControlLine) -> None:
+        silent = 0
+        while silent < SILENT_PINGS_MAX:
+            line.heard = False
+            line.ping()
+            await asyncio.sleep(PING_S)
+            silent = 0 if line.heard else silent + 1
+        line.abort("silent")
+
+    def _up(self) -> bool:
         """Say again what this host is about; return whether it had a connection before."""
         returning, self._connected_before = self._connected_before, True
-        self._socket = socket
         self.connected = True
         if self._describe is not None:
             self._send(self._describe())
@@ -345,17 +347,39 @@ class TrackerClient:
         self._listener.tracker_up()
         return returning
 
-    def _down(self) -> None:
-        self._socket = None
-        self._queue.clear()
+    def _down(self, line: ControlLine) -> None:
+        if self._line is not None:
+            self._line = None
+            line.hang_up(CloseCode.GOING_AWAY)
         self._changed.clear()
-        self._overflowed.clear()
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_result(None)
         if self.connected:
             self.connected = False
             self._listener.tracker_down()
+
+    # --- called by the line ---------------------------------------------------------------------
+
+    def line_up(self, line: ControlLine, session: Session) -> None:
+        if session.member.role is not Role.TRACKER:
+            raise PeerFault("not a tracker")
+        self.tracker = session.member
+        self._line = line
+        if not self._greeted.done():
+            self._greeted.set_result(None)
+
+    def take(self, line: ControlLine, message: FromTracker) -> None:
+        if self._welcomed.done():
+            self._receive_one(message)
+        elif isinstance(message, Welcome):
+            self._welcomed.set_result(message)
+        else:
+            raise PeerFault("a tracker that does not begin with a welcome")
+
+    def line_lost(self, line: ControlLine, why: str) -> None:
+        if not self._ended.done():
+            self._ended.set_result(why)
 
     # --- from the tracker -----------------------------------------------------------------------
 
@@ -402,30 +426,16 @@ class TrackerClient:
         """Queue a message; without a connection there is nothing to do, `_up` says it all."""
         if not self.connected:
             return
-        if len(self._queue) >= QUEUE_MAX:
-            self._overflowed.set()
-            return
-        self._queue.append(message)
-        self._queued.set()
+        if self._line is not None:
+            self._line.send(message)
 
     def _send_deltas(self, deltas: Sequence[Delta]) -> None:
-        for start in range(0, len(deltas), BATCH_DELTAS):
-            self._send(Announce(list(deltas[start : start + BATCH_DELTAS])))
+        for start in range(0, len(deltas), DELTAS_MAX):
+            self._send(Announce(list(deltas[start : start + DELTAS_MAX])))
 
     def _send_revocations(self, records: Sequence[bytes]) -> None:
         for start in range(0, len(records), BATCH_REVOCATIONS):
             self._send(Revoke(list(records[start : start + BATCH_REVOCATIONS])))
-
-    async def _write(self, socket: aiohttp.ClientWebSocketResponse, codec: FrameCodec) -> None:
-        while True:
-            await self._queued.wait()
-            self._queued.clear()
-            while self._queue:
-                await socket.send_bytes(codec.pack(encoder.encode(self._queue.popleft())))
-
-    async def _watch_queue(self) -> None:
-        await self._overflowed.wait()
-        raise PeerFault("the tracker takes nothing in")
 
     async def _announce_changes(self, interval_s: float) -> None:
         while True:
@@ -441,14 +451,18 @@ class TrackerClient:
             self._changed.clear()
             self._send_deltas(deltas)
 
-    async def _announce_all(self, interval_s: float, returning: bool) -> None:
-        """Replace all that the tracker knows of this host; the first connection does so at once."""
+    async def _announce_all(self, line: ControlLine, interval_s: float, returning: bool) -> None:
+        """Replace all that the tracker knows of this host; the first connection does so at once.
+
+        Batch by batch, each when the tracker has taken most of the one before."""
         if returning:
             spread_s = INVENTORY_SPREAD_INTERVALS * interval_s
             await asyncio.sleep(spread_s * self._rng.random())
         deltas = self._listener.full_announce()
-        self._send(Announce(deltas[:BATCH_DELTAS], full=True))
-        self._send_deltas(deltas[BATCH_DELTAS:])
+        self._send(Announce(deltas[:DELTAS_MAX], full=True))
+        for start in range(DELTAS_MAX, len(deltas), DELTAS_MAX):
+            await line.drained()
+            self._send(Announce(deltas[start : start + DELTAS_MAX]))
 
     async def _beat(self, heartbeat_s: float) -> None:
         while True:
@@ -466,29 +480,8 @@ class TrackerClient:
                     self._send(LeaseAsk(0, key, held.on_behalf))
 
 
-async def _receive(socket: aiohttp.ClientWebSocketResponse, codec: FrameCodec) -> FromTracker:
-    """Return the next message; raise ConnectionError at the end and PeerFault for nonsense."""
-    frame = await socket.receive()
-    if frame.type is not aiohttp.WSMsgType.BINARY:
-        raise ConnectionResetError(f"closed with {frame.type.name} {frame.data} {frame.extra}")
-    try:
-        message: FromTracker = from_tracker_decoder.decode(codec.unpack(frame.data))
-    except msgspec.DecodeError as error:
-        raise PeerFault(f"malformed message of the tracker: {error}") from None
-    return message
-
-
 def _check_host_id(member: Member) -> None:
     try:
         parse_host_id(member.host_id)
     except ValueError as error:
         raise PeerFault(f"malformed handout: {error}") from None
-
-
-async def _hang_up(socket: aiohttp.ClientWebSocketResponse, code: int) -> None:
-    """Close within `HANG_UP_S`, also where the other end takes nothing in any more."""
-    try:
-        async with asyncio.timeout(HANG_UP_S):
-            await socket.close(code=code)
-    except TimeoutError:
-        logs.event(log, logging.INFO, "tracker.hang_up_late")

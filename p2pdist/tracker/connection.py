@@ -1,88 +1,154 @@
-"""The sending half of one control connection: a bounded queue and its writer."""
+"""The tracker's end of a control connection: cuts bytes into frames, writes frames, no rule."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import Final
+from typing import Final, Protocol, cast
 
-from aiohttp import WSCloseCode, web
-
+from p2pdist.errors import PeerFault
+from p2pdist.model.control_wire import (
+    CLIENT_HANDSHAKE,
+    MAGIC,
+    CloseCode,
+    FrameCodec,
+    FrameReader,
+    Kind,
+    close_frame,
+    frame,
+)
+from p2pdist.model.handshake import ServerHandshake
 from p2pdist.model.members import Member
-from p2pdist.runtime.control_socket import FrameCodec
 
 # A handout is about 2 KB, all revocations that are kept about 750 KB: a host that lets 4 MiB
 # pile up reads no more. Full: the connection is cut, the host comes back and announces anew.
 QUEUE_BYTES_MAX: Final = 4 << 20
-CLOSE_S: Final = 1.0
+# What may wait to be taken in, beside one frame; full: no more is read.
+UNREAD_BYTES_MAX: Final = 4096
+# A hello, a proof, and a goodbye.
+HANDSHAKE_FRAMES_MAX: Final = 3
 
 
-class Connection:
-    """One host's WebSocket; `link` is its number, never used twice."""
+class Taker(Protocol):
+    """Who takes in what comes on a connection; called on the event loop."""
 
-    def __init__(
-        self,
-        link: int,
-        member: Member,
-        socket: web.WebSocketResponse,
-        transport: asyncio.Transport,
-        codec: FrameCodec,
-    ) -> None:
+    def opened(self, connection: Connection) -> None: ...
+
+    def received(self, connection: Connection, kind: int, payload: bytes) -> None: ...
+
+    def faulted(self, connection: Connection, error: PeerFault) -> None:
+        """What came is no control connection, or none any more."""
+        ...
+
+    def ended(self, connection: Connection) -> None:
+        """Called once; nothing is received after it."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """One host's connection; `link` is its number, never used twice.
+
+    There are tens of thousands: no task, no timer, no queue of its own, and no bytes kept while
+    nothing is under way.
+    """
+
+    __slots__ = (
+        "_taker",
+        "_transport",
+        "_unread_bytes",
+        "closing",
+        "codec",
+        "handshake",
+        "leaving",
+        "link",
+        "member",
+        "reader",
+    )
+
+    def __init__(self, taker: Taker, link: int, handshake: ServerHandshake) -> None:
         self.link = link
-        self.member = member
-        self.socket = socket
-        self.codec = codec
+        self.handshake: ServerHandshake | None = handshake
+        """Until it is done; `member` and `codec` are there from then on."""
+        self.member: Member
+        self.codec: FrameCodec
         self.closing = False
-        self._transport = transport
-        self._frames: deque[bytes] = deque()
-        self._queued_bytes = 0
-        self._close: tuple[int, str] | None = None
-        self._wake = asyncio.Event()
+        """We ended it: nothing is sent or taken in any more."""
+        self.leaving = False
+        """The host said goodbye."""
+        self._taker = taker
+        self.reader = FrameReader(CLIENT_HANDSHAKE, MAGIC)
+        self._transport: asyncio.Transport
+        self._unread_bytes = 0
 
     @property
-    def finishing(self) -> bool:
-        """The writer is about to close the connection, or did."""
-        return self._close is not None
+    def peer(self) -> str:
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if name else ""
 
-    def send(self, frame: bytes) -> None:
-        """Queue a packed frame; never waits."""
+    # --- sending --------------------------------------------------------------------------------
+
+    def send(self, message: bytes) -> None:
+        """Write a packed message; never waits."""
+        self.write(frame(Kind.MESSAGE, message))
+
+    def write(self, data: bytes) -> None:
+        """Write a whole frame; never waits."""
+        if self.closing or self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() + len(data) > QUEUE_BYTES_MAX:
+            self.abort()
+        else:
+            self._transport.write(data)
+
+    def close(self, reason: str, code: CloseCode = CloseCode.REFUSED) -> None:
+        """Say why and close, behind what was written; never waits."""
         if self.closing:
             return
-        if self._queued_bytes + len(frame) > QUEUE_BYTES_MAX:
-            self.closing = True
-            self._transport.abort()
+        self.closing = True
+        if not self._transport.is_closing():
+            self._transport.write(close_frame(code, reason))
+            self._transport.close()
+
+    def abort(self) -> None:
+        self.closing = True
+        self._transport.abort()
+
+    # --- taking in ------------------------------------------------------------------------------
+
+    def taken(self, nbytes: int) -> None:
+        """What was `received` has been dealt with: make room for more."""
+        was_full = self._unread_bytes > UNREAD_BYTES_MAX
+        self._unread_bytes -= nbytes
+        if was_full and self._unread_bytes <= UNREAD_BYTES_MAX and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's class is one by its methods only.
+        self._transport = cast(asyncio.Transport, transport)
+        self._taker.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing:
             return
-        self._frames.append(frame)
-        self._queued_bytes += len(frame)
-        self._wake.set()
-
-    def close(self, reason: str, code: int = WSCloseCode.POLICY_VIOLATION) -> None:
-        """Say why and close, behind what is queued; never waits."""
-        if not self.closing:
-            self.closing = True
-            self._close = (code, reason)
-            self._wake.set()
-
-    async def write_frames(self) -> None:
-        """Send what is queued, until `close` was called and carried out."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            close = self._close
-            if close is not None:
-                await self._finish(*close)
-                return
-            while self._frames:
-                frame = self._frames.popleft()
-                await self.socket.send_bytes(frame)
-                self._queued_bytes -= len(frame)
-
-    async def _finish(self, code: int, reason: str) -> None:
         try:
-            async with asyncio.timeout(CLOSE_S):
-                while self._frames:
-                    await self.socket.send_bytes(self._frames.popleft())
-                # RFC 6455, 5.5: a control frame carries at most 125 bytes, two are the code.
-                await self.socket.close(code=code, message=reason.encode()[:123])
-        except TimeoutError:
-            self._transport.abort()
+            frames = self.reader.feed(data)
+            if self.handshake is not None and len(frames) > HANDSHAKE_FRAMES_MAX:
+                raise PeerFault("more than a handshake before the welcome")
+        except PeerFault as error:
+            self._taker.faulted(self, error)
+            return
+        was_full = self._unread_bytes > UNREAD_BYTES_MAX
+        for kind, payload in frames:
+            self._unread_bytes += cost_bytes(payload)
+            self._taker.received(self, kind, payload)
+        full = self._unread_bytes > UNREAD_BYTES_MAX
+        if full and not was_full and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # What came before is still to be taken in: a host says goodbye and closes.
+        self._taker.ended(self)
+
+
+def cost_bytes(payload: bytes) -> int:
+    """What a frame that waits counts for: an empty one is not for nothing."""
+    return 64 + len(payload)

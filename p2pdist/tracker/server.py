@@ -1,4 +1,4 @@
-"""The tracker's shell: WebSockets in, `TrackerCore` in the middle, frames out; no rule of its own.
+"""The tracker's shell: messages in, `TrackerCore` in the middle, messages out; no rule of its own.
 
 All waits are for the network or the core's one deadline. Runs on uvloop and on stock asyncio.
 """
@@ -6,36 +6,30 @@ All waits are for the network or the core's one deadline. Runs on uvloop and on 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final, TypeVar, assert_never
 
-import msgspec
-from aiohttp import WSCloseCode, WSMsgType, web
-
-from p2pdist.errors import PeerFault
-from p2pdist.model.control import FromTracker, LeaseAsk, encoder, to_tracker_decoder
-from p2pdist.model.handshake import ServerHandshake, Session
+from p2pdist.model.control import (
+    Announce,
+    FromTracker,
+    LeaseAsk,
+    ToTracker,
+    encoder,
+    to_tracker_decoder,
+)
+from p2pdist.model.control_wire import FEATURE_ZSTD, Kind, frame, shared_codecs
 from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime import clock, logs
-from p2pdist.runtime.control_socket import (
-    FEATURE_ZSTD,
-    FEATURES,
-    MESSAGE_BYTES_MAX,
-    FrameCodec,
-    shake_as_server,
-)
-from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
-from p2pdist.tracker.connection import CLOSE_S, Connection
+from p2pdist.tracker.connection import Connection
 from p2pdist.tracker.core.grants import Forward, ForwardEnd
 from p2pdist.tracker.core.jobs.book import JobBook
 from p2pdist.tracker.core.orders import Close, Send, SendAll, SendMany
@@ -53,14 +47,10 @@ from p2pdist.tracker.core.state import (
 from p2pdist.tracker.federation import Federation
 from p2pdist.tracker.job_keeping import JobKeeper
 from p2pdist.tracker.job_store import JobStore, NoJobStore
+from p2pdist.tracker.reception import Reception
 
-CONTROL_PATH: Final = "/control"
-# Full: 503 at once, and the host tries again with its backoff. Each may buffer one frame.
-HANDSHAKES_MAX: Final = 1024
-# After a restart all hosts come at once.
-BACKLOG: Final = 4096
-# A frame to 1,000 queues takes about 1 ms of the event loop.
-SEND_SLICE: Final = 1000
+# A frame to 200 connections takes about 1 ms of the event loop.
+SEND_SLICE: Final = 200
 
 T = TypeVar("T")
 
@@ -95,9 +85,7 @@ class TrackerServer:
         self._limits = limits
         self._snapshot_path = state_dir / snapshot.FILE_NAME if state_dir else None
         self._connections: dict[int, Connection] = {}
-        self._links = itertools.count(1)
-        self._handshakes = 0
-        self._codecs = {flag: FrameCodec(flag) for flag in (0, FEATURE_ZSTD)}
+        self._codecs = shared_codecs()
         self._tasks = TaskOwner("tracker")
         self.job_keeper = JobKeeper(job_store or NoJobStore())
         self._federation = Federation(
@@ -108,7 +96,12 @@ class TrackerServer:
             changed=lambda dcs: self._feed(RemotesChanged(dcs)),
             answered=lambda forward, answer: self._feed(RemoteAnswered(forward, answer)),
         )
-        self._http: HttpServer | None = None
+        self._steps: tuple[Connection, Iterator[Announce]] | None = None
+        """The announcement that is being taken in step by step."""
+        self._stopping = False
+        self._refusals = logs.Sparing()
+        self._closings = logs.Sparing()
+        self.reception = Reception(self, secret=secret, me=me)
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
         self.core: TrackerCore
@@ -134,12 +127,7 @@ class TrackerServer:
             await snapshot.load(self.core, self._snapshot_path, self._loop.time())
         await self.job_keeper.load(self.core.jobs, self._loop.time())
         self._arm_timer()
-        app = web.Application()
-        app.router.add_get(CONTROL_PATH, self._serve)
-        self._http = HttpServer(
-            self._listen, app, backlog=BACKLOG, shutdown_s=CLOSE_S, handler_cancellation=False
-        )
-        address = await self._http.start()
+        address = await self.reception.listen(self._listen)
         self._federation.start()
         if self._snapshot_path is not None:
             keep = snapshot.keep_writing(self.core, self._snapshot_path)
@@ -149,6 +137,8 @@ class TrackerServer:
 
     async def close(self) -> None:
         """Say goodbye to all hosts, write a last snapshot and stop listening."""
+        self._stopping = True
+        await self.reception.close("the tracker is going away")
         await self._federation.close()
         await self._tasks.close()
         if self._timer is not None:
@@ -156,82 +146,40 @@ class TrackerServer:
         if self._snapshot_path is not None:
             await snapshot.save(self.core, self._snapshot_path)
         await self.job_keeper.close(self.core.jobs)
-        for connection in list(self._connections.values()):
-            connection.close("the tracker is going away", WSCloseCode.GOING_AWAY)
-        if self._http is not None:
-            await self._http.close()
 
-    # --- connections ----------------------------------------------------------------------------
+    # --- connections (called by the reception) --------------------------------------------------
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        if self._handshakes >= HANDSHAKES_MAX:
-            raise web.HTTPServiceUnavailable(text="too many handshakes at once\n")
-        socket = web.WebSocketResponse(
-            compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=CLOSE_S
-        )
-        self._handshakes += 1
-        try:
-            await socket.prepare(request)
-            session = await self._shake(socket)
-        except (PeerFault, TimeoutError, ConnectionError) as error:
-            self.core.counters.protocol_faults_total += 1
-            logs.event(
-                log, logging.WARNING, "control.refused", peer=request.remote, error=str(error)
-            )
-            if socket.prepared:
-                await socket.close(code=WSCloseCode.POLICY_VIOLATION)
-            return socket
-        finally:
-            self._handshakes -= 1
-        await self._attend(request, socket, session)
-        return socket
-
-    async def _shake(self, socket: web.WebSocketResponse) -> Session:
-        handshake = ServerHandshake(self._secret, self._me, os.urandom, FEATURES)
-        session = await shake_as_server(socket, handshake)
-        check_member(session.member)
-        return session
-
-    async def _attend(
-        self, request: web.Request, socket: web.WebSocketResponse, session: Session
-    ) -> None:
-        """Serve one host until its connection ends."""
-        assert request.transport is not None
-        codec = self._codecs[session.features & FEATURE_ZSTD]
-        connection = Connection(next(self._links), session.member, socket, request.transport, codec)
-        leaving = False
+    def welcome(self, connection: Connection) -> None:
         self._connections[connection.link] = connection
-        try:
-            self._feed(HostConnected(connection.link, session.member))
-            async with asyncio.TaskGroup() as tasks:
-                name = f"write to {session.member.host_id[:8]}"
-                writer = tasks.create_task(connection.write_frames(), name=name)
-                leaving = await self._read(connection)
-                if not connection.finishing:
-                    writer.cancel()
-        except* ConnectionError:
-            pass  # the host went away while a frame was under way to it
-        finally:
-            del self._connections[connection.link]
-            self._feed(HostDisconnected(connection.link, leaving))
+        self._feed(HostConnected(connection.link, connection.member))
 
-    async def _read(self, connection: Connection) -> bool:
-        """Feed the core until the connection ends; return whether the host said goodbye."""
-        while True:
-            message = await connection.socket.receive()
-            if message.type is not WSMsgType.BINARY:
-                return message.type is WSMsgType.CLOSE and message.data == WSCloseCode.OK
-            if connection.closing:
-                continue
-            try:
-                decoded = to_tracker_decoder.decode(connection.codec.unpack(message.data))
-                if isinstance(decoded, LeaseAsk) and decoded.on_behalf is not None:
-                    check_member(decoded.on_behalf)
-            except (PeerFault, msgspec.DecodeError) as error:
-                self.core.counters.protocol_faults_total += 1
-                self._close(connection.link, str(error))
-            else:
-                self._feed(MessageReceived(connection.link, decoded))
+    def take(self, connection: Connection, packed: bytes) -> bool:
+        """Feed the core; return whether the same message has another step to come."""
+        if self._steps is not None and self._steps[0] is connection:
+            step = next(self._steps[1], None)
+            if step is None:
+                self._steps = None
+                return False
+            self._feed(MessageReceived(connection.link, step))
+            return True
+        message: ToTracker = to_tracker_decoder.decode(connection.codec.unpack(packed))
+        if isinstance(message, LeaseAsk) and message.on_behalf is not None:
+            check_member(message.on_behalf)
+        if isinstance(message, Announce) and self.core.is_long(connection.link, message):
+            self._steps = connection, self.core.steps(connection.link, message)
+            return True
+        self._feed(MessageReceived(connection.link, message))
+        return False
+
+    def gone(self, connection: Connection) -> None:
+        if self._connections.pop(connection.link, None) is not None and not self._stopping:
+            self._feed(HostDisconnected(connection.link, connection.leaving))
+
+    def refused(self, connection: Connection, reason: str) -> None:
+        self.core.counters.protocol_faults_total += 1
+        self._refusals.event(
+            log, logging.WARNING, "control.refused", peer=connection.peer, error=reason
+        )
 
     # --- the core -------------------------------------------------------------------------------
 
@@ -286,16 +234,18 @@ class TrackerServer:
         connection = self._connections.get(link)
         if connection is not None:
             host = connection.member.host_id
-            logs.event(log, logging.WARNING, "control.closed", host=host, reason=reason)
+            self._closings.event(log, logging.WARNING, "control.closed", host=host, reason=reason)
             connection.close(reason)
 
     def _send_to(self, connections: list[Connection], message: FromTracker) -> None:
         payload = encoder.encode(message)
-        frames = {flag: codec.pack(payload) for flag, codec in self._codecs.items()}
+        frames = {
+            flag: frame(Kind.MESSAGE, codec.pack(payload)) for flag, codec in self._codecs.items()
+        }
         self._send_slice(frames, connections)
 
     def _send_slice(self, frames: dict[int, bytes], connections: list[Connection]) -> None:
         for connection in connections[:SEND_SLICE]:
-            connection.send(frames[FEATURE_ZSTD if connection.codec.compresses else 0])
+            connection.write(frames[FEATURE_ZSTD if connection.codec.compresses else 0])
         if rest := connections[SEND_SLICE:]:
             self._loop.call_soon(self._send_slice, frames, rest)

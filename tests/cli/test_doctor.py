@@ -45,7 +45,7 @@ def test_each_fail_has_its_fix_and_the_exit_code_says_whose_fault(tmp_path: Path
 
 
 def test_only_other_hosts_away_is_another_exit_code(tmp_path: Path) -> None:
-    keys_and_tracker = f'federation = ["ws://127.0.0.1:{free_ports(1)[0]}"]\n'
+    keys_and_tracker = f'federation = ["tcp://127.0.0.1:{free_ports(1)[0]}"]\n'
 
     result = run(tmp_path, "--role", "tracker", config=keys_and_tracker)
 

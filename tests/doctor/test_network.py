@@ -47,7 +47,7 @@ async def test_a_running_cluster_is_reached_and_its_clocks_agree(lab: Lab) -> No
 
 async def test_what_does_not_answer_is_another_hosts_fault() -> None:
     (port,) = free_ports(1)
-    settings = free_peer(trackers=(f"ws://127.0.0.1:{port}",), proxies=("http://127.0.0.1:1",))
+    settings = free_peer(trackers=(f"tcp://127.0.0.1:{port}",), proxies=("http://127.0.0.1:1",))
 
     found = await others(settings)
 
@@ -70,7 +70,7 @@ async def test_a_clock_that_goes_wrong_is_found(
     now_s = network.unix_s
     monkeypatch.setattr(network, "unix_s", lambda: now_s() + shift_s)
 
-    found = await others(free_peer(proxies=tuple(lab.proxies), trackers=("ws://127.0.0.1:1",)))
+    found = await others(free_peer(proxies=tuple(lab.proxies), trackers=("tcp://127.0.0.1:1",)))
 
     assert [f.level for f in found if f.check == "clock"] == [level]
 
@@ -86,7 +86,7 @@ async def test_a_registry_in_the_place_of_a_proxy_is_found() -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
         host, port = runner.addresses[0][:2]
-        found = await others(free_peer(proxies=(f"http://{host}:{port}",), trackers=("ws://a:1",)))
+        found = await others(free_peer(proxies=(f"http://{host}:{port}",), trackers=("tcp://a:1",)))
     finally:
         await runner.cleanup()
 

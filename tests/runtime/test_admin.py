@@ -77,7 +77,7 @@ async def test_what_is_not_there_is_404(admins: dict[str, str]) -> None:
 
 async def test_readiness_needs_neither_tracker_nor_proxy(tmp_path: Path) -> None:
     async with open_lab(tmp_path, {"docker.io": "http://127.0.0.1:1"}) as lab:
-        lab.trackers.append("ws://127.0.0.1:1")
+        lab.trackers.append("tcp://127.0.0.1:1")
         lab.proxies.append("http://127.0.0.1:1")
         peer = await lab.peer("alone")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from p2pdist.model.members import Address
 from p2pdist.runtime.own_addresses import advertised
 
-TRACKER = "ws://127.0.0.1:5200"
+TRACKER = "tcp://127.0.0.1:5200"
 
 
 async def test_configured_addresses_win_and_a_port_of_0_is_the_bound_one() -> None:
@@ -36,4 +36,4 @@ async def test_a_listener_on_all_of_both_families_is_reached_under_both() -> Non
 
 async def test_without_trackers_there_is_nothing_to_tell() -> None:
     assert await advertised(Address("0.0.0.0", 5301), [], []) == ()
-    assert await advertised(Address("0.0.0.0", 5301), [], ["ws://no.such.host.invalid:1"]) == ()
+    assert await advertised(Address("0.0.0.0", 5301), [], ["tcp://no.such.host.invalid:1"]) == ()

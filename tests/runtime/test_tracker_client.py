@@ -24,7 +24,7 @@ from tests.tracker.servers import (
     wait_until,
 )
 
-NOWHERE = "ws://127.0.0.1:1"
+NOWHERE = "tcp://127.0.0.1:1"
 
 
 class Host:
@@ -162,7 +162,7 @@ async def test_a_restarted_tracker_learns_active_swarms_and_inventories_again() 
     async with AsyncExitStack() as stack:
         first = tracker_server()
         address = await first.start()
-        client = await stack.enter_async_context(online(host, f"ws://{address}"))
+        client = await stack.enter_async_context(online(host, f"tcp://{address}"))
         client.join(key("active"))
         client.note(key("active"), 3, False)
         await wait_until(lambda: holds(first, host, key("idle")))

@@ -155,7 +155,7 @@ async def test_a_tracker_that_goes_away_stops_no_pull(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
     registry.add_image("library/app", "1", LAYERS)
-    lab.trackers.append("ws://127.0.0.1:1")
+    lab.trackers.append("tcp://127.0.0.1:1")
     await lab.proxy()
     peer = await lab.peer("a")
 

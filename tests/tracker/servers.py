@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,13 +11,19 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-import aiohttp
-
+from p2pdist.errors import PeerFault
 from p2pdist.model.control import FromTracker, ToTracker, encoder, from_tracker_decoder
-from p2pdist.model.handshake import ClientHandshake
+from p2pdist.model.control_wire import (
+    FEATURES,
+    MAGIC,
+    FrameCodec,
+    Kind,
+    frame,
+    parse_tracker_url,
+)
+from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring, Signer
-from p2pdist.runtime.control_socket import FEATURES, FrameCodec, shake_as_client
 from p2pdist.tracker.core.state import TrackerLimits
 from p2pdist.tracker.job_store import JobStore
 from p2pdist.tracker.server import TrackerServer
@@ -27,6 +34,7 @@ SIGNER = Signer.generate()
 TRACKER = Member(host_id(0xFFFF), Role.TRACKER, Place("dc1"))
 DEADLINE_S = 20.0
 M = TypeVar("M")
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def tracker_server(
@@ -53,7 +61,7 @@ async def running(server: TrackerServer) -> AsyncIterator[str]:
     """Yield the base URL of `server` while it runs."""
     address = await server.start()
     try:
-        yield f"ws://{address}"
+        yield f"tcp://{address}"
     finally:
         await server.close()
 
@@ -68,17 +76,41 @@ async def wait_until(condition: Callable[[], object]) -> None:
 class HandHost:
     """One connection of one host, message by message."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, codec: FrameCodec) -> None:
-        self.socket = socket
-        self.codec = codec
+    def __init__(self, streams: Streams) -> None:
+        self._reader, self._writer = streams
+        self.codec = FrameCodec(0)
+
+    async def shake(self, me: Member, secret: bytes, features: int) -> None:
+        """Raises PeerFault where the tracker does not know the secret, or ends the handshake."""
+        handshake = ClientHandshake(secret, me, os.urandom, features)
+        self._writer.write(MAGIC)
+        await self.send_frame(Kind.HELLO, handshake.hello)
+        kind, answer = await self.receive_frame()
+        if kind != Kind.ANSWER:
+            raise PeerFault(f"the handshake ended with {kind}")
+        proof, session = handshake.finish(answer[PROOF_BYTES:], answer[:PROOF_BYTES])
+        await self.send_frame(Kind.PROOF, proof)
+        self.codec = FrameCodec(session.features)
+
+    async def send_bytes(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def send_frame(self, kind: Kind, payload: bytes = b"") -> None:
+        await self.send_bytes(frame(kind, payload))
 
     async def send(self, message: ToTracker) -> None:
-        await self.socket.send_bytes(self.codec.pack(encoder.encode(message)))
+        await self.send_frame(Kind.MESSAGE, self.codec.pack(encoder.encode(message)))
+
+    async def receive_frame(self) -> tuple[int, bytes]:
+        async with asyncio.timeout(DEADLINE_S):
+            head = await self._reader.readexactly(5)
+            return head[4], await self._reader.readexactly(int.from_bytes(head[:4]))
 
     async def receive(self) -> FromTracker:
-        async with asyncio.timeout(DEADLINE_S):
-            frame = await self.socket.receive_bytes()
-        message: FromTracker = from_tracker_decoder.decode(self.codec.unpack(frame))
+        kind, packed = await self.receive_frame()
+        assert kind == Kind.MESSAGE, (kind, packed)
+        message: FromTracker = from_tracker_decoder.decode(self.codec.unpack(packed))
         return message
 
     async def expect(self, kind: type[M]) -> M:
@@ -87,12 +119,28 @@ class HandHost:
             pass
         return message
 
-    async def wait_closed(self) -> int | None:
+    async def wait_closed(self) -> int:
         """Return the close code once the tracker ended the connection."""
+        while True:
+            kind, payload = await self.receive_frame()
+            if kind == Kind.CLOSE:
+                break
         async with asyncio.timeout(DEADLINE_S):
-            while (await self.socket.receive()).type is aiohttp.WSMsgType.BINARY:
-                pass
-        return self.socket.close_code
+            assert await self._reader.read() == b""
+        return payload[0]
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[HandHost]:
+    """Yield a host that has not said anything yet."""
+    address = parse_tracker_url(url)
+    streams = await asyncio.open_connection(address.host, address.port)
+    try:
+        yield HandHost(streams)
+    finally:
+        streams[1].close()
+        with contextlib.suppress(OSError):
+            await streams[1].wait_closed()
 
 
 @asynccontextmanager
@@ -100,7 +148,6 @@ async def dialled(
     url: str, me: Member, *, secret: bytes = SECRET, features: int = FEATURES
 ) -> AsyncIterator[HandHost]:
     """Yield a host that did the handshake; its welcome is the first message."""
-    async with aiohttp.ClientSession() as http, http.ws_connect(f"{url}/control") as socket:
-        handshake = ClientHandshake(secret, me, os.urandom, features)
-        session = await shake_as_client(socket, handshake)
-        yield HandHost(socket, FrameCodec(session.features))
+    async with connected(url) as host:
+        await host.shake(me, secret, features)
+        yield host

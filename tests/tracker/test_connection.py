@@ -2,69 +2,124 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+import pytest
 
-from p2pdist.runtime.control_socket import FrameCodec
-from p2pdist.tracker.connection import QUEUE_BYTES_MAX, Connection
-from tests.tracker.hosts import member
+from p2pdist.errors import PeerFault
+from p2pdist.model.control_wire import MAGIC, CloseCode, Kind, close_frame, frame
+from p2pdist.model.handshake import ServerHandshake
+from p2pdist.tracker.connection import QUEUE_BYTES_MAX, UNREAD_BYTES_MAX, Connection, cost_bytes
+from tests.tracker.servers import SECRET, TRACKER
 
 
 class FakeTransport(asyncio.Transport):
-    aborts = 0
-
-    def abort(self) -> None:
-        self.aborts += 1
-
-
-class FakeSocket(web.WebSocketResponse):
-    """Remembers what was sent."""
+    """Takes nothing off its buffer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sent: list[bytes | tuple[int, bytes]] = []
+        self.sent = b""
+        self.aborts = 0
+        self.reading = True
+        self.closed = False
 
-    async def send_bytes(self, data: bytes, compress: int | None = None) -> None:
-        self.sent.append(data)
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += data
 
-    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        self.sent.append((code, message))
-        return True
+    def get_write_buffer_size(self) -> int:
+        return len(self.sent)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+        self.aborts += 1
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
 
-def connection(socket: FakeSocket, transport: FakeTransport) -> Connection:
-    return Connection(1, member(1), socket, transport, FrameCodec(0))
+class FakeTaker:
+    """Remembers what it is handed."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[int, bytes]] = []
+        self.faults: list[str] = []
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def received(self, connection: Connection, kind: int, payload: bytes) -> None:
+        self.frames.append((kind, payload))
+
+    def faulted(self, connection: Connection, error: PeerFault) -> None:
+        self.faults.append(str(error))
+
+    def ended(self, connection: Connection) -> None: ...
 
 
-async def test_a_host_that_lets_the_queue_fill_is_cut_off() -> None:
-    transport = FakeTransport()
-    line = connection(FakeSocket(), transport)
+@pytest.fixture
+def taker() -> FakeTaker:
+    return FakeTaker()
 
-    line.send(bytes(QUEUE_BYTES_MAX))
+
+@pytest.fixture
+def transport() -> FakeTransport:
+    return FakeTransport()
+
+
+@pytest.fixture
+def line(taker: FakeTaker, transport: FakeTransport) -> Connection:
+    line = Connection(taker, 1, ServerHandshake(SECRET, TRACKER, bytes))
+    line.connection_made(transport)
+    return line
+
+
+def test_a_host_that_lets_the_queue_fill_is_cut_off(
+    line: Connection, transport: FakeTransport
+) -> None:
+    line.write(bytes(QUEUE_BYTES_MAX))
     assert transport.aborts == 0
-    line.send(b"x")
+    line.write(b"x")
 
     assert transport.aborts == 1
     assert line.closing
 
 
-async def test_what_is_queued_goes_out_before_the_close() -> None:
-    socket = FakeSocket()
-    line = connection(socket, FakeTransport())
+def test_what_was_written_goes_out_before_the_close(
+    line: Connection, transport: FakeTransport
+) -> None:
     line.send(b"one")
-    line.send(b"two")
-    line.close("no heartbeat", 1008)
+    line.close("no heartbeat")
     line.send(b"too late")
 
-    await line.write_frames()
+    goodbye = close_frame(CloseCode.REFUSED, "no heartbeat")
+    assert transport.sent == frame(Kind.MESSAGE, b"one") + goodbye
+    assert transport.closed
 
-    assert socket.sent == [b"one", b"two", (1008, b"no heartbeat")]
+
+def test_no_more_is_read_than_is_taken_in(
+    line: Connection, taker: FakeTaker, transport: FakeTransport
+) -> None:
+    hello = bytes(UNREAD_BYTES_MAX)
+
+    line.data_received(MAGIC + frame(Kind.HELLO, hello))
+    paused = not transport.reading
+    line.taken(cost_bytes(hello))
+
+    assert taker.frames == [(Kind.HELLO, hello)]
+    assert paused
+    assert transport.reading
 
 
-async def test_a_long_reason_fits_into_a_close_frame() -> None:
-    socket = FakeSocket()
-    line = connection(socket, FakeTransport())
-    line.close("x" * 500, 1008)
+def test_more_than_a_handshake_before_the_welcome_is_a_fault(
+    line: Connection, taker: FakeTaker
+) -> None:
+    line.data_received(MAGIC + 4 * frame(Kind.PROOF))
 
-    await line.write_frames()
-
-    assert socket.sent == [(1008, b"x" * 123)]
+    assert taker.frames == []
+    assert taker.faults == ["more than a handshake before the welcome"]

@@ -22,7 +22,7 @@ def tracker_of(number: int, dc: str, port: int, other_port: int) -> TrackerServe
         me=tracker_member(number, dc),
         keyring=Keyring([SIGNER.public_key_bytes]),
         rng=Random(1),
-        federation=[f"ws://127.0.0.1:{other_port}"],
+        federation=[f"tcp://127.0.0.1:{other_port}"],
     )
 
 

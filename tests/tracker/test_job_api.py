@@ -69,7 +69,7 @@ async def running(state_dir: Path, *, token: str | None = None) -> AsyncIterator
         url = f"http://{await admin.start()}"
         session = await stack.enter_async_context(aiohttp.ClientSession())
         token = operator_token(SECRET) if token is None else token
-        yield Tracker(server, f"ws://{control}", url, JobsClient(url, token, session))
+        yield Tracker(server, f"tcp://{control}", url, JobsClient(url, token, session))
 
 
 @asynccontextmanager

@@ -4,18 +4,19 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import aiohttp
 import pytest
 import uvloop
 
 from p2pdist.errors import PeerFault
 from p2pdist.model.control import FRAME_BYTES_MAX, Announce, Handout, Join, Revoke, Revoked, Welcome
+from p2pdist.model.control_wire import CONNECT_S, MAGIC, CloseCode, Kind, frame, read_retry
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import Revocation
+from p2pdist.tracker.core.intake import RETRY_AFTER_MIN_S
 from p2pdist.tracker.core.state import TrackerLimits
 from tests.tracker.hosts import key, member, seed
-from tests.tracker.servers import SIGNER, dialled, running, tracker_server, wait_until
+from tests.tracker.servers import SIGNER, connected, dialled, running, tracker_server, wait_until
 
 
 async def announce_and_ask(url: str) -> list[int]:
@@ -57,15 +58,52 @@ async def test_a_host_with_another_secret_is_refused() -> None:
         assert server.core.hosts_connected == 0
 
 
-async def test_a_client_that_cannot_prove_the_secret_is_refused() -> None:
-    async with (
-        running(tracker_server()) as url,
-        aiohttp.ClientSession() as http,
-        http.ws_connect(f"{url}/control") as socket,
-    ):
-        await socket.send_bytes(b"\xff" * 100)
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET /control HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n",
+        MAGIC + frame(Kind.HELLO, b"\xff" * 100),
+        MAGIC + frame(Kind.PROOF, bytes(32)),
+        MAGIC + frame(Kind.MESSAGE, b"\x80"),
+        MAGIC + b"\xff" * 100,
+        MAGIC + 20 * frame(Kind.PROOF, bytes(32)),
+    ],
+)
+async def test_a_client_that_cannot_prove_the_secret_is_refused(said: bytes) -> None:
+    server = tracker_server()
+    async with running(server) as url, connected(url) as stranger:
+        await stranger.send_bytes(said)
 
-        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert await stranger.wait_closed() == CloseCode.REFUSED
+        assert server.core.hosts_connected == 0
+        assert server.reception.intake.greeted == 0
+
+
+async def test_a_client_that_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("p2pdist.tracker.reception.HANDSHAKE_S", 0.05)
+    server = tracker_server()
+    async with running(server) as url, connected(url) as mute:
+        await mute.send_bytes(MAGIC)
+
+        assert await mute.wait_closed() == CloseCode.REFUSED
+        assert server.reception.intake.greeted == 0
+
+
+async def test_who_would_wait_too_long_is_told_when_to_come_back() -> None:
+    server = tracker_server()
+    async with running(server) as url:
+        server.reception.intake._pace_s = 2 * CONNECT_S
+        async with connected(url) as first, connected(url) as second:
+            await first.send_bytes(MAGIC)
+            await second.send_bytes(MAGIC)
+
+            kind, payload = await second.receive_frame()
+
+        assert kind == Kind.RETRY
+        assert read_retry(payload) >= RETRY_AFTER_MIN_S
+        assert server.reception.intake.sent_away_total == 1
 
 
 async def test_a_tracker_is_in_no_swarm() -> None:
@@ -75,11 +113,11 @@ async def test_a_tracker_is_in_no_swarm() -> None:
     ):
         await other.send(Join(1, key()))
 
-        assert await other.wait_closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+        assert await other.wait_closed() == CloseCode.REFUSED
 
 
 @pytest.mark.parametrize(
-    "frame",
+    "packed",
     [
         b"",
         b"\x00",
@@ -89,24 +127,24 @@ async def test_a_tracker_is_in_no_swarm() -> None:
         b"\x00\x81\xa1t\xa1x",
     ],
 )
-async def test_a_hostile_frame_closes_its_connection_only(frame: bytes) -> None:
+async def test_a_hostile_frame_closes_its_connection_only(packed: bytes) -> None:
     async with (
         running(tracker_server()) as url,
         dialled(url, member(1)) as hostile,
         dialled(url, member(2)) as good,
     ):
-        await hostile.socket.send_bytes(frame)
+        await hostile.send_frame(Kind.MESSAGE, packed)
 
-        assert await hostile.wait_closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+        assert await hostile.wait_closed() == CloseCode.REFUSED
         await good.send(Join(1, key()))
         assert (await good.expect(Handout)).seq == 1
 
 
 async def test_an_oversize_frame_closes_the_connection() -> None:
     async with running(tracker_server()) as url, dialled(url, member(1)) as hostile:
-        await hostile.socket.send_bytes(bytes(FRAME_BYTES_MAX + 10))
+        await hostile.send_frame(Kind.MESSAGE, bytes(FRAME_BYTES_MAX + 10))
 
-        assert await hostile.wait_closed() == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+        assert await hostile.wait_closed() == CloseCode.REFUSED
 
 
 async def test_a_revocation_is_pushed_to_connected_hosts_and_told_to_later_ones() -> None:
@@ -127,7 +165,7 @@ async def test_a_second_connection_of_a_host_ends_the_first() -> None:
         dialled(url, member(1)) as first,
         dialled(url, member(1)) as second,
     ):
-        assert await first.wait_closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+        assert await first.wait_closed() == CloseCode.REFUSED
         await second.send(Join(1, key()))
         await second.expect(Handout)
 
@@ -135,7 +173,7 @@ async def test_a_second_connection_of_a_host_ends_the_first() -> None:
 async def test_a_silent_host_is_disconnected() -> None:
     limits = TrackerLimits(heartbeat_s=0.02)
     async with running(tracker_server(limits=limits)) as url, dialled(url, member(1)) as silent:
-        assert await silent.wait_closed() == aiohttp.WSCloseCode.POLICY_VIOLATION
+        assert await silent.wait_closed() == CloseCode.REFUSED
 
 
 async def test_a_stopping_tracker_says_so_and_its_successor_knows_the_offers(
@@ -149,7 +187,7 @@ async def test_a_stopping_tracker_says_so_and_its_successor_knows_the_offers(
         async with asyncio.TaskGroup() as tasks:
             closed = tasks.create_task(host.wait_closed())
             await server.close()
-        assert closed.result() == aiohttp.WSCloseCode.GOING_AWAY
+        assert closed.result() == CloseCode.GOING_AWAY
 
     async with running(tracker_server(state_dir=tmp_path)) as url, dialled(url, member(2)) as asker:
         await asker.send(Join(1, key()))

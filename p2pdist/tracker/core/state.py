@@ -41,6 +41,8 @@ GRACE_S: Final = 10.0
 HEARTBEATS_MISSED_MAX: Final = 3
 # 20 to 100 µs each: a fifth to a half of one core. More hosts announce less often.
 ANNOUNCES_PER_S_MAX: Final = 6000
+# 10 µs each, with a job that watches the key 20 µs.
+STEP_DELTAS: Final = 128
 
 
 @dataclass(slots=True)
@@ -206,6 +208,22 @@ class TrackerCore:
                 return self._remote_answered(forward, answer, now_s)
             case _:
                 assert_never(event)
+
+    def is_long(self, link: int, message: control.Announce) -> bool:
+        """It is to be taken in by `steps`: at once it would hold up all others."""
+        host = self._links.get(link)
+        held = len(host.entries) if message.full and host is not None else 0
+        return len(message.deltas) + held > STEP_DELTAS
+
+    def steps(self, link: int, message: control.Announce) -> Iterator[control.Announce]:
+        """Cut an announcement into short ones. What a full one does not name goes last, so that
+        nothing vanishes that is still there."""
+        yield from _short(message.deltas)
+        host = self._links.get(link)
+        if message.full and host is not None:
+            named = {delta.key for delta in message.deltas}
+            gone = [control.Delta(key, 0, False) for key in host.entries if key not in named]
+            yield from _short(gone)
 
     def next_deadline_s(self) -> float | None:
         """When `handle_deadline` must run, if no event comes first."""
@@ -399,3 +417,8 @@ class TrackerCore:
     def _owner(self, dc: str, key: SwarmKey, exclude: list[str] | tuple[()] = ()) -> Host | None:
         owner = owner_of(key, self._proxies.get(dc, ()), exclude)
         return None if owner is None else self._hosts[owner]
+
+
+def _short(deltas: list[control.Delta]) -> Iterator[control.Announce]:
+    for start in range(0, len(deltas), STEP_DELTAS):
+        yield control.Announce(deltas[start : start + STEP_DELTAS])

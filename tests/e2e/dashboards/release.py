@@ -207,7 +207,7 @@ async def open_release(directory: Path) -> AsyncIterator[Release]:
         for name in ("web-1", "web-2", "lab-1"):
             await _peer(release, "dc1", name)
         await _peer(release, "dc1", "small", store_bytes=2 * MIB)
-        await _peer(release, "dc1", "lonely", trackers=(f"ws://127.0.0.1:{free_ports(1)[0]}",))
+        await _peer(release, "dc1", "lonely", trackers=(f"tcp://127.0.0.1:{free_ports(1)[0]}",))
         for name in ("web-3", "web-4"):
             await _peer(release, "dc2", name)
         for dc, known in (("dc1", 5), ("dc2", 3)):

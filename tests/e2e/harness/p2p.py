@@ -225,7 +225,7 @@ class Cluster:
 
     @property
     def _tracker_url(self) -> str:
-        return f"ws://{self._core.address}:{TRACKER_PORT}"
+        return f"tcp://{self._core.address}:{TRACKER_PORT}"
 
     def _start(
         self,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from p2pdist.errors import PeerFault
 from p2pdist.model.control import FRAME_BYTES_MAX
-from p2pdist.runtime.control_socket import FEATURE_ZSTD, FrameCodec
+from p2pdist.model.control_wire import FEATURE_ZSTD, FrameCodec
 
 ZSTD, PLAIN = FrameCodec(FEATURE_ZSTD), FrameCodec(0)
 

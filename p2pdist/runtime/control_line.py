@@ -1,0 +1,175 @@
+"""A host's end of a control connection: one `asyncio.Protocol`, no task and no queue of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final, Protocol, cast
+
+import msgspec
+
+from p2pdist.errors import PeerFault
+from p2pdist.model.control import FromTracker, ToTracker, encoder, from_tracker_decoder
+from p2pdist.model.control_wire import (
+    FEATURES,
+    MAGIC,
+    SERVER_HANDSHAKE,
+    SESSION,
+    CloseCode,
+    FrameCodec,
+    FrameReader,
+    Kind,
+    close_frame,
+    frame,
+    read_close,
+    read_retry,
+)
+from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake, Session
+from p2pdist.model.members import Member
+
+# An inventory of 100,000 blobs is 8 MB: a tracker that lets more pile up takes nothing in.
+WRITE_BYTES_MAX: Final = 16 << 20
+# The tracker's machine is gone without a word: the kernel says so, however busy the tracker is.
+USER_TIMEOUT_MS: Final = 15_000
+
+
+class LineUser(Protocol):
+    """What a host does with its line; called on the event loop, must not block."""
+
+    def line_up(self, line: ControlLine, session: Session) -> None:
+        """The handshake is done; the tracker's welcome is the first message.
+
+        Raises PeerFault for a session that the host does not want."""
+        ...
+
+    def take(self, line: ControlLine, message: FromTracker) -> None:
+        """Raises PeerFault for a message that makes no sense, which ends the line."""
+        ...
+
+    def line_lost(self, line: ControlLine, why: str) -> None:
+        """It ended; called once for every line that was connected at all."""
+        ...
+
+
+class ControlLine(asyncio.Protocol):
+    """One connection; for `loop.create_connection`. `codecs`: by negotiated features, shared."""
+
+    __slots__ = (
+        "_codec",
+        "_codecs",
+        "_drained",
+        "_handshake",
+        "_reader",
+        "_transport",
+        "_user",
+        "_why",
+        "heard",
+        "retry_after_s",
+    )
+
+    def __init__(
+        self, user: LineUser, secret: bytes, me: Member, codecs: Mapping[int, FrameCodec]
+    ) -> None:
+        self.heard = False
+        """Something came since this was set to False."""
+        self.retry_after_s: float | None = None
+        """The delay that the tracker named in place of an answer."""
+        self._user = user
+        self._codecs = codecs
+        self._handshake: ClientHandshake | None = ClientHandshake(secret, me, os.urandom, FEATURES)
+        self._reader = FrameReader(SERVER_HANDSHAKE)
+        self._drained: asyncio.Future[None] | None = None
+        self._why = ""
+        self._transport: asyncio.Transport
+        self._codec: FrameCodec
+
+    # --- for the host ---------------------------------------------------------------------------
+
+    def send(self, message: ToTracker) -> None:
+        """Write a message; never waits. On a line that has ended it does nothing."""
+        if not self._transport.is_closing():
+            self._write(frame(Kind.MESSAGE, self._codec.pack(encoder.encode(message))))
+
+    def ping(self) -> None:
+        if not self._transport.is_closing():
+            self._write(frame(Kind.PING))
+
+    async def drained(self) -> None:
+        """Return once most of what was written has left."""
+        if self._drained is not None:
+            await self._drained
+
+    def hang_up(self, code: CloseCode) -> None:
+        """Say goodbye behind what was written; the end of it is not waited for."""
+        if not self._transport.is_closing():
+            self._transport.write(close_frame(code))
+            self._transport.close()
+
+    def abort(self, why: str = "hung up") -> None:
+        """End it without a word."""
+        self._why = self._why or why
+        self._transport.abort()
+
+    # --- called by the loop ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's class is one by its methods only.
+        self._transport = cast(asyncio.Transport, transport)
+        sock: socket.socket = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        assert self._handshake is not None
+        self._transport.write(MAGIC + frame(Kind.HELLO, self._handshake.hello))
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        try:
+            for kind, payload in self._reader.feed(data):
+                self._take(kind, payload)
+        except (PeerFault, msgspec.DecodeError) as error:
+            self.abort(str(error))
+
+    def pause_writing(self) -> None:
+        self._drained = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.resume_writing()
+        self._user.line_lost(self, self._why or str(exc or "connection closed"))
+
+    # --- the parts of a connection --------------------------------------------------------------
+
+    def _take(self, kind: int, payload: bytes) -> None:
+        if kind == Kind.MESSAGE:
+            message: FromTracker = from_tracker_decoder.decode(self._codec.unpack(payload))
+            self._user.take(self, message)
+        elif kind == Kind.ANSWER:
+            self._finish(payload)
+        elif kind == Kind.RETRY:
+            self.retry_after_s = read_retry(payload)
+            self.abort(f"told to come back in {self.retry_after_s:.1f} s")
+        elif kind == Kind.CLOSE:
+            self.abort(f"closed by the tracker: {read_close(payload)[1]}")
+        elif kind == Kind.PING:
+            self._write(frame(Kind.PONG))
+
+    def _finish(self, answer: bytes) -> None:
+        handshake, self._handshake = self._handshake, None
+        if handshake is None:
+            raise PeerFault("a second answer")
+        proof, session = handshake.finish(answer[PROOF_BYTES:], answer[:PROOF_BYTES])
+        self._write(frame(Kind.PROOF, proof))
+        self._reader.limits = SESSION
+        self._codec = self._codecs[session.features]
+        self._user.line_up(self, session)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport.get_write_buffer_size() > WRITE_BYTES_MAX:
+            self.abort("the tracker takes nothing in")
+        else:
+            self._transport.write(data)

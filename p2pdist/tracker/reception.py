@@ -1,0 +1,256 @@
+"""The tracker's door: accepts, greets at the pace of `core.intake`, shakes hands, hands over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import time
+from typing import Final, Protocol
+
+import msgspec
+
+from p2pdist.errors import PeerFault
+from p2pdist.exchange.accepting import Acceptor
+from p2pdist.model.control_wire import (
+    FEATURE_ZSTD,
+    FEATURES,
+    HANDSHAKE_S,
+    SESSION,
+    CloseCode,
+    Kind,
+    frame,
+    read_close,
+    retry_frame,
+    shared_codecs,
+)
+from p2pdist.model.handshake import HELLO_BYTES_MAX, ServerHandshake
+from p2pdist.model.members import Address, Member
+from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.tracker.admission import check_member
+from p2pdist.tracker.connection import Connection, cost_bytes
+from p2pdist.tracker.core.deadlines import Deadlines
+from p2pdist.tracker.core.intake import Intake
+from p2pdist.tracker.inbox import Inbox
+
+# After a restart all hosts come at once. Linux caps it by net.core.somaxconn.
+BACKLOG: Final = 4096
+# 10 µs each: the queue is to stand where its age is known, and not in the kernel.
+ACCEPTS_PER_TURN: Final = 128
+# 100 µs each.
+GREETS_PER_TURN: Final = 16
+# What hosts have to take the goodbye in.
+CLOSE_S: Final = 1.0
+CLOSES_PER_TURN: Final = 200
+_LOST: Final = 0
+"""In the place of a frame's kind: the connection ended behind what it had sent."""
+
+Item = tuple[Connection, int, bytes]
+
+
+class Attendant(Protocol):
+    """Who serves a host once it is in; called on the event loop."""
+
+    def welcome(self, connection: Connection) -> None: ...
+
+    def take(self, connection: Connection, packed: bytes) -> bool:
+        """Deal with a message; return whether there is more to do with the same one.
+
+        Raises PeerFault or DecodeError for one that makes no sense."""
+        ...
+
+    def gone(self, connection: Connection) -> None:
+        """A host that was welcomed lost its connection, or gave it up (`connection.leaving`)."""
+        ...
+
+    def refused(self, connection: Connection, reason: str) -> None: ...
+
+
+class Reception:
+    """All control connections of one tracker, from `accept` to their end."""
+
+    def __init__(self, attendant: Attendant, *, secret: bytes, me: Member) -> None:
+        self.intake: Intake[socket.socket] = Intake()
+        self._attendant = attendant
+        self._secret = secret
+        self._me = me
+        self._links = itertools.count(1)
+        self._codecs = shared_codecs()
+        self._connections: set[Connection] = set()
+        self._handshakes: Deadlines[Connection] = Deadlines(HANDSHAKE_S)
+        self._inbox: Inbox[Item] = Inbox(self._deal)
+        self._acceptor = Acceptor(self._accepted, backlog=BACKLOG, per_turn=ACCEPTS_PER_TURN)
+        self._greetings = TaskOwner("greetings")
+        self._turn: asyncio.Handle | None = None
+        self._expiry: asyncio.Handle | None = None
+        self._all_ended = asyncio.Event()
+
+    async def listen(self, listen: Address) -> Address:
+        """Accept hosts; return the address, with the port that was bound. Raises OSError."""
+        _, port = await self._acceptor.listen(listen.host, listen.port)
+        return Address(listen.host, port)
+
+    async def close(self, reason: str) -> None:
+        """Tell all hosts at once; wait `CLOSE_S` at most for what is on its way to them."""
+        self._acceptor.close()
+        await self._greetings.close()
+        for handle in (self._turn, self._expiry):
+            if handle is not None:
+                handle.cancel()
+        while waiting := self.intake.greet(CLOSES_PER_TURN):
+            for sock in waiting:
+                sock.close()
+                self.intake.done(time.monotonic())
+        self._inbox.close()
+        for number, connection in enumerate(list(self._connections), 1):
+            connection.close(reason, CloseCode.GOING_AWAY)
+            if number % CLOSES_PER_TURN == 0:
+                await asyncio.sleep(0)
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._all_ended.wait()
+        for connection in list(self._connections):
+            connection.abort()
+
+    # --- before the handshake -------------------------------------------------------------------
+
+    def _accepted(self, sock: socket.socket) -> None:
+        # Not the loop's time: uvloop's stands still within a turn.
+        retry_after_s = self.intake.arrive(sock, time.monotonic())
+        if retry_after_s is None:
+            self._greet_soon()
+        else:
+            _send_away(sock, retry_after_s)
+
+    def _greet_soon(self) -> None:
+        if self._turn is None and self.intake.waiting:
+            self._turn = asyncio.get_running_loop().call_soon(self._greet)
+
+    def _greet(self) -> None:
+        self._turn = None
+        for sock in self.intake.drop_stale(time.monotonic()):
+            sock.close()
+        greeted = self.intake.greet(GREETS_PER_TURN)
+        for sock in greeted:
+            self._greetings.start(self._begin(sock), name="greet")
+        if greeted:  # else all places are taken, and the next one that is free goes on here
+            self._greet_soon()
+
+    async def _begin(self, sock: socket.socket) -> None:
+        handshake = ServerHandshake(self._secret, self._me, os.urandom, FEATURES)
+        connection = Connection(self, next(self._links), handshake)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+        except BaseException as error:
+            sock.close()
+            if connection not in self._connections:
+                self._done()
+            if not isinstance(error, OSError):  # OSError: it has gone in the meantime
+                raise
+
+    def _done(self) -> None:
+        self.intake.done(time.monotonic())
+        self._greet_soon()
+
+    def _shaken(self, connection: Connection) -> None:
+        """Its handshake is over, well or not."""
+        if connection in self._handshakes:
+            self._handshakes.drop(connection)
+            self._done()
+
+    def _expire(self) -> None:
+        self._expiry = None
+        for connection in self._handshakes.pop_due(time.monotonic()):
+            self._done()
+            self._refuse(connection, "too slow with its handshake")
+        self._arm_expiry()
+
+    def _arm_expiry(self) -> None:
+        due_s = self._handshakes.next_s()
+        if self._expiry is None and due_s is not None:
+            after_s = max(0.0, due_s - time.monotonic())
+            self._expiry = asyncio.get_running_loop().call_later(after_s, self._expire)
+
+    # --- called by the connections --------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._handshakes.touch(connection, time.monotonic())
+        self._arm_expiry()
+
+    def received(self, connection: Connection, kind: int, payload: bytes) -> None:
+        self._inbox.put((connection, kind, payload))
+
+    def faulted(self, connection: Connection, error: PeerFault) -> None:
+        self._refuse(connection, str(error))
+
+    def ended(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._shaken(connection)
+        self._inbox.put((connection, _LOST, b""))
+        if not self._connections:
+            self._all_ended.set()
+
+    # --- what came ------------------------------------------------------------------------------
+
+    def _deal(self, item: Item) -> bool:
+        connection, kind, payload = item
+        if kind == _LOST:
+            if connection.handshake is None:
+                self._attendant.gone(connection)
+            return False
+        if connection.closing:
+            return False
+        try:
+            more = self._take(connection, kind, payload)
+        except (PeerFault, msgspec.DecodeError) as error:
+            self._refuse(connection, str(error))
+            return False
+        if not more:
+            connection.taken(cost_bytes(payload))
+        return more
+
+    def _take(self, connection: Connection, kind: int, payload: bytes) -> bool:
+        if kind == Kind.MESSAGE:
+            return self._attendant.take(connection, payload)
+        if kind == Kind.PING:
+            connection.write(frame(Kind.PONG))
+        elif kind == Kind.CLOSE:
+            connection.leaving = read_close(payload)[0] == CloseCode.GOODBYE
+            connection.abort()
+        elif connection.handshake is None:
+            if kind != Kind.PONG:
+                raise PeerFault("a second handshake")
+        elif kind == Kind.HELLO:
+            hello, proof = connection.handshake.answer(payload)
+            connection.write(frame(Kind.ANSWER, proof + hello))
+        elif kind == Kind.PROOF:
+            self._let_in(connection, connection.handshake, payload)
+        return False
+
+    def _let_in(self, connection: Connection, handshake: ServerHandshake, proof: bytes) -> None:
+        session = handshake.finish(proof)
+        check_member(session.member)
+        connection.member = session.member
+        connection.codec = self._codecs[session.features & FEATURE_ZSTD]
+        connection.handshake = None
+        connection.reader.limits = SESSION
+        self._shaken(connection)
+        self._attendant.welcome(connection)
+
+    def _refuse(self, connection: Connection, reason: str) -> None:
+        if not connection.closing:
+            self._attendant.refused(connection, reason)
+            connection.close(reason)
+
+
+def _send_away(sock: socket.socket, retry_after_s: float) -> None:
+    """Say when to come back. What came so far is read off: the kernel would reset the connection
+    for it, and the word might be lost."""
+    with sock, contextlib.suppress(OSError):
+        with contextlib.suppress(BlockingIOError):
+            sock.recv(2 * HELLO_BYTES_MAX)
+        sock.send(retry_frame(retry_after_s))
