@@ -16,8 +16,6 @@ from random import Random
 from typing import Final
 
 from bench.prewarm.content import PLATFORM, Content
-from bench.prewarm.line import ControlLine
-from p2pdist.model.backoff import Backoff
 from p2pdist.model.control import (
     Announce,
     Delta,
@@ -31,15 +29,14 @@ from p2pdist.model.control import (
     SwarmKey,
     Welcome,
 )
+from p2pdist.model.control_wire import FrameCodec, shared_codecs
+from p2pdist.model.handshake import Session
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
-from p2pdist.runtime.control_socket import FEATURE_ZSTD, FrameCodec
+from p2pdist.model.redial import Redial
+from p2pdist.runtime.control_line import ControlLine
 from p2pdist.runtime.tasks import TaskOwner
-from p2pdist.runtime.tracker_client import (
-    INVENTORY_SPREAD_INTERVALS,
-    RETRY_FIRST_S,
-    RETRY_MAX_S,
-)
+from p2pdist.runtime.tracker_client import INVENTORY_SPREAD_INTERVALS
 
 HOSTS_PER_RACK: Final = 40
 # The numbers that a peer sends with its heartbeat.
@@ -108,9 +105,7 @@ class Fleet:
     tasks: TaskOwner = field(default_factory=lambda: TaskOwner("fleet"))
     slow_released: bool = False
     closing: bool = False
-    codecs: dict[int, FrameCodec] = field(
-        default_factory=lambda: {flag: FrameCodec(flag) for flag in (0, FEATURE_ZSTD)}
-    )
+    codecs: dict[int, FrameCodec] = field(default_factory=shared_codecs)
 
     def connected(self) -> int:
         return sum(host.line is not None for host in self.hosts)
@@ -170,7 +165,8 @@ class SimHost:
         self._fetching = False
         self._left: list[Delta] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._backoff = Backoff(first_s=RETRY_FIRST_S, max_s=RETRY_MAX_S, rng=fleet.rng)
+        self._redial = Redial(["the tracker"], fleet.rng)
+        self._up_s = 0.0
 
     # --- its connection -------------------------------------------------------------------------
 
@@ -180,25 +176,32 @@ class SimHost:
 
     async def _dial(self) -> None:
         fleet = self._fleet
+        line = ControlLine(self, fleet.secret, self.member, fleet.codecs)
         try:
-            await self._loop.create_connection(
-                lambda: ControlLine(self, fleet.secret, fleet.codecs), fleet.host, fleet.port
-            )
+            await self._loop.create_connection(lambda: line, fleet.host, fleet.port)
         except OSError as error:
             fleet.seen.lost[f"no connection: {error.strerror}"] += 1
+            self._redial.failed()
             self._dial_later()
 
     def _dial_later(self) -> None:
-        self._after("dial", self._backoff.next_delay_s(), self.dial)
+        self._after("dial", self._redial.delay_s(self._loop.time()), self.dial)
 
-    def line_up(self, line: ControlLine) -> None:
+    def line_up(self, line: ControlLine, session: Session) -> None:
         self.line = line
+        self._up_s = self._loop.time()
 
     def line_lost(self, line: ControlLine, why: str) -> None:
+        now_s = self._loop.time()
         self._fleet.seen.lost[why] += 1
-        if line is self.line:
+        if line.retry_after_s is not None:
+            self._redial.refused(line.retry_after_s, now_s)
+        elif line is self.line:
             self.line = None
             self._drop("beat", "inventory")
+            self._redial.lost(now_s - self._up_s)
+        else:
+            self._redial.failed()
         if not self._gone and not self._fleet.closing:
             self._dial_later()
 
@@ -209,7 +212,7 @@ class SimHost:
 
     # --- from the tracker -----------------------------------------------------------------------
 
-    def take(self, message: FromTracker) -> None:
+    def take(self, line: ControlLine, message: FromTracker) -> None:
         self._fleet.seen.received[type(message).__name__] += 1
         match message:
             case Welcome(_, interval_s, heartbeat_s):
@@ -232,7 +235,6 @@ class SimHost:
         # Hosts that were started by the same push would otherwise beat together for ever.
         self._after("beat", heartbeat_s * self._fleet.rng.random(), self._beat)
         self.welcomed.set()
-        self._backoff.reset()
 
     def _announce_all(self) -> None:
         if self.line is not None:

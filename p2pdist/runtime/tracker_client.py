@@ -157,6 +157,7 @@ class TrackerClient:
         self._leases: dict[SwarmKey, _HeldLease] = {}
         self._prompted = asyncio.Event()
         self._connected_before = False
+        self._closed = False
         self._codecs = shared_codecs()
         self._line: ControlLine | None = None
         """The one that the handshake is done on."""
@@ -176,13 +177,15 @@ class TrackerClient:
 
     async def close(self) -> None:
         """Say goodbye, so that the tracker names this host to nobody any more."""
+        self._closed = True
         line = self._line
         if line is not None:
             line.hang_up(CloseCode.GOODBYE)
+        await self._tasks.close()
+        if line is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HANG_UP_S):
-                    await asyncio.shield(self._ended)
-        await self._tasks.close()
+                    await self._ended
 
     def note(self, key: SwarmKey, held_chunks: int, complete: bool) -> None:
         """Say what the host now holds of `key`: at the pace of the tracker, but complete blobs
@@ -262,6 +265,8 @@ class TrackerClient:
             except Exception:
                 redial.failed()
                 log.exception("tracker client failed; it connects again")
+            if self._closed:  # Python 3.11's task groups lose a cancellation while they end
+                return
             await asyncio.sleep(redial.delay_s(loop.time()))
 
     async def _try(self, redial: Redial) -> None:

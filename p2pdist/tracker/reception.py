@@ -189,6 +189,8 @@ class Reception:
 
     def ended(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        if connection.handshake is not None and not connection.closing:
+            self._attendant.refused(connection, "it ended within the handshake")
         self._shaken(connection)
         self._inbox.put((connection, _LOST, b""))
         if not self._connections:

@@ -77,7 +77,7 @@ class Lab:
         if listen is not None:
             settings = replace(settings, tracker=replace(settings.tracker, listen=listen))
         running = await self.stack.enter_async_context(running_tracker(settings))
-        self.trackers.append(url_of(running.control, "ws"))
+        self.trackers.append(url_of(running.control, "tcp"))
         return running
 
     async def proxy(

@@ -265,7 +265,8 @@ async def test_a_lost_connection_answers_a_waiting_lease() -> None:
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(client.lease(key(), timeout_s=DEADLINE_S))
             await asyncio.sleep(0)
-            client._down()
+            assert client._line is not None
+            client._line.abort()
 
         assert waiting.result() is None
 

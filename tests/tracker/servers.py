@@ -79,6 +79,7 @@ class HandHost:
     def __init__(self, streams: Streams) -> None:
         self._reader, self._writer = streams
         self.codec = FrameCodec(0)
+        self._ahead: list[tuple[int, bytes]] = []
 
     async def shake(self, me: Member, secret: bytes, features: int) -> None:
         """Raises PeerFault where the tracker does not know the secret, or ends the handshake."""
@@ -91,6 +92,7 @@ class HandHost:
         proof, session = handshake.finish(answer[PROOF_BYTES:], answer[:PROOF_BYTES])
         await self.send_frame(Kind.PROOF, proof)
         self.codec = FrameCodec(session.features)
+        self._ahead.append(await self.receive_frame())  # the welcome: nothing is said before it
 
     async def send_bytes(self, data: bytes) -> None:
         self._writer.write(data)
@@ -103,6 +105,8 @@ class HandHost:
         await self.send_frame(Kind.MESSAGE, self.codec.pack(encoder.encode(message)))
 
     async def receive_frame(self) -> tuple[int, bytes]:
+        if self._ahead:
+            return self._ahead.pop()
         async with asyncio.timeout(DEADLINE_S):
             head = await self._reader.readexactly(5)
             return head[4], await self._reader.readexactly(int.from_bytes(head[:4]))
