@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit e2e test-compose fmt bench bench-swarm bench-prewarm faults clean
+.PHONY: demo preflight test lint unit e2e test-compose fmt bench bench-swarm bench-prewarm bench-scale faults clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -67,6 +67,10 @@ bench-swarm: $(VENV)/dev.stamp
 # 10,000 simulated hosts against a real tracker; needs 20,000 descriptors.
 bench-prewarm: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.prewarm $(ARGS)
+
+# Memory, pauses and storms of a tracker with up to 15,000 connections; needs root and 20,000 descriptors.
+bench-scale: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.scale $(ARGS)
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,10 @@ class TrackerProcess:
     session: aiohttp.ClientSession
     profile: Path | None = None
     """Where its cProfile goes when it ends by SIGTERM; profiling doubles its CPU."""
+    probed: Path | None = None
+    """Where `bench.scale.probed_tracker` writes how late its event loop was; None: the command."""
+    limit: Callable[[int], None] | None = None
+    """Is given each process as soon as there is one, such as to put it under a quota."""
     process: Process | None = None
 
     @property
@@ -45,8 +49,13 @@ class TrackerProcess:
         if self.profile is not None:
             arguments = ["-o", str(self.profile), "-m", module, *arguments]
             module = "cProfile"
+        if self.probed is not None:
+            config = str(self.directory / "tracker.toml")
+            module, arguments = "bench.scale.probed_tracker", [config, str(self.probed)]
         url = f"{self.admin_url}/readyz"
         self.process = await Process.start("tracker", module, arguments, log, url)
+        if self.limit is not None:
+            self.limit(self.pid)
         await self.process.wait_ready(self.session)
 
     async def kill(self) -> None:
@@ -63,12 +72,12 @@ class TrackerProcess:
 
     def cpu_s(self) -> float:
         """User and system time of the process so far."""
-        stat = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        stat = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
     def rss_mb(self, kind: str = "VmHWM") -> float:
         """The highest resident memory so far; `VmRSS`: now."""
-        text = Path(f"/proc/{self._pid}/status").read_text()
+        text = Path(f"/proc/{self.pid}/status").read_text()
         return int(text.partition(f"{kind}:")[2].split()[0]) / 1024
 
     async def metrics(self) -> dict[str, float]:
@@ -79,14 +88,18 @@ class TrackerProcess:
         return {name: float(value) for name, _, value in pairs}
 
     @property
-    def _pid(self) -> int:
+    def pid(self) -> int:
         assert self.process is not None
         return self.process.process.pid
 
 
 @asynccontextmanager
 async def running_tracker(
-    directory: Path, *, profile: Path | None = None
+    directory: Path,
+    *,
+    profile: Path | None = None,
+    probed: Path | None = None,
+    limit: Callable[[int], None] | None = None,
 ) -> AsyncIterator[TrackerProcess]:
     """A tracker with keys and state of its own in `directory`, for as long as the block lasts."""
     control, admin = free_ports(2)
@@ -101,7 +114,7 @@ async def running_tracker(
         lines += [f"[{section}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items())]
     (directory / "tracker.toml").write_text("\n".join(lines) + "\n")
     async with aiohttp.ClientSession() as session:
-        tracker = TrackerProcess(directory, keys, control, admin, session, profile)
+        tracker = TrackerProcess(directory, keys, control, admin, session, profile, probed, limit)
         try:
             await tracker.start()
             yield tracker

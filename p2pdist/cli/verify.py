@@ -45,8 +45,8 @@ def problems(settings: Settings) -> tuple[list[str], list[str]]:
 def _urls(settings: Settings) -> list[str]:
     errors = []
     lists = {
-        "proxy.trackers": (settings.proxy.trackers, ("ws", "wss")),
-        "peer.trackers": (settings.peer.trackers, ("ws", "wss")),
+        "proxy.trackers": (settings.proxy.trackers, ("tcp",)),
+        "peer.trackers": (settings.peer.trackers, ("tcp",)),
         "proxy.job_trackers": (settings.proxy.job_trackers, ("http", "https")),
         "proxy.parents": (settings.proxy.parents, ("http", "https")),
         "peer.proxies": (settings.peer.proxies, ("http", "https")),

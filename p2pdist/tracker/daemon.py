@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gc
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from p2pdist import __version__
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime.admin import AdminServer
+from p2pdist.runtime.collector import keep_pauses_short
 from p2pdist.runtime.daemon import notify
 from p2pdist.runtime.identity import proxy_keys, read_secret
 from p2pdist.runtime.metrics import Sample, node_info
@@ -27,10 +27,6 @@ from p2pdist.tracker.job_http import JobHttp
 from p2pdist.tracker.job_metrics import fleet_samples, job_counts, job_samples
 from p2pdist.tracker.job_store import FILE_NAME, SqliteJobStore
 from p2pdist.tracker.server import TrackerServer
-
-# With 10,000 hosts in a job a full collection takes 0.45 s. Python's own thresholds (700, 10, 10)
-# had one every 6 s that found nothing: event loop up to 0.66 s late, 0.06 s with these.
-GC_THRESHOLDS: Final = (5_000, 2, 200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +106,18 @@ def _samples(server: TrackerServer, me: Member) -> Iterable[Sample]:
         words = name.removesuffix("_total").replace("_", " ")
         yield Sample(f"p2pdist_tracker_{name}", "counter", f"Tracker: {words}.", {}, value)
 
+    intake = server.reception.intake
+    text = "Hosts that were told when to come back, as they would have waited too long."
+    yield Sample("p2pdist_tracker_sent_away_total", "counter", text, {}, intake.sent_away_total)
+    text = "Connections dropped unread: they had waited for longer than a host does."
+    yield Sample("p2pdist_tracker_dropped_total", "counter", text, {}, intake.dropped_total)
     yield from job_samples(core.jobs)
     yield from fleet_samples(core.sums.totals)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run until `stop`, then drain."""
-    gc.set_threshold(*GC_THRESHOLDS)
+    keep_pauses_short()
     async with running_tracker(settings) as tracker:
         notify("READY=1")
         await stop.wait()

@@ -11,7 +11,7 @@ import pytest
 
 from bench.prewarm.content import make_content
 from bench.prewarm.hosts import Conduct, Fleet, SimHost, fill
-from p2pdist.model.control import Prewarm, ProofPart, Prove
+from p2pdist.model.control import FromTracker, Prewarm, ProofPart, Prove
 from p2pdist.tracker.server import TrackerServer
 from tests.tracker.servers import SECRET, running, tracker_server, wait_until
 
@@ -44,9 +44,14 @@ def holders(server: TrackerServer) -> int:
     return sum(needed <= keys for keys in complete)
 
 
+def give(host: SimHost, message: FromTracker) -> None:
+    assert host.line is not None
+    host.take(host.line, message)
+
+
 def order_all(fleet: Fleet) -> None:
     for host in fleet.hosts:
-        host.take(ORDER)
+        give(host, ORDER)
 
 
 def ask(offset: int = 4096) -> Prove:
@@ -99,7 +104,7 @@ async def wronged() -> AsyncIterator[tuple[TrackerServer, Fleet]]:
         order_all(fleet)
         await wait_until(lambda: holders(server) == 7)
         for host in fleet.hosts:
-            host.take(ask())
+            give(host, ask())
         yield server, fleet
 
 
@@ -161,7 +166,7 @@ async def test_a_liar_has_no_right_proof_and_a_good_host_has() -> None:
             host.misbehave()
 
         for host in hosts:
-            host.take(ask())
+            give(host, ask())
 
         assert [host.truth.proven_s is not None for host in hosts] == [False, False, True]
 

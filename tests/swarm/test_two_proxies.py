@@ -94,8 +94,8 @@ async def two_datacenters(lab: Lab) -> tuple[Lab, Lab, list[RunningTracker]]:
     """Two federated datacenters, without `parents`."""
     addresses = [Address("127.0.0.1", port) for port in free_ports(2)]
     here, there = lab.datacenter("dc1"), lab.datacenter("dc2")
-    here.federation = (url_of(addresses[1], "ws"),)
-    there.federation = (url_of(addresses[0], "ws"),)
+    here.federation = (url_of(addresses[1], "tcp"),)
+    there.federation = (url_of(addresses[0], "tcp"),)
     trackers = [await here.tracker(listen=addresses[0]), await there.tracker(listen=addresses[1])]
     async with asyncio.timeout(10):
         while not all(t.server.core.grants.remotes for t in trackers):  # noqa: ASYNC110

@@ -224,7 +224,7 @@ async def _trackers(release: Release, root: Lab) -> None:
     addresses = [Address("127.0.0.1", port) for port in free_ports(2)]
     for own, other, dc in ((0, 1, "dc1"), (1, 0, "dc2")):
         lab = root.datacenter(dc)
-        lab.federation = (url_of(addresses[other], "ws"),)
+        lab.federation = (url_of(addresses[other], "tcp"),)
         release.trackers[dc] = await lab.tracker(listen=addresses[own])
         release.labs[dc] = lab
     await until(lambda: all(t.server.core.grants.remotes for t in release.trackers.values()))
