@@ -1,4 +1,4 @@
-"""Measure how costs grow with hosts; print figures and TARGET lines, write `build/bench-scale.json`.
+"""Measure how costs grow with hosts; print figures, TARGET lines; write `build/bench-scale.json`.
 
 python -m bench.scale                         all parts
 python -m bench.scale costs                   10,000 connections: memory, pauses, the time to stop

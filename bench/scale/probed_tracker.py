@@ -1,8 +1,8 @@
-"""A tracker, and how late its event loop ever was: `python -m bench.scale.probed_tracker CONFIG OUT`.
+"""A tracker with a probe in its event loop: `python -m bench.scale.probed_tracker CONFIG OUT`.
 
-OUT holds one JSON object: `lag_ms`, the longest by the clock; `cpu_ms`, the most CPU that one stay
-away from the probe took, which no other process of the machine adds to; `gc_ms`, the longest
-collection. SIGUSR1 sets them to 0.
+OUT holds one JSON object: `lag_ms`, how late the loop ever was by the clock; `cpu_ms`, the most CPU
+that one stay away from the probe took, which no other process of the machine adds to; `gc_ms`, the
+longest collection. SIGUSR1 sets them to 0.
 """
 
 from __future__ import annotations

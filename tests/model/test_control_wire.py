@@ -7,7 +7,25 @@ from hypothesis import strategies as st
 
 from p2pdist.errors import PeerFault
 from p2pdist.model.control import FRAME_BYTES_MAX
-from p2pdist.model.control_wire import FEATURE_ZSTD, FrameCodec
+from p2pdist.model.control_wire import (
+    CLIENT_HANDSHAKE,
+    FEATURE_ZSTD,
+    MAGIC,
+    MESSAGE_BYTES_MAX,
+    SERVER_HANDSHAKE,
+    SESSION,
+    CloseCode,
+    FrameCodec,
+    FrameReader,
+    Kind,
+    close_frame,
+    frame,
+    parse_tracker_url,
+    read_close,
+    read_retry,
+    retry_frame,
+)
+from p2pdist.model.members import Address
 
 ZSTD, PLAIN = FrameCodec(FEATURE_ZSTD), FrameCodec(0)
 
@@ -42,8 +60,80 @@ def test_a_frame_that_hides_its_size_is_refused() -> None:
 
 
 @given(st.binary(max_size=64))
-def test_foreign_bytes_unpack_or_are_the_other_ends_fault(frame: bytes) -> None:
+def test_foreign_bytes_unpack_or_are_the_other_ends_fault(packed: bytes) -> None:
     try:
-        assert len(ZSTD.unpack(frame)) <= FRAME_BYTES_MAX
+        assert len(ZSTD.unpack(packed)) <= FRAME_BYTES_MAX
     except PeerFault:
-        assert frame[:1] != b"\x00"
+        assert packed[:1] != b"\x00"
+
+
+PARTS = st.lists(st.integers(1, 40), max_size=50)
+FRAMES = st.lists(st.tuples(st.sampled_from([Kind.MESSAGE, Kind.CLOSE]), st.binary(max_size=99)))
+
+
+@given(FRAMES, PARTS)
+def test_frames_come_out_however_they_were_cut(
+    frames: list[tuple[Kind, bytes]], parts: list[int]
+) -> None:
+    wire = MAGIC + b"".join(frame(kind, payload) for kind, payload in frames)
+    reader, found = FrameReader(SESSION, MAGIC), []
+    for size in [*parts, len(wire)]:
+        found += reader.feed(wire[:size])
+        wire = wire[size:]
+
+    assert found == frames
+
+
+@given(st.binary(max_size=300))
+def test_foreign_bytes_are_frames_within_their_limits_or_a_fault(data: bytes) -> None:
+    reader = FrameReader(CLIENT_HANDSHAKE, MAGIC)
+    try:
+        found = reader.feed(MAGIC + data)
+    except PeerFault:
+        return
+    assert all(len(payload) <= CLIENT_HANDSHAKE[kind] for kind, payload in found)
+
+
+def test_what_is_too_large_is_refused_from_its_header() -> None:
+    reader = FrameReader(SESSION)
+
+    with pytest.raises(PeerFault, match="kind 4"):
+        reader.feed(frame(Kind.MESSAGE, bytes(MESSAGE_BYTES_MAX + 1))[:5])
+
+
+@pytest.mark.parametrize("data", [b"G", b"GET /", b"p2pdist/1\n"])
+def test_another_protocol_is_refused_from_its_first_bytes(data: bytes) -> None:
+    with pytest.raises(PeerFault, match="not a p2pdist host"):
+        FrameReader(CLIENT_HANDSHAKE, MAGIC).feed(data)
+
+
+def test_a_delay_and_a_goodbye_are_read_as_they_were_written() -> None:
+    (retry,) = FrameReader(SERVER_HANDSHAKE).feed(retry_frame(12.5))
+    (close,) = FrameReader(SESSION).feed(close_frame(CloseCode.GOODBYE, "ü" * 500))
+
+    assert read_retry(retry[1]) == 12.5
+    assert read_close(close[1])[0] == CloseCode.GOODBYE
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://h:1",
+        "http://h:1",
+        "tcp://h",
+        "tcp://:1",
+        "tcp://h:1/x",
+        "tcp://u@h:1",
+        "h:1",
+        "tcp://h:99999",
+    ],
+)
+def test_only_a_tcp_url_names_a_tracker(url: str) -> None:
+    with pytest.raises(ValueError, match=r"tcp://|range"):
+        parse_tracker_url(url)
+
+
+def test_a_websocket_url_is_answered_with_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"write tcp://10\.0\.0\.2:5200$"):
+        parse_tracker_url("ws://10.0.0.2:5200")
+    assert parse_tracker_url("tcp://[::1]:5200/") == Address("::1", 5200)

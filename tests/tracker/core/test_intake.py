@@ -1,0 +1,148 @@
+"""The intake against herds of hosts with the product's patience, at a tracker of any speed."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pdist.model.control_wire import CONNECT_S
+from p2pdist.model.redial import RETRY_AFTER_MAX_S as CLIENT_RETRY_AFTER_MAX_S
+from p2pdist.model.redial import Redial
+from p2pdist.tracker.core.intake import (
+    RETRY_AFTER_MAX_S,
+    RETRY_AFTER_MIN_S,
+    STALE_S,
+    WAIT_MAX_S,
+    Intake,
+)
+
+TRACKER = "tcp://tracker:5200"
+
+
+def herd(hosts: int, cost_s: float, *, seed: int = 1, end_s: float = 600.0) -> tuple[float, int]:
+    """Return when the last of `hosts` was in, and how many dials that took; each costs the one
+    server `cost_s`. A host leaves after `CONNECT_S`, whether the tracker knows or not."""
+    rng, numbers = Random(seed), itertools.count()
+    intake: Intake[tuple[int, int]] = Intake()
+    redials = [Redial([TRACKER], rng) for _ in range(hosts)]
+    tries, inside = [0] * hosts, [False] * hosts
+    events = [(rng.random(), next(numbers), host) for host in range(hosts)]
+    heapq.heapify(events)
+    left_at_s: dict[tuple[int, int], float] = {}
+    free_s = 0.0
+
+    def serve(until_s: float) -> None:
+        nonlocal free_s
+        while free_s <= until_s:
+            intake.drop_stale(free_s)
+            greeted = intake.greet(1)
+            if not greeted:
+                free_s = until_s + 1e-9
+                return
+            free_s += cost_s
+            intake.done(free_s)
+            host, _ = greeted[0]
+            if free_s < left_at_s[greeted[0]]:
+                inside[host] = True
+
+    now_s = 0.0
+    while not all(inside) and now_s < end_s:
+        now_s, _, host = heapq.heappop(events)
+        serve(now_s)
+        if inside[host]:
+            continue
+        if tries[host]:
+            known = left_at_s.get((host, tries[host]))
+            if known is not None and now_s >= known:  # it waited in vain
+                redials[host].failed()
+                del left_at_s[host, tries[host]]
+                again_s = now_s + redials[host].delay_s(now_s)
+                heapq.heappush(events, (again_s, next(numbers), host))
+                continue
+        tries[host] += 1
+        retry_s = intake.arrive((host, tries[host]), now_s)
+        if retry_s is None:
+            left_at_s[host, tries[host]] = now_s + CONNECT_S
+            heapq.heappush(events, (now_s + CONNECT_S, next(numbers), host))
+        else:
+            redials[host].refused(retry_s, now_s)
+            heapq.heappush(events, (now_s + redials[host].delay_s(now_s), next(numbers), host))
+    return (now_s if all(inside) else float("inf")), sum(tries)
+
+
+@pytest.mark.parametrize("share", [1.0, 1 / 4, 1 / 6])
+def test_no_host_starves_and_few_dials_are_in_vain(share: float) -> None:
+    hosts, cost_s = 3000, 0.0007 / share
+
+    last_s, dials = herd(hosts, cost_s)
+
+    # Some more than the work itself: the pace is being learnt, and delays are jittered.
+    assert last_s <= 2 * hosts * cost_s + 2 * CONNECT_S
+    assert dials <= 4 * hosts
+
+
+@given(st.integers(1, 400), st.floats(0.0002, 0.05), st.integers(0, 1 << 16))
+def test_every_herd_gets_in(hosts: int, cost_s: float, seed: int) -> None:
+    last_s, _ = herd(hosts, cost_s, seed=seed)
+
+    assert last_s <= 3 * hosts * cost_s + 4 * CONNECT_S
+
+
+def test_nobody_waits_for_longer_than_a_host_does() -> None:
+    intake: Intake[str] = Intake()
+    assert WAIT_MAX_S < STALE_S < CONNECT_S
+    intake.arrive("old", 0.0)
+    intake.arrive("new", 1.0)
+
+    assert intake.drop_stale(STALE_S + 0.5) == ["old"]
+    assert intake.greet(9) == ["new"]
+    assert intake.dropped_total == 1
+
+
+def test_those_who_are_sent_away_come_back_one_after_the_other() -> None:
+    intake: Intake[int] = Intake()
+    answers = [intake.arrive(number, 0.0) for number in range(6000)]
+    delays = [after_s for after_s in answers if after_s is not None]
+
+    assert answers[:2000] == [None] * 2000
+    assert delays == sorted(delays)
+    assert delays[0] == RETRY_AFTER_MIN_S
+    assert delays[-1] > delays[0] + (len(delays) - 1) * intake.pace_s
+
+
+def test_no_delay_grows_without_end_and_clients_believe_all_of_them() -> None:
+    intake: Intake[int] = Intake()
+    delays = [intake.arrive(number, 0.0) or 0.0 for number in range(200_000)]
+
+    assert max(delays) == RETRY_AFTER_MAX_S < CLIENT_RETRY_AFTER_MAX_S
+
+
+def test_a_tracker_that_gets_slower_takes_fewer() -> None:
+    intake: Intake[int] = Intake()
+    now_s = 0.0
+    for number in range(1000):
+        intake.arrive(number, now_s)
+    while intake.waiting:
+        intake.greet(1)
+        now_s += 0.004
+        intake.done(now_s)
+
+    taken = sum(intake.arrive(number, now_s) is None for number in range(2000))
+
+    assert WAIT_MAX_S / 0.0045 <= taken <= WAIT_MAX_S / 0.0035
+
+
+def test_not_more_handshakes_at_once_than_allowed() -> None:
+    intake: Intake[int] = Intake(handshakes_max=3)
+    for number in range(5):
+        intake.arrive(number, 0.0)
+
+    assert intake.greet(9) == [0, 1, 2]
+    assert intake.greet(9) == []
+    intake.done(0.1)
+    assert intake.greet(9) == [3]
