@@ -11,9 +11,9 @@ from __future__ import annotations
 import gc
 from typing import Any, Final
 
-# A collection is of at most 5,000 x 3 x 4 objects that are new since the last freeze: a few
+# A collection is of about 5,000 x 3 x 3 objects, all that is new since the last freeze: a few
 # milliseconds.
-THRESHOLDS: Final = (5_000, 3, 4)
+THRESHOLDS: Final = (5_000, 2, 2)
 _OLDEST: Final = 2
 
 

@@ -73,3 +73,17 @@ def test_what_is_below_the_level_costs_nothing(caplog: pytest.LogCaptureFixture)
         logs.event(logging.getLogger("x"), logging.INFO, "chunk.stored")
 
     assert caplog.records == []
+
+
+def test_what_others_can_bring_about_is_logged_sparingly_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now_s = 0.0
+    sparing = logs.Sparing(lambda: now_s)
+    for _ in range(100):
+        sparing.event(logging.getLogger("sparing"), logging.WARNING, "test.refused")
+    now_s = logs.Sparing.PER_S
+    sparing.event(logging.getLogger("sparing"), logging.WARNING, "test.refused")
+
+    assert len(caplog.records) == logs.Sparing.LINES + 1
+    assert caplog.records[-1].fields == {"unlogged": 95}  # type: ignore[attr-defined]

@@ -1,24 +1,29 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 import pytest
 
-from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
+from p2pdist.model.control import Announce, Delta, Handout, LeaseAnswer, SwarmKey
+from p2pdist.model.control_wire import CONNECT_S
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.members import Member, Role
 from p2pdist.model.statements import Revocation
 from p2pdist.runtime.tracker_client import TrackerClient
-from p2pdist.tracker.core.state import TrackerLimits
+from p2pdist.tracker.core.intake import RETRY_AFTER_MIN_S
+from p2pdist.tracker.core.state import STEP_DELTAS, TrackerLimits
+from p2pdist.tracker.reception import CLOSE_S
 from p2pdist.tracker.server import TrackerServer
 from tests.tracker.hosts import key, member, seed
 from tests.tracker.servers import (
     DEADLINE_S,
     SECRET,
     SIGNER,
+    dialled,
     running,
     tracker_server,
     wait_until,
@@ -303,3 +308,47 @@ async def test_without_a_tracker_all_calls_return_at_once() -> None:
 
     assert await client.lease(key(), timeout_s=DEADLINE_S) is None
     await client.close()
+
+
+async def test_a_host_that_is_sent_away_comes_back_when_it_was_told_to() -> None:
+    server, host = tracker_server(), Host(member(1))
+    intake = server.reception.intake
+    async with running(server) as url:
+        intake._pace_s = 2 * CONNECT_S
+        intake.arrive(socket.socket(), 0.0)  # somebody who is never greeted is before it
+        began_s = asyncio.get_running_loop().time()
+        async with online(host, url) as client:
+            await wait_until(lambda: intake.sent_away_total == 1)
+            assert not client.connected
+            intake._pace_s = 0.001
+            await wait_until(lambda: client.connected)
+
+        assert asyncio.get_running_loop().time() - began_s >= RETRY_AFTER_MIN_S
+        assert intake.sent_away_total == 1
+
+
+async def test_a_tracker_that_stops_is_left_at_once_by_all_its_hosts() -> None:
+    server, hosts = tracker_server(), [Host(member(number)) for number in range(1, 31)]
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(running(server))
+        for host in hosts:
+            await stack.enter_async_context(online(host, url))
+        await wait_until(lambda: server.core.hosts_connected == len(hosts))
+        async with asyncio.timeout(CLOSE_S):
+            await server.reception.close("the tracker is going away")
+        await wait_until(lambda: all(host.downs for host in hosts))
+
+
+async def test_an_inventory_beyond_one_step_replaces_the_one_before() -> None:
+    server, host = tracker_server(), Host(member(1))
+    host.held = [seed(key(str(n))) for n in range(3 * STEP_DELTAS)]
+    async with running(server) as url:
+        async with online(host, url):
+            await wait_until(lambda: server.core.swarms.entry_count == 3 * STEP_DELTAS)
+        await wait_until(lambda: not server.core.host_ids())
+        host.held = [seed(key(str(n))) for n in range(STEP_DELTAS, 4 * STEP_DELTAS)]
+        async with dialled(url, host.me) as hand:
+            await hand.send(Announce([seed(key("0"))]))
+            await hand.send(Announce(host.held, full=True))
+            await wait_until(lambda: server.core.swarms.entry_count == 3 * STEP_DELTAS)
+            await wait_until(lambda: not holds(server, host, key("0")))
