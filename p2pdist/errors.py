@@ -3,6 +3,7 @@
     P2pdistError
     ├── ConfigError      the operator can fix it; names the setting
     ├── PeerFault        a remote peer broke the protocol or served bad bytes
+    ├── LinkRefused      a host of ours keeps no link with us for now
     ├── UpstreamError    a registry could not serve us
     ├── RegistryError    the answer our own client gets, as an OCI error body
     ├── StoreError       the local disk could not serve us
@@ -32,6 +33,18 @@ class PeerFault(P2pdistError):
     def __init__(self, message: str, *, reason: str = "proto") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class LinkRefused(P2pdistError):
+    """A host of ours keeps no link with us for now, and says when to ask again.
+
+    `reason` is a bounded label value: `full`, `draining`, or `other` for one that we do not know.
+    """
+
+    def __init__(self, reason: str, retry_s: float) -> None:
+        super().__init__(f"no link is kept with us: {reason}; ask again in {retry_s:g} s")
+        self.reason = reason
+        self.retry_s = retry_s
 
 
 class UpstreamError(P2pdistError):

@@ -23,6 +23,7 @@ from p2pdist.exchange.frames import (
     GetSmall,
     GetStatement,
     Interest,
+    LinkUse,
     MapRecord,
     Offer,
     Ping,
@@ -112,6 +113,8 @@ def _encode(frame: Frame) -> tuple[int, bytes]:  # one line a type
             return 15, _PING.pack(nonce)
         case Working(digest):
             return 16, digest_to_wire(digest)
+        case LinkUse(needed):
+            return 17, bytes([needed])
         case _:
             assert_never(frame)
 
@@ -193,6 +196,7 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[bytes], Frame]]]] = {
     14: (_PING.size, lambda d: Ping(_PING.unpack(d)[0])),
     15: (_PING.size, lambda d: Pong(_PING.unpack(d)[0])),
     16: (_DIGEST_MAX, lambda d: Working(digest_from_wire(d))),
+    17: (1, lambda d: LinkUse(_flag(d[0]))),
 }
 
 

@@ -146,6 +146,14 @@ class Pong:
     nonce: int
 
 
+@dataclass(frozen=True, slots=True)
+class LinkUse:
+    """Whether I have a use for this link. Who hears `needed=False` and has none either closes it;
+    else it answers `needed=True`, and the link stays. Who said it says nothing else until then."""
+
+    needed: bool
+
+
 Frame = (
     Interest
     | Uninterest
@@ -163,4 +171,5 @@ Frame = (
     | StatementIs
     | Ping
     | Pong
+    | LinkUse
 )

@@ -126,6 +126,11 @@ class Link:
         """A run is on its way or waits for its turn."""
         return bool(self._runs)
 
+    @property
+    def busy(self) -> bool:
+        """Something is on its way here, or there, or waits to go out."""
+        return bool(self._runs or self._expected or self._control or self._pending)
+
     async def wait_closed(self) -> None:
         await self._ended.wait()
 

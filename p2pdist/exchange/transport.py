@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -20,9 +21,13 @@ from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
 from p2pdist.exchange.outgoing import BulkHold
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.handshake import (
+    DRAINING,
+    FULL,
     HELLO_BYTES_MAX,
+    LINK_USE,
     PROOF_BYTES,
     ClientHandshake,
+    Refusal,
     ServerHandshake,
     Session,
 )
@@ -38,6 +43,11 @@ NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 USER_TIMEOUT_MS: Final = 30_000
 BACKLOG: Final = 512
 SENT_POLL_S: Final = 0.02
+# Idle links end after a minute, so there may be room by then; who is refused again waits longer.
+FULL_RETRY_S: Final = 30
+# A restart takes some seconds.
+DRAINING_RETRY_S: Final = 5
+FEATURES: Final = LINK_USE
 _LENGTH: Final = struct.Struct(">H")
 MAGIC: Final = b"p2pdist/1\n"
 
@@ -45,7 +55,7 @@ MAGIC: Final = b"p2pdist/1\n"
 @dataclass(frozen=True, slots=True)
 class ExchangeLimits:
     links_max: int = 1024
-    """Full: new inbound connections are closed, new dials refused."""
+    """Full: who dials us is refused with that reason, and we dial nobody."""
     handshakes_max: int = 256
     upload_bytes_per_s: int = 0
     """Payload to all others together; 0: as fast as the network takes it."""
@@ -81,12 +91,19 @@ class ExchangeTransport:
         me: Callable[[], Member],
         limits: ExchangeLimits,
         random_bytes: Callable[[int], bytes] = os.urandom,
+        on_refused: Callable[[Member, Refusal], None] = lambda member, refusal: None,
     ) -> None:
         self._handler = handler
         self._secret = secret
         self._me = me
         self._limits = limits
         self._random_bytes = random_bytes
+        self._on_refused = on_refused
+        self.refused: Counter[str] = Counter()
+        """Links that others were refused, by reason."""
+        self.draining = False
+        """Refuse whoever dials: this node is about to end."""
+        self._admitted = 0  # handshakes that were not refused, and are no links yet
         self._links: dict[HostId, Link] = {}
         self._all: set[Link] = set()
         self._acceptor = Acceptor(self._accepted, backlog=BACKLOG)
@@ -101,7 +118,10 @@ class ExchangeTransport:
         return Address(*await self._acceptor.listen(host, port))
 
     async def dial(self, address: Address, *, timeout_s: float) -> Link:
-        """Return a link to whoever listens there; raise OSError, TimeoutError or PeerFault."""
+        """Return a link to whoever listens there.
+
+        Raise OSError, TimeoutError, PeerFault, or LinkRefused where that host wants none.
+        """
         if len(self._all) >= self._limits.links_max:
             raise PeerFault("as many links as allowed")
         loop = asyncio.get_running_loop()
@@ -135,8 +155,7 @@ class ExchangeTransport:
     # --- accepting ------------------------------------------------------------------------------
 
     def _accepted(self, sock: socket.socket) -> None:
-        full = len(self._all) >= self._limits.links_max
-        if full or len(self._handshakes) >= self._limits.handshakes_max:
+        if len(self._handshakes) >= self._limits.handshakes_max:
             sock.close()
             return
         loop = asyncio.get_running_loop()
@@ -145,36 +164,59 @@ class ExchangeTransport:
         task.add_done_callback(self._handshakes.discard)
 
     async def _accept(self, sock: socket.socket) -> None:
+        hand = ServerHandshake(self._secret, self._me(), self._random_bytes, FEATURES)
+        admitted = False
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                session = await self._shake_as_server(sock)
+                await self._greet_client(sock, hand)
+                if hand.refusal is not None:
+                    sock.close()
+                    return
+                self._admitted, admitted = self._admitted + 1, True
+                session = hand.finish(await _receive(sock, PROOF_BYTES))
+            with contextlib.suppress(PeerFault):
+                self._establish(sock, session, dialled=False)
         except (OSError, PeerFault, TimeoutError) as error:
             log.info("handshake refused: %s", error or type(error).__name__)
             sock.close()
-            return
         except BaseException:
             sock.close()
             raise
-        with contextlib.suppress(PeerFault):
-            self._establish(sock, session, dialled=False)
+        finally:
+            self._admitted -= admitted
+
+    def _refuse(self, member: Member) -> Refusal | None:
+        """Why there is no link for `member` now; one that it had already makes way for the new."""
+        if self.draining:
+            refusal = Refusal(DRAINING, DRAINING_RETRY_S)
+        elif member.host_id in self._links or self._room > 0:
+            return None
+        else:
+            refusal = Refusal(FULL, FULL_RETRY_S)
+        self.refused[refusal.reason] += 1
+        self._on_refused(member, refusal)
+        return refusal
+
+    @property
+    def _room(self) -> int:
+        return self._limits.links_max - len(self._all) - self._admitted
 
     # --- handshakes -----------------------------------------------------------------------------
 
     async def _shake_as_client(self, sock: socket.socket) -> Session:
-        hand = ClientHandshake(self._secret, self._me(), self._random_bytes)
+        hand = ClientHandshake(self._secret, self._me(), self._random_bytes, FEATURES)
         await _send(sock, MAGIC + _LENGTH.pack(len(hand.hello)) + hand.hello)
         server_hello = await _receive_hello(sock)
         proof, session = hand.finish(server_hello, await _receive(sock, PROOF_BYTES))
         await _send(sock, proof)
         return session
 
-    async def _shake_as_server(self, sock: socket.socket) -> Session:
+    async def _greet_client(self, sock: socket.socket, hand: ServerHandshake) -> None:
+        """Hear the client's hello and answer it, be it with a refusal."""
         if await _receive(sock, len(MAGIC)) != MAGIC:
             raise PeerFault("not a p2pdist node")
-        hand = ServerHandshake(self._secret, self._me(), self._random_bytes)
-        hello, proof = hand.answer(await _receive_hello(sock))
+        hello, proof = hand.answer(await _receive_hello(sock), self._refuse)
         await _send(sock, _LENGTH.pack(len(hello)) + hello + proof)
-        return hand.finish(await _receive(sock, PROOF_BYTES))
 
     # --- one link per host ----------------------------------------------------------------------
 

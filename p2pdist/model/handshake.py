@@ -7,6 +7,9 @@
 A proof is HMAC-SHA-256 under the cluster secret over a role word and both hellos as they were
 sent, so it binds host id, role, protocol range, feature bits and the optional ticket, and cannot
 be replayed on another connection. It authenticates the ends, it does not encrypt.
+
+A server that keeps no link with this client says so, and until when, in its hello: the proof covers
+the refusal, and neither end has spent more than a few hashes on it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import LinkRefused, PeerFault
 from p2pdist.model.ids import parse_host_id
 from p2pdist.model.members import PROTOCOL_MAX, PROTOCOL_MIN, Member
 
@@ -25,6 +28,24 @@ NONCE_BYTES: Final = 32
 PROOF_BYTES: Final = 32
 HELLO_BYTES_MAX: Final = 4096
 SECRET_BYTES_MIN: Final = 16
+
+# Feature bits.
+LINK_USE: Final = 1
+"""It knows the frame `LinkUse`, by which idle links are ended."""
+
+FULL: Final = "full"
+DRAINING: Final = "draining"
+REFUSALS: Final = (FULL, DRAINING)
+OTHER: Final = "other"
+"""What a reason that we do not know counts as."""
+RETRY_S_MAX: Final = 3600
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """Why a server keeps no link with a client, and after how long it may ask again."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=32)]
+    retry_s: Annotated[int, msgspec.Meta(ge=1, le=RETRY_S_MAX)]
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -35,6 +56,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     member: Member
     nonce: bytes
     ticket: bytes = b""
+    refusal: Refusal | None = None
+    """Of a server alone; older clients do not look at it and find the connection closed."""
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -87,9 +110,15 @@ class ClientHandshake(_Side):
         self.hello = self._own_bytes
 
     def finish(self, server_hello: bytes, server_proof: bytes) -> tuple[bytes, Session]:
-        """Return our proof and the session; raise PeerFault where the server is not one of ours."""
+        """Return our proof and the session.
+
+        Raise PeerFault where the server is not one of ours, LinkRefused where it wants no link.
+        """
         other = decode_hello(server_hello)
         self._check(self._proof(b"server", self.hello, server_hello), server_proof)
+        if (refusal := other.refusal) is not None:
+            known = refusal.reason if refusal.reason in REFUSALS else OTHER
+            raise LinkRefused(known, refusal.retry_s)
         return self._proof(b"client", self.hello, server_hello), self._agree(other)
 
 
@@ -101,11 +130,21 @@ class ServerHandshake(_Side):
     ) -> None:
         super().__init__(secret, me, random_bytes, features)
         self._client_hello = b""
+        self.refusal: Refusal | None = None
+        """What `answer` told the client: it sends no proof, and `finish` is not for it."""
 
-    def answer(self, client_hello: bytes) -> tuple[bytes, bytes]:
-        """Return our hello and our proof; raise PeerFault for a malformed hello."""
-        decode_hello(client_hello)
+    def answer(
+        self, client_hello: bytes, refuse: Callable[[Member], Refusal | None] = lambda _: None
+    ) -> tuple[bytes, bytes]:
+        """Return our hello and our proof; raise PeerFault for a malformed hello.
+
+        `refuse` says whether this client is turned away; who it is has not been proved by then.
+        """
+        member = decode_hello(client_hello).member
         self._client_hello = client_hello
+        if (refusal := refuse(member)) is not None:
+            self.refusal = refusal
+            self._own_bytes = _encoder.encode(msgspec.structs.replace(self._own, refusal=refusal))
         return self._own_bytes, self._proof(b"server", client_hello, self._own_bytes)
 
     def finish(self, client_proof: bytes) -> Session:

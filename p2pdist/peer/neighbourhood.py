@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 from urllib.parse import urlsplit
 
-from p2pdist.errors import P2pdistError, PeerFault
+from p2pdist.errors import LinkRefused, P2pdistError, PeerFault
 from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.backoff import Backoff
@@ -129,7 +129,7 @@ class Neighbourhood:
     async def _dial_one(self, address: Address) -> Link | None:
         try:
             return await self._transport.dial(address, timeout_s=DIAL_TIMEOUT_S)
-        except (OSError, PeerFault, TimeoutError) as error:
+        except (OSError, PeerFault, LinkRefused, TimeoutError) as error:
             text = str(error) or type(error).__name__
             logs.event(log, logging.DEBUG, "dial.failed", address=str(address), error=text)
             return None

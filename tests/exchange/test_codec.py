@@ -52,6 +52,7 @@ frames = st.one_of(
     st.builds(fr.StatementIs, request_ids, st.binary(max_size=200)),
     st.builds(fr.Ping, st.integers(0, (1 << 64) - 1)),
     st.builds(fr.Pong, st.integers(0, (1 << 64) - 1)),
+    st.builds(fr.LinkUse, st.booleans()),
 )
 
 
@@ -114,7 +115,7 @@ def test_one_changed_byte_is_a_peers_fault_or_another_frame(
     assert decoder.buffered_bytes <= BUFFER_BYTES_MAX
 
 
-@pytest.mark.parametrize("kind", [*range(1, 17)])
+@pytest.mark.parametrize("kind", [*range(1, 18)])
 def test_an_oversize_frame_is_refused_from_its_header_alone(kind: int) -> None:
     with pytest.raises(PeerFault):
         Decoder().feed(HEADER.pack(1 << 20, kind))

@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import LinkRefused, PeerFault
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import CONTROL_BYTES_MAX, RUNS_MAX, Link
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport, keep_existing
@@ -314,12 +314,47 @@ async def test_more_links_than_allowed_are_not_accepted() -> None:
     await dialling[0].dial(address, timeout_s=5)
     await one.until(lambda: one.links)
 
-    with pytest.raises((PeerFault, OSError)):
+    with pytest.raises(LinkRefused, match="full"):
         await dialling[1].dial(address, timeout_s=5)
+    assert listening.refused == {"full": 1}
+    again = await dialling[0].dial(address, timeout_s=5)  # its old link makes way
+    await one.until(lambda: len(one.links) == 2)
 
+    assert not again.closed
     for transport in (listening, *dialling):
         await transport.close()
-    assert len(one.links) == 1
+    assert three.links == []
+
+
+async def test_dials_at_once_do_not_get_past_the_limit() -> None:
+    one, others = End(), [End() for _ in range(8)]
+    listening = transport_of(one, "a", limits=ExchangeLimits(links_max=3))
+    address = await listening.listen("127.0.0.1", 0)
+    dialling = [transport_of(end, name) for end, name in zip(others, "bcdef012", strict=True)]
+
+    dials = (transport.dial(address, timeout_s=5) for transport in dialling)
+    got = await asyncio.gather(*dials, return_exceptions=True)
+
+    assert sum(isinstance(each, Link) for each in got) == 3
+    assert sum(isinstance(each, LinkRefused) for each in got) == 5
+    for transport in (listening, *dialling):
+        await transport.close()
+
+
+async def test_a_node_that_drains_refuses_new_links_and_keeps_the_others() -> None:
+    one, two, three = End(), End(), End()
+    listening = transport_of(one, "a")
+    address = await listening.listen("127.0.0.1", 0)
+    dialling = [transport_of(two, "b"), transport_of(three, "c")]
+    kept = await dialling[0].dial(address, timeout_s=5)
+
+    listening.draining = True
+    with pytest.raises(LinkRefused, match="draining"):
+        await dialling[1].dial(address, timeout_s=5)
+
+    assert not kept.closed
+    for transport in (listening, *dialling):
+        await transport.close()
 
 
 async def test_a_stranger_who_says_nothing_holds_no_link() -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import LinkRefused, PeerFault
 from p2pdist.model import handshake
 from p2pdist.model.handshake import (
     HELLO_BYTES_MAX,
     ClientHandshake,
     Hello,
+    Refusal,
     ServerHandshake,
     Session,
     decode_hello,
@@ -115,6 +116,26 @@ def test_a_later_protocol_alone_is_refused_plainly(monkeypatch: pytest.MonkeyPat
         client.finish(hello, proof)
 
 
+@pytest.mark.parametrize(("said", "heard"), [("full", "full"), ("of a later version", "other")])
+def test_a_refused_client_hears_why_and_until_when(said: str, heard: str) -> None:
+    both = ends()
+    hello, proof = both.server.answer(both.client.hello, lambda member: Refusal(said, 30))
+
+    with pytest.raises(LinkRefused) as caught:
+        both.client.finish(hello, proof)
+
+    assert (caught.value.reason, caught.value.retry_s) == (heard, 30)
+    assert both.server.refusal == Refusal(said, 30)
+
+
+def test_a_refusal_of_somebody_else_is_not_believed() -> None:
+    both = ends(server_secret=b"another secret, long enough")
+    hello, proof = both.server.answer(both.client.hello, lambda member: Refusal("full", 3600))
+
+    with pytest.raises(PeerFault, match="secret"):
+        both.client.finish(hello, proof)
+
+
 @given(st.binary(max_size=HELLO_BYTES_MAX + 100))
 def test_foreign_bytes_are_a_peers_fault(data: bytes) -> None:
     with pytest.raises(PeerFault):
@@ -127,6 +148,8 @@ def test_foreign_bytes_are_a_peers_fault(data: bytes) -> None:
         {"nonce": b"short"},
         {"member": Member(HostId("no id"), Role.PEER, Place("dc1"))},
         {"protocol_min": 0},
+        {"refusal": Refusal("full", 86400)},
+        {"refusal": Refusal("f" * 33, 30)},
     ],
 )
 def test_a_hello_out_of_form_is_refused(changes: dict[str, object]) -> None:
