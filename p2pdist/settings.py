@@ -133,6 +133,12 @@ def _whole(value: Any) -> int:
     return number
 
 
+def _count(value: Any) -> int:
+    if (number := _whole(value)) < 1:
+        raise ValueError("expected a whole number of 1 or more")
+    return number
+
+
 def _labels(value: Any) -> tuple[str, ...]:
     labels = _texts(value)
     for label in labels:
@@ -164,6 +170,7 @@ RATE: Final = Kind("bytes/s", parse_rate)
 DURATION: Final = Kind("duration", parse_duration)
 RATIO: Final = Kind("share", _ratio)
 WHOLE: Final = Kind("whole number", _whole)
+COUNT: Final = Kind("number above 0", _count)
 FLAG: Final = Kind("true | false", _flag)
 
 
@@ -236,6 +243,9 @@ class Proxy:
     default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
     upload_rate: int = _setting(RATE, 0, "Payload sent to others, at most; 0: no limit.")
+    links_max: int = _setting(
+        COUNT, 32_768, "Exchange links at a time; more hosts are refused and use their peers."
+    )
     stale_if_error_s: float = _setting(
         DURATION, 86400.0, "How long a known tag is served while upstream fails."
     )
@@ -267,6 +277,7 @@ class Peer:
     upload_rate: int = _setting(
         RATE, 100_000_000, "Payload sent to other hosts, at most; 0: no limit."
     )
+    links_max: int = _setting(COUNT, 1024, "Exchange links at a time; more hosts are refused.")
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
     into_runtime: str = _setting(
         _choice("", "docker", "containerd"),

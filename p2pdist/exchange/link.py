@@ -43,6 +43,8 @@ RUNS_MAX: Final = 64
 FORGOTTEN_MAX: Final = 1024
 IDLE_PING_S: Final = 10.0
 DEAD_S: Final = 30.0
+IDLE: Final = "idle"
+"""Why a link ended that neither end had a use for: nothing is wrong with the host."""
 
 
 class LinkHandler(Protocol):

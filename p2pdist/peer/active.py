@@ -85,6 +85,7 @@ class ActiveBlob:
         self._used_s = self._loop.time()
         self._progress_s = self._used_s
         self._joined = False
+        self._asks_proxies = False
         self._inbox = Inbox(
             node.tasks, digest, self._take, punish=node.punish, disk_failed=self.disk_failed
         )
@@ -107,9 +108,10 @@ class ActiveBlob:
         return self.store_full and not self._readers
 
     @property
-    def wants_sources(self) -> bool:
-        """It takes part in the swarm, so that a proxy that comes up is worth asking."""
-        return self._joined and not self.complete and self.failure is None
+    def wants_proxy(self) -> bool:
+        """The proxy that owns it is to be asked, as soon as there is a link to it."""
+        lacking = self._joined and not self.complete and self.failure is None
+        return lacking and self._asks_proxies
 
     @property
     def proxy_linked(self) -> bool:
@@ -248,6 +250,14 @@ class ActiveBlob:
             self._joined = True
             self._node.tracker.join(digest_key(self.digest), member=True)
 
+    def ask_proxies(self) -> None:
+        """From now on a link to the proxy that owns it is wanted."""
+        self._asks_proxies = True
+
+    def asks(self, link: Link) -> bool:
+        """We read it from `link`."""
+        return self._asking.asks(link)
+
     def attach(self, link: Link) -> None:
         """Ask `link` for this blob; asking again makes a proxy look for it again."""
         if self.complete or self.failure is not None or self._halted or link.closed:
@@ -298,11 +308,12 @@ class ActiveBlob:
         """Tell all who listen that nothing more is to be had here."""
         self._audience.retract()
 
-    def link_down(self, link: Link) -> None:
+    def link_down(self, link: Link, *, gone: bool) -> None:
+        """`gone`: for all we know its host is, too; else the link alone ended, of no use."""
         self._circle.left(link.session.member.host_id)
-        self._audience.link_down(link)
-        self._weigh()
-        self.wake()
+        if self._audience.link_down(link, gone=gone):
+            self._weigh()
+            self.wake()
         self._asking.link_down(link)
 
     # --- statements and offers ------------------------------------------------------------------

@@ -50,6 +50,10 @@ class Asking:
         """We ask the host at its other end."""
         return link.session.member.host_id in self._neighbours
 
+    def asks(self, link: Link) -> bool:
+        """We ask over this very link."""
+        return self._neighbours.get(link.session.member.host_id) is link
+
     def begin(self, link: Link) -> bool:
         """Take `link` for a neighbour; False: it was one."""
         host = link.session.member.host_id

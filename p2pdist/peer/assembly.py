@@ -18,11 +18,13 @@ from p2pdist import __version__
 from p2pdist.errors import ConfigError
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.control import Describe
+from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.model.ids import HostId, parse_host_id
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.peer.counters import RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
+from p2pdist.peer.refusing import RefusalLog, links_allowed
 from p2pdist.peer.scrubbing import scrub_for_ever
 from p2pdist.runtime import logs
 from p2pdist.runtime.metrics import Sample, node_info
@@ -89,6 +91,7 @@ class NodeOptions:
     advertise: Sequence[Address]
     trackers: Sequence[str]
     store_limits: StoreLimits
+    links_max: int = 1024
     upload_bytes_per_s: int = 0
     """0: as fast as the link allows."""
     about: About = field(default_factory=About)
@@ -110,6 +113,7 @@ class RunningNode:
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
         await self.tracker.close()
+        self.transport.draining = True
         self.node.withdraw()
         try:
             async with asyncio.timeout(grace_s):
@@ -145,8 +149,13 @@ async def running_node(
         rng=rng,
         proxies=proxies,
     )
-    limits = ExchangeLimits(upload_bytes_per_s=options.upload_bytes_per_s)
-    transport = ExchangeTransport(node, secret=options.secret, me=me, limits=limits)
+    limits = ExchangeLimits(
+        links_max=links_allowed(options.links_max), upload_bytes_per_s=options.upload_bytes_per_s
+    )
+    refused = RefusalLog()
+    transport = ExchangeTransport(
+        node, secret=options.secret, me=me, limits=limits, on_refused=refused.note
+    )
     orders = Orders()
     tracker = TrackerClient(
         list(options.trackers),
@@ -209,6 +218,8 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "exchange": str(running.exchange_address),
         "tracker_connected": running.tracker.connected,
         "links": len(node.neighbourhood.links),
+        "links_refused": dict(running.transport.refused),
+        "links_refused_by_others": dict(node.neighbourhood.refused_by),
         "swarms": {
             "active": sum(not a.complete for a in node.actives.values()),
             "whole": sum(b.complete for b in running.store.blobs()),
@@ -247,6 +258,15 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
             "p2pdist_chunk_rejected_total", "counter", "Wrong chunks and statements by reason.",
             {"reason": reason}, counters.rejected[reason],
         )  # fmt: skip
+    for by, refused in (
+        ("us", running.transport.refused),
+        ("others", node.neighbourhood.refused_by),
+    ):
+        for reason in (*REFUSALS, OTHER):
+            yield Sample(
+                "p2pdist_links_refused_total", "counter", "Exchange links that were refused.",
+                {"by": by, "reason": reason}, refused[reason],
+            )  # fmt: skip
     for cache in ("hit", "peer", "dc", "origin"):
         yield Sample(
             "p2pdist_blob_requests_total", "counter", "Registry requests by where they were met.",

@@ -95,7 +95,8 @@ class Audience:
         self._sources.clear()
         self._plan.sources_left()
 
-    def link_down(self, link: Link) -> None:
+    def link_down(self, link: Link, *, gone: bool) -> bool:
+        """Return whether that changes anything. Not `gone`: what its host has is still there."""
         host = link.session.member.host_id
         was_reader = self._links.get(host) is link
         was_source = self._sources.get(host) is link
@@ -105,8 +106,14 @@ class Audience:
             self._relays.left(host)
         if was_source:
             del self._sources[host]
-        if was_reader or was_source or host not in self._links:
+        known = self._plan.knows(host)
+        if not known or not (was_reader or was_source or host not in self._links):
+            return False
+        if gone:
             self._plan.host_gone(host, self._loop.time())
+        else:
+            self._plan.reader_left(host, self._loop.time())
+        return True
 
     def follow(self, chunk_map: ChunkMap) -> None:
         """Speak of `chunk_map` from now on; what was offered under another one is void."""

@@ -64,7 +64,7 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
             entries = upstream_entries(settings, with_secrets=False)
             upstream = await stack.enter_async_context(UpstreamClient(entries))
         book = ManifestBook(running.node, proxies, upstream, tag_ttl_s=own.tag_ttl_s)
-        finder = BlobFinder(running.node, proxies)
+        finder = BlobFinder(running.node)
         backend = MirrorBackend(
             running.node, book, finder, proxies, upstream, patience_s=own.patience_s
         )
@@ -109,6 +109,7 @@ def _options(settings: Settings) -> NodeOptions:
         advertise=settings.host.advertise,
         trackers=own.trackers,
         upload_bytes_per_s=own.upload_rate,
+        links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,
         store_limits=store_limits(settings),
         about=About(

@@ -38,7 +38,7 @@ class SmallFinder:
         stored = await self._node.store.get_small(digest)
         if stored is not None:
             return SmallAnswer(stored.media_type, stored.body)
-        for link in self._node.neighbourhood.proxies(digest):
+        async for link in self._node.proxy_links.each(digest):
             if (answer := await self._ask_small(link, digest, PROXY_ANSWER_S)) is not None:
                 return answer
         for member in await self._find(digest_key(digest)):

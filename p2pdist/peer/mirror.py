@@ -100,7 +100,7 @@ class MirrorBackend:
     # --- sizes and introductions ----------------------------------------------------------------
 
     async def _ask_size(self, name: ImageName, digest: Digest) -> int:
-        for client in self._node.neighbourhood.clients(digest, self._proxies):
+        for client in await self._node.proxy_links.clients(digest):
             try:
                 size = await client.introduce(name, digest, timeout_s=INTRODUCE_S)
             except UpstreamError:

@@ -1,24 +1,23 @@
-"""Links to other hosts: one per host, dialled once, kept to the proxies, refused to the banned."""
+"""Links to other hosts: one per host, dialled once, refused to the banned, left when of no use."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from random import Random
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
-from p2pdist.errors import LinkRefused, P2pdistError, PeerFault
-from p2pdist.exchange.link import Link
+from p2pdist.errors import LinkRefused, PeerFault
+from p2pdist.exchange.frames import LinkUse
+from p2pdist.exchange.link import IDLE, Link
 from p2pdist.exchange.transport import ExchangeTransport
-from p2pdist.model.backoff import Backoff
+from p2pdist.model.handshake import LINK_USE
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Role
-from p2pdist.model.rendezvous import ranked
+from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.trust import TrustBook
 from p2pdist.runtime import logs
-from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -29,8 +28,6 @@ DIAL_TIMEOUT_S: Final = 1.5
 # What an address that does not answer may cost, where the host has another one (fault matrix 7).
 DIAL_STAGGER_S: Final = 0.15
 DIALS_MAX: Final = 16
-PROXY_RETRY_FIRST_S: Final = 0.2
-PROXY_RETRY_MAX_S: Final = 5.0
 
 
 class Neighbourhood:
@@ -41,20 +38,19 @@ class Neighbourhood:
         transport: ExchangeTransport,
         tasks: TaskOwner,
         trust: TrustBook,
-        rng: Random,
-        *,
-        on_proxy_up: Callable[[Link], None],
+        refusals: RefusalBook,
     ) -> None:
         self.links: dict[HostId, Link] = {}
+        self.refused_by: Counter[str] = Counter()
+        """Links that others refused us, by reason."""
         self._transport = transport
         self._tasks = tasks
         self._trust = trust
-        self._rng = rng
-        self._on_proxy_up = on_proxy_up
+        self._refusals = refusals
         self._dialling: dict[HostId, asyncio.Task[Link | None]] = {}
         self._slots = asyncio.Semaphore(DIALS_MAX)
-        # The proxies that this host was configured with, once each was reached.
-        self._kept: dict[HostId, ProxyClient] = {}
+        self._aside: dict[HostId, tuple[Link, asyncio.Event]] = {}
+        """Links that we said we have no use for; the event: the other end has decided."""
 
     def add(self, link: Link) -> bool:
         """Take in a link that came up; False: its host is banned and the link was closed."""
@@ -68,94 +64,130 @@ class Neighbourhood:
     def remove(self, link: Link) -> bool:
         """Forget a link that went down; False: another one had taken its place."""
         host = link.session.member.host_id
+        if self._take_back(link):
+            return host not in self.links
         if self.links.get(host) is not link:
             return False
         del self.links[host]
         return True
-
-    def proxies(self, key: str) -> list[Link]:
-        """Live links to the configured proxies; the first owns `key`, each next one takes over.
-
-        Others that dialled us are no source of ours.
-        """
-        return [self.links[host] for host in self._live(key)]
-
-    def clients(self, key: str, configured: Sequence[ProxyClient]) -> list[ProxyClient]:
-        """`configured` in the order of `proxies`, those without a live link last."""
-        live = [self._kept[host] for host in self._live(key)]
-        return [*live, *(client for client in configured if client not in live)]
-
-    def links_of(self, client: ProxyClient) -> list[Link]:
-        """The live link to a configured proxy, if there is one."""
-        kept = [host for host, proxy in self._kept.items() if proxy is client]
-        return [self.links[host] for host in kept if host in self.links]
-
-    def _live(self, key: str) -> list[HostId]:
-        return [HostId(h) for h in ranked(key, [h for h in self._kept if h in self.links])]
 
     def peers(self, dc: str) -> list[Link]:
         """Live links to peers of one datacenter."""
         members = ((link, link.session.member) for link in self.links.values())
         return [link for link, m in members if m.role is Role.PEER and m.place.dc == dc]
 
+    # --- links of no use ------------------------------------------------------------------------
+
+    def set_aside(self, link: Link) -> None:
+        """End `link` if the other end has no use for it either.
+
+        Until that has decided, the link counts as none, and nothing is said on it: what we said
+        could cross the other end's closing, and what crosses ours brings the link back.
+        """
+        if not link.session.features & LINK_USE:  # an older version: what crosses is lost
+            link.close(IDLE)
+            return
+        host = link.session.member.host_id
+        del self.links[host]
+        self._aside[host] = link, asyncio.Event()
+        link.send(LinkUse(needed=False))
+
+    def is_aside(self, link: Link) -> bool:
+        return self._aside.get(link.session.member.host_id, (None,))[0] is link
+
+    def bring_back(self, link: Link) -> bool:
+        """The other end has a use for `link`; False: it was not set aside."""
+        if not self._take_back(link):
+            return False
+        self.links.setdefault(link.session.member.host_id, link)
+        return True
+
+    def _take_back(self, link: Link) -> bool:
+        host = link.session.member.host_id
+        aside, decided = self._aside.get(host, (None, None))
+        if aside is not link or decided is None:
+            return False
+        del self._aside[host]
+        decided.set()
+        return True
+
+    async def _decided(self, host: HostId) -> None:
+        """Return once a link to `host` that was set aside is gone or back."""
+        link, decided = self._aside.get(host, (None, None))
+        if link is None or decided is None:
+            return
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                await decided.wait()
+        except TimeoutError:
+            link.close(IDLE)
+
+    # --- dialling -------------------------------------------------------------------------------
+
     async def reach(self, member: Member) -> Link | None:
         """Return the link to `member`, dialling it if need be; None if it cannot be had."""
-        host = member.host_id
+        return await self.reach_at(member.host_id, member.addresses)
+
+    async def reach_at(self, host: HostId, addresses: Sequence[Address]) -> Link | None:
+        """Like `reach`, for a host that is known by its id and addresses alone."""
         if (link := self.links.get(host)) is not None:
             return link
-        if self._trust.banned(host, self._now_s()) or not member.addresses:
+        now_s = self._now_s()
+        if self._trust.banned(host, now_s) or self._refusals.waits(host, now_s) or not addresses:
             return None
         task = self._dialling.get(host)
         if task is None:
-            task = self._tasks.start(self._dial(member), name=f"dial {host[:8]}")
+            task = self._tasks.start(self._dial(host, addresses), name=f"dial {host[:8]}")
             self._dialling[host] = task
             task.add_done_callback(lambda _: self._dialling.pop(host, None))
         return await asyncio.shield(task)
 
-    async def _dial(self, member: Member) -> Link | None:
+    async def dial_at(self, address: Address) -> Link | None:
+        """Return a link to whoever listens there; None if there is none to be had."""
+        return await self._dial_one(None, address)
+
+    async def _dial(self, host: HostId, addresses: Sequence[Address]) -> Link | None:
         """Dial all addresses of a host, each a moment after the one before; the first one wins."""
+        await self._decided(host)
+        if (kept := self.links.get(host)) is not None:
+            return kept
         async with self._slots:
             attempts: set[asyncio.Task[Link | None]] = set()
-            for address in member.addresses:
-                attempts.add(self._tasks.start(self._dial_one(address), name=f"dial {address}"))
+            for address in addresses:
+                dial = self._dial_one(host, address)
+                attempts.add(self._tasks.start(dial, name=f"dial {address}"))
                 if (link := await _first_link(attempts, DIAL_STAGGER_S)) is not None:
                     break
             else:
                 link = await _first_link(attempts, None)
             for attempt in attempts:
                 attempt.cancel()
-        return self.links.get(member.host_id, link)
+        return self.links.get(host, link)
 
-    async def _dial_one(self, address: Address) -> Link | None:
+    async def _dial_one(self, host: HostId | None, address: Address) -> Link | None:
         try:
             return await self._transport.dial(address, timeout_s=DIAL_TIMEOUT_S)
-        except (OSError, PeerFault, LinkRefused, TimeoutError) as error:
+        except LinkRefused as refusal:
+            self._refused(host, address, refusal)
+        except (OSError, PeerFault, TimeoutError) as error:
             text = str(error) or type(error).__name__
             logs.event(log, logging.DEBUG, "dial.failed", address=str(address), error=text)
-            return None
+        return None
 
-    def keep_proxy(self, client: ProxyClient) -> None:
-        """Hold a link to this proxy for as long as the daemon runs."""
-        self._tasks.start(self._keep_proxy(client), name=f"proxy {client.base_url}")
-
-    async def _keep_proxy(self, client: ProxyClient) -> None:
-        backoff = Backoff(first_s=PROXY_RETRY_FIRST_S, max_s=PROXY_RETRY_MAX_S, rng=self._rng)
-        host = urlsplit(client.base_url).hostname or ""
-        while True:
-            try:
-                port = await client.exchange_port(timeout_s=DIAL_TIMEOUT_S)
-                link = await self._transport.dial(Address(host, port), timeout_s=DIAL_TIMEOUT_S)
-            except (OSError, P2pdistError, TimeoutError) as error:
-                text = str(error) or type(error).__name__
-                logs.event(log, logging.DEBUG, "proxy.away", url=client.base_url, error=text)
-            else:
-                backoff.reset()
-                host_id = link.session.member.host_id
-                self._kept[host_id] = client
-                live = self.links.get(host_id, link)
-                self._on_proxy_up(live)
-                await live.wait_closed()
-            await asyncio.sleep(backoff.next_delay_s())
+    def _refused(self, host: HostId | None, address: Address, refusal: LinkRefused) -> None:
+        """Leave `host` alone for as long as it said; the swarm has other neighbours."""
+        self.refused_by[refusal.reason] += 1
+        now_s = self._now_s()
+        if host is not None and not self._refusals.waits(host, now_s):
+            self._refusals.refused(host, refusal.retry_s, now_s)
+        logs.event(
+            log,
+            logging.INFO,
+            "link.refused",
+            address=str(address),
+            reason=refusal.reason,
+            retry_s=refusal.retry_s,
+        )
 
     @staticmethod
     def _now_s() -> float:

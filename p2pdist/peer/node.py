@@ -18,11 +18,11 @@ from cachetools import LRUCache
 
 from p2pdist.errors import PeerFault
 from p2pdist.exchange import frames as fr
-from p2pdist.exchange.link import Link
+from p2pdist.exchange.link import IDLE, Link
 from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.control import Delta, Handout, digest_key, tag_swarm_key
-from p2pdist.model.ids import Digest, HostId, MapId, RequestId
+from p2pdist.model.ids import Digest, MapId, RequestId
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import (
     HashBatch,
@@ -37,11 +37,14 @@ from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core.fetch import FetchCounters
 from p2pdist.peer.core.flow import Flows
+from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
+from p2pdist.peer.core.wishes import Wishes
 from p2pdist.peer.counters import NodeCounters, source_of
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.neighbourhood import Neighbourhood
+from p2pdist.peer.proxy_links import ProxyLinks
 from p2pdist.peer.server import Authority, Server
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime import logs
@@ -55,7 +58,7 @@ log = logging.getLogger(__name__)
 
 # Verified records by their bytes: each comes once from every neighbour, a signature costs 100 µs.
 OPENED_RECORDS_MAX: Final = 16384
-# Digests that neighbours want and we do not have (yet); the oldest are forgotten.
+# Digests that neighbours want and we do not have (yet).
 WISHES_MAX: Final = 65536
 ACTIVE_MAX: Final = 1024
 # As many as a handout names.
@@ -92,6 +95,7 @@ class Node:
         self.actives: dict[Digest, ActiveBlob] = {}
         self.tracker: TrackerClient
         self.neighbourhood: Neighbourhood
+        self.proxy_links: ProxyLinks
         self.smalls = SmallFinder(self)
         self._server = Server(store, self.counters, place)
         self._request_ids = itertools.cycle(range(1, 1 << 32))
@@ -99,23 +103,32 @@ class Node:
         self._flows: dict[Link, Flows] = {}
         self._maps: dict[MapId, ActiveBlob] = {}
         self._rested = FetchCounters()
-        self._wishes: LRUCache[Digest, dict[HostId, fr.Interest]] = LRUCache(WISHES_MAX)
+        self._wishes = Wishes(WISHES_MAX)
         self._opened: LRUCache[bytes, Statement] = LRUCache(OPENED_RECORDS_MAX)
 
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
         self.tracker = tracker
-        self.neighbourhood = Neighbourhood(
-            transport, self.tasks, self.trust, self.rng, on_proxy_up=self._proxy_up
+        refusals = RefusalBook(self.rng)
+        self.neighbourhood = Neighbourhood(transport, self.tasks, self.trust, refusals)
+        self.proxy_links = ProxyLinks(
+            self.proxies,
+            self.neighbourhood,
+            refusals,
+            self.tasks,
+            self.rng,
+            wanted=lambda: [d for d, active in self.actives.items() if active.wants_proxy],
+            needs=self._needs,
+            on_up=self._proxy_up,
         )
         self.store.on_evict = self._evicted
         self.store.on_pressure = lambda: self._let_go(unused_s=0.0)
-        for client in self.proxies:
-            self.neighbourhood.keep_proxy(client)
+        self.proxy_links.start()
         for record in self.store.revocations():
             self._opened[record] = self.keyring.open(record)
         self.tasks.start(self._sweep(), name="sweep")
 
     async def close(self) -> None:
+        self.proxy_links.close()
         for active in list(self.actives.values()):
             active.end()
         self.actives.clear()
@@ -141,7 +154,7 @@ class Node:
         if stored is not None and stored.geometry == active.geometry:
             stored.hold()
             active.start_with(stored)
-        for host, interest in self._wishes.pop(digest, {}).items():
+        for host, interest in self._wishes.take(digest).items():
             if (link := self.neighbourhood.links.get(host)) is not None:
                 active.hear_interest(link, interest)
         return active
@@ -151,7 +164,9 @@ class Node:
         if active.complete:
             return
         active.join()
-        links = self.neighbourhood.proxies(active.digest)[:1]
+        active.ask_proxies()
+        proxy = self.proxy_links.want(active.digest)
+        links = [proxy] if proxy is not None else []
         if not self.tracker.connected:  # nobody names neighbours: try those of earlier swarms
             links += self.neighbourhood.peers(self.place.dc)[:LAST_KNOWN_MAX]
         for link in links:
@@ -191,8 +206,12 @@ class Node:
 
     def degraded(self) -> list[str]:
         """What this node does less well than it should."""
-        full = any(active.store_full for active in self.actives.values())
-        return ["store_full"] if full else []
+        found = []
+        if any(active.store_full for active in self.actives.values()):
+            found.append("store_full")
+        if self.proxy_links.all_refuse:
+            found.append("proxies_full")
+        return found
 
     def _rest(self, active: ActiveBlob) -> None:
         """End a blob's motion; what it counted stays."""
@@ -215,10 +234,9 @@ class Node:
 
     def _evicted(self, digest: Digest) -> None:
         self.tracker.note(digest_key(digest), 0, False)
-        for link in self.neighbourhood.links.values():
-            link.send(fr.Retract(digest))
         active = self.actives.pop(digest, None)
-        if active is not None:
+        if active is not None:  # else nobody was told that it is here
+            active.withdraw()
             self._rest(active)
 
     async def _sweep(self) -> None:
@@ -284,19 +302,21 @@ class Node:
     # --- the exchange's handler -----------------------------------------------------------------
 
     def link_up(self, link: Link) -> None:
-        self.neighbourhood.add(link)
+        if self.neighbourhood.add(link):
+            self.proxy_links.link_up(link)
 
     def link_down(self, link: Link, reason: str) -> None:
         self.smalls.questions.link_down(link)
         for request_id, (_, asked) in list(self._requests.items()):
             if asked is link:
                 del self._requests[request_id]
+        idle = reason == IDLE or self.neighbourhood.is_aside(link)
         for active in list(self.actives.values()):
-            active.link_down(link)
+            active.link_down(link, gone=not idle)
         self._flows.pop(link, None)
         if self.neighbourhood.remove(link):
-            for wish in self._wishes.values():
-                wish.pop(link.session.member.host_id, None)
+            self._wishes.forget(link.session.member.host_id)
+            self.proxy_links.link_down(link, idle=idle)
 
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
         active, asked = self._requests.get(RequestId(request_id), (None, None))
@@ -309,6 +329,11 @@ class Node:
         self.smalls.questions.answered(link, RequestId(request_id), SmallAnswer(media_type, body))
 
     def frame(self, link: Link, frame: fr.Frame) -> None:
+        if isinstance(frame, fr.LinkUse) and not frame.needed:
+            self._hear_no_use(link)
+            return
+        if self.neighbourhood.bring_back(link):  # said before it heard that we had no use for it
+            self.proxy_links.link_up(link)
         try:
             self._dispatch(link, frame)
         except PeerFault as fault:
@@ -321,8 +346,8 @@ class Node:
             case fr.Uninterest(digest):
                 if (active := self.actives.get(digest)) is not None:
                     active.lose_interest(link)
-                elif (wish := self._wishes.get(digest)) is not None:
-                    wish.pop(link.session.member.host_id, None)
+                else:
+                    self._wishes.withdraw(link.session.member.host_id, digest)
             case fr.MapRecord(record):
                 self._hear_record(link, record)
             case fr.Offer(digest) | fr.Retract(digest):
@@ -348,6 +373,8 @@ class Node:
                 self.tasks.start(statement, name="serve tag")
             case fr.StatementIs(request_id, record):
                 self.smalls.questions.answered(link, RequestId(request_id), record)
+            case fr.LinkUse():
+                pass
             case _:
                 raise PeerFault(f"unexpected frame {type(frame).__name__}")
 
@@ -376,7 +403,7 @@ class Node:
         if active is not None:
             active.hear_interest(link, interest)
         else:
-            self._wishes.setdefault(digest, {})[link.session.member.host_id] = interest
+            self._wishes.add(link.session.member.host_id, interest)
         if self.authority is not None and (active is None or not active.complete):
             self.authority.wanted(digest, bulk=interest.bulk)
 
@@ -411,10 +438,23 @@ class Node:
             link.forget(request_id)
             active.refused(link, request_id, gone=reason != fr.RefuseReason.BUSY)
 
+    # --- links to proxies -----------------------------------------------------------------------
+
     def _proxy_up(self, link: Link) -> None:
         for active in self.actives.values():
-            if active.wants_sources and link in self.neighbourhood.proxies(active.digest)[:1]:
+            if active.wants_proxy and self.proxy_links.owns(link, active.digest):
                 active.attach(link)
+
+    def _needs(self, link: Link) -> bool:
+        """Something of ours goes on at `link`, or may."""
+        asks = self.smalls.questions.asks(link) or any(a.asks(link) for a in self.actives.values())
+        return link.busy or asks
+
+    def _hear_no_use(self, link: Link) -> None:
+        if self._needs(link):
+            link.send(fr.LinkUse(needed=True))
+        else:
+            link.close(IDLE)
 
     # --- the tracker's listener -----------------------------------------------------------------
 

@@ -31,6 +31,10 @@ class SmallQuestions:
     def __init__(self) -> None:
         self._pending: dict[RequestId, tuple[Link, asyncio.Future[Answer]]] = {}
 
+    def asks(self, link: Link) -> bool:
+        """`link` has not answered yet."""
+        return any(asked is link for asked, _ in self._pending.values())
+
     def owns(self, request_id: RequestId) -> bool:
         return request_id in self._pending
 

@@ -7,7 +7,6 @@ over the exchange.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -41,9 +40,8 @@ class _Search:
 class BlobFinder:
     """One per peer: the mirror and prewarm orders share its searches."""
 
-    def __init__(self, node: Node, proxies: Sequence[ProxyClient]) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._proxies = proxies
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
         self._searches: WeakKeyDictionary[ActiveBlob, _Search] = WeakKeyDictionary()
         """Of the blobs in motion."""
@@ -63,15 +61,16 @@ class BlobFinder:
     async def _introduce_next(self, name: ImageName, active: ActiveBlob, search: _Search) -> None:
         """Tell a proxy in which repository a blob lies, so that it may look for it; then ask it."""
         try:
-            clients = self._node.neighbourhood.clients(active.digest, self._proxies)
+            clients = await self._node.proxy_links.clients(active.digest)
             fresh = [client for client in clients if client.base_url not in search.tried]
             if not fresh:
                 search.tried.clear()
             for client in fresh or clients:
                 search.tried.add(client.base_url)
-                if await self._introduced_to(client, name, active.digest):
-                    for link in self._node.neighbourhood.links_of(client):
-                        active.attach(link)
+                if not await self._introduced_to(client, name, active.digest):
+                    continue
+                if (link := await self._node.proxy_links.reach(client)) is not None:
+                    active.attach(link)
                     return
         finally:
             search.running = False
@@ -94,7 +93,7 @@ class BlobFinder:
 
     async def _small(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
         if not self._node.store.has_small(digest):
-            for client in self._node.neighbourhood.clients(digest, self._proxies):
+            for client in await self._node.proxy_links.clients(digest):
                 if await self._introduced_to(client, name, digest):
                     break
         return await self._node.smalls.fetch(digest)

@@ -130,7 +130,7 @@ class ProxyAuthority:
 
     async def _introduce(self, digest: Digest, names: Sequence[ImageName]) -> bool:
         """Tell the owner among the parents where a blob lies; False when none has it to give."""
-        for client in self._node.neighbourhood.clients(digest, self._parents):
+        for client in await self._node.proxy_links.clients(digest):
             for name in names:
                 try:
                     await client.introduce(name, digest, timeout_s=INTRODUCE_S)

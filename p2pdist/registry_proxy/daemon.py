@@ -41,7 +41,7 @@ from p2pdist.runtime.identity import (
 )
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.metrics import Sample
-from p2pdist.runtime.proxy_client import EXCHANGE_PORT, ProxyClient
+from p2pdist.runtime.proxy_client import EXCHANGE_PORT, HOST_ID, ProxyClient
 from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
@@ -130,7 +130,10 @@ def _endpoint(
         upstreams=upstream_hosts(settings),
         default_upstream=settings.proxy.default_upstream,
         on_done=metrics.note,
-        proxy_headers={EXCHANGE_PORT: str(running.exchange_address.port)},
+        proxy_headers={
+            EXCHANGE_PORT: str(running.exchange_address.port),
+            HOST_ID: running.me().host_id,
+        },
         beside={notifications_http.PATH: rules.notifications.handle},
     )
 
@@ -157,6 +160,7 @@ def _options(settings: Settings, signer: Signer) -> NodeOptions:
         advertise=settings.host.advertise,
         trackers=own.trackers,
         upload_bytes_per_s=own.upload_rate,
+        links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,
         store_limits=StoreLimits(section.max_bytes, section.high_watermark, section.low_watermark),
         about=About(settings.host.name, settings.host.labels),

@@ -8,6 +8,7 @@ import binascii
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
@@ -18,7 +19,14 @@ from yarl import URL
 
 from p2pdist.errors import UpstreamError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
-from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
+from p2pdist.model.ids import (
+    Digest,
+    HostId,
+    digest_algorithm,
+    digest_of,
+    parse_digest,
+    parse_host_id,
+)
 from p2pdist.model.statements import RECORD_BYTES_MAX
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES, media_type_of
 from p2pdist.oci.names import ImageName
@@ -30,6 +38,7 @@ from p2pdist.runtime.upstream_requests import UpstreamRefusal, refusal_code
 
 STATEMENT: Final = "P2pdist-Statement"
 EXCHANGE_PORT: Final = "P2pdist-Exchange-Port"
+HOST_ID: Final = "P2pdist-Host-Id"
 
 # Within a datacenter, or to a parent that is probed all the time: shorter than for a registry.
 HEADERS_S: Final = 10.0
@@ -46,6 +55,16 @@ _LINK_NEXT: Final = re.compile(r'rel="?next"?', re.IGNORECASE)
 
 class _TagsJson(msgspec.Struct):
     tags: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """Who a proxy is, and where its chunk exchange listens."""
+
+    exchange_port: int
+    host_id: HostId | None
+    """None: an older version, which tells only over the exchange. A hint in any case: the exchange
+    proves it."""
 
 
 class ProxyClient:
@@ -75,14 +94,18 @@ class ProxyClient:
             raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")
         return size
 
-    async def exchange_port(self, *, timeout_s: float) -> int:
-        """Return the port of the proxy's chunk exchange."""
+    async def greet(self, *, timeout_s: float) -> Greeting:
+        """Ask the proxy who it is."""
         async with self._deadline(timeout_s), self._open("GET", f"{self.base_url}/v2/", {}) as got:
             await read_bounded(got, PING_BODY_BYTES_MAX, idle_s=timeout_s)
             text = got.headers.get(EXCHANGE_PORT, "")
+            told = got.headers.get(HOST_ID)
         if _DIGITS.fullmatch(text) is None or not 1 <= int(text) <= _PORT_MAX:
             raise BadAnswer(f"{self.base_url} is no p2pdist proxy: it names no exchange port")
-        return int(text)
+        try:
+            return Greeting(int(text), None if told is None else parse_host_id(told))
+        except ValueError as error:
+            raise BadAnswer(f"{self.base_url}: {error}") from None
 
     def open_blob(
         self, name: ImageName, digest: Digest, *, start: int = 0

@@ -133,7 +133,7 @@ async def test_what_a_lost_reader_was_promised_goes_to_another() -> None:
     first = offered(one.take())
     two.take()
 
-    here.link_down(real(one))
+    here.link_down(real(one), gone=True)
     here.offer()
 
     assert offered(two.take()) == first

@@ -13,6 +13,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.trust import TrustBook
 from p2pdist.peer.neighbourhood import DIAL_TIMEOUT_S, Neighbourhood
 from p2pdist.runtime.tasks import TaskOwner
@@ -43,9 +44,7 @@ def transport_of(listener: Listener, name: str) -> ExchangeTransport:
 async def dialler() -> AsyncIterator[Neighbourhood]:
     listener, tasks = Listener(), TaskOwner("dialler")
     transport = transport_of(listener, "a")
-    neighbourhood = Neighbourhood(
-        transport, tasks, TrustBook(), Random(1), on_proxy_up=lambda link: None
-    )
+    neighbourhood = Neighbourhood(transport, tasks, TrustBook(), RefusalBook(Random(1)))
     listener.neighbourhood = neighbourhood
     yield neighbourhood
     await tasks.close()

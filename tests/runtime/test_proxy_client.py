@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 
 from p2pdist.errors import RegistryError, UpstreamError
-from p2pdist.model.ids import digest_of
+from p2pdist.model.ids import HostId, digest_of
 from p2pdist.oci.manifest import OCI_MANIFEST
 from p2pdist.oci.names import ImageName
-from p2pdist.runtime.proxy_client import EXCHANGE_PORT, ProxyClient
+from p2pdist.runtime.proxy_client import EXCHANGE_PORT, HOST_ID, Greeting, ProxyClient
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.serving import Manifest
 from p2pdist.runtime.upstream import BadAnswer
@@ -51,7 +51,7 @@ async def far(session: aiohttp.ClientSession, tmp_path: Path) -> AsyncIterator[F
         backend,
         upstreams=[NAME.upstream, "docker.io"],
         default_upstream="docker.io",
-        proxy_headers={EXCHANGE_PORT: "5101"},
+        proxy_headers={EXCHANGE_PORT: "5101", HOST_ID: "ab" * 16},
     )
     runner = web.AppRunner(endpoint.app(), access_log=None, shutdown_timeout=1)
     await runner.setup()
@@ -114,15 +114,17 @@ async def test_an_introduction_tells_the_size(far: Far) -> None:
     assert far.backend.opened == []
 
 
-async def test_the_exchange_port_is_read(far: Far) -> None:
-    assert await far.client.exchange_port(timeout_s=TIMEOUT_S) == 5101
+async def test_a_proxy_says_who_it_is(far: Far) -> None:
+    greeting = await far.client.greet(timeout_s=TIMEOUT_S)
+
+    assert greeting == Greeting(5101, HostId("ab" * 16))
 
 
-async def test_a_registry_that_is_no_proxy_has_no_exchange_port(
+async def test_a_registry_that_is_no_proxy_does_not_say_so(
     registry: FakeRegistry, session: aiohttp.ClientSession
 ) -> None:
     with pytest.raises(BadAnswer, match="no p2pdist proxy"):
-        await ProxyClient(registry.url, session).exchange_port(timeout_s=TIMEOUT_S)
+        await ProxyClient(registry.url, session).greet(timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("start", [0, 1000])
@@ -177,6 +179,6 @@ async def test_a_silent_proxy_is_given_up_at_the_deadline(
 
 async def test_a_proxy_that_is_away_has_no_status(session: aiohttp.ClientSession) -> None:
     with pytest.raises(UpstreamError, match="cannot be reached") as caught:
-        await ProxyClient("http://127.0.0.1:1", session).exchange_port(timeout_s=TIMEOUT_S)
+        await ProxyClient("http://127.0.0.1:1", session).greet(timeout_s=TIMEOUT_S)
 
     assert caught.value.status == 0

@@ -113,6 +113,11 @@ class OfferPlan:
             if not listener.reads:
                 self._forget(host)
 
+    def knows(self, host: HostId) -> bool:
+        """It reads from us, or we from it, or it has what we gave it."""
+        seeding = self._seeding
+        return host in self._listeners or (seeding is not None and seeding.knows(host))
+
     def host_gone(self, host: HostId, now_s: float) -> None:
         """It cannot be reached any more."""
         self._forget(host)

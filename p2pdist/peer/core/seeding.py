@@ -191,6 +191,10 @@ class SeedPlan:
             self._settle(reader, bits)
             self._got(host, reader, bits, now_s)
 
+    def knows(self, host: HostId) -> bool:
+        """It reads from us, or did and has what it has."""
+        return host in self._readers or host in self._rested
+
     def _of(self, host: HostId) -> _Reader | None:
         return self._readers.get(host) or self._rested.get(host)
 

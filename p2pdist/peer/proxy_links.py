@@ -1,0 +1,238 @@
+"""Links to the configured proxies: made when one is wanted, left when it was idle for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from random import Random
+from typing import Final
+from urllib.parse import urlsplit
+
+from p2pdist.errors import P2pdistError
+from p2pdist.exchange.link import Link
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Address, Role
+from p2pdist.peer.core import proxy_links as core
+from p2pdist.peer.core.refusals import RefusalBook
+from p2pdist.peer.neighbourhood import DIAL_TIMEOUT_S, Neighbourhood
+from p2pdist.runtime import logs
+from p2pdist.runtime.proxy_client import Greeting, ProxyClient
+from p2pdist.runtime.tasks import TaskOwner
+
+log = logging.getLogger(__name__)
+
+CHECKS_PER_IDLE: Final = 4
+
+
+class ProxyLinks:
+    """Carries out a `ProxyLinkPlan` for one node."""
+
+    def __init__(
+        self,
+        proxies: Sequence[ProxyClient],
+        neighbourhood: Neighbourhood,
+        refusals: RefusalBook,
+        tasks: TaskOwner,
+        rng: Random,
+        *,
+        wanted: Callable[[], Iterable[str]],
+        needs: Callable[[Link], bool],
+        on_up: Callable[[Link], None],
+    ) -> None:
+        """`wanted`: keys of the blobs that lack here; `needs`: something goes on at a link;
+        `on_up`: a proxy can be asked now for those that it owns."""
+        self._proxies = {client.base_url: client for client in proxies}
+        self._neighbourhood = neighbourhood
+        self._refusals = refusals
+        self._tasks = tasks
+        self._wanted = wanted
+        self._needs = needs
+        self._on_up = on_up
+        self._plan = core.ProxyLinkPlan(list(self._proxies), refusals, rng, idle_s=core.IDLE_S)
+        self._loop = asyncio.get_running_loop()
+        self._greetings: dict[str, Greeting] = {}  # heard, and not dialled by yet
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._dialling: dict[str, asyncio.Task[Link | None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Learn who the proxies are, so that the first pull need not wait for it."""
+        self._ask_unknown()
+        self._tasks.start(self._leave_idle(), name="idle links")
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def all_refuse(self) -> bool:
+        """Every proxy keeps no link with this host for now."""
+        return self._plan.all_refuse(self._loop.time())
+
+    # --- what the node asks ---------------------------------------------------------------------
+
+    def want(self, key: str) -> Link | None:
+        """Return the live link to the proxy that owns `key`; where there is none it is dialled, and
+        `on_up` hears of it, or of the one that takes over."""
+        self._turn([key])
+        owner = self._plan.owner(key, self._loop.time())
+        return self._live(owner) if owner is not None else None
+
+    def owns(self, link: Link, key: str) -> bool:
+        """The proxy at the end of `link` is the one to ask for `key`."""
+        owner = self._plan.owner(key, self._loop.time())
+        return owner is not None and self._live(owner) is link
+
+    async def clients(self, key: str) -> list[ProxyClient]:
+        """The configured proxies: the first owns `key`, each next one takes over."""
+        self._ask_unknown()
+        if (settled_s := self._plan.settled_s(self._loop.time())) > 0:
+            await asyncio.wait(set(self._asking.values()), timeout=settled_s)
+        return [self._proxies[name] for name in self._plan.order(key, self._loop.time())]
+
+    async def each(self, key: str) -> AsyncIterator[Link]:
+        """Links to the proxies in the order of `clients`, dialled one after the other.
+
+        One that closed while its turn lasted, as it had been idle until then, is made anew.
+        """
+        for client in await self.clients(key):
+            for _ in range(2):
+                if (link := await self.reach(client)) is None:
+                    break
+                yield link
+                if not link.closed:
+                    break
+
+    async def reach(self, client: ProxyClient) -> Link | None:
+        """Return the link to a proxy, dialling it if need be; None if it cannot be had now."""
+        name, now_s = client.base_url, self._loop.time()
+        if (link := self._live(name)) is not None:
+            return link
+        if self._plan.waits(name, now_s):
+            return None
+        return await asyncio.shield(self._dial(name))
+
+    def _live(self, name: str) -> Link | None:
+        host = self._plan.host_of(name)
+        link = self._neighbourhood.links.get(host) if host is not None else None
+        if host is not None and link is not None:
+            self._plan.used(host, self._loop.time())
+        return link
+
+    # --- links ----------------------------------------------------------------------------------
+
+    def link_up(self, link: Link) -> None:
+        """A link came up, or came back after it had been set aside."""
+        member = link.session.member
+        if member.role is Role.PROXY:
+            self._plan.up(member.host_id, self._loop.time())
+            self._on_up(link)
+
+    def link_down(self, link: Link, *, idle: bool) -> None:
+        host = link.session.member.host_id
+        if idle:
+            self._plan.left(host)
+        else:
+            self._plan.down(host, self._loop.time())
+        self._turn(self._wanted())
+
+    async def _leave_idle(self) -> None:
+        while True:
+            await asyncio.sleep(self._plan.idle_s / CHECKS_PER_IDLE)
+            for host in self._plan.to_leave(self._needed, self._loop.time()):
+                self.leave(self._neighbourhood.links[host])
+
+    def _needed(self, host: HostId) -> bool:
+        link = self._neighbourhood.links.get(host)
+        return link is None or self._needs(link)
+
+    def leave(self, link: Link) -> None:
+        """End a link, unless the other end has a use for it."""
+        self._plan.left(link.session.member.host_id)
+        self._neighbourhood.set_aside(link)
+
+    # --- turns ----------------------------------------------------------------------------------
+
+    def _turn(self, keys: Iterable[str]) -> None:
+        """Dial what `keys` want of the proxies, and come back when more may be dialled."""
+        keys, now_s = list(keys), self._loop.time()
+        if not keys:
+            return
+        self._ask_unknown()
+        for name in self._plan.to_dial(keys, now_s):
+            self._dial(name)
+        due_s = self._plan.next_try_s(now_s)
+        if due_s is not None and (self._timer is None or self._timer.when() > due_s):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._turn(self._wanted())
+
+    def _ask_unknown(self) -> None:
+        for name in self._plan.unknown(self._loop.time()):
+            task = self._tasks.start(self._ask(name), name=f"ask {name}")
+            self._asking[name] = task
+            task.add_done_callback(partial(self._asked, name))
+
+    def _asked(self, name: str, _: asyncio.Task[None]) -> None:
+        self._asking.pop(name, None)
+
+    async def _ask(self, name: str) -> None:
+        greeting = await self._greet(name)
+        if greeting is not None and greeting.host_id is not None:
+            self._greetings[name] = greeting
+            self._plan.told(name, greeting.host_id)
+        elif greeting is not None:
+            await self._dial(name)
+        self._turn(self._wanted())
+
+    async def _greet(self, name: str) -> Greeting | None:
+        try:
+            return await self._proxies[name].greet(timeout_s=DIAL_TIMEOUT_S)
+        except (OSError, P2pdistError) as error:
+            self._away(name, str(error) or type(error).__name__)
+            return None
+
+    def _away(self, name: str, why: str) -> None:
+        self._plan.failed(name, self._loop.time())
+        logs.event(log, logging.DEBUG, "proxy.away", url=name, error=why)
+
+    # --- dials ----------------------------------------------------------------------------------
+
+    def _dial(self, name: str) -> asyncio.Task[Link | None]:
+        """One dial of a proxy, for all who want it."""
+        task = self._dialling.get(name)
+        if task is None:
+            task = self._tasks.start(self._dialled(name), name=f"dial {name}")
+            self._dialling[name] = task
+            task.add_done_callback(lambda _: self._dial_ended(name))
+        return task
+
+    def _dial_ended(self, name: str) -> None:
+        del self._dialling[name]
+        self._turn(self._wanted())
+
+    async def _dialled(self, name: str) -> Link | None:
+        greeting = self._greetings.pop(name, None) or await self._greet(name)
+        if greeting is None:
+            return None
+        address = Address(urlsplit(name).hostname or "", greeting.exchange_port)
+        if greeting.host_id is None:
+            link = await self._neighbourhood.dial_at(address)
+        else:
+            self._plan.told(name, greeting.host_id)
+            link = await self._neighbourhood.reach_at(greeting.host_id, (address,))
+        if link is None or link.closed:
+            if not self._plan.waits(name, self._loop.time()):  # else it told for how long
+                self._away(name, "no link")
+            return None
+        host = link.session.member.host_id
+        if self._plan.host_of(name) != host:  # an older version, or its state was lost
+            self._plan.told(name, host)
+            self.link_up(link)
+        return link
