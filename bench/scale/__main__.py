@@ -1,22 +1,26 @@
-"""Measure how costs grow with hosts; print figures, TARGET lines; write `build/bench-scale.json`.
+"""Measure how costs grow with hosts; print figures and TARGET lines; write `build/bench-scale.json`.
 
-python -m bench.scale                         all parts
-python -m bench.scale costs                   10,000 connections: memory, pauses, the time to stop
-python -m bench.scale storm5000 storm15000    a tracker's fall, with a quarter of a core and a whole
+    python -m bench.scale                         every part
+    python -m bench.scale links                   a proxy with up to 10,000 links
+    python -m bench.scale costs                   a tracker with 10,000 hosts: memory, pauses, stop
+    python -m bench.scale storm5000 storm15000    its fall, with a quarter of a core and a whole one
+
+Needs 20,000 descriptors.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import resource
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
+from bench.scale import links
 from bench.scale.costs import costs
 from bench.scale.storm import storm
 from bench.targets import publish
@@ -42,6 +46,7 @@ def _storm(hosts: int, share: float) -> Found:
 
 
 PARTS: Final[dict[str, Callable[[], Found]]] = {
+    "links": links.measure,
     "costs": _costs,
     "storm5000": lambda: _storm(5_000, 0.25),
     "storm15000": lambda: _storm(15_000, 1.0),
@@ -49,10 +54,13 @@ PARTS: Final[dict[str, Callable[[], Found]]] = {
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(PARTS)
-    if unknown := [name for name in names if name not in PARTS]:
-        print(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-        return 2
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS))
+    parts = parser.parse_args().parts or list(PARTS)
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     raise_descriptor_limit()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     print(
@@ -61,14 +69,14 @@ def main() -> int:
     )
     figures: dict[str, Any] = {}
     targets: list[Target] = []
-    for name in names:
-        found, reached = PARTS[name]()
+    for part in parts:
+        found, reached = PARTS[part]()
         for what, value in found.items():
-            print(f"{name:<12} {what:<24} {f'{value:.4g}' if isinstance(value, float) else value}")
-        figures[name] = found
+            print(f"{part:<12} {what:<28} {f'{value:.4g}' if isinstance(value, float) else value}")
+        figures[part] = found
         targets += reached
     return 0 if publish(targets, figures, Path("build/bench-scale.json")) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

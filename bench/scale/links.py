@@ -1,0 +1,243 @@
+"""What the links of a proxy cost, and what the one beyond its limit is told.
+
+A real proxy in a process of its own, hosts in another (`diallers`), the registry here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+
+from p2pdist.demo.image import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
+from p2pdist.demo.processes import Process, free_ports
+from p2pdist.demo.report import Target
+from p2pdist.model.ids import Digest, digest_of
+from p2pdist.runtime.keys import make_keys
+
+LAYER_BYTES: Final = 64 << 20
+LINKS: Final = 1_000
+ROUNDS: Final = 5
+LINKS_MAX: Final = 10_000
+BEYOND: Final = 500
+IDLE_S: Final = 10.0
+READ_BYTES: Final = 1 << 20
+CONFIG: Final = b"{}"
+
+
+class Registry:
+    """Serves one image of one layer for each tag `1`, `2`, …; keeps the last one in memory."""
+
+    def __init__(self) -> None:
+        self._layer = b""
+        self._made = 0
+
+    def next_layer(self) -> tuple[str, Digest]:
+        """Make a layer that nobody has seen; return its tag and digest."""
+        self._made += 1
+        rng = Random(self._made)
+        self._layer = b"".join(rng.randbytes(1 << 20) for _ in range(LAYER_BYTES >> 20))
+        return str(self._made), digest_of(self._layer)
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/v2/{name:.+}/manifests/{tag}", self._manifest)
+        app.router.add_get("/v2/{name:.+}/blobs/{digest}", self._blob)
+        return app
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": _descriptor(CONFIG_TYPE, CONFIG),
+            "layers": [_descriptor(LAYER_TYPE, self._layer)],
+        }
+        body = json.dumps(manifest).encode()
+        headers = {"Content-Type": MANIFEST_TYPE, "Docker-Content-Digest": digest_of(body)}
+        return web.Response(body=body, headers=headers)
+
+    async def _blob(self, request: web.Request) -> web.Response:
+        whole = request.match_info["digest"] == digest_of(CONFIG)
+        return web.Response(body=CONFIG if whole else self._layer)
+
+
+def _descriptor(media_type: str, body: bytes) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": digest_of(body), "size": len(body)}
+
+
+class Hosts:
+    """The process of the diallers."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def order(self, order: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(order.encode() + b"\n")
+        line = await self._process.stdout.readline()
+        if not line:
+            raise SystemExit("the diallers ended")
+        state: dict[str, Any] = json.loads(line)
+        return state
+
+
+@dataclass(slots=True)
+class Bench:
+    registry: Registry
+    proxy: Process
+    hosts: Hosts
+    url: str
+    client: aiohttp.ClientSession
+
+    @property
+    def cpu_s(self) -> float:
+        """User and system time of the proxy so far."""
+        stat = Path(f"/proc/{self.proxy.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def rss_kb(self) -> int:
+        status = Path(f"/proc/{self.proxy.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    async def cold_read(self, *, listened_to: bool = False) -> tuple[float, float]:
+        """Read a layer that the proxy does not have; return seconds and its CPU seconds."""
+        tag, digest = self.registry.next_layer()
+        async with self.client.get(f"{self.url}/v2/app/manifests/{tag}") as answer:
+            answer.raise_for_status()
+            await answer.read()
+        if listened_to:
+            await self.hosts.order(f"interest {digest}")
+        began_s, cpu_s, total = asyncio.get_running_loop().time(), self.cpu_s, 0
+        async with self.client.get(f"{self.url}/v2/app/blobs/{digest}") as answer:
+            answer.raise_for_status()
+            async for part in answer.content.iter_chunked(READ_BYTES):
+                total += len(part)
+        if total != LAYER_BYTES:
+            raise SystemExit(f"{total} bytes instead of {LAYER_BYTES}")
+        return asyncio.get_running_loop().time() - began_s, self.cpu_s - cpu_s
+
+
+def measure() -> tuple[dict[str, Any], list[Target]]:
+    figures = asyncio.run(_cold_reads()) | asyncio.run(_limit())
+    return figures, [
+        Target("scale.cold_1000_links_ratio", figures["cold_1000_links_ratio"], "<=", 1.2),
+        Target("scale.cold_1000_listeners_ratio", figures["cold_1000_listeners_ratio"], "<=", 2),
+        Target("scale.proxy_links", figures["proxy_links"], ">=", LINKS_MAX),
+        Target("scale.refusals_understood", figures["refusals_understood"], ">=", BEYOND),
+    ]
+
+
+async def _cold_reads() -> dict[str, Any]:
+    """The same read without links, with idle ones, and with links that all want the blob, in turn;
+    each figure is the median over the rounds."""
+    reads: dict[str, list[tuple[float, float]]] = {"none": [], "idle": [], "listening": []}
+    async with _running(LINKS_MAX) as bench:
+        await bench.cold_read()
+        for _ in range(ROUNDS):
+            reads["none"].append(await bench.cold_read())
+            await bench.hosts.order(f"dial {LINKS}")
+            reads["idle"].append(await bench.cold_read())
+            reads["listening"].append(await bench.cold_read(listened_to=True))
+            state = await bench.hosts.order("count")
+            if state["live"] != LINKS:
+                raise SystemExit(f"the proxy lost links: {state}")
+            await bench.hosts.order("drop")
+    figures: dict[str, Any] = {}
+    for kind, runs in reads.items():
+        figures[f"cold_{kind}_s"] = statistics.median(seconds for seconds, _ in runs)
+        figures[f"cold_{kind}_cpu_s"] = statistics.median(cpu_s for _, cpu_s in runs)
+    none_s = figures["cold_none_s"]
+    figures["cold_1000_links_ratio"] = figures["cold_idle_s"] / none_s
+    figures["cold_1000_listeners_ratio"] = figures["cold_listening_s"] / none_s
+    return figures
+
+
+async def _limit() -> dict[str, Any]:
+    """Fill a proxy up, and send more hosts there."""
+    async with _running(LINKS_MAX) as bench:
+        await bench.cold_read()
+        cpu_s, rss_kb = bench.cpu_s, bench.rss_kb
+        held = await bench.hosts.order(f"dial {LINKS_MAX}")
+        link_us = (bench.cpu_s - cpu_s) / LINKS_MAX * 1e6
+        link_kb = (bench.rss_kb - rss_kb) / LINKS_MAX
+        cpu_s = bench.cpu_s
+        beyond = await bench.hosts.order(f"dial {BEYOND}")
+        refusal_us = (bench.cpu_s - cpu_s) / BEYOND * 1e6
+        cpu_s = bench.cpu_s
+        await asyncio.sleep(IDLE_S)
+        idle_cores = (bench.cpu_s - cpu_s) / IDLE_S
+        still = await bench.hosts.order("count")
+    return {
+        "proxy_links": min(held["live"], still["live"]),
+        "refusals_understood": beyond["answers"].get("full", 0),
+        "link_us": link_us,
+        "link_kb": link_kb,
+        "refusal_us": refusal_us,
+        "idle_cores": idle_cores,
+    }
+
+
+@asynccontextmanager
+async def _running(links_max: int) -> AsyncIterator[Bench]:
+    ports = free_ports(4)
+    registry = Registry()
+    runner = web.AppRunner(registry.app(), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", ports[0]).start()
+    with tempfile.TemporaryDirectory(prefix="p2pdist-links-") as name:
+        work = Path(name)
+        keys = make_keys(work / "keys")
+        sections: dict[str, dict[str, Any]] = {
+            "[cluster]": {"secret_file": str(keys.secret_file), "proxy_keys": [keys.public_key]},
+            "[host]": {"state_dir": str(work / "state")},
+            "[proxy]": {
+                "listen": f"127.0.0.1:{ports[1]}",
+                "exchange_listen": f"127.0.0.1:{ports[2]}",
+                "admin_listen": f"127.0.0.1:{ports[3]}",
+                "key_file": str(keys.key_file),
+                "links_max": links_max,
+            },
+            "[[upstream]]": {
+                "host": "docker.io",
+                "url": f"http://127.0.0.1:{ports[0]}",
+                "allow_private": True,
+            },
+        }
+        lines = []
+        for header, values in sections.items():
+            lines += [header, *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        (work / "proxy.toml").write_text("\n".join(lines) + "\n")
+        arguments = ["proxy", "--config", str(work / "proxy.toml")]
+        ready_url = f"http://127.0.0.1:{ports[3]}/readyz"
+        log = work / "proxy.log"
+        proxy = await Process.start("proxy", "p2pdist.cli.main", arguments, log, ready_url)
+        diallers = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bench.scale.diallers",
+            "--port", str(ports[2]), "--secret-file", str(keys.secret_file),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with aiohttp.ClientSession(auto_decompress=False) as client:
+                await proxy.wait_ready(client)
+                url = f"http://127.0.0.1:{ports[1]}"
+                yield Bench(registry, proxy, Hosts(diallers), url, client)
+        finally:
+            assert diallers.stdin is not None
+            diallers.stdin.close()
+            await diallers.wait()
+            await proxy.end()
+            await runner.cleanup()
