@@ -22,10 +22,10 @@ import aiohttp
 from aiohttp import web
 
 from p2pdist.demo.image import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
-from p2pdist.demo.processes import Process, free_ports
+from p2pdist.demo.processes import POLL_S, READY_S, Process, fetch_json, free_ports
 from p2pdist.demo.report import Target
 from p2pdist.model.ids import Digest, digest_of
-from p2pdist.runtime.keys import make_keys
+from p2pdist.runtime.keys import KeyFiles, make_keys
 
 LAYER_BYTES: Final = 64 << 20
 LINKS: Final = 1_000
@@ -163,6 +163,7 @@ async def _cold_reads() -> dict[str, Any]:
     none_s = figures["cold_none_s"]
     figures["cold_1000_links_ratio"] = figures["cold_idle_s"] / none_s
     figures["cold_1000_listeners_ratio"] = figures["cold_listening_s"] / none_s
+    figures["cold_1000_links_cpu_ratio"] = figures["cold_idle_cpu_s"] / figures["cold_none_cpu_s"]
     return figures
 
 
@@ -193,7 +194,9 @@ async def _limit() -> dict[str, Any]:
 
 @asynccontextmanager
 async def _running(links_max: int) -> AsyncIterator[Bench]:
-    ports = free_ports(4)
+    """Registry, tracker, proxy and diallers: without a tracker each read would wait for a lease."""
+    ports = free_ports(6)
+    listen = [f"127.0.0.1:{port}" for port in ports]
     registry = Registry()
     runner = web.AppRunner(registry.app(), access_log=None)
     await runner.setup()
@@ -201,43 +204,63 @@ async def _running(links_max: int) -> AsyncIterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="p2pdist-links-") as name:
         work = Path(name)
         keys = make_keys(work / "keys")
-        sections: dict[str, dict[str, Any]] = {
-            "[cluster]": {"secret_file": str(keys.secret_file), "proxy_keys": [keys.public_key]},
-            "[host]": {"state_dir": str(work / "state")},
-            "[proxy]": {
-                "listen": f"127.0.0.1:{ports[1]}",
-                "exchange_listen": f"127.0.0.1:{ports[2]}",
-                "admin_listen": f"127.0.0.1:{ports[3]}",
+        roles: dict[str, dict[str, Any]] = {
+            "tracker": {"listen": listen[1], "admin_listen": listen[2]},
+            "proxy": {
+                "listen": listen[3],
+                "exchange_listen": listen[4],
+                "admin_listen": listen[5],
                 "key_file": str(keys.key_file),
+                "trackers": [f"ws://{listen[1]}"],
                 "links_max": links_max,
             },
-            "[[upstream]]": {
-                "host": "docker.io",
-                "url": f"http://127.0.0.1:{ports[0]}",
-                "allow_private": True,
-            },
         }
-        lines = []
-        for header, values in sections.items():
-            lines += [header, *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
-        (work / "proxy.toml").write_text("\n".join(lines) + "\n")
-        arguments = ["proxy", "--config", str(work / "proxy.toml")]
-        ready_url = f"http://127.0.0.1:{ports[3]}/readyz"
-        log = work / "proxy.log"
-        proxy = await Process.start("proxy", "p2pdist.cli.main", arguments, log, ready_url)
+        daemons = []
+        for role, own in roles.items():
+            config = work / f"{role}.toml"
+            config.write_text(_config(work, role, own, keys, listen[0]))
+            log, ready_url = work / f"{role}.log", f"http://{own['admin_listen']}/readyz"
+            arguments = [role, "--config", str(config)]
+            daemons.append(await Process.start(role, "p2pdist.cli.main", arguments, log, ready_url))
         diallers = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.scale.diallers",
-            "--port", str(ports[2]), "--secret-file", str(keys.secret_file),
+            "--port", str(ports[4]), "--secret-file", str(keys.secret_file),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
             async with aiohttp.ClientSession(auto_decompress=False) as client:
-                await proxy.wait_ready(client)
-                url = f"http://127.0.0.1:{ports[1]}"
-                yield Bench(registry, proxy, Hosts(diallers), url, client)
+                for daemon in daemons:
+                    await daemon.wait_ready(client)
+                await _tracked(client, f"http://{listen[5]}/api/v1/status")
+                yield Bench(registry, daemons[1], Hosts(diallers), f"http://{listen[3]}", client)
         finally:
             assert diallers.stdin is not None
             diallers.stdin.close()
             await diallers.wait()
-            await proxy.end()
+            for daemon in reversed(daemons):
+                await daemon.end()
             await runner.cleanup()
+
+
+async def _tracked(client: aiohttp.ClientSession, status_url: str) -> None:
+    """Return once the proxy has reached the tracker."""
+    async with asyncio.timeout(READY_S):
+        while not (await fetch_json(client, status_url))["tracker_connected"]:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
+
+
+def _config(work: Path, role: str, own: dict[str, Any], keys: KeyFiles, registry: str) -> str:
+    sections: dict[str, dict[str, Any]] = {
+        "[cluster]": {"secret_file": str(keys.secret_file), "proxy_keys": [keys.public_key]},
+        "[host]": {"state_dir": str(work / role)},
+        f"[{role}]": own,
+        "[[upstream]]": {
+            "host": "docker.io",
+            "url": f"http://{registry}",
+            "allow_private": True,
+        },
+    }
+    lines = []
+    for header, values in sections.items():
+        lines += [header, *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"

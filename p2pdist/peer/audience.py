@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from p2pdist.exchange.codec import encode
 from p2pdist.exchange.frames import Frame, Interest, MapRecord, Offer, Retract, Working
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap
@@ -140,8 +141,11 @@ class Audience:
         self._send_relays(self._relays.relay(record, bits, self._loop.time()))
 
     def _send_relays(self, orders: list[RelayTo]) -> None:
+        encoded: dict[bytes, bytes] = {}
         for host, record in orders:
-            self._links[host].send(MapRecord(record))
+            if (data := encoded.get(record)) is None:
+                data = encoded[record] = encode(MapRecord(record))
+            self._links[host].send_encoded(data)
 
     def retract(self) -> None:
         self._send_all(Retract(self._digest))
@@ -204,5 +208,6 @@ class Audience:
         return member.role is Role.PEER and member.place.dc == self._place.dc
 
     def _send_all(self, frame: Frame) -> None:
+        data = encode(frame)
         for link in self._links.values():
-            link.send(frame)
+            link.send_encoded(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
+from p2pdist.exchange.codec import Decoder
 from p2pdist.exchange.frames import Frame, Interest, MapRecord, Offer
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap
@@ -35,6 +36,9 @@ class FakeLink:
 
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
+
+    def send_encoded(self, data: bytes) -> None:
+        self.sent += Decoder().feed(data)
 
     def take(self) -> list[Frame]:
         sent, self.sent = self.sent, []
