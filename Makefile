@@ -68,7 +68,7 @@ bench-swarm: $(VENV)/dev.stamp
 bench-prewarm: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.prewarm $(ARGS)
 
-# Memory, pauses and storms of a tracker with up to 15,000 connections; needs root and 20,000 descriptors.
+# Links of a proxy; memory, pauses and storms of a tracker with up to 15,000 hosts; needs root and 20,000 descriptors.
 bench-scale: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.scale $(ARGS)
 

@@ -169,3 +169,12 @@ def test_a_rule_needs_a_name_and_images(tmp_path: Path) -> None:
     assert "replicate 1 has no name" in text
     assert "replicate 1 has no images" in text
     assert "priority = 'x': expected a whole number" in text
+
+
+def test_a_limit_of_links_is_one_or_more(tmp_path: Path) -> None:
+    good = write(tmp_path, "[proxy]\nlinks_max = 10\n[peer]\nlinks_max = 1\n")
+    settings = load_settings(good, environ={}).settings
+    assert (settings.proxy.links_max, settings.peer.links_max) == (10, 1)
+
+    with pytest.raises(ConfigError, match=r"links_max = 0: expected a whole number of 1 or more"):
+        load_settings(write(tmp_path, "[proxy]\nlinks_max = 0\n"), environ={})
