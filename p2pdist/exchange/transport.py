@@ -45,8 +45,8 @@ BACKLOG: Final = 512
 SENT_POLL_S: Final = 0.02
 # Idle links end after a minute, so there may be room by then; who is refused again waits longer.
 FULL_RETRY_S: Final = 30
-# A restart takes some seconds.
-DRAINING_RETRY_S: Final = 5
+# A restart takes a few seconds.
+DRAINING_RETRY_S: Final = 2
 FEATURES: Final = LINK_USE
 _LENGTH: Final = struct.Struct(">H")
 MAGIC: Final = b"p2pdist/1\n"

@@ -210,7 +210,7 @@ class Node:
         if any(active.store_full for active in self.actives.values()):
             found.append("store_full")
         if self.proxy_links.all_refuse:
-            found.append("proxies_full")
+            found.append("proxies_refuse")
         return found
 
     def _rest(self, active: ActiveBlob) -> None:

@@ -88,7 +88,8 @@ class ProxyLinks:
     async def clients(self, key: str) -> list[ProxyClient]:
         """The configured proxies: the first owns `key`, each next one takes over."""
         self._ask_unknown()
-        if (settled_s := self._plan.settled_s(self._loop.time())) > 0:
+        settled_s = self._plan.settled_s(self._loop.time())
+        if self._asking and settled_s > 0:
             await asyncio.wait(set(self._asking.values()), timeout=settled_s)
         return [self._proxies[name] for name in self._plan.order(key, self._loop.time())]
 

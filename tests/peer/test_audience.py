@@ -155,3 +155,27 @@ async def test_a_source_is_told_anew_once_it_reads_itself() -> None:
     here.offer()
 
     assert offered(other.take()) == [(0, 3)]
+
+
+async def test_what_a_host_was_given_is_still_there_when_its_idle_link_ended() -> None:
+    """Else each link that is left would have the seed send its chunks a second time."""
+    offers = []
+    for gone in (False, True):
+        here, one, two = audience(is_proxy=True), link("a"), link("b")
+        here.join(real(one), Interest(DIGEST))
+        here.join(real(two), Interest(DIGEST))
+        here.hold(0xFF, whole=True)
+        here.offer()
+        (first, count), *_ = offered(one.take())
+        two.take()
+        here.host_holds(real(one), ((1 << count) - 1) << first)
+        here.leave(real(one))
+        here.offer()
+        two.take()
+
+        here.link_down(real(one), gone=gone)
+        here.offer()
+
+        offers.append((first, count) in offered(two.take()))
+
+    assert offers == [False, True]
