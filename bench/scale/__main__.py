@@ -1,4 +1,4 @@
-"""Measure how costs grow with hosts; print figures and TARGET lines; write `build/bench-scale.json`.
+"""Measure how costs grow with hosts: figures, TARGET lines and `build/bench-scale.json`.
 
     python -m bench.scale                         every part
     python -m bench.scale links                   a proxy with up to 10,000 links
