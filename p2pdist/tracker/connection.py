@@ -22,6 +22,8 @@ from p2pdist.model.members import Member
 # A handout is about 2 KB, all revocations that are kept about 750 KB: a host that lets 4 MiB
 # pile up reads no more. Full: the connection is cut, the host comes back and announces anew.
 QUEUE_BYTES_MAX: Final = 4 << 20
+# What is still sent to a host before it is told that this is the end: what one turn may have written.
+CLOSE_BEHIND_MAX: Final = 64 << 10
 # What may wait to be taken in, beside one frame; full: no more is read.
 UNREAD_BYTES_MAX: Final = 4096
 # A hello, a proof, and a goodbye.
@@ -100,11 +102,18 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self, reason: str, code: CloseCode = CloseCode.REFUSED) -> None:
-        """Say why and close, behind what was written; never waits."""
+        """Say why and close, behind what was written; never waits.
+
+        A host that does not read is cut off: it would hold what waits for it as long as it likes.
+        """
         if self.closing:
             return
         self.closing = True
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > CLOSE_BEHIND_MAX:
+            self._transport.abort()
+        else:
             self._transport.write(close_frame(code, reason))
             self._transport.close()
 

@@ -7,7 +7,13 @@ import pytest
 from p2pdist.errors import PeerFault
 from p2pdist.model.control_wire import MAGIC, CloseCode, Kind, close_frame, frame
 from p2pdist.model.handshake import ServerHandshake
-from p2pdist.tracker.connection import QUEUE_BYTES_MAX, UNREAD_BYTES_MAX, Connection, cost_bytes
+from p2pdist.tracker.connection import (
+    CLOSE_BEHIND_MAX,
+    QUEUE_BYTES_MAX,
+    UNREAD_BYTES_MAX,
+    Connection,
+    cost_bytes,
+)
 from tests.tracker.servers import SECRET, TRACKER
 
 
@@ -100,6 +106,15 @@ def test_what_was_written_goes_out_before_the_close(
     goodbye = close_frame(CloseCode.REFUSED, "no heartbeat")
     assert transport.sent == frame(Kind.MESSAGE, b"one") + goodbye
     assert transport.closed
+
+
+def test_a_host_that_reads_nothing_is_told_nothing_more(
+    line: Connection, transport: FakeTransport
+) -> None:
+    line.write(bytes(CLOSE_BEHIND_MAX + 1))
+    line.close("no heartbeat")
+
+    assert transport.aborts == 1
 
 
 def test_no_more_is_read_than_is_taken_in(
