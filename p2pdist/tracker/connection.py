@@ -22,7 +22,7 @@ from p2pdist.model.members import Member
 # A handout is about 2 KB, all revocations that are kept about 750 KB: a host that lets 4 MiB
 # pile up reads no more. Full: the connection is cut, the host comes back and announces anew.
 QUEUE_BYTES_MAX: Final = 4 << 20
-# What is still sent to a host before it is told that this is the end: what one turn may have written.
+# What is still sent to a host before the word that this is the end: what one turn may have written.
 CLOSE_BEHIND_MAX: Final = 64 << 10
 # What may wait to be taken in, beside one frame; full: no more is read.
 UNREAD_BYTES_MAX: Final = 4096
