@@ -1,7 +1,8 @@
-"""Many hosts that keep a link to one proxy, in a process of their own; orders come on stdin.
+"""Many hosts that keep a link to one daemon, in a process of their own; orders come on stdin.
 
     dial N           N more hosts dial, a few at a time; answers once each has a link or was refused
     interest DIGEST  all say that they want it, and then ask for nothing
+    echo             from now on they offer all that they are offered, and refuse to send it
     drop             all end their links
 
 Each order is answered by one JSON line: live links, refusals by reason, links that were lost.
@@ -21,7 +22,7 @@ from typing import Final
 
 from p2pdist.errors import LinkRefused, PeerFault
 from p2pdist.exchange.codec import Decoder, encode
-from p2pdist.exchange.frames import Interest, Ping, Pong
+from p2pdist.exchange.frames import Interest, Offer, Ping, Pong, Refuse, RefuseReason, Request
 from p2pdist.exchange.transport import MAGIC
 from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake
 from p2pdist.model.ids import HostId, parse_digest
@@ -44,6 +45,7 @@ class Dialler(asyncio.Protocol):
         self.shaken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """"up", the reason of a refusal, or "lost"."""
         self.live = False
+        self.echoes = False
         self._hand = ClientHandshake(secret, member, os.urandom)
         self._buffer = b""
         self._decoder = Decoder()
@@ -60,6 +62,11 @@ class Dialler(asyncio.Protocol):
         for frame in self._decoder.feed(data):
             if isinstance(frame, Ping):
                 self.transport.write(encode(Pong(frame.nonce)))
+            elif self.echoes and isinstance(frame, Offer):
+                self.transport.write(encode(frame))
+            elif self.echoes and isinstance(frame, Request):
+                refusal = Refuse(frame.request_id, RefuseReason.UNKNOWN)
+                self.transport.write(encode(refusal))
 
     def _shake(self) -> bytes:
         """Go on with the handshake; return what came behind it."""
@@ -102,6 +109,9 @@ class Hosts:
                 for dialler in self._diallers:
                     if dialler.live:
                         dialler.transport.write(said)
+            case ["echo"]:
+                for dialler in self._diallers:
+                    dialler.echoes = True
             case ["drop"]:
                 for dialler in self._diallers:
                     dialler.transport.abort()

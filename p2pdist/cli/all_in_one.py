@@ -66,11 +66,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     from p2pdist.peer.daemon import running_peer
     from p2pdist.registry_proxy.daemon import running_proxy
     from p2pdist.runtime import logs
-    from p2pdist.runtime.collector import keep_pauses_short
     from p2pdist.runtime.daemon import notify
     from p2pdist.tracker.daemon import running_tracker
 
-    keep_pauses_short()
     async with running_tracker(settings) as tracker:
         trackers = (*settings.proxy.trackers, f"tcp://{_reachable(tracker.control)}")
         own = dataclasses.replace(settings.proxy, trackers=trackers)

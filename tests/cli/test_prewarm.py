@@ -500,6 +500,8 @@ async def test_an_interrupt_leaves_the_job_and_says_how_to_follow_it(desk: Desk)
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=os.environ,
+        # Of a shell's background job, children would inherit that it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     await until(lambda: "GET /api/v1/jobs/a1" in desk.first.asked)
     process.send_signal(signal.SIGINT)
