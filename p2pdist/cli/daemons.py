@@ -58,7 +58,7 @@ def tracker(config: Path | None, **flags: Any) -> None:
     from p2pdist.tracker.daemon import run
 
     settings = _start("tracker", config, flags)
-    run_daemon(lambda stop: run(settings, stop), on_uvloop=True, many_objects=True)
+    run_daemon(lambda stop: run(settings, stop), on_uvloop=True)
 
 
 @click.command()

@@ -13,24 +13,20 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from p2pdist.runtime import failpoints, logs
-from p2pdist.runtime.collector import keep_pauses_short
 
 log = logging.getLogger(__name__)
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
-def run_daemon(main: Main, *, on_uvloop: bool = False, many_objects: bool = False) -> None:
+def run_daemon(main: Main, *, on_uvloop: bool = False) -> None:
     """Run `main` until SIGTERM or SIGINT sets its event; a second signal ends the process at once.
 
     uvloop is for daemons of many small messages; senders of files need the stock loop, which has
-    sendfile (3 to 6 times less CPU). `many_objects`: millions live long in this process, and what
-    serves its hosts leaves no cycles behind (`collector`).
+    sendfile (3 to 6 times less CPU).
     """
     failpoints.announce()
     raise_descriptor_limit()
-    if many_objects:
-        keep_pauses_short()
     factory = uvloop.new_event_loop if on_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(_until_stopped(main))

@@ -16,6 +16,7 @@ from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime.admin import AdminServer
+from p2pdist.runtime.collector import short_pauses
 from p2pdist.runtime.daemon import notify
 from p2pdist.runtime.identity import proxy_keys, read_secret
 from p2pdist.runtime.metrics import Sample, node_info
@@ -116,7 +117,7 @@ def _samples(server: TrackerServer, me: Member) -> Iterable[Sample]:
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run until `stop`, then drain."""
-    async with running_tracker(settings) as tracker:
+    async with short_pauses(), running_tracker(settings) as tracker:
         notify("READY=1")
         await stop.wait()
         tracker.admin_server.draining = True
