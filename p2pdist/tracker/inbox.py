@@ -14,8 +14,8 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-# Half of what the event loop may be late at most; the other half is for what comes meanwhile.
-TURN_S: Final = 0.004
+# A fifth of what the event loop may be late at most; the rest is for what comes meanwhile.
+TURN_S: Final = 0.002
 
 
 class Inbox(Generic[T]):

@@ -38,9 +38,9 @@ from p2pdist.tracker.inbox import Inbox
 # After a restart all hosts come at once. Linux caps it by net.core.somaxconn.
 BACKLOG: Final = 4096
 # 10 µs each: the queue is to stand where its age is known, and not in the kernel.
-ACCEPTS_PER_TURN: Final = 128
+ACCEPTS_PER_TURN: Final = 64
 # 100 µs each.
-GREETS_PER_TURN: Final = 16
+GREETS_PER_TURN: Final = 8
 # What hosts have to take the goodbye in.
 CLOSE_S: Final = 1.0
 CLOSES_PER_TURN: Final = 200
