@@ -119,7 +119,8 @@ class Rescue:
             second = self._second_source(bit, holder, now_s) if late else None
             if second is not None:
                 self._counters.hedges += 1
-                self._hedged |= bit
+                if holder is not None:  # else there is no twin, and others may have it soon
+                    self._hedged |= bit
                 requests.ask(second, chunk, 1, now_s, orders)
 
     def withdraw_twins(self, bit: int, now_s: float, orders: list[Order]) -> None:

@@ -6,8 +6,8 @@ from p2pdist.model.members import Distance
 from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.fetch import QUEUE_S, URGENT_BYTES
 from p2pdist.peer.core.flow import Flows
-from p2pdist.peer.core.rescue import HUNGRY_GAIN_S, HUNGRY_S, STARVE_S
-from tests.peer.core.test_fetch import CHUNK, PROXY, A, B, asks, bits, fetch_of, known, meet
+from p2pdist.peer.core.rescue import HUNGRY_GAIN_S, HUNGRY_S, STARVE_S, UNOFFERED_S
+from tests.peer.core.test_fetch import CHUNK, FAST, PROXY, A, B, asks, bits, fetch_of, known, meet
 
 SLOW = 250e3  # 2 Mbit/s: a chunk takes 1.05 s
 
@@ -92,6 +92,23 @@ def test_nothing_is_taken_from_one_that_is_as_fast() -> None:
     meet(fetch, B, (1 << 64) - 1, rate=1.5 * SLOW)
 
     assert not [o for o in fetch.handle_deadline(0.04) if isinstance(o, core.Withdraw)]
+
+
+def test_what_nobody_offered_is_taken_from_the_busy_proxy_once_somebody_does() -> None:
+    fetch, flows = fetch_of(64), known(1e6)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    fetch.handle(core.NeighbourUp(PROXY, Distance.DC, True, flows), 0.0)
+    fetch.handle(core.NeighbourUp(A, Distance.DC, False, known(FAST)), 0.0)
+    flows.urgent.asked(2_000_000, 0.9)  # for other blobs
+    fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    hedge = fetch.handle_deadline(UNOFFERED_S + 0.1)
+    assert (PROXY, 0, 1) in asks(hedge)
+    flows.heard(CHUNK + 100_000, 1.0)
+
+    fetch.handle(core.Offered(A, 1), UNOFFERED_S + 0.15)
+    orders = fetch.handle_deadline(UNOFFERED_S + 0.2)
+
+    assert (A, 0, 1) in asks(orders)
 
 
 # --- hunger -------------------------------------------------------------------------------------
