@@ -1,4 +1,4 @@
-"""Messages between hosts and their tracker: msgpack frames on one WebSocket per host.
+"""Messages between hosts and their tracker: msgpack frames, cut by `control_wire`.
 
 A key names what a swarm is about: a digest (`sha256:…`) or a tag key (`tag:` and 64 hex
 characters); what a lease is about is a digest, or `origin:` and a digest (`origin_key`). All lists

@@ -273,14 +273,13 @@ class BlobFetch:
         if pace is not None and pace.limited:
             return self._run_chunks  # what is outstanding is bounded by the rate
         flow = requests.flow(neighbour)
-        rate = flow.rate(now_s)
         if neighbour.proxy:  # promised to us, when it has time for us
             asked = sum(run.bits.bit_count() for run in neighbour.runs.values())
             return self._outstanding_max - asked
-        if rate is None:  # it may be slow
+        if not flow.rated:  # it may be slow
             return 0 if runs else 1
         chunk = requests.geometry.chunk_size_bytes
-        room = int((rate * QUEUE_S - flow.owed_bytes) // chunk) + 1
+        room = int((flow.ahead_bytes(QUEUE_S, now_s) - flow.owed_bytes) // chunk) + 1
         return max(0 if runs else 1, min(room, self._outstanding_max - flow.owed_bytes // chunk))
 
     def _usable(self, now_s: float) -> list[tuple[Neighbour, bool]]:

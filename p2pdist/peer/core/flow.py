@@ -21,6 +21,7 @@ class Flow:
     """Pure. One per neighbour, shared by the fetches of all blobs that ask it."""
 
     __slots__ = (
+        "_active_s",
         "_heard",
         "_owed",
         "_rate",
@@ -28,6 +29,7 @@ class Flow:
         "_sampled_s",
         "_since_chunk",
         "_unmarked",
+        "_weight",
         "progress_s",
     )
 
@@ -36,11 +38,14 @@ class Flow:
         self.progress_s = -math.inf
         """When bytes worth the name last came, or were asked for while nothing was."""
         self._rate: float | None = None
+        self._weight = 0.0
+        """Of all samples until now, at most 1: what was seen for a moment only is a guess."""
         self._owed = 0
         self._heard = heard_bytes
         self._since_chunk = 0
         self._sampled = 0
-        self._sampled_s = 0.0  # since when
+        self._sampled_s = 0.0  # since when, idle time left out
+        self._active_s = 0.0
         self._unmarked = 0
 
     @property
@@ -54,15 +59,18 @@ class Flow:
 
     def asked(self, nbytes: int, now_s: float) -> None:
         if not self._owed:
-            self._sampled, self._since_chunk, self._sampled_s = 0, 0, now_s
+            self._sampled_s += now_s - self._active_s  # what was idle is no part of a sample
+            self._since_chunk = 0
             self.progress_s = now_s
         self._owed += nbytes
+        self._active_s = now_s
 
     def heard(self, total_bytes: int, now_s: float) -> None:
         """`total_bytes` of payload came from it since its link is up."""
         fresh, self._heard = total_bytes - self._heard, total_bytes
         if not self._owed:
             return  # what still came of something that was taken back
+        self._active_s = now_s
         self._sampled += fresh
         self._since_chunk += fresh
         self._unmarked += fresh
@@ -75,6 +83,7 @@ class Flow:
         """A whole chunk of `nbytes` that it was asked for is here."""
         self._owed -= nbytes
         self._since_chunk = 0
+        self._active_s = now_s
         self._unmarked, self.progress_s = 0, now_s
         if self._rate is None:
             self._fold(now_s)  # a first idea, however short the sample is
@@ -94,6 +103,12 @@ class Flow:
             return self._rate
         return min(self._rate, (self._sampled + PROGRESS_BYTES) / silent_s)
 
+    def ahead_bytes(self, seconds: float, now_s: float) -> float:
+        """What may be asked for at a time: what it brings in `seconds`, and less as long as it was
+        seen for a moment only. Token buckets, of clouds as of our lab, let a first burst through
+        at any speed: 512 KiB at once from a host of 2 Mbit/s."""
+        return (self.rate(now_s) or 0.0) * seconds * self._weight
+
     def eta_s(self, nbytes: int, now_s: float) -> float:
         """Seconds until `nbytes` more would be here, after all that it was asked for already."""
         rate = self.rate(now_s)
@@ -106,10 +121,11 @@ class Flow:
         if span_s <= 0 or (self._rate is None and not self._sampled):
             return
         sample = self._sampled / span_s
-        if self._rate is None:
-            self._rate = sample
-        else:
-            self._rate += (sample - self._rate) * (1 - math.exp(-span_s / MEMORY_S))
+        share = 1 - math.exp(-span_s / MEMORY_S)
+        self._weight += (1 - self._weight) * share
+        # The mean over all samples, and not over the first one and the rest, however short it was.
+        before = self._rate or 0.0
+        self._rate = before + (sample - before) * share / self._weight
         self._sampled, self._sampled_s = 0, now_s
 
 

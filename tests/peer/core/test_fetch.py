@@ -41,14 +41,16 @@ def asks(orders: list[core.Order]) -> list[tuple[HostId, int, int]]:
 
 
 def known(rate: float) -> Flows:
-    """Of a neighbour that brought a chunk at `rate` bytes per second."""
-    flows = Flows()
-    flows.urgent.asked(CHUNK, -CHUNK / rate)
-    flows.heard(CHUNK, 0.0)
-    flows.urgent.came(CHUNK, 0.0)
+    """Of a neighbour that has brought `rate` bytes per second for `KNOWN_S`, until now."""
+    flows, nbytes = Flows(), int(KNOWN_S * rate)
+    flows.urgent.asked(nbytes, -KNOWN_S)
+    for step in range(1, 21):
+        flows.heard(nbytes * step // 20, KNOWN_S * (step / 20 - 1))
+    flows.urgent.came(nbytes, 0.0)
     return flows
 
 
+KNOWN_S = 2.0
 FAST = 100e6
 
 

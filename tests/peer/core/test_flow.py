@@ -53,6 +53,26 @@ def test_the_rate_follows_within_a_second() -> None:
     assert flow.rate(now_s) == pytest.approx(1e6, rel=0.5)
 
 
+def test_a_first_burst_is_a_guess_that_the_next_sample_mends() -> None:
+    """Two chunks at once through a token bucket, then 2 Mbit/s."""
+    flow = Flow()
+    now_s = bring(flow, 2, 20e6, 0.0)
+    assert flow.ahead_bytes(0.1, now_s) < CHUNK
+    flow.asked(8 * CHUNK, now_s)
+
+    flow.heard(2 * CHUNK + 25_000, now_s + 0.1)
+
+    assert flow.rate(now_s + 0.1) == pytest.approx(4e6, rel=0.2)
+    assert flow.ahead_bytes(0.1, now_s + 0.1) < CHUNK
+
+
+def test_what_was_seen_for_a_while_may_be_asked_for_ahead() -> None:
+    flow = Flow()
+    now_s = bring(flow, 40, 12.5e6, 0.0)
+
+    assert flow.ahead_bytes(0.1, now_s) == pytest.approx(1.25e6, rel=0.1)
+
+
 def test_idle_time_costs_no_rate() -> None:
     flow = Flow()
     now_s = bring(flow, 10, 12.5e6, 0.0)

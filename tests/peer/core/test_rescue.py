@@ -7,7 +7,19 @@ from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.fetch import QUEUE_S, URGENT_BYTES
 from p2pdist.peer.core.flow import Flows
 from p2pdist.peer.core.rescue import HUNGRY_GAIN_S, HUNGRY_S, STARVE_S, UNOFFERED_S
-from tests.peer.core.test_fetch import CHUNK, FAST, PROXY, A, B, asks, bits, fetch_of, known, meet
+from tests.peer.core.test_fetch import (
+    CHUNK,
+    FAST,
+    KNOWN_S,
+    PROXY,
+    A,
+    B,
+    asks,
+    bits,
+    fetch_of,
+    known,
+    meet,
+)
 
 SLOW = 250e3  # 2 Mbit/s: a chunk takes 1.05 s
 
@@ -103,7 +115,7 @@ def test_what_nobody_offered_is_taken_from_the_busy_proxy_once_somebody_does() -
     fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
     hedge = fetch.handle_deadline(UNOFFERED_S + 0.1)
     assert (PROXY, 0, 1) in asks(hedge)
-    flows.heard(CHUNK + 100_000, 1.0)
+    flows.heard(int(KNOWN_S * 1e6) + 100_000, 1.0)
 
     fetch.handle(core.Offered(A, 1), UNOFFERED_S + 0.15)
     orders = fetch.handle_deadline(UNOFFERED_S + 0.2)
@@ -141,13 +153,14 @@ def test_a_proxy_is_left_alone_while_peers_together_bring_half_of_what_it_would(
 
 
 def test_a_proxy_is_left_alone_where_peers_are_far_slower_but_soon_ready() -> None:
-    fetch, flows = fetch_of(4), known(4 * CHUNK / (0.8 * HUNGRY_GAIN_S))
+    rate = 4 * CHUNK / (0.8 * HUNGRY_GAIN_S)
+    fetch, flows = fetch_of(4), known(rate)
     fetch.handle(core.ReaderMoved(1, 0), 0.0)
     meet(fetch, PROXY, 0, proxy=True, rate=1e9)
     fetch.handle(core.NeighbourUp(A, Distance.DC, False, flows), 0.0)
     fetch.handle(core.Offered(A, 0b1111), 0.0)
     fetch.handle(core.HashesKnown(0b1111), 0.0)
-    flows.heard(2 * CHUNK - 1, 0.09)
+    flows.heard(int(KNOWN_S * rate) + CHUNK - 1, 0.09)
 
     assert hunger(fetch.handle_deadline(0.1)) == []
 
