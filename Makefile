@@ -59,7 +59,7 @@ faults: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench
 
-# Eight hosts on limited links, beside aria2 (12 minutes); needs root and Debian packages.
+# Eight hosts on limited links, beside aria2 (15 minutes); needs root and Debian packages.
 bench-swarm: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh aria2
 	$(BIN)/python -m bench.swarm $(ARGS)

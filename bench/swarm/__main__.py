@@ -1,6 +1,6 @@
 """Measure how N hosts on limited links get one image at once, beside aria2 and the limit.
 
-    python -m bench.swarm                     every case, two rounds (20 minutes)
+    python -m bench.swarm                     every case, two rounds (15 minutes)
     python -m bench.swarm --case warm_8x100 --rounds 5
     python -m bench.swarm --list
 

@@ -61,7 +61,6 @@ _DIGEST_MAX: Final = 65
 _BULK: Final = 1
 _HUNGRY: Final = 2
 _DATA_TYPE: Final = 9
-DATA_HEADER_BYTES: Final = HEADER.size + _DATA.size
 BUFFER_BYTES_MAX: Final = SLICE_BYTES_MAX + 64
 
 

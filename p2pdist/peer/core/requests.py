@@ -61,16 +61,10 @@ class Neighbour:
         """That of requests at `pace`."""
         return self.flows.urgent if pace is None else self.flows.bulk
 
-    @property
-    def asked_bits(self) -> int:
-        bits = 0
-        for run in self.runs.values():
-            bits |= run.bits
-        return bits
-
 
 class Requests:
-    """Pure bookkeeping: no choice is made here. Costs O(runs of one neighbour) at most."""
+    """Pure bookkeeping: no choice is made here. Costs O(runs of one neighbour), or O(neighbours)
+    where all are looked at."""
 
     def __init__(
         self,
