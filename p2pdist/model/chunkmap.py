@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
 
 from blake3 import blake3
 
@@ -20,11 +19,6 @@ from p2pdist.model.statements import (
     Seal,
     Statement,
 )
-
-# An open map that nobody sealed within this time was abandoned or is replayed; the slack covers
-# clocks that differ between hosts.
-OPEN_MAP_LIFETIME_S: Final = 3600
-CLOCK_SLACK_S: Final = 90
 
 
 class MapState(enum.Enum):
@@ -82,11 +76,6 @@ class ChunkMap:
         """BLAKE3 over all chunk hashes; only of a map whose hashes are all known."""
         assert self.known.complete
         return chunk_hash(self._hashes)
-
-    def stale(self, now_unix_s: float) -> bool:
-        """An open map outside of its lifetime is not to be believed."""
-        age_s = now_unix_s - self.head.issued_at_s
-        return not self.sealed and not -CLOCK_SLACK_S <= age_s <= OPEN_MAP_LIFETIME_S
 
     def apply(self, statement: Statement, record: bytes) -> bool:
         """Take in a statement whose signature was checked; return whether it said anything new.

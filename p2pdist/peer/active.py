@@ -36,7 +36,6 @@ from p2pdist.peer.intake import Arrival, ChunkIntake
 from p2pdist.peer.ports import NodePorts
 from p2pdist.peer.waiters import ChunkWaiters
 from p2pdist.runtime import logs
-from p2pdist.runtime.clock import unix_s
 from p2pdist.store.blob import Blob
 
 log = logging.getLogger(__name__)
@@ -51,6 +50,7 @@ class ActiveBlob:
     def __init__(self, node: NodePorts, digest: Digest, size_bytes: int) -> None:
         self.digest = digest
         self.geometry: Geometry = geometry_for(size_bytes)
+        """As a manifest claims it, until a signed head says how it is."""
         self.blob: Blob | None = None
         self.map: ChunkMap | None = None
         self.failure: str | None = None
@@ -70,7 +70,8 @@ class ActiveBlob:
         self._circle = Circle()
         self._rival: tuple[MapHead, bytes] | None = None
         self._reader_ids = itertools.count()
-        self._readers: dict[int, int] = {}  # reader id -> chunk it waits for
+        self._readers: dict[int, int] = {}  # reader id -> byte it waits for
+        self._recut: list[Blob] = []  # of other sizes, which readers may still send from
         self.ordered = False
         """It is fetched also where nobody waits for it; as bulk then."""
         self._budget: TokenBucket | None = None
@@ -137,38 +138,49 @@ class ActiveBlob:
         """How many chunks from the first on are there without a gap."""
         return self.blob.verified.first_missing() if self.blob is not None else 0
 
-    def deliverable_end(self, offset: int) -> int:
+    @property
+    def proven_size_bytes(self) -> int | None:
+        """How long the blob is, once a proxy's signature says so."""
+        return self.geometry.size_bytes if self.map is not None else None
+
+    def deliverable_end(self, offset: int, *, to_end: bool = True) -> int:
         """The end of the bytes that may go out from `offset` on; `offset` itself if none may.
 
-        The last chunk waits for the seal, so that a wrong blob never looks complete.
+        The last chunk waits for the seal, so that a wrong blob never looks complete; so does all
+        of a body that is not read `to_end`, which would look complete without that chunk.
         """
         if self.blob is None or self.map is None or self.failure is not None:
             return offset
         stop = self.blob.verified.first_missing(self.geometry.chunk_at(offset))
         if not self.map.sealed:
-            stop = min(stop, self.geometry.chunk_count - 1)
+            stop = min(stop, self.geometry.chunk_count - 1) if to_end else 0
         return max(offset, min(stop * self.geometry.chunk_size_bytes, self.geometry.size_bytes))
 
-    def open_reader(self, chunk: int) -> int:
+    def open_reader(self) -> int:
         reader = next(self._reader_ids)
-        self.reader_at(reader, chunk)
+        self.reader_at(reader, 0)
         return reader
 
-    def reader_at(self, reader: int, chunk: int) -> None:
-        """Tell the picker what `reader` waits for."""
+    def reader_at(self, reader: int, offset: int) -> None:
+        """Tell the picker which byte `reader` waits for."""
         self._used_s = self._loop.time()
-        self._readers[reader] = chunk
+        self._readers[reader] = offset
         self._weigh()
-        self._asking.feed(core.ReaderMoved(reader, chunk))
+        self._asking.feed(core.ReaderMoved(reader, self._chunk_at(offset)))
+
+    def _chunk_at(self, offset: int) -> int:
+        """A reader that was told another size may wait behind the end."""
+        return min(self.geometry.chunk_at(offset), self.geometry.chunk_count - 1)
 
     def close_reader(self, reader: int) -> None:
         if self._readers.pop(reader, None) is not None:
             self._asking.feed(core.ReaderLeft(reader))
             self._weigh()
 
-    async def wait_deliverable(self, offset: int, timeout_s: float) -> None:
-        """Return when more may go out at `offset`, the blob failed, or the time is over."""
-        if self.failure is None and self.deliverable_end(offset) <= offset:
+    async def wait_deliverable(self, offset: int, timeout_s: float, *, to_end: bool = True) -> None:
+        """Return when more may go out at `offset`, the blob failed, or the time is over; sometimes
+        earlier, so that the caller looks again."""
+        if self.failure is None and self.deliverable_end(offset, to_end=to_end) <= offset:
             with self._node.bulk.reader_waits():
                 await self._waiters.wait(self.geometry.chunk_at(offset), timeout_s)
 
@@ -368,17 +380,18 @@ class ActiveBlob:
         if self.map is not None and head.map_id == self.map.map_id:
             return
         fresh = ChunkMap(head, record)
-        if head.digest != self.digest or head.size_bytes != self.geometry.size_bytes:
-            raise PeerFault("chunk map of another blob", reason="map")
-        if self._node.store.revoked(head.map_id) or fresh.stale(unix_s()):
+        if self._node.store.revoked(head.map_id):
             return
         if self.map is None:
             await self.adopt(fresh)
-        elif not self.complete:
+        elif not self.complete and (fresh.geometry == self.geometry or not self.map.sealed):
             self._rival = (head, record)
 
     async def adopt(self, chunk_map: ChunkMap) -> None:
         """Work under `chunk_map` from now on; chunks whose hash it confirms stay."""
+        if self.blob is not None and self.blob.geometry != chunk_map.geometry:
+            self._recut.append(self.blob)
+            self.blob = None
         if self.blob is None:
             blob = await self._node.store.create(chunk_map)
             blob.hold()
@@ -390,12 +403,15 @@ class ActiveBlob:
     def start_with(self, blob: Blob) -> None:
         """Serve and complete `blob`, which the caller holds for us."""
         self.blob, self.map, self._rival = blob, blob.chunk_map, None
+        if self.geometry != blob.geometry:
+            self.geometry = blob.geometry
+            self._waiters.wake_all()  # they wait for chunks of another cut
         self._intake.store_in(blob)
         self._node.route_map(self.map.map_id, self)
         self._asking.start(self.map, blob.verified.bits)
         self._asking.feed(core.PaceSet(self._pace))
-        for reader, chunk in self._readers.items():
-            self._asking.feed(core.ReaderMoved(reader, chunk))
+        for reader, offset in self._readers.items():
+            self._asking.feed(core.ReaderMoved(reader, self._chunk_at(offset)))
         self._audience.follow(self.map)
         self.landed(blob.verified.bits)
 
@@ -549,8 +565,9 @@ class ActiveBlob:
         self._release_neighbours()
         self._audience.end()
         self._node.forget_maps(self)
-        if self.blob is not None:
-            self.blob.release()
+        for blob in (self.blob, *self._recut):
+            if blob is not None:
+                blob.release()
         if self._joined:
             self._node.tracker.leave(digest_key(self.digest))
 

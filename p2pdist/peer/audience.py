@@ -118,6 +118,7 @@ class Audience:
 
     def follow(self, chunk_map: ChunkMap) -> None:
         """Speak of `chunk_map` from now on; what was offered under another one is void."""
+        self._plan.cut_into(chunk_map.geometry.chunk_size_bytes, self._loop.time())
         if self._map is not None and self._map.map_id != chunk_map.map_id:
             self._plan.dropped(self._loop.time())
             self._relays.dropped()

@@ -65,9 +65,9 @@ async def stream_checked(
     """Yield the bytes `start` to `stop` from `source`.
 
     `prefix_fileno`: a file whose first `start` bytes are verified; without it the prefix is fetched
-    as well, because the digest needs it. Raises UpstreamError where the source gives out and
-    BlobFailed when the whole does not have its digest; the last `HOLD_BACK_BYTES` of a body that
-    reaches the end of the blob are held back until it has.
+    as well, because the digest needs it; so is what lies behind `stop`. Raises UpstreamError where
+    the source gives out and BlobFailed when the whole does not have its digest; the last
+    `HOLD_BACK_BYTES` before `stop` are held back until it has.
     """
     whole = hashlib.new(digest_algorithm(digest))
     have_prefix = start == 0 or prefix_fileno is not None
@@ -83,12 +83,9 @@ async def stream_checked(
             await asyncio.to_thread(whole.update, data)
             begin, at = at, at + len(data)
             held += memoryview(data)[max(0, start - begin) : max(0, stop - begin)]
-            keep = HOLD_BACK_BYTES if stop == size_bytes else 0
-            if len(held) > keep:
-                yield bytes(held[: len(held) - keep])
-                del held[: len(held) - keep]
-            if at >= stop and stop < size_bytes:
-                return
+            if (ready := len(held) - HOLD_BACK_BYTES) > 0:
+                yield bytes(held[:ready])
+                del held[:ready]
     if at != size_bytes or whole.hexdigest() != digest.partition(":")[2]:
         raise BlobFailed(f"{digest}: the bytes from {source.label} do not have the digest")
     if held:

@@ -52,16 +52,21 @@ class ManifestBook:
         self._proxies = proxies
         self._upstream = upstream
         self._tag_ttl_s = tag_ttl_s
-        self._sizes: LRUCache[Digest, int] = LRUCache(SIZES_MAX)
+        self._sizes: LRUCache[tuple[ImageName, Digest], int] = LRUCache(SIZES_MAX)
         self._flights: SingleFlight[tuple[ImageName, str], Manifest] = SingleFlight()
 
-    def size_of(self, digest: Digest) -> int | None:
-        """The size of a blob as a manifest declared it, or as it lies in the store."""
-        stored = self._node.store.get(digest)
-        return stored.geometry.size_bytes if stored is not None else self._sizes.get(digest)
+    def size_of(self, name: ImageName, digest: Digest) -> int | None:
+        """The size of a blob: as a proxy signed it, else as the manifests of `name` claim it.
 
-    def learn_size(self, digest: Digest, size_bytes: int) -> None:
-        self._sizes[digest] = size_bytes
+        Anybody may push a manifest that claims anything about a blob; it binds no other repository.
+        """
+        stored = self._node.store.get(digest)
+        if stored is not None:
+            return stored.geometry.size_bytes
+        return self._sizes.get((name, digest))
+
+    def learn_size(self, name: ImageName, digest: Digest, size_bytes: int) -> None:
+        self._sizes[name, digest] = size_bytes
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         """Return a manifest; raise RegistryError 404 when nobody has it."""
@@ -73,7 +78,7 @@ class ManifestBook:
             )
         else:
             found = await self._by_digest(name, digest)
-        self._learn(found)
+        self._learn(name, found)
         return found
 
     # --- by digest ------------------------------------------------------------------------------
@@ -205,10 +210,10 @@ class ManifestBook:
         await self._node.smalls.keep(found.digest, SmallAnswer(found.media_type, found.body))
         return Manifest(found.digest, found.media_type, found.body)
 
-    def _learn(self, found: Manifest) -> None:
+    def _learn(self, name: ImageName, found: Manifest) -> None:
         try:
             info = parse_manifest(found.body, found.media_type)
         except ValueError:
             return  # not ours to judge: the runtime gets the bytes as they were pushed
         for descriptor in (*info.manifests, *info.layers, *((info.config,) if info.config else ())):
-            self._sizes[descriptor.digest] = descriptor.size
+            self.learn_size(name, descriptor.digest, descriptor.size)

@@ -53,7 +53,7 @@ class MirrorBackend:
         return await self._book.manifest(name, reference, context)
 
     async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
-        size = self._book.size_of(digest)
+        size = self._book.size_of(name, digest)
         if size is None and (small := await self._node.store.get_small(digest)) is not None:
             size = len(small.body)
         return size if size is not None else await self._ask_size(name, digest)
@@ -72,6 +72,7 @@ class MirrorBackend:
             name,
             context,
             self._outside,
+            size_bytes=size,
             used_fallback=self._used_fallback,
             starving=lambda: self._finder.look(name, active),
             patience_s=self._patience_s,
@@ -105,7 +106,7 @@ class MirrorBackend:
                 size = await client.introduce(name, digest, timeout_s=INTRODUCE_S)
             except UpstreamError:
                 continue
-            self._book.learn_size(digest, size)
+            self._book.learn_size(name, digest, size)
             return size
         if self._upstream is not None:
             try:

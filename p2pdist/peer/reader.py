@@ -71,19 +71,23 @@ class SwarmReader:
         context: PullContext,
         fallbacks: Sequence[OutsideSource],
         *,
+        size_bytes: int,
         used_fallback: Callable[[str, int], None],
         starving: Callable[[], None] = lambda: None,
         fallback_when_full_only: bool = False,
         patience_s: float = LAST_RESORT_S,
     ) -> None:
-        """`starving` is called while nothing comes in, once in `TURN_S`.
+        """`size_bytes` is what the manifest claims; a signed map stands above it.
+
+        `starving` is called while nothing comes in, once in `TURN_S`.
 
         `fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a second
         body of it makes sense only where the first one cannot be kept. `patience_s`: how long a
         body that has begun waits for any source to come back.
         """
         self.digest = active.digest
-        self.size_bytes = active.geometry.size_bytes
+        proven = active.proven_size_bytes
+        self.size_bytes = proven if proven is not None else size_bytes
         self._active = active
         self._name = name
         self._context = context
@@ -97,15 +101,17 @@ class SwarmReader:
         self._loop = asyncio.get_running_loop()
         self._silent_since_s = self._loop.time()
         self._outside_again_s = 0.0
-        self._reader: int | None = active.open_reader(0)
+        self._reader: int | None = active.open_reader()
         self._delivered = 0
+        self._to_end = True
 
     async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
         active, at = self._active, start
         assert self._reader is not None
-        active.reader_at(self._reader, active.geometry.chunk_at(start))
+        active.reader_at(self._reader, start)
+        self._to_end = stop == self.size_bytes
         while at < stop:
-            end = min(active.deliverable_end(at), stop, at + SPAN_BYTES_MAX)
+            end = min(self._deliverable_end(at), stop, at + SPAN_BYTES_MAX)
             if end > at:
                 assert active.blob is not None
                 if not await active.checked(at, end):
@@ -115,13 +121,23 @@ class SwarmReader:
                 self._delivered += end - at
                 self._silent_since_s = self._loop.time()
                 at = end
-                active.reader_at(self._reader, active.geometry.chunk_at(at))
+                active.reader_at(self._reader, at)
             elif not await self._wait(at, first=at == start):
                 async for data in self._from_fallbacks(at, stop, first=at == start):
                     at += len(data)
                     self._delivered += len(data)
-                    self._give_up_s = None
                     yield data
+
+    @property
+    def _contradicted(self) -> bool:
+        """A signed map gives the blob another length than we were told, and told our client."""
+        proven = self._active.proven_size_bytes
+        return proven is not None and proven != self.size_bytes
+
+    def _deliverable_end(self, offset: int) -> int:
+        if self._contradicted:
+            return offset
+        return self._active.deliverable_end(offset, to_end=self._to_end)
 
     @property
     def _fallbacks(self) -> list[OutsideSource]:
@@ -134,9 +150,11 @@ class SwarmReader:
         active, loop = self._active, self._loop
         began_s = loop.time()
         while True:
-            await active.wait_deliverable(offset, TURN_S)
+            if self._contradicted:
+                return False
+            await active.wait_deliverable(offset, TURN_S, to_end=self._to_end)
             waited_s = loop.time() - began_s
-            if active.failure is None and active.deliverable_end(offset) > offset:
+            if active.failure is None and self._deliverable_end(offset) > offset:
                 self._context.waited("chunk", waited_s)
                 return True
             if active.failure is not None or active.store_full:
@@ -186,11 +204,13 @@ class SwarmReader:
         self._outside_again_s = self._loop.time() + OUTSIDE_AGAIN_S
         silent_s = self._loop.time() - self._silent_since_s
         nothing_yet = first and at == start
-        if nothing_yet and not (self._context.sticky and silent_s < STICKY_WAIT_S):
+        waits = self._context.sticky and silent_s < STICKY_WAIT_S and not self._contradicted
+        if nothing_yet and not waits:
             raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {self.digest}")
         if (
             self._active.failure is not None
             or self._active.store_full
+            or self._contradicted
             or silent_s > self._last_resort_s
         ):
             raise BlobFailed(f"{self.digest}: no source for byte {at} on")
@@ -199,12 +219,12 @@ class SwarmReader:
         """Whoever fetches for all got through as well, and brings more within `GIVE_WAY_S`."""
         until_s = self._loop.time() + GIVE_WAY_S
         while self._active.failure is None and not self._active.store_full:
-            if self._active.deliverable_end(offset) > offset:
+            if self._deliverable_end(offset) > offset:
                 return True
             if self._loop.time() >= until_s:
                 break
             self._starving()
-            await self._active.wait_deliverable(offset, TURN_S)
+            await self._active.wait_deliverable(offset, TURN_S, to_end=self._to_end)
         return False
 
     def _first_byte_left_s(self) -> float:
@@ -217,7 +237,8 @@ class SwarmReader:
 
         blob = self._active.blob
         at_chunk, rest = divmod(start, self._active.geometry.chunk_size_bytes)
-        whole_prefix = blob is not None and self._active.prefix_chunks >= at_chunk + bool(rest)
+        lies_here = blob is not None and self._active.prefix_chunks >= at_chunk + bool(rest)
+        whole_prefix = lies_here and not self._contradicted
         return stream_checked(
             source,
             self._name,

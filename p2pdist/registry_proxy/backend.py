@@ -62,6 +62,7 @@ class ProxyBackend:
             name,
             context,
             [self._source],
+            size_bytes=size,
             used_fallback=self._used_fallback,
             starving=lambda: self._obtain_again(active, [name]),
             fallback_when_full_only=True,

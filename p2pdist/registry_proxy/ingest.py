@@ -153,19 +153,13 @@ class Ingest:
         return len(self._active.blob.verified) if self._active.blob is not None else 0
 
     async def _open_map(self) -> ChunkMap:
-        """Return the map to work under: the one that is there, whoever of us opened it, or a new
-        one.
-
-        A new map takes over the hashes of the chunks that are here already, so that they stay.
-        """
+        """Return the map to work under: the one that is there, whoever of us opened it and however
+        long ago, or a new one."""
         current = self._active.map
-        if current is not None and not current.stale(unix_s()) and not self._distrusted:
+        if current is not None and not self._distrusted:
             self._map_signer.resume(current)
             return current
         fresh = self._map_signer.new_map(self._digest, self._geometry, os.urandom)
-        if current is not None and not self._distrusted:
-            held = self._active.blob.verified if self._active.blob is not None else ()
-            self._map_signer.take_over(fresh, current, held)
         self._distrusted = False
         await self._active.adopt(fresh)
         return fresh

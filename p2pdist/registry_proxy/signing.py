@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from p2pdist.model.chunkmap import ChunkMap
@@ -11,7 +11,6 @@ from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import MAP_ID_BYTES, Digest, MapId
 from p2pdist.model.statements import (
     BATCH_HASHES_MAX,
-    CHUNK_HASH_BYTES,
     HashBatch,
     MapHead,
     Revocation,
@@ -53,24 +52,6 @@ class MapSigner:
     def resume(self, chunk_map: ChunkMap) -> None:
         """Go on with a map of our own from before a restart."""
         self._map_id = chunk_map.map_id
-
-    def take_over(self, fresh: ChunkMap, old: ChunkMap, chunks: Iterable[int]) -> None:
-        """Sign what `old` says of `chunks`, in ascending order, into `fresh` as well."""
-        first, hashes = 0, bytearray()
-        for chunk in chunks:
-            count = len(hashes) // CHUNK_HASH_BYTES
-            if hashes and (chunk != first + count or count == BATCH_HASHES_MAX):
-                self._take_over(fresh, first, hashes)
-                hashes = bytearray()
-            if not hashes:
-                first = chunk
-            hashes += old.hash_of(chunk) or b""
-        if hashes:
-            self._take_over(fresh, first, hashes)
-
-    def _take_over(self, fresh: ChunkMap, first: int, hashes: bytearray) -> None:
-        batch = HashBatch(fresh.map_id, first, bytes(hashes))
-        fresh.apply(batch, self._signer.sign(batch))
 
     def add(self, chunk: int, chunk_hash: bytes) -> None:
         """Take the hash of `chunk`; the very first one is published without delay."""

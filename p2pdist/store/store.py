@@ -132,6 +132,7 @@ class Store:
     async def create(self, chunk_map: ChunkMap) -> Blob:
         """Return the blob of a digest, made with room for all its bytes if it is new.
 
+        What lay here under a map of another size goes: the caller decides which of them is right.
         Raises PeerFault for a revoked map, StoreError (`full`) when there is no room, even after
         eviction.
         """
@@ -141,6 +142,9 @@ class Store:
         async with self._creating.setdefault(digest, asyncio.Lock()):
             try:
                 existing = self._blobs.get(digest)
+                if existing is not None and existing.geometry != chunk_map.geometry:
+                    await self.remove(digest)
+                    existing = None
                 if existing is not None:
                     if existing.chunk_map.map_id != chunk_map.map_id:
                         await existing.replace_map(chunk_map)

@@ -4,8 +4,6 @@ import pytest
 
 from p2pdist.errors import PeerFault
 from p2pdist.model.chunkmap import (
-    CLOCK_SLACK_S,
-    OPEN_MAP_LIFETIME_S,
     ChunkMap,
     MapState,
     chunk_hash,
@@ -157,27 +155,6 @@ def test_a_blob_of_one_chunk_has_no_map() -> None:
 
     with pytest.raises(PeerFault, match="geometry"):
         ChunkMap(small, SIGNER.sign(small))
-
-
-@pytest.mark.parametrize(
-    ("age_s", "stale"),
-    [
-        (0, False),
-        (OPEN_MAP_LIFETIME_S, False),
-        (OPEN_MAP_LIFETIME_S + 1, True),
-        (-CLOCK_SLACK_S, False),
-        (-CLOCK_SLACK_S - 1, True),
-    ],
-)
-def test_an_open_map_is_believed_for_a_limited_time(age_s: int, stale: bool) -> None:
-    assert fresh().stale(NOW_S + age_s) is stale
-
-
-def test_a_sealed_map_does_not_age() -> None:
-    chunk_map = whole()
-    take(chunk_map, seal_of(chunk_map))
-
-    assert not chunk_map.stale(NOW_S + 10 * OPEN_MAP_LIFETIME_S)
 
 
 def test_kept_records_give_the_map_again() -> None:

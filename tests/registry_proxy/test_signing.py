@@ -95,16 +95,3 @@ async def test_a_revocation_names_the_map() -> None:
     statement = Keyring([signer.public_key_bytes]).open(record)
     assert isinstance(statement, Revocation)
     assert (statement.digest, statement.map_id) == (chunk_map.digest, chunk_map.map_id)
-
-
-async def test_a_new_map_takes_over_the_hashes_of_an_old_one() -> None:
-    _, _, old_signer, old = signed_map(70)
-    for i in range(70):
-        old_signer.add(i, chunk_hash(bytes([i])))
-    old_signer.flush()
-    _, _, new_signer, fresh = signed_map(70)
-
-    new_signer.take_over(fresh, old, range(66))
-
-    assert len(fresh.known) == 66
-    assert fresh.hash_of(65) == old.hash_of(65)

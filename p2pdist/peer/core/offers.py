@@ -185,6 +185,12 @@ class OfferPlan:
             self._seeding.unsent(host, unsent)
             self._promise(now_s)
 
+    def cut_into(self, chunk_size_bytes: int, now_s: float) -> None:
+        """The blob is cut otherwise than was thought."""
+        if chunk_size_bytes != self._chunk_size_bytes:
+            self._chunk_size_bytes = chunk_size_bytes
+            self.dropped(now_s)
+
     def dropped(self, now_s: float) -> None:
         """The map is gone: nothing is held or told any more."""
         self._held, self._batch = 0, 0
