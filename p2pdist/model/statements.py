@@ -58,7 +58,7 @@ class MapHead:
     size_bytes: int
     chunk_size_bytes: int
     issued_at_s: int
-    """Unix seconds; an unsealed map is worth something for a limited time only."""
+    """Unix seconds on the signer's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Signer:
 
     def made(self, record: bytes) -> bool:
         """Whether a record whose signature holds is ours."""
-        return record[1 : 1 + KEY_ID_BYTES] == self._key_id
+        return signer_of(record) == self._key_id
 
     def sign(self, statement: Statement) -> bytes:
         """Return the record of `statement`: at most `RECORD_BYTES_MAX` bytes."""
@@ -160,6 +160,11 @@ class Keyring:
             raise PeerFault("statement with a bad signature", reason="map") from None
         except (ValueError, struct.error, UnicodeDecodeError) as error:
             raise PeerFault(f"malformed statement: {error}", reason="map") from None
+
+
+def signer_of(record: bytes) -> bytes:
+    """The key id of whoever signed a record whose signature holds."""
+    return record[1 : 1 + KEY_ID_BYTES]
 
 
 def key_id(public_key: bytes) -> bytes:

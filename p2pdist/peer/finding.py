@@ -11,7 +11,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.control import Handout, SwarmKey, digest_key, tag_swarm_key
 from p2pdist.model.ids import Digest, TagKey
 from p2pdist.model.members import Member
-from p2pdist.model.statements import TagStatement
+from p2pdist.model.tags import NotBelieved, TagRecord, believe_tag, newest, open_tag
 from p2pdist.peer.counters import source_of
 from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
 from p2pdist.runtime import logs
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOKUP_S: Final = 1.0
+# One host may have slept through a release, or lie about what it heard last.
+ASKED_AT_A_TIME: Final = 3
 
 
 class SmallFinder:
@@ -61,6 +63,8 @@ class SmallFinder:
             self._node.counters.received[source_of(link.session.member, self._node.place)] += len(
                 answer.body
             )
+            # The digest proves the body; its type would be the sender's word.
+            answer = SmallAnswer("", answer.body)
             await self.keep(digest, answer)
         return answer
 
@@ -84,27 +88,43 @@ class SmallFinder:
         else:
             self._node.tracker.note(tag_swarm_key(key), 1, True)
 
-    async def tag_statement(self, key: TagKey) -> tuple[TagStatement, bytes] | None:
-        """Ask the swarm what a tag stands for; only a live proxy signature counts."""
-        for member in await self._find(tag_swarm_key(key)):
-            link = await self._node.neighbourhood.reach(member)
-            if link is None:
-                continue
-            rid = self._node.new_request_id()
-            record = await self.questions.statement(link, rid, key, PEER_ANSWER_S)
-            if record is None:
-                continue
-            try:
-                statement = self._node.keyring.open(record)
-            except PeerFault as fault:
-                self._node.punish(link, fault)
-                continue
-            if (
-                isinstance(statement, TagStatement)
-                and statement.key == key
-                and statement.expires_at_s > unix_s()
-            ):
-                return statement, record
+    async def held_statement(self, key: TagKey) -> TagRecord | None:
+        """The last that was heard about a tag, alive or not."""
+        record = await self._node.store.get_statement(key)
+        if record is None:
+            return None
+        try:
+            return open_tag(self._node.keyring, key, record)
+        except (PeerFault, NotBelieved):
+            return None  # its key was taken out of the configuration
+
+    async def tag_statement(self, key: TagKey, held: TagRecord | None) -> TagRecord | None:
+        """Ask the swarm what a tag stands for, some at a time; the newest word counts."""
+        members = await self._find(tag_swarm_key(key))
+        for start in range(0, len(members), ASKED_AT_A_TIME):
+            some = members[start : start + ASKED_AT_A_TIME]
+            told = await asyncio.gather(*(self._ask_statement(m, key, held) for m in some))
+            if (best := newest(tag for tag in told if tag is not None)) is not None:
+                return best
+        return None
+
+    async def _ask_statement(
+        self, member: Member, key: TagKey, held: TagRecord | None
+    ) -> TagRecord | None:
+        link = await self._node.neighbourhood.reach(member)
+        if link is None:
+            return None
+        rid = self._node.new_request_id()
+        record = await self.questions.statement(link, rid, key, PEER_ANSWER_S)
+        if record is None:
+            return None
+        try:
+            told = open_tag(self._node.keyring, key, record)
+            return believe_tag(told, now_unix_s=unix_s(), held=held)
+        except PeerFault as fault:
+            self._node.punish(link, fault)
+        except NotBelieved as why:
+            logs.event(log, logging.INFO, "tag.not_believed", peer=member.host_id, error=str(why))
         return None
 
     async def _find(self, key: SwarmKey) -> list[Member]:

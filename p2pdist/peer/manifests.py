@@ -6,17 +6,20 @@ own proof, whoever sends it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from cachetools import LRUCache
 
-from p2pdist.errors import P2pdistError, PeerFault, RegistryError, UpstreamError
+from p2pdist.errors import P2pdistError, RegistryError, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
-from p2pdist.model.statements import TagStatement
+from p2pdist.model.tags import NotBelieved, TagRecord, age_at_hearing_s, believe_tag, open_tag
 from p2pdist.oci.manifest import media_type_of, parse_manifest
 from p2pdist.oci.names import ImageName
+from p2pdist.peer.core.tag_ages import TagAges
 from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import SmallAnswer
@@ -52,6 +55,7 @@ class ManifestBook:
         self._proxies = proxies
         self._upstream = upstream
         self._tag_ttl_s = tag_ttl_s
+        self._ages = TagAges()
         self._sizes: LRUCache[tuple[ImageName, Digest], int] = LRUCache(SIZES_MAX)
         self._flights: SingleFlight[tuple[ImageName, str], Manifest] = SingleFlight()
 
@@ -86,7 +90,7 @@ class ManifestBook:
     async def _by_digest(self, name: ImageName, digest: Digest) -> Manifest:
         if (local := await self._node.store.get_small(digest)) is not None:
             self._node.counters.blob_requests["hit"] += 1
-            return Manifest(digest, local.media_type or media_type_of(local.body), local.body)
+            return _as_its_body_says(digest, local.body)
         return await self._flights.run((name, digest), lambda: self._fetch(name, digest))
 
     async def _fetch(self, name: ImageName, digest: Digest) -> Manifest:
@@ -94,81 +98,74 @@ class ManifestBook:
             return found
         if (answer := await self._node.smalls.fetch(digest)) is not None:
             self._node.counters.blob_requests["peer"] += 1
-            return self._told(digest, answer)
+            return _as_its_body_says(digest, answer.body)
         if (found := await self._from_upstream(name, digest)) is not None:
             return found
         raise RegistryError(404, "MANIFEST_UNKNOWN", f"no source for {name}@{digest}")
-
-    @staticmethod
-    def _told(digest: Digest, answer: SmallAnswer) -> Manifest:
-        """The body is proven by its digest; its type has to agree with what the body says."""
-        try:
-            media_type = media_type_of(answer.body)
-        except ValueError as error:
-            raise RegistryError(404, "MANIFEST_UNKNOWN", f"{digest}: {error}") from None
-        return Manifest(digest, media_type, answer.body)
 
     # --- by tag ---------------------------------------------------------------------------------
 
     async def _by_tag(self, name: ImageName, tag: str) -> Manifest:
         key = tag_key(name.upstream, name.repository, tag)
-        kept = await self._kept(key)
-        if kept is not None and kept[0].issued_at_s + self._tag_ttl_s > unix_s():
+        held = await self._node.smalls.held_statement(key)
+        kept = await self._kept(held) if held is not None else None
+        if held is not None and kept is not None and self._age_s(held) < self._tag_ttl_s:
             self._node.counters.blob_requests["hit"] += 1
-            return kept[1]
+            return kept
         patience_s = PROXY_MANIFEST_S if kept is not None else PROXY_MANIFEST_LAST_S
-        if (found := await self._from_proxies(name, tag, patience_s)) is not None:
+        if (found := await self._from_proxies(name, tag, patience_s, held)) is not None:
             return found
         if kept is not None:
-            return self._stale(kept[1])
-        if (found := await self._from_swarm(key)) is not None:
+            why = "no proxy answers; this tag was last checked a while ago"
+            return replace(kept, stale=why)
+        if (found := await self._from_swarm(key, held)) is not None:
             return found
         if (found := await self._from_upstream(name, tag)) is not None:
             return found
         raise RegistryError(404, "MANIFEST_UNKNOWN", f"no source for {name}:{tag}")
 
-    async def _kept(self, key: TagKey) -> tuple[TagStatement, Manifest] | None:
-        """The statement about a tag that lies here, with its manifest; None if either is not."""
-        record = await self._node.store.get_statement(key)
-        if record is None:
-            return None
+    async def _kept(self, held: TagRecord) -> Manifest | None:
+        """The manifest of a statement that lies here; None if its time is up or the body gone."""
         try:
-            statement = self._node.keyring.open(record)
-        except PeerFault:
-            return None  # its key was taken out of the configuration
-        if not isinstance(statement, TagStatement) or statement.expires_at_s <= unix_s():
+            believe_tag(held, now_unix_s=unix_s())
+        except NotBelieved:
             return None
-        body = await self._node.store.get_small(statement.digest)
-        if body is None:
-            return None
-        return statement, Manifest(statement.digest, statement.media_type, body.body, record)
+        small = await self._node.store.get_small(held.statement.digest)
+        return _as_stated(held, small.body) if small is not None else None
 
-    @staticmethod
-    def _stale(kept: Manifest) -> Manifest:
-        why = "no proxy answers; this tag was last checked a while ago"
-        return Manifest(kept.digest, kept.media_type, kept.body, kept.statement, stale=why)
+    def _age_s(self, held: TagRecord) -> float:
+        """How long ago the proxy looked; after a restart of ours, as far as its stamp tells."""
+        age_s = self._ages.age_s(held.statement.key, self._now_s())
+        if age_s is None:
+            age_s = age_at_hearing_s(held, unix_s())
+            self._ages.heard(held.statement.key, age_s, self._now_s())
+        return age_s
 
-    async def _from_swarm(self, key: TagKey) -> Manifest | None:
-        told = await self._node.smalls.tag_statement(key)
+    async def _from_swarm(self, key: TagKey, held: TagRecord | None) -> Manifest | None:
+        told = await self._node.smalls.tag_statement(key, held)
         if told is None:
             return None
-        statement, record = told
-        answer = await self._node.smalls.fetch(statement.digest)
+        answer = await self._node.smalls.fetch(told.statement.digest)
         if answer is None:
             return None
-        await self._node.smalls.keep_statement(key, record)
+        await self._hear(told)
         self._node.counters.blob_requests["peer"] += 1
-        return Manifest(statement.digest, statement.media_type, answer.body, record)
+        return _as_stated(told, answer.body)
+
+    async def _hear(self, told: TagRecord) -> None:
+        """Take in what is believed from now on."""
+        self._ages.heard(told.statement.key, age_at_hearing_s(told, unix_s()), self._now_s())
+        await self._node.smalls.keep_statement(told.statement.key, told.record)
 
     # --- sources --------------------------------------------------------------------------------
 
     async def _from_proxies(
-        self, name: ImageName, reference: str, timeout_s: float
+        self, name: ImageName, reference: str, timeout_s: float, held: TagRecord | None = None
     ) -> Manifest | None:
         for client in self._proxies:
             try:
                 found = await client.manifest(name, reference, timeout_s=timeout_s)
-                await self._keep(name, reference, found)
+                found = await self._taken(name, reference, found, held)
             except UpstreamError as error:
                 if error.status in DEFINITE:
                     named = isinstance(error, UpstreamRefusal) and error.code == "NAME_UNKNOWN"
@@ -183,19 +180,21 @@ class ManifestBook:
                 return found
         return None
 
-    async def _keep(self, name: ImageName, reference: str, found: Manifest) -> None:
-        """Store what a proxy told; raise PeerFault for a tag without its statement."""
-        if reference != found.digest:
+    async def _taken(
+        self, name: ImageName, reference: str, found: Manifest, held: TagRecord | None
+    ) -> Manifest:
+        """Store what a proxy told; raise PeerFault or NotBelieved for a tag without a statement
+        that holds, and RegistryError for a body that is no manifest."""
+        if reference == found.digest:
+            taken = _as_its_body_says(found.digest, found.body)
+        else:
             key = tag_key(name.upstream, name.repository, reference)
-            statement = self._node.keyring.open(found.statement or b"")
-            if (
-                not isinstance(statement, TagStatement)
-                or statement.key != key
-                or statement.digest != found.digest
-            ):
-                raise PeerFault("a tag statement about something else", reason="map")
-            await self._node.smalls.keep_statement(key, found.statement or b"")
-        await self._node.smalls.keep(found.digest, SmallAnswer(found.media_type, found.body))
+            told = open_tag(self._node.keyring, key, found.statement or b"")
+            believe_tag(told, now_unix_s=unix_s(), held=held, digest=found.digest)
+            await self._hear(told)
+            taken = replace(_as_stated(told, found.body), stale=found.stale)
+        await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
+        return taken
 
     async def _from_upstream(self, name: ImageName, reference: str) -> Manifest | None:
         if self._upstream is None:
@@ -207,7 +206,7 @@ class ManifestBook:
             return None
         self._node.counters.blob_requests["origin"] += 1
         self._node.counters.received[UPSTREAM] += len(found.body)
-        await self._node.smalls.keep(found.digest, SmallAnswer(found.media_type, found.body))
+        await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
         return Manifest(found.digest, found.media_type, found.body)
 
     def _learn(self, name: ImageName, found: Manifest) -> None:
@@ -217,3 +216,20 @@ class ManifestBook:
             return  # not ours to judge: the runtime gets the bytes as they were pushed
         for descriptor in (*info.manifests, *info.layers, *((info.config,) if info.config else ())):
             self.learn_size(name, descriptor.digest, descriptor.size)
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _as_its_body_says(digest: Digest, body: bytes) -> Manifest:
+    """The body is proven by its digest, and it says itself of which type it is."""
+    try:
+        return Manifest(digest, media_type_of(body), body)
+    except ValueError as error:
+        raise RegistryError(404, "MANIFEST_UNKNOWN", f"{digest}: {error}") from None
+
+
+def _as_stated(told: TagRecord, body: bytes) -> Manifest:
+    statement = told.statement
+    return Manifest(statement.digest, statement.media_type, body, told.record)

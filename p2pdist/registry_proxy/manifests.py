@@ -14,6 +14,13 @@ from typing import Final, Protocol, TypeVar, assert_never
 from p2pdist.errors import PeerFault, RegistryError, StoreError, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, digest_of, parse_digest, tag_key
 from p2pdist.model.statements import Keyring, Signer, TagStatement
+from p2pdist.model.tags import (
+    NotBelieved,
+    TagRecord,
+    age_at_hearing_s,
+    believe_tag,
+    open_tag,
+)
 from p2pdist.oci.manifest import OCI_INDEX, parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.core.links import Links
@@ -246,13 +253,16 @@ class ManifestService:
 
     async def _tag_from_parents(self, name: ImageName, tag: str, key: TagKey) -> Manifest | None:
         """A parent's word on a tag counts with a live signature only, and is passed on as it is."""
+        held = await self._held(key)
 
         async def from_parent(parent: Parent) -> Manifest:
             told = await parent.manifest(name, tag, timeout_s=PARENT_S)
             record = told.statement or b""
-            statement = self._open(key, record)
-            if statement is None or statement.digest != told.digest:
-                raise BadAnswer("a parent's tag without a statement that holds")
+            try:
+                stated = open_tag(self._keyring, key, record)
+                believe_tag(stated, now_unix_s=unix_s(), held=held, digest=told.digest)
+            except (PeerFault, NotBelieved) as error:
+                raise BadAnswer(f"a parent's tag without a statement that holds: {error}") from None
             kept = await self._keep(name, told)
             self._tags.confirmed(key, TagEntry(kept.digest, self._now_s(), record))
             return Manifest(kept.digest, kept.media_type, kept.body, record, told.stale)
@@ -375,21 +385,20 @@ class ManifestService:
 
     async def _recall(self, key: TagKey) -> None:
         """Take in what was known of a tag before a restart: its statement lies in the store."""
-        record = await self._store.get_statement(key)
-        statement = self._open(key, record) if record is not None else None
-        if record is not None and statement is not None:
-            checked_s = self._now_s() - max(0.0, unix_s() - statement.issued_at_s)
-            self._tags.recall(key, TagEntry(statement.digest, checked_s, record))
+        held = await self._held(key)
+        if held is not None and held.statement.expires_at_s > unix_s():
+            checked_s = self._now_s() - age_at_hearing_s(held, unix_s())
+            self._tags.recall(key, TagEntry(held.statement.digest, checked_s, held.record))
 
-    def _open(self, key: TagKey, record: bytes) -> TagStatement | None:
-        """The statement about `key` in `record`, if its signature holds and its time is not up."""
+    async def _held(self, key: TagKey) -> TagRecord | None:
+        """The last that was said of a tag here, alive or not, by a key that still counts."""
+        record = await self._store.get_statement(key)
+        if record is None:
+            return None
         try:
-            statement = self._keyring.open(record)
-        except PeerFault:
+            return open_tag(self._keyring, key, record)
+        except (PeerFault, NotBelieved):
             return None
-        if not isinstance(statement, TagStatement) or statement.key != key:
-            return None
-        return statement if statement.expires_at_s > unix_s() else None
 
     def _sign(self, key: TagKey, found: Manifest) -> bytes:
         issued_s = int(unix_s())
