@@ -47,6 +47,11 @@ class MemoryStore:
     async def get_statement(self, key: TagKey) -> bytes | None:
         return self.statements.get(key)
 
+    async def put_statement(self, key: TagKey, record: bytes) -> None:
+        if self.full:
+            raise StoreError("no room", full=True)
+        self.statements[key] = record
+
 
 class FakeParent:
     """A proxy of another datacenter that knows what it was given, and is asked for the rest."""

@@ -402,6 +402,18 @@ async def test_a_parents_tag_signed_by_a_stranger_is_not_believed(
     assert registry.count("GET") == 1
 
 
+async def test_a_parent_cannot_roll_a_tag_back(registry: FakeRegistry, image: ImageInfo) -> None:
+    signer, parent = Signer.generate(), FakeParent()
+    newer = told_by(signer, image)
+    parent.manifests[NAME, "1"] = told_by(signer, image, issued_at_s=int(unix_s()) - 60)
+    async with proxy_before(registry, parents=[parent], parent_signer=signer) as proxy:
+        assert newer.statement is not None
+        proxy.store.statements[KEY] = newer.statement
+        found = await proxy.manifest("1")
+
+    assert found.statement != parent.manifests[NAME, "1"].statement
+
+
 async def test_what_a_parent_does_not_know_comes_from_upstream(
     registry: FakeRegistry, image: ImageInfo
 ) -> None:

@@ -1,0 +1,342 @@
+"""What a host believes of a tag: fake proxies and peers that say what they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from p2pdist.errors import PeerFault, RegistryError, UpstreamError
+from p2pdist.exchange.frames import GetSmall, GetStatement
+from p2pdist.model.control import Handout
+from p2pdist.model.ids import Digest, HostId, RequestId, digest_of, tag_key
+from p2pdist.model.members import Member, Place, Role
+from p2pdist.model.statements import Keyring, Signer, TagStatement
+from p2pdist.oci.manifest import OCI_MANIFEST
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.counters import NodeCounters
+from p2pdist.peer.finding import ASKED_AT_A_TIME, SmallFinder
+from p2pdist.peer.manifests import ManifestBook
+from p2pdist.peer.smalls import SmallAnswer
+from p2pdist.runtime.serving import Manifest, PullContext
+from tests.fakes.registry_images import build_image
+from tests.registry_proxy.proxy_parts import MemoryStore
+
+NAME = ImageName("docker.io", "library/app")
+KEY = tag_key("docker.io", "library/app", "1")
+OLD, NEW = (build_image([layer]).manifest for layer in (b"yesterday", b"today"))
+DAY_S = 24 * 3600
+TTL_S = 30.0
+SIGNER = Signer.generate()
+PLACE = Place("dc1")
+
+
+@dataclass
+class Clocks:
+    unix_s: float = 1_700_000_000.0
+    monotonic_s: float = 0.0
+
+    def pass_s(self, seconds: float) -> None:
+        self.unix_s += seconds
+        self.monotonic_s += seconds
+
+
+def stated(body: bytes, issued_s: float, *, signer: Signer = SIGNER, **changes: Any) -> bytes:
+    fields: dict[str, Any] = {
+        "key": KEY,
+        "digest": digest_of(body),
+        "media_type": OCI_MANIFEST,
+        "size_bytes": len(body),
+        "issued_at_s": int(issued_s),
+        "expires_at_s": int(issued_s) + DAY_S,
+        **changes,
+    }
+    return signer.sign(TagStatement(**fields))
+
+
+class ToldProxy:
+    """Whoever answers in the place of a proxy; silent until it is told something."""
+
+    def __init__(self) -> None:
+        self.answer: Manifest | None = None
+        self.asked = 0
+
+    def says(self, body: bytes, record: bytes | None, media_type: str = OCI_MANIFEST) -> None:
+        self.answer = Manifest(digest_of(body), media_type, body, record)
+
+    async def manifest(self, name: ImageName, reference: str, *, timeout_s: float) -> Manifest:
+        self.asked += 1
+        if self.answer is None:
+            raise UpstreamError("silent")
+        return self.answer
+
+
+class ToldPeer:
+    """A member of the swarm that answers with what it was given, at once."""
+
+    def __init__(self, name: str, record: bytes | None, small: SmallAnswer | None = None) -> None:
+        self.host_id, self.closed = name, False
+        self.session = SimpleNamespace(member=Member(HostId(name), Role.PEER, PLACE))
+        self.questions: Any = None
+        self.asked = 0
+        self._record, self._small = record, small
+
+    def expect_small(self, request_id: RequestId) -> None: ...
+
+    def forget(self, request_id: RequestId) -> None: ...
+
+    def send(self, frame: object) -> None:
+        self.asked += 1
+        loop = asyncio.get_running_loop()
+        match frame:
+            case GetStatement(request_id):
+                loop.call_soon(self.questions.answered, self, request_id, self._record)
+            case GetSmall(request_id):
+                loop.call_soon(self.questions.answered, self, request_id, self._small)
+
+
+@dataclass
+class Bench:
+    """One host's book of manifests between a proxy and some peers."""
+
+    clocks: Clocks
+    proxy: ToldProxy = field(default_factory=ToldProxy)
+    peers: list[ToldPeer] = field(default_factory=list)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    punished: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.counters = NodeCounters()
+        self.keyring = Keyring([SIGNER.public_key_bytes])
+        self.place = PLACE
+        self.tracker = SimpleNamespace(note=lambda *_: None, join=self._named)
+        self.neighbourhood = SimpleNamespace(reach=self._reached)
+        self.proxy_links = SimpleNamespace(each=self._no_links)
+        node: Any = self
+        self.smalls = SmallFinder(node)
+        proxies: Any = [self.proxy]
+        self.book = ManifestBook(node, proxies, None, tag_ttl_s=TTL_S)
+
+    async def ask(self, reference: str = "1") -> Manifest:
+        return await self.book.manifest(NAME, reference, PullContext("test"))
+
+    def knows(self, *records: bytes | None) -> None:
+        """The swarm has so many members, each with its word on the tag."""
+        self.peers = [ToldPeer(f"peer{i}", record) for i, record in enumerate(records)]
+        for peer in self.peers:
+            peer.questions = self.smalls.questions
+
+    def new_request_id(self) -> RequestId:
+        return RequestId(len(self.punished) + sum(peer.asked for peer in self.peers) + 1)
+
+    def punish(self, link: ToldPeer, fault: PeerFault) -> None:
+        self.punished.append(link.host_id)
+
+    def _named(self, key: object, *, member: bool) -> None:
+        named = Handout(1, key, list(self.peers))  # type: ignore[arg-type]  # fakes
+        asyncio.get_running_loop().call_soon(self.smalls.named, named)
+
+    async def _reached(self, member: ToldPeer) -> ToldPeer:
+        return member
+
+    async def _no_links(self, digest: Digest) -> AsyncIterator[Any]:
+        for link in ():
+            yield link
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    clocks = Clocks()
+    for module in ("manifests", "finding"):
+        monkeypatch.setattr(f"p2pdist.peer.{module}.unix_s", lambda: clocks.unix_s)
+    monkeypatch.setattr(ManifestBook, "_now_s", staticmethod(lambda: clocks.monotonic_s))
+    return clocks
+
+
+@pytest.fixture
+def bench(clocks: Clocks) -> Bench:
+    return Bench(clocks)
+
+
+# --- freshness is a matter of our own clock ---------------------------------------------------
+
+
+@pytest.mark.parametrize("behind_s", [0, 120, 3600, DAY_S, 400 * DAY_S])
+async def test_a_moved_tag_is_seen_whatever_our_clock_says(bench: Bench, behind_s: int) -> None:
+    """A host a day behind used to serve yesterday's image for a day."""
+    there_s = bench.clocks.unix_s + behind_s  # the proxy's clock
+    bench.proxy.says(OLD, stated(OLD, there_s))
+    assert (await bench.ask()).body == OLD
+    bench.clocks.pass_s(TTL_S - 1)
+    assert (await bench.ask()).body == OLD
+    assert bench.proxy.asked == 1
+
+    bench.clocks.pass_s(1)
+    bench.proxy.says(NEW, stated(NEW, there_s + TTL_S))
+
+    assert (await bench.ask()).body == NEW
+
+
+async def test_what_a_proxy_saw_a_while_ago_is_asked_for_the_sooner(bench: Bench) -> None:
+    bench.proxy.says(OLD, stated(OLD, bench.clocks.unix_s - 20))
+    await bench.ask()
+    bench.clocks.pass_s(10)
+    await bench.ask()
+
+    assert bench.proxy.asked == 2
+
+
+async def test_after_a_restart_the_stamp_has_to_do(bench: Bench, clocks: Clocks) -> None:
+    bench.proxy.says(OLD, stated(OLD, clocks.unix_s))
+    await bench.ask()
+    again = Bench(clocks, bench.proxy, store=bench.store)
+    clocks.pass_s(TTL_S - 1)
+    await again.ask()
+    assert bench.proxy.asked == 1
+
+    clocks.pass_s(1)
+    await again.ask()
+    assert bench.proxy.asked == 2
+
+
+async def test_a_known_tag_outlives_its_proxies_for_a_day(bench: Bench) -> None:
+    bench.proxy.says(OLD, stated(OLD, bench.clocks.unix_s))
+    await bench.ask()
+    bench.proxy.answer = None
+    bench.clocks.pass_s(DAY_S - 60)
+
+    found = await bench.ask()
+    assert found.body == OLD
+    assert found.stale is not None
+
+    bench.clocks.pass_s(3600)
+    with pytest.raises(RegistryError):
+        await bench.ask()
+
+
+# --- nothing old, from nobody -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("age_s", [60, 3600, DAY_S + 3600, 90 * DAY_S])
+async def test_who_answers_for_a_proxy_cannot_roll_a_tag_back(bench: Bench, age_s: int) -> None:
+    """`/v2/` between peer and proxy is plain HTTP."""
+    now_s = bench.clocks.unix_s
+    bench.proxy.says(NEW, stated(NEW, now_s))
+    await bench.ask()
+    bench.clocks.pass_s(TTL_S)
+    bench.proxy.says(OLD, stated(OLD, now_s - age_s))
+
+    found = await bench.ask()
+
+    assert found.body == NEW
+    assert found.stale is not None
+    assert bench.store.statements[KEY] == stated_bytes(found)
+
+
+def stated_bytes(found: Manifest) -> bytes:
+    assert found.statement is not None
+    return found.statement
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        stated(OLD, Clocks().unix_s - 90 * DAY_S),
+        stated(OLD, Clocks().unix_s, key=tag_key("docker.io", "library/app", "2")),
+        stated(OLD, Clocks().unix_s, digest=digest_of(NEW)),
+        stated(OLD, Clocks().unix_s, signer=Signer.generate()),
+    ],
+    ids=["no statement", "90 days old", "another tag", "another manifest", "a stranger"],
+)
+async def test_a_tag_without_a_statement_that_holds_is_not_served(
+    bench: Bench, record: bytes | None
+) -> None:
+    bench.proxy.says(OLD, record)
+
+    with pytest.raises(RegistryError):
+        await bench.ask()
+    assert bench.store.statements == {}
+
+
+async def test_the_newest_word_of_the_swarm_counts(bench: Bench) -> None:
+    """The first answer used to: five of five hosts were rolled back by 20 hours."""
+    now_s = bench.clocks.unix_s
+    for body in (OLD, NEW):
+        bench.store.smalls[digest_of(body)] = SmallAnswer("", body)  # type: ignore[assignment]
+    bench.knows(stated(OLD, now_s - 20 * 3600), stated(NEW, now_s - 60), stated(OLD, now_s - 7200))
+
+    assert (await bench.ask()).body == NEW
+
+
+async def test_the_swarm_cannot_roll_back_what_is_known(bench: Bench) -> None:
+    """Even where the manifest that is known is gone from the disk."""
+    now_s = bench.clocks.unix_s
+    bench.store.statements[KEY] = stated(NEW, now_s - 60)
+    bench.store.smalls[digest_of(OLD)] = SmallAnswer("", OLD)  # type: ignore[assignment]
+    bench.knows(stated(OLD, now_s - 61))
+
+    with pytest.raises(RegistryError):
+        await bench.ask()
+    assert bench.punished == []  # it may not have heard
+
+
+async def test_more_of_the_swarm_is_asked_when_the_first_know_nothing(bench: Bench) -> None:
+    now_s = bench.clocks.unix_s
+    bench.store.smalls[digest_of(NEW)] = SmallAnswer("", NEW)  # type: ignore[assignment]
+    ended = stated(OLD, now_s - 30 * DAY_S)
+    bench.knows(*[None, ended, None][:ASKED_AT_A_TIME], stated(NEW, now_s))
+
+    assert (await bench.ask()).body == NEW
+
+
+async def test_a_strangers_word_is_punished(bench: Bench) -> None:
+    bench.knows(stated(OLD, bench.clocks.unix_s, signer=Signer.generate()))
+
+    with pytest.raises(RegistryError):
+        await bench.ask()
+    assert bench.punished == ["peer0"]
+
+
+# --- media types ------------------------------------------------------------------------------
+
+
+async def test_no_sender_says_of_which_type_a_manifest_is(bench: Bench) -> None:
+    """`text/html` used to stick, and runtimes refuse an unknown type."""
+    bench.proxy.says(OLD, None, "text/html")
+    digest = digest_of(OLD)
+
+    first, second = await bench.ask(digest), await bench.ask(digest)
+
+    assert (first.media_type, second.media_type) == (OCI_MANIFEST, OCI_MANIFEST)
+    assert bench.store.smalls[digest].media_type == ""
+
+
+async def test_a_peers_word_on_a_type_is_not_kept(bench: Bench) -> None:
+    told = ToldPeer("evil", None, SmallAnswer("text/html", OLD))
+    told.questions = bench.smalls.questions
+    bench.peers = [told]
+    digest = digest_of(OLD)
+
+    first, second = await bench.ask(digest), await bench.ask(digest)
+
+    assert (first.media_type, second.media_type) == (OCI_MANIFEST, OCI_MANIFEST)
+    assert bench.store.smalls[digest].media_type == ""
+
+
+async def test_a_type_that_was_kept_before_is_not_believed(bench: Bench) -> None:
+    digest = digest_of(OLD)
+    bench.store.smalls[digest] = SmallAnswer("text/html", OLD)  # type: ignore[assignment]
+
+    assert (await bench.ask(digest)).media_type == OCI_MANIFEST
+
+
+async def test_a_tag_has_the_type_that_its_proxy_signed(bench: Bench) -> None:
+    record = stated(OLD, bench.clocks.unix_s)
+    bench.proxy.says(OLD, record, "text/html")
+
+    assert (await bench.ask()).media_type == OCI_MANIFEST
