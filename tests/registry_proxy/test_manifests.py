@@ -406,12 +406,14 @@ async def test_a_parent_cannot_roll_a_tag_back(registry: FakeRegistry, image: Im
     signer, parent = Signer.generate(), FakeParent()
     newer = told_by(signer, image)
     parent.manifests[NAME, "1"] = told_by(signer, image, issued_at_s=int(unix_s()) - 60)
-    async with proxy_before(registry, parents=[parent], parent_signer=signer) as proxy:
+    parts = proxy_before(registry, parents=[parent], parent_signer=signer, soft_ttl_s=0.0)
+    async with parts as proxy:
         assert newer.statement is not None
         proxy.store.statements[KEY] = newer.statement
         found = await proxy.manifest("1")
 
     assert found.statement != parent.manifests[NAME, "1"].statement
+    assert parent.asked == ["1"]
 
 
 async def test_what_a_parent_does_not_know_comes_from_upstream(
