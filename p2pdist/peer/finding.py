@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOKUP_S: Final = 1.0
-# One host may have slept through a release, or lie about what it heard last.
-ASKED_AT_A_TIME: Final = 3
+# Any of them may have slept through a release, or lie about what it heard last; who is away or slow
+# must not make the others wait.
+TAG_ANSWERS_S: Final = 2.0
 
 
 class SmallFinder:
@@ -99,33 +101,31 @@ class SmallFinder:
             return None  # its key was taken out of the configuration
 
     async def tag_statement(self, key: TagKey, held: TagRecord | None) -> TagRecord | None:
-        """Ask the swarm what a tag stands for, some at a time; the newest word counts."""
+        """Ask all whom the tracker names what a tag stands for; the newest word counts."""
+        told: list[TagRecord] = []
         members = await self._find(tag_swarm_key(key))
-        for start in range(0, len(members), ASKED_AT_A_TIME):
-            some = members[start : start + ASKED_AT_A_TIME]
-            told = await asyncio.gather(*(self._ask_statement(m, key, held) for m in some))
-            if (best := newest(tag for tag in told if tag is not None)) is not None:
-                return best
-        return None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TAG_ANSWERS_S):
+                await asyncio.gather(*(self._ask_tag(m, key, held, told) for m in members))
+        return newest(told)
 
-    async def _ask_statement(
-        self, member: Member, key: TagKey, held: TagRecord | None
-    ) -> TagRecord | None:
+    async def _ask_tag(
+        self, member: Member, key: TagKey, held: TagRecord | None, told: list[TagRecord]
+    ) -> None:
         link = await self._node.neighbourhood.reach(member)
         if link is None:
-            return None
+            return
         rid = self._node.new_request_id()
         record = await self.questions.statement(link, rid, key, PEER_ANSWER_S)
         if record is None:
-            return None
+            return
         try:
-            told = open_tag(self._node.keyring, key, record)
-            return believe_tag(told, now_unix_s=unix_s(), held=held)
+            tag = open_tag(self._node.keyring, key, record)
+            told.append(believe_tag(tag, now_unix_s=unix_s(), held=held))
         except PeerFault as fault:
             self._node.punish(link, fault)
         except NotBelieved as why:
             logs.event(log, logging.INFO, "tag.not_believed", peer=member.host_id, error=str(why))
-        return None
 
     async def _find(self, key: SwarmKey) -> list[Member]:
         """Ask the tracker who holds `key`; empty when it does not answer in time."""

@@ -19,7 +19,7 @@ from p2pdist.model.statements import Keyring, Signer, TagStatement
 from p2pdist.oci.manifest import OCI_MANIFEST
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.counters import NodeCounters
-from p2pdist.peer.finding import ASKED_AT_A_TIME, SmallFinder
+from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime.serving import Manifest, PullContext
@@ -285,11 +285,24 @@ async def test_the_swarm_cannot_roll_back_what_is_known(bench: Bench) -> None:
     assert bench.punished == []  # it may not have heard
 
 
-async def test_more_of_the_swarm_is_asked_when_the_first_know_nothing(bench: Bench) -> None:
+async def test_one_who_knows_is_enough(bench: Bench) -> None:
+    """Among many who know nothing, or answer what they recorded a while ago."""
     now_s = bench.clocks.unix_s
+    for body in (OLD, NEW):
+        bench.store.smalls[digest_of(body)] = SmallAnswer("", body)  # type: ignore[assignment]
+    recorded = [stated(OLD, now_s - 20 * 3600)] * 8
+    bench.knows(None, stated(OLD, now_s - 30 * DAY_S), *recorded, stated(NEW, now_s - 3600))
+
+    assert (await bench.ask()).body == NEW
+
+
+async def test_who_does_not_answer_holds_nobody_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pdist.peer.finding.TAG_ANSWERS_S", 0.05)
     bench.store.smalls[digest_of(NEW)] = SmallAnswer("", NEW)  # type: ignore[assignment]
-    ended = stated(OLD, now_s - 30 * DAY_S)
-    bench.knows(*[None, ended, None][:ASKED_AT_A_TIME], stated(NEW, now_s))
+    bench.knows(stated(NEW, bench.clocks.unix_s), None)
+    monkeypatch.setattr(bench.peers[1], "send", lambda frame: None)
 
     assert (await bench.ask()).body == NEW
 
