@@ -446,8 +446,7 @@ class ActiveBlob:
         self.map.state = MapState.REVOKED
         self._audience.tell(record)
         self.fail("its map was revoked: the upstream's bytes did not have the digest")
-        self._audience.retract()
-        self._node.tracker.note(digest_key(self.digest), 0, False)
+        self._take_back()
 
     # --- chunks ---------------------------------------------------------------------------------
 
@@ -555,6 +554,23 @@ class ActiveBlob:
         logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
         self._waiters.wake_all()
         self._release_neighbours()
+
+    def doubt(self) -> None:
+        """What begins with these chunks did not have the digest in the end.
+
+        An open map may be one that was revoked long ago, and is said again to who did not hear of
+        that: it and its chunks go, or every pull would begin with them. A sealed one is right.
+        """
+        if self.map is None or self.map.sealed or self.failure is not None:
+            return
+        self.fail("it did not go on to its digest, and its map is not sealed")
+        self._take_back()
+        self._node.tasks.start(self._node.store.remove(self.digest), name="remove doubtful blob")
+
+    def _take_back(self) -> None:
+        """Nothing of it is here any more, for all who were told of it."""
+        self._audience.retract()
+        self._node.tracker.note(digest_key(self.digest), 0, False)
 
     def end(self) -> None:
         """Let go of everything; the blob stays in the store as it is."""

@@ -104,6 +104,7 @@ class SwarmReader:
         self._reader: int | None = active.open_reader()
         self._delivered = 0
         self._to_end = True
+        self._prefix_used = False  # by the body from outside: its digest begins with our chunks
 
     async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
         active, at = self._active, start
@@ -199,6 +200,10 @@ class SwarmReader:
                 return
             except UpstreamError:
                 continue
+            except BlobFailed:
+                if self._prefix_used:
+                    active.doubt()
+                raise
         if at > start:
             self._silent_since_s = self._loop.time()
         self._outside_again_s = self._loop.time() + OUTSIDE_AGAIN_S
@@ -239,6 +244,7 @@ class SwarmReader:
         at_chunk, rest = divmod(start, self._active.geometry.chunk_size_bytes)
         lies_here = blob is not None and self._active.prefix_chunks >= at_chunk + bool(rest)
         whole_prefix = lies_here and not self._contradicted
+        self._prefix_used = whole_prefix and start > 0
         return stream_checked(
             source,
             self._name,

@@ -105,6 +105,22 @@ async def test_a_wrong_body_never_looks_complete() -> None:
     assert len(got) <= len(BLOB) - HOLD_BACK_BYTES
 
 
+@pytest.mark.parametrize("wrong_at", [5, 400_000, len(BLOB) - 1])
+@pytest.mark.parametrize(("start", "stop"), [(0, 1000), (300_000, 700_000), (0, len(BLOB) - 1)])
+async def test_a_range_does_not_look_complete_before_its_blob_has_the_digest(
+    start: int, stop: int, wrong_at: int
+) -> None:
+    """Also where the wrong byte lies outside of it: nothing else says that it is right."""
+    wrong = bytearray(BLOB)
+    wrong[wrong_at] ^= 1
+    got = bytearray()
+
+    with pytest.raises(BlobFailed):
+        await collect(Source(bytes(wrong)), start=start, stop=stop, got=got)
+
+    assert len(got) <= max(0, stop - start - HOLD_BACK_BYTES)
+
+
 async def test_a_short_body_fails() -> None:
     with pytest.raises(BlobFailed):
         await collect(Source(BLOB[:600_000], size_bytes=len(BLOB)))

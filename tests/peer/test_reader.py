@@ -1,0 +1,182 @@
+"""Where a body goes on when the swarm cannot, and how it ends when nobody can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from p2pdist.errors import BlobFailed, RegistryError, UpstreamError
+from p2pdist.model.ids import Digest
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.reader import SwarmReader
+from p2pdist.runtime.serving import FileSpan, PullContext
+from tests.peer.active_parts import Motion, SignedMap, in_motion, some_bytes
+
+NAME = ImageName("docker.io", "library/app")
+DATA = some_bytes(4.5)
+TRUE = SignedMap(DATA, b"t")
+LAST = TRUE.geometry.chunk_count - 1
+
+
+class Body:
+    arrived_bytes = 0
+
+    def __init__(self, data: bytes, size_bytes: int) -> None:
+        self.size_bytes, self._data = size_bytes, data
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for at in range(0, len(self._data), 70_000):
+            yield self._data[at : at + 70_000]
+
+    def limit_buffer(self, nbytes: int) -> None: ...
+
+
+class Outside:
+    """A registry that has `data` for every digest, or is away."""
+
+    label = "upstream"
+
+    def __init__(self, data: bytes | None) -> None:
+        self.data = data
+        self.starts: list[int] = []
+
+    @asynccontextmanager
+    async def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AsyncIterator[Body]:
+        self.starts.append(start)
+        if self.data is None:
+            raise UpstreamError("away")
+        yield Body(self.data[start:], len(self.data))
+
+
+def reader_of(motion: Motion, outside: Outside, *, size_bytes: int = len(DATA)) -> SwarmReader:
+    return SwarmReader(
+        motion.active,
+        NAME,
+        PullContext("test"),
+        [outside],
+        size_bytes=size_bytes,
+        used_fallback=lambda *_: None,
+        patience_s=0.2,
+    )
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested is where it goes, not how long it waits there."""
+    for name in ("FIRST_WAIT_S", "GAP_S", "FORSAKEN_GAP_S", "QUIET_S", "TURN_S"):
+        monkeypatch.setattr(f"p2pdist.peer.reader.{name}", 0.02)
+    monkeypatch.setattr("p2pdist.peer.reader.OUTSIDE_AGAIN_S", 0.05)
+
+
+async def read(reader: SwarmReader, start: int = 0, stop: int | None = None) -> bytes:
+    got = bytearray()
+    try:
+        async with asyncio.timeout(20):
+            async for item in reader.read(start, reader.size_bytes if stop is None else stop):
+                if isinstance(item, FileSpan):
+                    with open(f"/proc/self/fd/{item.fileno}", "rb") as file:  # noqa: ASYNC230
+                        file.seek(item.offset)
+                        got += file.read(item.length)
+                else:
+                    got += item
+    finally:
+        reader.close()
+    return bytes(got)
+
+
+async def test_a_body_goes_on_outside_behind_the_chunks_that_are_here(tmp_path: Path) -> None:
+    outside = Outside(DATA)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+        await motion.land(TRUE, 0, 1)
+        assert await read(reader_of(motion, outside)) == DATA
+
+    assert outside.starts == [TRUE.geometry.offset(2)]
+
+
+async def test_a_signed_size_is_what_a_new_reader_tells_its_client(tmp_path: Path) -> None:
+    outside = Outside(None)
+    async with in_motion(tmp_path, TRUE.digest, 10 * len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        await motion.land(TRUE, *range(LAST + 1))
+        reader = reader_of(motion, outside, size_bytes=10 * len(DATA))
+
+        assert reader.size_bytes == len(DATA)
+        assert await read(reader) == DATA
+
+
+async def test_who_was_told_another_size_before_is_not_given_this_blob(tmp_path: Path) -> None:
+    """Its client was promised another length: outside there may be such a blob, else it is 404."""
+    async with in_motion(tmp_path, TRUE.digest, len(DATA) + 9) as motion:
+        reader = reader_of(motion, Outside(None), size_bytes=len(DATA) + 9)
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        await motion.land(TRUE, *range(LAST + 1))
+
+        with pytest.raises(RegistryError):
+            await read(reader)
+
+
+async def test_an_open_map_of_a_liar_leaves_the_true_blob_outside(tmp_path: Path) -> None:
+    wrong = SignedMap(some_bytes(7, seed=2), b"w", digest=TRUE.digest)
+    outside = Outside(DATA)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        reader = reader_of(motion, outside)
+        await motion.hear(wrong.head, *wrong.batches)
+        await motion.land(wrong, 0, 1)
+
+        assert await read(reader) == DATA
+    assert outside.starts == [0]
+
+
+# --- chunks of an open map that were wrong ------------------------------------------------------
+
+
+async def test_chunks_that_did_not_go_on_to_the_digest_are_not_kept(tmp_path: Path) -> None:
+    """A map that was revoked long ago, replayed to who did not hear of it: every pull would begin
+    with its chunks and fail."""
+    wrong = SignedMap(some_bytes(4.5, seed=3), b"w", digest=TRUE.digest)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(wrong.head, *wrong.batches)
+        await motion.land(wrong, 0, 1)
+        with pytest.raises(BlobFailed):
+            await read(reader_of(motion, Outside(DATA)))
+        await gone(motion)
+
+        assert motion.active.failure is not None
+        assert motion.node.tracker.notes[-1] == (0, False)
+
+
+async def test_chunks_of_a_sealed_map_stay_when_the_rest_from_outside_is_wrong(
+    tmp_path: Path,
+) -> None:
+    wrong = DATA[:-1] + bytes([DATA[-1] ^ 1])
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        await motion.land(TRUE, 0, 1)
+        with pytest.raises(BlobFailed):
+            await read(reader_of(motion, Outside(wrong)))
+
+        assert motion.active.failure is None
+        assert motion.node.store.get(TRUE.digest) is not None
+
+
+async def test_a_wrong_body_that_began_outside_says_nothing_of_our_chunks(tmp_path: Path) -> None:
+    wrong = DATA[:-1] + bytes([DATA[-1] ^ 1])
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+        with pytest.raises(BlobFailed):
+            await read(reader_of(motion, Outside(wrong)))
+
+        assert motion.active.failure is None
+
+
+async def gone(motion: Motion) -> None:
+    async with asyncio.timeout(10):
+        while motion.node.store.get(TRUE.digest) is not None:  # noqa: ASYNC110  # no event
+            await asyncio.sleep(0.01)
