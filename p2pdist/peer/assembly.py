@@ -283,7 +283,10 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
         ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
         ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),
         ("cache_bytes", "gauge", "Bytes in the store.", usage.bytes_used),
-        ("store_degraded", "gauge", "1 while bodies pass through unstored.", bool(node.degraded())),
+        (
+            "store_degraded", "gauge", "1 while something passes through unstored.",
+            node.store_trouble() is not None,
+        ),
         (
             "prewarm_received_bytes_total", "counter", "Verified payload fetched as bulk.",
             node.bulk.received_bytes,

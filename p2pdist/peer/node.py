@@ -16,7 +16,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import IDLE, Link
 from p2pdist.exchange.transport import ExchangeTransport
@@ -210,11 +210,19 @@ class Node:
     def degraded(self) -> list[str]:
         """What this node does less well than it should."""
         found = []
-        if any(active.store_full for active in self.actives.values()):
-            found.append("store_full")
+        if (trouble := self.store_trouble()) is not None:
+            found.append(trouble)
         if self.proxy_links.all_refuse:
             found.append("proxies_refuse")
         return found
+
+    def store_trouble(self) -> str | None:
+        """What passes through unstored, blobs or only small things, and why."""
+        refusal = self.store.refusal
+        if refusal is not None and not refusal.full:
+            return "store_failed"
+        unstored = any(active.store_full for active in self.actives.values())
+        return "store_full" if unstored or refusal is not None else None
 
     def _rest(self, active: ActiveBlob) -> None:
         """End a blob's motion; what it counted stays."""
@@ -226,7 +234,12 @@ class Node:
         statement = self._open(record)
         if not isinstance(statement, Revocation) or self.store.revoked(statement.map_id):
             return
-        await self.store.put_revocation(statement.digest, statement.map_id, record)
+        try:
+            await self.store.put_revocation(statement.digest, statement.map_id, record)
+        except StoreError as error:  # in force all the same, until a restart
+            logs.event(
+                log, logging.ERROR, "store.failed", digest=statement.digest, error=str(error)
+            )
         active = self._maps.get(statement.map_id)
         if active is not None:
             active.hear(None, statement, record)

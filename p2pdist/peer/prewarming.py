@@ -233,7 +233,7 @@ class Prewarmer:
         }
         await store.pin(order.job, list(large), order.pin_until_unix_s)
         needed = sum(size for digest, size in large.items() if store.get(digest) is None)
-        room = store.room()
+        room = await store.room()
         if needed > room:
             await store.unpin(order.job)
             raise OrderRefused(
@@ -300,7 +300,11 @@ class Prewarmer:
 
     async def _say_lost(self) -> None:
         """Take back what we announced and is gone, as after somebody wiped the directory."""
-        lost = await self._node.store.drop_lost()
+        try:
+            lost = await self._node.store.drop_lost()
+        except StoreError as error:
+            logs.event(log, logging.ERROR, "store.failed", error=str(error))
+            return
         for digest in lost.smalls:
             self._node.tracker.note(digest_key(digest), 0, False)
         for key in lost.statements:

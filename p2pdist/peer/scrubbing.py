@@ -38,7 +38,7 @@ async def scrub_blob(node: Node, blob: Blob, bytes_per_s: float) -> None:
         blob.hold()
         try:
             await node.scrub(blob, first, stop)
-        except (OSError, StoreError) as error:
+        except StoreError as error:
             logs.event(log, logging.ERROR, "store.failed", digest=blob.digest, error=str(error))
             return
         finally:

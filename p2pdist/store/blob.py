@@ -7,15 +7,13 @@ was not synced is hashed again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash, open_map
@@ -25,18 +23,17 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime import failpoints as fail
 from p2pdist.store.bits import Bits, decode_bits, encode_bits
+from p2pdist.store.disk import Disk
 from p2pdist.store.files import (
     OPEN_FLAGS,
     KeptOpen,
     pread_all,
     pwrite_all,
     read_file,
-    store_error,
     write_all,
 )
 from p2pdist.store.records import decode_records, encode_record
 
-T = TypeVar("T")
 Data = bytes | bytearray | memoryview
 
 # The map of a 1 TiB blob: 262,144 hashes of 32 bytes in 4,096 records with their frames.
@@ -52,7 +49,7 @@ class Blob:
         fd: int,
         chunk_map: ChunkMap,
         bits: Bits,
-        pool: ThreadPoolExecutor,
+        disk: Disk,
         now_s: Callable[[], float],
     ) -> None:
         self.path = path
@@ -65,7 +62,7 @@ class Blob:
         self._verified = bits.verified
         self._checked = ChunkSet(chunk_map.geometry.chunk_count)  # hashed in this process
         self._synced = bits.synced
-        self._pool = pool
+        self._disk = disk
         self._now_s = now_s
         self._lock = threading.Lock()  # bits and map file: one writer at a time
         self._bits_file = KeptOpen(path / "bits", 0)
@@ -128,14 +125,14 @@ class Blob:
     async def admit_many(self, chunks: Sequence[tuple[int, Data, bytes]]) -> list[bool]:
         """Do the same for several chunks in one thread hop: a hop costs more than a hash (1.1
         CPU-s/GB were measured with one for each 256 KiB). Raises StoreError."""
-        return await self._run(self._admit_many, chunks)
+        return await self._disk.run("write chunks", self._admit_many, chunks)
 
     async def land(
         self, chunk: int, data: Data, observers: Sequence[Callable[[Data], None]]
     ) -> bytes:
         """Write and mark a chunk from upstream; return its hash. `observers` see the bytes too, in
         the same pass. Raises StoreError."""
-        return await self._run(self._land, chunk, data, observers)
+        return await self._disk.run("write a chunk", self._land, chunk, data, observers)
 
     def unchecked(self, first: int, stop: int) -> bool:
         """Some chunk of `first` to `stop` was not hashed since this process started."""
@@ -143,13 +140,17 @@ class Blob:
         return bool(self._verified.bits & ~self._checked.bits & asked)
 
     async def check(self, first: int, stop: int) -> list[int]:
-        """Hash those chunks; drop and return what rotted, or was cut off, since it was written."""
+        """Hash those chunks; drop and return what rotted, or cannot be read, since it was written.
+
+        Raises StoreError.
+        """
         asked = ((1 << (stop - first)) - 1) << first
         doubtful = self._verified.bits & ~self._checked.bits & asked
-        return await self._run(self._rehash, list(ChunkSet(self.geometry.chunk_count, doubtful)))
+        return await self._rehashed(list(ChunkSet(self.geometry.chunk_count, doubtful)))
 
     async def read(self, offset: int, length: int) -> bytes:
-        return await self._run(pread_all, self._fd, length, offset)
+        """Raises StoreError."""
+        return await self._disk.run("read", pread_all, self._fd, length, offset)
 
     def _admit_many(self, chunks: Sequence[tuple[int, Data, bytes]]) -> list[bool]:
         good = []
@@ -172,11 +173,8 @@ class Blob:
     def _write(self, chunk: int, data: Data) -> None:
         if self._removed:
             raise StoreError(f"{self.digest} was removed")
-        try:
-            fail.point("store.before_chunk")
-            pwrite_all(self._fd, data, self.geometry.offset(chunk))
-        except OSError as error:
-            raise store_error(f"cannot write chunk {chunk}", error) from error
+        fail.point("store.before_chunk")
+        pwrite_all(self._fd, data, self.geometry.offset(chunk))
 
     def _mark(self, chunks: Sequence[int]) -> None:
         """Set the bits of chunks whose bytes are written; if that fails none of them counts."""
@@ -190,10 +188,10 @@ class Blob:
                     self._checked.add(chunk)
                 self._write_bits()
                 self._close_if_complete()
-            except OSError as error:
+            except OSError:
                 for chunk in fresh:
                     self._verified.discard(chunk)
-                raise store_error("cannot mark chunks", error) from error
+                raise
 
     def _write_bits(self) -> None:
         data = encode_bits(Bits(self._boot_id, self._verified, self._synced))
@@ -206,23 +204,21 @@ class Blob:
     async def add_record(self, record: bytes) -> None:
         """Keep a statement that `chunk_map` took in. A sealed, whole blob is synced, if it can be:
         what was not is hashed again after another boot. Raises StoreError."""
-        await self._run(self._append_record, record)
+        await self._disk.run("write the chunk map", self._append_record, record)
         if self.complete:
-            with contextlib.suppress(OSError):
-                await self._run(self._sync)
+            with contextlib.suppress(StoreError):
+                await self.sync()
 
     def _append_record(self, record: bytes) -> None:
-        try:
-            with self._lock:
-                write_all(self._map_file.fileno(), encode_record(record))
-        except OSError as error:
-            raise store_error("cannot write the chunk map", error) from error
+        with self._lock:
+            write_all(self._map_file.fileno(), encode_record(record))
 
     async def replace_map(self, chunk_map: ChunkMap) -> None:
-        """Work under another map of the same bytes; only chunks with the same hash stay."""
+        """Work under another map of the same bytes; only chunks with the same hash stay. Raises
+        StoreError."""
         assert chunk_map.geometry == self.geometry
         assert chunk_map.digest == self.digest
-        await self._run(self._replace_map, chunk_map)
+        await self._disk.run("write the chunk map", self._replace_map, chunk_map)
 
     def _replace_map(self, chunk_map: ChunkMap) -> None:
         old = self.chunk_map
@@ -234,12 +230,9 @@ class Blob:
                     self._verified.discard(chunk)
                     self._synced.discard(chunk)
                     self._checked.discard(chunk)
-            try:
-                self._write_bits()
-                self._map_file.close()  # another file takes its name
-                write_map(self.path, chunk_map)
-            except OSError as error:
-                raise store_error("cannot write the chunk map", error) from error
+            self._write_bits()
+            self._map_file.close()  # another file takes its name
+            write_map(self.path, chunk_map)
             self.chunk_map = chunk_map
 
     # --- upkeep ---------------------------------------------------------------------------------
@@ -247,18 +240,24 @@ class Blob:
     async def scrub(self, first: int = 0, stop: int | None = None) -> list[int]:
         """Hash verified chunks of `first` to `stop` again; drop and return those that rotted."""
         end = self.geometry.chunk_count if stop is None else stop
-        return await self._run(self._rehash, [i for i in range(first, end) if i in self._verified])
+        return await self._rehashed([i for i in range(first, end) if i in self._verified])
 
     async def recover(self) -> list[int]:
         """After another boot: hash again what was not synced; return what was lost."""
         doubtful = [chunk for chunk in self._verified if chunk not in self._synced]
-        return await self._run(self._rehash, doubtful)
+        return await self._rehashed(doubtful)
+
+    async def _rehashed(self, chunks: list[int]) -> list[int]:
+        return await self._disk.run("hash chunks again", self._rehash, chunks)
 
     def _rehash(self, chunks: list[int]) -> list[int]:
         lost = []
         for chunk in chunks:
             length = self.geometry.length(chunk)
-            data = pread_all(self._fd, length, self.geometry.offset(chunk))
+            try:
+                data = pread_all(self._fd, length, self.geometry.offset(chunk))
+            except OSError:  # a bad sector: fetched anew like rot
+                data = b""
             if len(data) != length or chunk_hash(data) != self.chunk_map.hash_of(chunk):
                 lost.append(chunk)
         with self._lock:
@@ -269,13 +268,16 @@ class Blob:
                 self._verified.discard(chunk)
                 self._synced.discard(chunk)
                 self._checked.discard(chunk)
-            self._write_bits()
+            # A full or read-only disk keeps the old bits, and the next run hashes all this again.
+            with contextlib.suppress(OSError):
+                self._write_bits()
             self._close_kept()  # after another boot this is done for every blob
         return lost
 
     async def sync(self) -> None:
-        """Flush to the disk itself, so that another boot need not hash again."""
-        await self._run(self._sync)
+        """Flush to the disk itself, so that another boot need not hash again. Raises
+        StoreError."""
+        await self._disk.run("sync", self._sync)
 
     def _sync(self) -> None:
         if self._removed:
@@ -322,9 +324,6 @@ class Blob:
     def _close_kept(self) -> None:
         self._bits_file.close()
         self._map_file.close()
-
-    async def _run(self, work: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
 
 def write_map(path: Path, chunk_map: ChunkMap) -> None:

@@ -10,22 +10,17 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from p2pdist.errors import ConfigError, StoreError
+from p2pdist.errors import ConfigError
 from p2pdist.model.ids import Digest
 from p2pdist.runtime import failpoints as fail
 
 OPEN_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def blob_path(root: Path, digest: Digest) -> Path:
     """Where a digest lies; digests are validated, so no name of the path is anybody's choice."""
     algorithm, _, encoded = digest.partition(":")
     return root / algorithm / encoded[:2] / encoded
-
-
-def store_error(what: str, error: OSError) -> StoreError:
-    return StoreError(f"{what}: {error.strerror or error}", full=error.errno in _FULL)
 
 
 def private_directory(path: Path) -> None:
@@ -42,7 +37,10 @@ def private_directory(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that it is there whole, after a power cut too, or not at all."""
+    """Put `data` at `path` so that it is there whole, after a power cut too, or not at all.
+
+    Raises OSError.
+    """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -56,10 +54,10 @@ def write_whole(path: Path, data: bytes) -> None:
         fail.point("store.before_rename")
         temporary.replace(path)
         fail.point("store.after_rename")
-    except OSError as error:
+    except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise store_error(f"cannot write {path.name}", error) from error
+        raise
 
 
 def sweep_unfinished(directory: Path) -> None:
@@ -98,7 +96,7 @@ class KeptOpen:
 
 
 def read_file(path: Path, size_max: int) -> bytes | None:
-    """The bytes of a file, or None if it is not there, a link, or larger than it may be."""
+    """The bytes of a file, or None if it cannot be read, is a link, or larger than it may be."""
     try:
         fd = os.open(path, os.O_RDONLY | OPEN_FLAGS)
     except OSError:
@@ -107,6 +105,8 @@ def read_file(path: Path, size_max: int) -> bytes | None:
         if os.fstat(fd).st_size > size_max:
             return None
         return pread_all(fd, size_max, 0)
+    except OSError:
+        return None
     finally:
         os.close(fd)
 

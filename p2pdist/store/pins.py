@@ -58,7 +58,7 @@ class Pins:
             self._count()
 
     def save(self) -> None:
-        """Blocking. Raises StoreError."""
+        """Blocking. Raises OSError."""
         with self._lock:
             write_whole(self._path, msgspec.msgpack.encode(dict(self._jobs)))
 

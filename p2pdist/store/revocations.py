@@ -37,7 +37,7 @@ class Revocations:
                 self._records.popitem(last=False)
 
     def save(self) -> None:
-        """Blocking."""
+        """Blocking. Raises OSError."""
         with self._lock:
             data = b"".join(encode_record(r) for r in self._records.values())
             write_whole(self._path, data)

@@ -54,7 +54,7 @@ class SmallFiles:
             return self._cache.get(digest)
 
     def put(self, digest: Digest, body: bytes, media_type: str) -> None:
-        """Blocking. Raise PeerFault for bytes that do not have the digest."""
+        """Blocking. Raise PeerFault for bytes that do not have the digest, OSError."""
         if len(body) > MANIFEST_SIZE_MAX_BYTES:
             raise PeerFault(f"small blob of {len(body)} bytes", reason="length")
         if digest_of(body, digest_algorithm(digest)) != digest:
@@ -102,7 +102,7 @@ class SmallFiles:
         with self._lock:
             self._cache.pop(digest, None)
             self.bytes_used -= self._sizes.pop(digest, 0)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # one that stays is checked again when it is read
             self._path(digest).unlink()
 
     def load(self) -> None:

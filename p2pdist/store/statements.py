@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections import OrderedDict
@@ -28,14 +29,15 @@ class StatementFiles:
             return list(self._known)
 
     def put(self, key: TagKey, record: bytes) -> None:
-        """Blocking."""
+        """Blocking. Raises OSError."""
         write_whole(self._root / key.hex(), encode_record(record))
         with self._lock:
             self._known[key] = None
             self._known.move_to_end(key)
             gone = self._known.popitem(last=False)[0] if len(self._known) > STATEMENTS_MAX else None
         if gone is not None:
-            (self._root / gone.hex()).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the new one is there all the same
+                (self._root / gone.hex()).unlink()
 
     def get(self, key: TagKey) -> bytes | None:
         """Blocking."""

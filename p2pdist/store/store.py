@@ -8,10 +8,9 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from p2pdist.errors import ConfigError, PeerFault, StoreError
 from p2pdist.model.chunkmap import ChunkMap
@@ -19,17 +18,15 @@ from p2pdist.model.ids import Digest, MapId, TagKey, parse_digest
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime.clock import unix_s
 from p2pdist.store.blob import Blob, create_files, load_files
-from p2pdist.store.files import blob_path, private_directory, store_error, sweep_unfinished
+from p2pdist.store.disk import Disk
+from p2pdist.store.files import blob_path, private_directory, sweep_unfinished, write_whole
 from p2pdist.store.holdings import Gone, Losses, Part, keyed_hash, missing_blobs
 from p2pdist.store.pins import Pins
 from p2pdist.store.revocations import Revocations
 from p2pdist.store.smalls import SmallBlob, SmallFiles
 from p2pdist.store.statements import StatementFiles
 
-T = TypeVar("T")
-
 FORMAT: Final = 1
-WORKERS: Final = 4
 # Left to the rest of the host: a full disk hurts more than the store.
 RESERVE_FREE_BYTES: Final = 256 << 20
 
@@ -76,7 +73,7 @@ class Store:
         self._keyring = keyring
         self._boot_id = boot_id
         self._clock = clock
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="store")
+        self._disk = Disk()
         self._blobs: dict[Digest, Blob] = {}
         self._creating: dict[Digest, asyncio.Lock] = {}
         self._smalls = SmallFiles(root / "small")
@@ -112,11 +109,11 @@ class Store:
 
     async def close(self) -> None:
         for blob in self._blobs.values():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(StoreError):
                 await blob.sync()
             blob.close()
         self._blobs.clear()
-        self._pool.shutdown()
+        self._disk.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -157,11 +154,12 @@ class Store:
         digest, path = chunk_map.digest, blob_path(self._root / "blobs", chunk_map.digest)
         await self._make_room(chunk_map.geometry.size_bytes)
         try:
-            fd, bits = await self._run(create_files, path, chunk_map, self._boot_id)
-        except OSError as error:
-            await self._run(shutil.rmtree, path, True)
-            raise store_error(f"no room for {digest}", error) from error
-        blob = Blob(path, fd, chunk_map, bits, self._pool, self._clock)
+            what = f"make room for {digest}"
+            fd, bits = await self._disk.keep(what, create_files, path, chunk_map, self._boot_id)
+        except StoreError:
+            await self._disk.run("clear away", shutil.rmtree, path, True)
+            raise
+        blob = Blob(path, fd, chunk_map, bits, self._disk, self._clock)
         self._blobs[digest] = blob
         return blob
 
@@ -169,15 +167,15 @@ class Store:
         """Drop a blob or a small one; who holds it keeps the open file."""
         blob = self._blobs.pop(digest, None)
         if blob is not None:
-            await self._run(blob.remove)
-        await self._run(self._smalls.remove, digest)
+            await self._disk.run("remove", blob.remove)
+        await self._disk.run("remove", self._smalls.remove, digest)
 
     async def _make_room(self, nbytes: int) -> None:
         """Evict until `nbytes` more fit; raise StoreError when they cannot."""
         limit = int(self._limits.max_bytes * self._limits.high_watermark)
-        if self._used() + nbytes > limit or self._free() < nbytes:
+        if self._used() + nbytes > limit or await self._free() < nbytes:
             await self._evict(nbytes)
-        if self._used() + nbytes > self._limits.max_bytes or self._free() < nbytes:
+        if self._used() + nbytes > self._limits.max_bytes or await self._free() < nbytes:
             raise StoreError(f"no room for {nbytes} bytes", full=True)
 
     async def _evict(self, nbytes: int) -> None:
@@ -185,7 +183,7 @@ class Store:
             self.on_pressure()
         goal = int(self._limits.max_bytes * self._limits.low_watermark)
         for blob in sorted(self._blobs.values(), key=lambda b: b.used_at_s):
-            if self._used() + nbytes <= goal and self._free() >= nbytes:
+            if self._used() + nbytes <= goal and await self._free() >= nbytes:
                 return
             if not blob.in_use and not self._pins.pinned(blob.digest, self._clock()):
                 await self._evict_one(blob)
@@ -204,55 +202,69 @@ class Store:
         earlier ones. Raises StoreError."""
         self._pins.expire(self._clock())
         self._pins.put(job, digests, until_unix_s)
-        await self._run(self._pins.save)
+        await self._disk.keep("save the pins", self._pins.save)
 
     async def unpin(self, job: str) -> None:
         """Raises StoreError."""
         self._pins.drop(job)
-        await self._run(self._pins.save)
+        await self._disk.keep("save the pins", self._pins.save)
 
     def pinned_bytes(self) -> int:
         """Of the blobs that lie here."""
         held = map(self._blobs.get, self._pins.digests(self._clock()))
         return sum(blob.bytes_on_disk for blob in held if blob is not None)
 
-    def room(self) -> int:
-        """Bytes that blobs to come may take, when all that may be evicted is."""
+    async def room(self) -> int:
+        """Bytes that blobs to come may take, when all that may be evicted is. Raises
+        StoreError."""
+        free = await self._free()
         now_unix_s = self._clock()
         spare = sum(
             blob.bytes_on_disk
             for blob in self._blobs.values()
             if not self._pins.pinned(blob.digest, now_unix_s)
         )
-        return min(self._limits.max_bytes - self._used(), self._free()) + spare
+        return min(self._limits.max_bytes - self._used(), free) + spare
 
     async def prove(self, parts: Sequence[Part], key: bytes) -> bytes | None:
         """Hash parts of what lies here, from the disk (`holdings`); None: some of it is gone."""
         try:
-            return await self._run(keyed_hash, parts, key, self._blobs, self._smalls)
-        except (Gone, OSError):
+            work = (keyed_hash, parts, key, self._blobs, self._smalls)
+            return await self._disk.run("prove", *work)
+        except (Gone, StoreError):
             return None
 
     async def drop_lost(self) -> Losses:
-        """Forget what was taken away from below, and return it; `on_evict` hears of the blobs."""
-        blobs = await self._run(missing_blobs, list(self._blobs.values()))
-        smalls = await self._run(self._smalls.missing)
-        statements = await self._run(self._statements.drop_missing)
+        """Forget what was taken away from below, and return it; `on_evict` hears of the blobs.
+
+        Raises StoreError where the disk does not say what is there.
+        """
+        look = self._disk.run
+        blobs = await look("look", missing_blobs, list(self._blobs.values()))
+        smalls = await look("look", self._smalls.missing)
+        statements = await look("look", self._statements.drop_missing)
         for digest in blobs:
             if self.on_evict is not None:
                 self.on_evict(digest)
         for digest in (*blobs, *smalls):
             await self.remove(digest)
         if blobs or smalls:
-            await self._run(_make_directories, self._root)
+            with contextlib.suppress(StoreError):  # what is kept next makes its own
+                await self._disk.keep("make directories", _make_directories, self._root)
         return Losses(blobs, smalls, statements)
 
     def _used(self) -> int:
         return sum(b.bytes_on_disk for b in self._blobs.values()) + self._smalls.bytes_used
 
-    def _free(self) -> int:
-        status = os.statvfs(self._root)
+    async def _free(self) -> int:
+        status = await self._disk.run("see what is free", os.statvfs, self._root)
         return status.f_bavail * status.f_frsize - self._limits.reserve_free_bytes
+
+    @property
+    def refusal(self) -> StoreError | None:
+        """Why the disk did not take what was last to be kept on it; None since it took
+        something."""
+        return self._disk.refusal
 
     def usage(self) -> StoreUsage:
         return StoreUsage(self._used(), len(self._blobs), len(self._smalls), self._evicted_bytes)
@@ -262,10 +274,11 @@ class Store:
     async def put_small(self, digest: Digest, body: bytes, media_type: str = "") -> None:
         """Keep a whole small blob or manifest; raise PeerFault when it has another digest and
         StoreError when it cannot be kept."""
-        await self._run(self._smalls.put, digest, body, media_type)
+        await self._disk.keep("keep a small blob", self._smalls.put, digest, body, media_type)
 
     async def get_small(self, digest: Digest) -> SmallBlob | None:
-        return self._smalls.cached(digest) or await self._run(self._smalls.get, digest)
+        cached = self._smalls.cached(digest)
+        return cached or await self._disk.run("read a small blob", self._smalls.get, digest)
 
     def has_small(self, digest: Digest) -> bool:
         return digest in self._smalls
@@ -274,18 +287,22 @@ class Store:
         return iter(self._smalls.digests())
 
     async def put_statement(self, key: TagKey, record: bytes) -> None:
-        await self._run(self._statements.put, key, record)
+        """Raises StoreError."""
+        await self._disk.keep("keep a statement", self._statements.put, key, record)
 
     async def get_statement(self, key: TagKey) -> bytes | None:
-        return await self._run(self._statements.get, key)
+        return await self._disk.run("read a statement", self._statements.get, key)
 
     def statement_keys(self) -> list[TagKey]:
         return self._statements.keys()
 
     async def put_revocation(self, digest: Digest, map_id: MapId, record: bytes) -> None:
-        """Remember that a map is void; `digest` is the blob's, for the log only."""
+        """Remember that a map is void; `digest` is the blob's, for the log only.
+
+        In force at once; raises StoreError where a restart would forget it.
+        """
         self._revocations.note(map_id, record)
-        await self._run(self._revocations.save)
+        await self._disk.keep("save the revocations", self._revocations.save)
 
     def revoked(self, map_id: MapId) -> bool:
         return map_id in self._revocations
@@ -296,33 +313,33 @@ class Store:
     # --- recovery -------------------------------------------------------------------------------
 
     async def _recover(self) -> None:
-        await self._run(self._revocations.load, self._keyring)
-        await self._run(self._smalls.load)
-        await self._run(self._pins.load)
-        await self._run(self._statements.load)
-        for path in await self._run(_blob_directories, self._root / "blobs"):
+        read = self._disk.run
+        await read("read the revocations", self._revocations.load, self._keyring)
+        await read("read the small blobs", self._smalls.load)
+        await read("read the pins", self._pins.load)
+        await read("read the statements", self._statements.load)
+        for path in await read("read the blobs", _blob_directories, self._root / "blobs"):
             await self._recover_blob(path)
 
     async def _recover_blob(self, path: Path) -> None:
         """Take in a blob of an earlier run, or drop what is no blob of ours."""
         try:
-            fd, chunk_map, bits, rehash = await self._run(
-                load_files, path, self._keyring, self._boot_id
+            fd, chunk_map, bits, rehash = await self._disk.run(
+                "read a blob", load_files, path, self._keyring, self._boot_id
             )
-        except (PeerFault, ValueError, OSError):
-            await self._run(shutil.rmtree, path, True)
+        except (PeerFault, ValueError, StoreError):
+            await self._disk.run("clear away", shutil.rmtree, path, True)
             return
-        blob = Blob(path, fd, chunk_map, bits, self._pool, self._clock)
+        blob = Blob(path, fd, chunk_map, bits, self._disk, self._clock)
         if self.revoked(chunk_map.map_id):
-            await self._run(blob.remove)
+            await self._disk.run("remove", blob.remove)
             return
-        blob.used_at_s = (path / "bits").stat().st_mtime if (path / "bits").exists() else 0.0
+        blob.used_at_s = 0.0
+        with contextlib.suppress(OSError):
+            blob.used_at_s = (path / "bits").stat().st_mtime
         self._blobs[blob.digest] = blob
         if rehash:
             await blob.recover()
-
-    async def _run(self, work: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
 
 def _make_directories(root: Path) -> None:
@@ -343,7 +360,7 @@ def _claim(root: Path) -> int:
     sweep_unfinished(root)
     version = root / "format"
     if not version.exists():
-        version.write_text(f"{FORMAT}\n")
+        write_whole(version, f"{FORMAT}\n".encode())
     found = version.read_text().strip()
     if found != str(FORMAT):
         os.close(fd)
