@@ -11,6 +11,7 @@ from aiohttp import web
 
 from p2pdist import __version__
 from p2pdist.model.members import Address
+from p2pdist.runtime import logs
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.metrics import Durations, Sample, Samples, registry_of, render
 from p2pdist.runtime.tasks import TaskOwner
@@ -107,6 +108,8 @@ class AdminServer:
         lag, peak = "p2pdist_event_loop_lag_seconds", "p2pdist_event_loop_lag_max_seconds"
         yield Sample(lag, "gauge", "How late the event loop was last.", {}, self._lag_s)
         yield Sample(peak, "gauge", "How late the event loop ever was.", {}, self._lag_max_s)
+        dropped, text = "p2pdist_log_lines_dropped_total", "Log lines left out: nobody read them."
+        yield Sample(dropped, "counter", text, {}, logs.dropped_total())
 
 
 def _json(body: dict[str, Any], status: int = 200) -> web.Response:

@@ -9,12 +9,16 @@ import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import uvloop
 
 from p2pdist.runtime import failpoints, logs
 
 log = logging.getLogger(__name__)
+
+# A systemd that does not read its socket must not hold up the loop.
+NOTIFY_S: Final = 0.1
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -39,6 +43,7 @@ async def _until_stopped(main: Main) -> None:
     def on_signal(name: str) -> None:
         if stop.is_set():
             logs.event(log, logging.WARNING, "daemon.killed", signal=name)
+            logs.flush()
             os._exit(130 if name == "SIGINT" else 143)
         logs.event(log, logging.INFO, "daemon.draining", signal=name)
         notify("STOPPING=1")
@@ -84,6 +89,7 @@ def notify(state: str) -> None:
     if not path:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(NOTIFY_S)
         try:
             sock.connect("\0" + path[1:] if path.startswith("@") else path)
             sock.sendall(state.encode())

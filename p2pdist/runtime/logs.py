@@ -1,4 +1,7 @@
-"""Log lines as an event name and keys: JSON for machines, plain text on a terminal."""
+"""Log lines as an event name and keys: JSON for machines, plain text on a terminal.
+
+Logging never waits for whoever reads the lines (`log_writer`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Final
+
+from p2pdist.runtime.log_writer import LineStream, LineWriter
 
 
 def event(
@@ -52,10 +57,58 @@ class Sparing:
 def set_up(level: str, style: str, *, role: str = "") -> None:
     """Log to stderr from `level` on; `style`: `json`, `text`, or `auto` (text on a terminal)."""
     plain = style == "text" or (style == "auto" and sys.stderr.isatty())
-    handler = logging.StreamHandler()
-    handler.setFormatter(TextLines() if plain else JsonLines(role))
+    formatter = TextLines() if plain else JsonLines(role)
+    fd = sys.stderr.fileno()
+    writer = LineWriter(fd, lambda lines: _dropped_line(formatter, lines))
+    handler = QueuedLines(writer)
+    handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Warnings, and what Python says about errors that nobody caught, are printed there.
+    sys.stderr = LineStream(writer, fd)
+
+
+def dropped_total() -> int:
+    """Lines of this process that were left out, because nobody read those before."""
+    return sum(handler.writer.dropped_total for handler in _queued())
+
+
+def flush() -> None:
+    """Wait for the lines so far to be written, as long as somebody reads them."""
+    for handler in _queued():
+        handler.flush()
+
+
+def _queued() -> list[QueuedLines]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, QueuedLines)]
+
+
+def _dropped_line(formatter: logging.Formatter, lines: int) -> bytes:
+    record = logging.makeLogRecord(
+        {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
+        | {"msg": "log.dropped", "fields": {"lines": lines}}
+    )
+    return (formatter.format(record) + "\n").encode("utf-8", "backslashreplace")
+
+
+class QueuedLines(logging.Handler):
+    """Formats a line where it is logged and leaves the writing to the thread of `writer`."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self.writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + "\n"
+        except Exception:  # noqa: BLE001  # a line that cannot be made ends nobody who logs it
+            self.handleError(record)
+        else:
+            self.writer.put(line.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Also at the end of the process, by `logging.shutdown`."""
+        self.writer.flush()
 
 
 class JsonLines(logging.Formatter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -67,3 +68,17 @@ def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
 
     notify("READY=1")
+
+
+def test_a_manager_that_does_not_read_holds_up_nobody(
+    manager: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"WATCHDOG=1", manager.getsockname())
+
+    notify("WATCHDOG=1")
+
+    assert [record.message for record in caplog.records] == ["systemd.unreachable"]
