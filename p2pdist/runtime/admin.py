@@ -12,6 +12,7 @@ from aiohttp import web
 from p2pdist import __version__
 from p2pdist.model.members import Address
 from p2pdist.runtime import logs
+from p2pdist.runtime.http_protocol import malformed_total
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.metrics import Durations, Sample, Samples, registry_of, render
 from p2pdist.runtime.tasks import TaskOwner
@@ -110,6 +111,9 @@ class AdminServer:
         yield Sample(peak, "gauge", "How late the event loop ever was.", {}, self._lag_max_s)
         dropped, text = "p2pdist_log_lines_dropped_total", "Log lines left out: nobody read them."
         yield Sample(dropped, "counter", text, {}, logs.dropped_total())
+        name, text = "p2pdist_http_malformed_total", "Requests that were no HTTP, by reason."
+        for reason, count in malformed_total.items():
+            yield Sample(name, "counter", text, {"reason": reason}, count)
 
 
 def _json(body: dict[str, Any], status: int = 200) -> web.Response:

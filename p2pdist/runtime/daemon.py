@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -39,6 +39,7 @@ def run_daemon(main: Main, *, on_uvloop: bool = False) -> None:
 async def _until_stopped(main: Main) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_loop_error)
 
     def on_signal(name: str) -> None:
         if stop.is_set():
@@ -56,6 +57,13 @@ async def _until_stopped(main: Main) -> None:
         await main(stop)
     finally:
         watchdog()
+
+
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody caught without the objects around it: an HTTP answer shows its address and
+    headers, a callback its arguments, and both may hold credentials."""
+    what = "a callback failed" if "handle" in context else context["message"]
+    logs.event(log, logging.ERROR, "loop.error", what=what, exc_info=context.get("exception"))
 
 
 def _feed_watchdog(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:

@@ -11,6 +11,8 @@ from aiohttp import web
 
 from p2pdist.exchange.accepting import Acceptor
 from p2pdist.model.members import Address
+from p2pdist.runtime import logs
+from p2pdist.runtime.http_protocol import HttpProtocol
 from p2pdist.runtime.tasks import TaskOwner
 
 # A body that still goes out when the daemon ends has this long (operations, section 3).
@@ -31,13 +33,13 @@ class HttpServer:
         self._listen = listen
         self._runner = web.AppRunner(
             app,
-            access_log=None,
             handler_cancellation=handler_cancellation,
             shutdown_timeout=shutdown_s,
         )
         # Not aiohttp's site: asyncio's server spins where no descriptor is left.
         self._acceptor = Acceptor(self._accepted, backlog=backlog)
         self._accepting = TaskOwner("http")
+        self._sparing = logs.Sparing()
 
     async def start(self) -> Address:
         """Listen; return the bound address (port 0 takes a free one). Raises OSError."""
@@ -58,9 +60,12 @@ class HttpServer:
         self._accepting.start(self._serve(sock), name="accept")
 
     async def _serve(self, sock: socket.socket) -> None:
-        assert self._runner.server is not None
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._runner.server, sock)
+            await loop.connect_accepted_socket(
+                lambda: HttpProtocol(server, self._sparing, loop), sock
+            )
         except OSError:  # it has gone in the meantime
             with contextlib.suppress(OSError):
                 sock.close()

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from p2pdist.runtime.log_writer import LineStream, LineWriter
 
+DROPPED: Final = "log.dropped"
+
 
 def event(
     logger: logging.Logger,
@@ -63,7 +65,8 @@ def set_up(level: str, style: str, *, role: str = "") -> None:
     handler = QueuedLines(writer)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for library in ("asyncio", "aiohttp"):  # at debug they show cookies and callbacks' arguments
+        logging.getLogger(library).setLevel(logging.WARNING)
     # Warnings, and what Python says about errors that nobody caught, are printed there.
     sys.stderr = LineStream(writer, fd)
 
@@ -86,7 +89,7 @@ def _queued() -> list[QueuedLines]:
 def _dropped_line(formatter: logging.Formatter, lines: int) -> bytes:
     record = logging.makeLogRecord(
         {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
-        | {"msg": "log.dropped", "fields": {"lines": lines}}
+        | {"msg": DROPPED, "fields": {"lines": lines}}
     )
     return (formatter.format(record) + "\n").encode("utf-8", "backslashreplace")
 
