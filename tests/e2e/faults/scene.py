@@ -33,7 +33,13 @@ class Scene:
     """A registry, and the daemons of one datacenter in front of it."""
 
     def __init__(
-        self, lab: Lab, image: Image, storage: Path, *, registry_mbit_per_s: int | None = None
+        self,
+        lab: Lab,
+        image: Image,
+        storage: Path,
+        *,
+        registry_mbit_per_s: int | None = None,
+        proxy_state_dir: Path | None = None,
     ) -> None:
         self.lab = lab
         self.image = image
@@ -41,7 +47,7 @@ class Scene:
         self.core = lab.host("core", mbit_per_s=1000)
         self.cluster = lab.cluster(self.core, self.registry)
         self.tracker = self.cluster.start_tracker()
-        self.proxy = self.cluster.start_proxy()
+        self.proxy = self.cluster.start_proxy(state_dir=proxy_state_dir)
 
     def layer(self, number: int) -> Blob:
         return self.image.layers[number]

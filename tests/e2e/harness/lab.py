@@ -91,6 +91,20 @@ class Lab:
         self._stack.callback(run, ["umount", "--lazy", str(path)])
         return path
 
+    def real_disk(self, name: str, size_bytes: int, *, inodes: int | None = None) -> Path:
+        """Return a file system of `size_bytes` on a loop device (ext4): one on which directories
+        take blocks, and files inodes, of which there are `inodes`."""
+        image, path = self._work / f"disk-{name}.img", self._work / f"disk-{name}"
+        path.mkdir(mode=0o700)
+        with image.open("wb") as file:
+            file.truncate(size_bytes)
+        some = [] if inodes is None else ["-N", str(inodes)]
+        run(["mkfs.ext4", "-q", "-m", "0", *some, str(image)])
+        run(["mount", "-o", "loop", str(image), str(path)])
+        self._stack.callback(run, ["umount", "--lazy", str(path)])
+        path.chmod(0o700)
+        return path
+
     def logs(self) -> list[Path]:
         return sorted(self._work.glob("*.log"))
 

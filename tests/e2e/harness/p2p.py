@@ -179,11 +179,13 @@ class Cluster:
         host: Host | None = None,
         *,
         rules: Sequence[Mapping[str, object]] = (),
+        state_dir: Path | None = None,
         **settings: object,
     ) -> Daemon:
         """Start a proxy, on the tracker's host by default; peers started later know it.
 
-        `rules` are `[[replicate]]` tables; `settings` are further ones of its own section.
+        `rules` are `[[replicate]]` tables; `state_dir`: as for a peer; `settings` are further ones
+        of its own section.
         """
         host = host or self._core
         proxy = {
@@ -195,7 +197,7 @@ class Cluster:
         }
         self._proxies.append(f"http://{host.address}:{PROXY_PORT}")
         tables: dict[str, object] = {"replicate": list(rules)} if rules else {}
-        return self._start("proxy", host, {"proxy": proxy, **tables})
+        return self._start("proxy", host, {"proxy": proxy, **tables}, state_dir)
 
     def start_peer(
         self,
