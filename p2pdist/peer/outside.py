@@ -6,12 +6,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from p2pdist.errors import UpstreamError
+from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.fallback import OutsideBody, OutsideSource
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.upstream import UpstreamClient
+
+# What is larger has more than one chunk, and so a map: it is never read as a whole.
+SMALL_BYTES_MAX: Final = CHUNK_SIZE_MIN_BYTES
 
 
 class ProxySource:
@@ -43,15 +47,23 @@ class DirectSource:
 
 
 async def read_small(
-    source: OutsideSource, name: ImageName, digest: Digest, size_bytes: int
+    source: OutsideSource, name: ImageName, digest: Digest, size_bytes: int | None
 ) -> bytes | None:
-    """Read a whole small blob and check it; None when `source` does not have it right."""
+    """Read a whole blob of one chunk and check it; None when `source` does not have it right.
+
+    `size_bytes` is what somebody declared (None: nobody did). It spares a request for what is too
+    large; the digest decides, and no more than one chunk is read whatever anybody said.
+    """
+    if size_bytes is not None and size_bytes > SMALL_BYTES_MAX:
+        return None
     body = bytearray()
     try:
         async with source.open_blob(name, digest) as answer:
+            if answer.size_bytes > SMALL_BYTES_MAX:
+                return None
             async for data in answer.chunks():
                 body += data
-                if len(body) > size_bytes:
+                if len(body) > SMALL_BYTES_MAX:
                     return None
     except UpstreamError:
         return None

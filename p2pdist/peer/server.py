@@ -97,10 +97,7 @@ class Server:
     async def serve_small(
         self, link: Link, request_id: RequestId, digest: Digest, authority: Authority | None
     ) -> None:
-        stored = await self._store.get_small(digest)
-        answer = SmallAnswer(stored.media_type, stored.body) if stored is not None else None
-        if answer is None and authority is not None:
-            answer = await authority.small(digest)
+        answer = await self._small(digest, authority)
         if link.closed:
             return
         if answer is None:
@@ -109,6 +106,13 @@ class Server:
             link.send_small(request_id, answer.media_type, answer.body)
             receiver = receiver_of(link.session.member, self._place)
             self._counters.sent[receiver] += len(answer.body)
+
+    async def _small(self, digest: Digest, authority: Authority | None) -> SmallAnswer | None:
+        if (stored := await self._store.get_small(digest)) is not None:
+            return SmallAnswer(stored.media_type, stored.body)
+        if authority is None or self._store.get(digest) is not None:
+            return None  # what has a map nobody gets as a whole
+        return await authority.small(digest)
 
     async def serve_statement(self, link: Link, request_id: RequestId, key: TagKey) -> None:
         record = await self._store.get_statement(key)

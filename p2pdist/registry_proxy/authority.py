@@ -145,7 +145,14 @@ class ProxyAuthority:
     async def small(self, digest: Digest) -> SmallAnswer | None:
         """Return a whole small blob or manifest that some served repository named."""
         names = self._manifests.where(digest)
-        return await self._smalls.run(digest, lambda: self._small(digest, names)) if names else None
+        if not names or not self._may_be_small(digest):
+            return None
+        return await self._smalls.run(digest, lambda: self._small(digest, names))
+
+    def _may_be_small(self, digest: Digest) -> bool:
+        """What is known to have several chunks has a map, and nobody gets it as a whole."""
+        size = self._manifests.size_of(digest)
+        return self._manifests.is_manifest(digest) or size is None or geometry_for(size).single
 
     async def _small(self, digest: Digest, names: Sequence[ImageName]) -> SmallAnswer | None:
         if (found := await self._node.smalls.fetch(digest)) is not None:
@@ -158,9 +165,7 @@ class ProxyAuthority:
                 except RegistryError:
                     continue
                 return SmallAnswer(manifest.media_type, manifest.body)
-            body = None
-            if size is not None:
-                body = await read_small(self._source, name, digest, size)
+            body = await read_small(self._source, name, digest, size)
             if body is not None:
                 self._node.counters.received[UPSTREAM] += len(body)
                 answer = SmallAnswer("", body)

@@ -1,0 +1,80 @@
+"""Small blobs from outside of the swarm: what is read of them, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from p2pdist.model.ids import Digest, digest_of
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.outside import SMALL_BYTES_MAX, read_small
+
+NAME = ImageName("docker.io", "library/app")
+PIECE = 64 * 1024
+SMALL = b"small " * 1000
+LARGE = bytes(100 * PIECE)
+
+
+class Body:
+    """A blob that counts what is read of it."""
+
+    def __init__(self, data: bytes, told: int) -> None:
+        self.size_bytes = told
+        self.arrived_bytes = 0
+        self._data = data
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for at in range(0, len(self._data), PIECE):
+            piece = self._data[at : at + PIECE]
+            self.arrived_bytes += len(piece)
+            yield piece
+
+    def limit_buffer(self, nbytes: int) -> None: ...
+
+
+class Source:
+    label = "upstream"
+
+    def __init__(self, data: bytes, told: int | None = None) -> None:
+        self.body = Body(data, len(data) if told is None else told)
+        self.opened = 0
+
+    @asynccontextmanager
+    async def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AsyncIterator[Body]:
+        self.opened += 1
+        yield self.body
+
+
+async def test_a_small_blob_is_read_whatever_its_size_was_said_to_be() -> None:
+    for declared in (None, len(SMALL), 10):
+        assert await read_small(Source(SMALL), NAME, digest_of(SMALL), declared) == SMALL
+
+
+async def test_other_bytes_than_those_of_the_digest_count_for_nothing() -> None:
+    assert await read_small(Source(SMALL), NAME, digest_of(b"other"), len(SMALL)) is None
+
+
+@pytest.mark.parametrize("declared", [None, 10, SMALL_BYTES_MAX])
+async def test_a_large_blob_that_is_called_small_is_not_read(declared: int | None) -> None:
+    source = Source(LARGE)
+
+    assert await read_small(source, NAME, digest_of(LARGE), declared) is None
+    assert source.body.arrived_bytes == 0
+
+
+async def test_a_body_that_goes_on_is_left_after_one_chunk() -> None:
+    source = Source(LARGE, told=10)
+
+    assert await read_small(source, NAME, digest_of(LARGE), 10) is None
+    assert source.body.arrived_bytes <= SMALL_BYTES_MAX + PIECE
+
+
+async def test_what_is_declared_to_be_large_is_not_even_asked_for() -> None:
+    source = Source(SMALL)
+
+    assert await read_small(source, NAME, digest_of(SMALL), SMALL_BYTES_MAX + 1) is None
+    assert source.opened == 0
