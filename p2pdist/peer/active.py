@@ -316,6 +316,10 @@ class ActiveBlob:
         self._weigh()
         self.wake()
 
+    def wishes(self) -> dict[HostId, Interest]:
+        """What those who listen said last."""
+        return self._audience.wishes()
+
     def withdraw(self) -> None:
         """Tell all who listen that nothing more is to be had here."""
         self._audience.retract()

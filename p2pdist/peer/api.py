@@ -11,9 +11,9 @@ from p2pdist.peer.assembly import (
 )
 from p2pdist.peer.core.bulk import bulk_bucket
 from p2pdist.peer.counters import UPSTREAM
-from p2pdist.peer.fallback import OutsideBody, OutsideSource
+from p2pdist.peer.fallback import OutsideBody, OutsideSource, stream_checked
 from p2pdist.peer.node import Node
-from p2pdist.peer.outside import DirectSource, read_small
+from p2pdist.peer.outside import DirectSource, NotSmall, read_single
 from p2pdist.peer.prewarming import Prewarmer
 from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.server import Authority
@@ -27,6 +27,7 @@ __all__ = [
     "DirectSource",
     "Node",
     "NodeOptions",
+    "NotSmall",
     "OutsideBody",
     "OutsideSource",
     "Prewarmer",
@@ -37,6 +38,7 @@ __all__ = [
     "bulk_bucket",
     "node_samples",
     "node_status",
-    "read_small",
+    "read_single",
     "running_node",
+    "stream_checked",
 ]

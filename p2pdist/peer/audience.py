@@ -74,6 +74,12 @@ class Audience:
         self._plan.reader_joined(host, shares=self._shares(link), now_s=self._loop.time())
         self._plan.reader_hungry(host, interest.hungry, self._loop.time())
 
+    def wishes(self) -> dict[HostId, Interest]:
+        """What the listeners would have to say again to somebody who knows none of them."""
+        return {
+            host: Interest(self._digest, bulk=host not in self._waiting) for host in self._links
+        }
+
     def leave(self, link: Link) -> None:
         """It reads no more, and keeps what it has."""
         host = link.session.member.host_id

@@ -23,10 +23,10 @@ PREFIX_READ_BYTES: Final = 4 << 20
 
 
 class OutsideBody(Protocol):
-    """The rest of a blob that has `size_bytes` as a whole."""
+    """The rest of a blob that has `size_bytes` as a whole; None: the source did not say."""
 
     @property
-    def size_bytes(self) -> int: ...
+    def size_bytes(self) -> int | None: ...
 
     def chunks(self) -> AsyncIterator[bytes]: ...
 
@@ -76,7 +76,7 @@ async def stream_checked(
     at = start if have_prefix else 0
     held = bytearray()
     async with source.open_blob(name, digest, start=at) as body:
-        if body.size_bytes != size_bytes:
+        if body.size_bytes not in (None, size_bytes):
             raise UpstreamError(f"{digest} has {body.size_bytes} bytes there, {size_bytes} here")
         async for data in body.chunks():
             count(len(data))

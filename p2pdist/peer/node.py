@@ -150,6 +150,7 @@ class Node:
         if active is not None and active.failure is None and not active.unstored:
             return active
         if active is not None:
+            self._remember_wishes(active)
             self._rest(active)
         active = ActiveBlob(self, digest, size_bytes)
         self.actives[digest] = active
@@ -161,6 +162,19 @@ class Node:
             if (link := self.neighbourhood.links.get(host)) is not None:
                 active.hear_interest(link, interest)
         return active
+
+    def give_up(self, active: ActiveBlob, why: str) -> None:
+        """End a blob so that it can be taken up anew; those who wish for it are remembered."""
+        self._remember_wishes(active)
+        active.withdraw()
+        active.fail(why)
+        self._rest(active)
+        if self.actives.get(active.digest) is active:
+            del self.actives[active.digest]
+
+    def _remember_wishes(self, active: ActiveBlob) -> None:
+        for host, interest in active.wishes().items():
+            self._wishes.add(host, interest)
 
     def fetch(self, active: ActiveBlob) -> None:
         """Take part in the swarm of a blob that is not whole here, and ask its owning proxy."""

@@ -46,25 +46,41 @@ class DirectSource:
         return self._upstream.open_blob(name, digest, start=start)
 
 
-async def read_small(
-    source: OutsideSource, name: ImageName, digest: Digest, size_bytes: int | None
-) -> bytes | None:
-    """Read a whole blob of one chunk and check it; None when `source` does not have it right.
+class NotSmall(UpstreamError):
+    """The blob has more than one chunk; `size_bytes` is what its source says of it, if it does."""
 
-    `size_bytes` is what somebody declared (None: nobody did). It spares a request for what is too
-    large; the digest decides, and no more than one chunk is read whatever anybody said.
+    def __init__(self, digest: Digest, size_bytes: int | None) -> None:
+        super().__init__(f"{digest} has more than {SMALL_BYTES_MAX} bytes")
+        self.size_bytes = size_bytes
+
+
+async def read_single(source: OutsideSource, name: ImageName, digest: Digest) -> bytes:
+    """Read a whole blob of one chunk and check it.
+
+    No more than one chunk is read, whatever anybody declared. Raises NotSmall for a larger one and
+    UpstreamError when `source` does not have it right.
     """
-    if size_bytes is not None and size_bytes > SMALL_BYTES_MAX:
-        return None
     body = bytearray()
+    async with source.open_blob(name, digest) as answer:
+        if answer.size_bytes is not None and answer.size_bytes > SMALL_BYTES_MAX:
+            raise NotSmall(digest, answer.size_bytes)
+        async for data in answer.chunks():
+            body += data
+            if len(body) > SMALL_BYTES_MAX:
+                raise NotSmall(digest, answer.size_bytes)
+    if digest_of(body, digest_algorithm(digest)) != digest:
+        raise UpstreamError(f"{digest}: the bytes from {source.label} do not have the digest")
+    return bytes(body)
+
+
+async def read_small(
+    source: OutsideSource, name: ImageName, digest: Digest, size_bytes: int
+) -> bytes | None:
+    """`read_single`, but None for all that goes wrong; what was declared to be larger
+    (`size_bytes`) is not even asked for."""
+    if size_bytes > SMALL_BYTES_MAX:
+        return None
     try:
-        async with source.open_blob(name, digest) as answer:
-            if answer.size_bytes > SMALL_BYTES_MAX:
-                return None
-            async for data in answer.chunks():
-                body += data
-                if len(body) > SMALL_BYTES_MAX:
-                    return None
+        return await read_single(source, name, digest)
     except UpstreamError:
         return None
-    return bytes(body) if digest_of(body, digest_algorithm(digest)) == digest else None

@@ -13,16 +13,24 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from p2pdist.errors import P2pdistError, RegistryError
+from p2pdist.errors import P2pdistError, RegistryError, UpstreamError
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Signer
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import UPSTREAM, ActiveBlob, Node, OutsideSource, SmallAnswer, read_small
+from p2pdist.peer.api import (
+    UPSTREAM,
+    ActiveBlob,
+    Node,
+    NotSmall,
+    OutsideSource,
+    SmallAnswer,
+    read_single,
+)
 from p2pdist.registry_proxy.ingest import Ingest
 from p2pdist.registry_proxy.leasing import SOURCE_SILENCE_S, OutsideLeases, followed
-from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.registry_proxy.manifests import Claim, ManifestService
 from p2pdist.runtime import logs
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.single_flight import SingleFlight
@@ -54,7 +62,7 @@ class ProxyAuthority:
         self._parents = parents
         self._rng = rng
         self._leases = OutsideLeases(node)
-        self._running: set[Digest] = set()
+        self._running: dict[Digest, ActiveBlob] = {}
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
         self._slots = asyncio.Semaphore(FETCHES_MAX)
         self.budget_of: Callable[[Digest], TokenBucket | None] = lambda _: None
@@ -62,15 +70,17 @@ class ProxyAuthority:
 
     def wanted(self, digest: Digest, *, bulk: bool) -> None:
         """Start to fetch a blob, unless that is under way or nothing is known of it."""
-        size = self._manifests.size_of(digest)
-        if digest in self._running or size is None or geometry_for(size).single:
+        if digest in self._running or not (claims := self._large_claims(digest)):
             return
-        names = self._manifests.where(digest)
-        if names:
-            active = self._node.actives.get(digest)
-            ordered = active is not None and active.ordered  # by a job: its budget stays
-            budget = self.budget_of(digest) if bulk else None
-            self.obtain(digest, size, names, budget, bulk=bulk and not ordered)
+        active = self._node.actives.get(digest)
+        ordered = active is not None and active.ordered  # by a job: its budget stays
+        budget = self.budget_of(digest) if bulk else None
+        size, names = claims[0].size_bytes, claims[0].names
+        self.obtain(digest, size, names, budget, bulk=bulk and not ordered)
+
+    def _large_claims(self, digest: Digest) -> list[Claim]:
+        claims = self._manifests.claims(digest)
+        return [claim for claim in claims if not geometry_for(claim.size_bytes).single]
 
     def obtain(
         self,
@@ -83,19 +93,35 @@ class ProxyAuthority:
     ) -> ActiveBlob:
         """Return the blob in motion; fetch it if it is not whole.
 
+        It has another size than `size_bytes`, which is what `names` claim, where that is proven or
+        where it is being fetched as others claim it: no claim ends what runs under another one.
         `bulk`: after all that anybody waits for. `budget` (which means bulk) paces what comes from
         outside of the datacenter; another call may replace it.
         """
-        active = self._node.activate(digest, size_bytes)
+        active = self._taken_up(digest, size_bytes)
         if (bulk or budget is not None) and not active.complete:
             active.order_bulk(budget)
         if not active.complete and digest not in self._running:
-            self._running.add(digest)
-            self._node.tasks.start(self._obtain(active, names), name=f"obtain {digest[:19]}")
+            self._start(active, names, frozenset())
         return active
 
-    async def _obtain(self, active: ActiveBlob, names: Sequence[ImageName]) -> None:
+    def _taken_up(self, digest: Digest, size_bytes: int) -> ActiveBlob:
+        active = self._node.actives.get(digest)
+        if active is not None and digest not in self._running and _outdated(active, size_bytes):
+            self._node.give_up(active, f"claimed to have {size_bytes} bytes")
+        return self._node.activate(digest, size_bytes)
+
+    def _start(self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int]) -> None:
+        self._running[active.digest] = active
+        work = self._obtain(active, names, tried)
+        self._node.tasks.start(work, name=f"obtain {active.digest[:19]}")
+
+    async def _obtain(
+        self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int]
+    ) -> None:
+        """`tried`: the sizes with which this was in vain."""
         try:
+            await self._clear_way(active)
             async with self._slots, self._leases.held(active) as lease:
                 if lease.holders and await self._from_swarm(active):
                     return
@@ -108,13 +134,51 @@ class ProxyAuthority:
             logs.event(log, logging.ERROR, "obtain.failed", digest=active.digest, error=str(error))
             active.fail(str(error))
         finally:
-            self._running.discard(active.digest)
+            del self._running[active.digest]
+        self._try_another_claim(active, tried | {active.geometry.size_bytes})
+
+    async def _clear_way(self, active: ActiveBlob) -> None:
+        """Remove what lies here of an attempt with another size, which was never proven."""
+        stored = self._node.store.get(active.digest)
+        if stored is not None and stored.geometry != active.geometry:
+            await self._node.store.remove(active.digest)
+
+    def _try_another_claim(self, active: ActiveBlob, tried: frozenset[int]) -> None:
+        """Those who still wait named no repository: what others claim of the blob is as good."""
+        if active.failure is None or not active.wishes():
+            return
+        for claim in self._large_claims(active.digest):
+            if claim.size_bytes not in tried:
+                fresh = self._taken_up(active.digest, claim.size_bytes)
+                self._start(fresh, claim.names, tried)
+                return
 
     async def _ingest(self, active: ActiveBlob, names: Sequence[ImageName], *, alone: bool) -> None:
+        def refuted(name: ImageName, actual_bytes: int | None) -> None:
+            self._refuted(name, active.digest, active.geometry.size_bytes, actual_bytes)
+
         ingest = Ingest(
-            self._node, active, self._signer, self._source, names, self._rng, alone=alone
+            self._node,
+            active,
+            self._signer,
+            self._source,
+            names,
+            self._rng,
+            alone=alone,
+            refuted=refuted,
         )
         await ingest.run()
+
+    def _refuted(
+        self, name: ImageName, digest: Digest, claimed_bytes: int | None, actual_bytes: int | None
+    ) -> None:
+        """The registry of `name` sends a body of another length than `name` claims."""
+        logs.event(
+            log, logging.WARNING, "size.refuted",
+            digest=digest, image=str(name), claimed=claimed_bytes, actual=actual_bytes,
+        )  # fmt: skip
+        if claimed_bytes is not None:
+            self._manifests.links.refute(name, digest, claimed_bytes, actual_bytes)
 
     async def _from_swarm(self, active: ActiveBlob) -> bool:
         """Take what the peers of this datacenter hold: after a takeover, or an eviction here."""
@@ -142,22 +206,26 @@ class ProxyAuthority:
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 
-    async def small(self, digest: Digest) -> SmallAnswer | None:
-        """Return a whole small blob or manifest that some served repository named."""
-        names = self._manifests.where(digest)
-        if not names or not self._may_be_small(digest):
+    async def small(self, digest: Digest, name: ImageName | None = None) -> SmallAnswer | None:
+        """Return a whole small blob or manifest that some served repository named.
+
+        `name` asks for it: its registry is the first to be asked.
+        """
+        names = [n for n in self._manifests.where(digest) if self._may_be_small(n, digest)]
+        if not names:
             return None
+        if name in names:
+            names.sort(key=lambda n: n != name)
         return await self._smalls.run(digest, lambda: self._small(digest, names))
 
-    def _may_be_small(self, digest: Digest) -> bool:
+    def _may_be_small(self, name: ImageName, digest: Digest) -> bool:
         """What is known to have several chunks has a map, and nobody gets it as a whole."""
-        size = self._manifests.size_of(digest)
+        size = self._manifests.links.claim(name, digest)
         return self._manifests.is_manifest(digest) or size is None or geometry_for(size).single
 
     async def _small(self, digest: Digest, names: Sequence[ImageName]) -> SmallAnswer | None:
         if (found := await self._node.smalls.fetch(digest)) is not None:
             return found
-        size = self._manifests.size_of(digest)
         for name in names:
             if self._manifests.is_manifest(digest):
                 try:
@@ -165,10 +233,26 @@ class ProxyAuthority:
                 except RegistryError:
                     continue
                 return SmallAnswer(manifest.media_type, manifest.body)
-            body = await read_small(self._source, name, digest, size)
-            if body is not None:
-                self._node.counters.received[UPSTREAM] += len(body)
+            if (body := await self._read_small(name, digest)) is not None:
                 answer = SmallAnswer("", body)
                 await self._node.smalls.keep(digest, answer)
                 return answer
         return None
+
+    async def _read_small(self, name: ImageName, digest: Digest) -> bytes | None:
+        try:
+            body = await read_single(self._source, name, digest)
+        except NotSmall as error:
+            claimed_bytes = self._manifests.links.claim(name, digest)
+            self._refuted(name, digest, claimed_bytes, error.size_bytes)
+            return None
+        except UpstreamError:
+            return None
+        self._node.counters.received[UPSTREAM] += len(body)
+        return body
+
+
+def _outdated(active: ActiveBlob, size_bytes: int) -> bool:
+    """`active` was taken up with another size, and no seal proves that one."""
+    proven = active.map is not None and active.map.sealed
+    return active.geometry.size_bytes != size_bytes and not proven

@@ -17,6 +17,7 @@ from p2pdist.peer.api import (
 )
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.registry_proxy.passing import PassingBlob
 from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
 
 
@@ -51,11 +52,13 @@ class ProxyBackend:
         if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
             return WholeBlob(digest, b"")
         if geometry_for(size).single:
-            answer = await self._authority.small(digest)
+            answer = await self._authority.small(digest, name)
             if answer is None:
                 raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
             return WholeBlob(digest, answer.body)
         active = self._authority.obtain(digest, size, [name])
+        if active.geometry.size_bytes != size:
+            return PassingBlob(self._source, name, digest, size, self._used_fallback)
         self._node.counters.blob_requests["hit" if active.complete else "origin"] += 1
         return SwarmReader(
             active,

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.model.statements import Signer
 from p2pdist.peer.api import (
@@ -46,7 +47,7 @@ from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
 from p2pdist.settings import Settings
-from p2pdist.store.store import StoreLimits
+from p2pdist.store.store import Store, StoreLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,22 @@ def _manifests(
     tags = TagCache(
         soft_ttl_s=settings.proxy.tag_ttl_s, stale_if_error_s=settings.proxy.stale_if_error_s
     )
-    keyring = running.node.keyring
     return ManifestService(
-        upstream, running.store, signer, keyring, parents=parents, tags=tags, links=links
+        upstream,
+        running.store,
+        signer,
+        running.node.keyring,
+        parents=parents,
+        tags=tags,
+        links=links,
+        proven=lambda digest: _sealed_size(running.store, digest),
     )
+
+
+def _sealed_size(store: Store, digest: Digest) -> int | None:
+    """A seal of one of our proxies says that the blob of this size has its digest."""
+    blob = store.get(digest)
+    return blob.geometry.size_bytes if blob is not None and blob.chunk_map.sealed else None
 
 
 def _endpoint(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
@@ -38,6 +38,14 @@ GIVE_WAY_S: Final = 1.0
 LOOK_OUT_S: Final = 0.1
 
 
+class WrongSize(UpstreamError):
+    """A registry's body is not as long as its repository claims; `actual_bytes` if it told."""
+
+    def __init__(self, message: str, actual_bytes: int | None) -> None:
+        super().__init__(message)
+        self.actual_bytes = actual_bytes
+
+
 class Ingest:
     """Fetches what is missing of one blob, from the first gap on, until it can be sealed."""
 
@@ -51,14 +59,20 @@ class Ingest:
         rng: Random,
         *,
         alone: bool,
+        refuted: Callable[[ImageName, int | None], None],
     ) -> None:
-        """`alone`: the leases say that nobody else reads this blob from its registry."""
+        """`alone`: the leases say that nobody else reads this blob from its registry.
+
+        `refuted` hears of a name whose claim is wrong, and how long its registry's body is. Only
+        that name is left for it: a size proves nothing about the others.
+        """
         self._node = node
         self._active = active
         self._digest = active.digest
         self._geometry = active.geometry
         self._source = source
-        self._names = names
+        self._names = list(names)
+        self._refuted = refuted
         self._signer = signer
         self._alone = alone
         self._distrusted = False
@@ -70,31 +84,46 @@ class Ingest:
         why = "no upstream answered"
         if not self._alone:
             self._active.join()
-        for attempt in range(TRIES_MAX):
-            if attempt:
+        tries = 0
+        while self._names and tries < TRIES_MAX and self._active.failure is None:
+            if tries:
                 # Another proxy may have taken over meanwhile: as long as it brings some, wait.
                 self._active.join()
                 await followed(self._active, self._backoff.next_delay_s())
+            name = self._names[tries % len(self._names)]
             try:
-                if await self._attempt(self._names[attempt % len(self._names)]):
+                if await self._attempt(name):
                     return
+                tries += 1
+            except WrongSize as error:
+                why = str(error)
+                self._names.remove(name)
+                self._refuted(name, error.actual_bytes)
             except UpstreamError as error:
                 why = str(error)
-                logs.event(
-                    log,
-                    logging.WARNING,
-                    "ingest.interrupted",
-                    digest=self._digest,
-                    chunks=self._active.prefix_chunks,
-                    error=why,
-                )
+                tries += 1
+                self._log_interruption(why)
             except StoreError as error:
                 self._active.disk_failed(error)
                 return
             finally:
                 self._map_signer.flush()
+        await self._give_out(why)
+
+    def _log_interruption(self, why: str) -> None:
+        logs.event(
+            log, logging.WARNING, "ingest.interrupted",
+            digest=self._digest, chunks=self._active.prefix_chunks, error=why,
+        )  # fmt: skip
+
+    async def _give_out(self, why: str) -> None:
+        """Nothing more comes; a map of a size that nobody claims any more is taken back."""
         await self._active.settle()
-        self._active.fail(f"upstream gave out: {why}")
+        chunk_map = self._active.map
+        if chunk_map is not None and not self._names and not chunk_map.sealed:
+            await self._take_back(chunk_map)
+        elif self._active.failure is None:
+            self._active.fail(f"upstream gave out: {why}")
 
     async def _attempt(self, name: ImageName) -> bool:
         """Read what is missing, a body for each gap; True when there is nothing left to do."""
@@ -114,10 +143,11 @@ class Ingest:
             pacing = PacedBody(self._active)
             await pacing.ask()
             async with self._open(name, start) as body:
-                if body.size_bytes != self._geometry.size_bytes:
-                    raise UpstreamError(
-                        f"{self._digest} has {body.size_bytes} bytes, its manifest says "
-                        f"{self._geometry.size_bytes}"
+                if body.size_bytes not in (None, self._geometry.size_bytes):
+                    raise WrongSize(
+                        f"{self._digest} has {body.size_bytes} bytes in {name}, which claims "
+                        f"{self._geometry.size_bytes}",
+                        body.size_bytes,
                     )
                 pacing.limit(body)
                 gives_way = await self._another_brings_it(held)
@@ -155,8 +185,10 @@ class Ingest:
     async def _open_map(self) -> ChunkMap:
         """Return the map to work under: the one that is there, whoever of us opened it and however
         long ago, or a new one."""
+        if self._active.failure is not None:
+            raise UpstreamError(f"{self._digest}: {self._active.failure}")
         current = self._active.map
-        if current is not None and not self._distrusted:
+        if current is not None and not self._distrusted and current.geometry == self._geometry:
             self._map_signer.resume(current)
             return current
         fresh = self._map_signer.new_map(self._digest, self._geometry, os.urandom)
@@ -193,7 +225,7 @@ class Ingest:
                 view = memoryview(data)
                 while view:
                     if chunk == self._geometry.chunk_count:
-                        raise UpstreamError(f"{self._digest}: more bytes than declared")
+                        raise WrongSize(f"{self._digest}: more bytes than claimed", None)
                     room = self._geometry.length(chunk) - len(buffer)
                     buffer += view[:room]
                     view = view[room:]
@@ -258,6 +290,10 @@ class Ingest:
             log, logging.ERROR, "upstream.wrong_digest",
             digest=self._digest, actual=whole.actual(), image=str(self._names[0]),
         )  # fmt: skip
+        await self._take_back(chunk_map)
+
+    async def _take_back(self, chunk_map: ChunkMap) -> None:
+        """Revoke a map: nobody keeps or serves anything of it."""
         record = self._map_signer.revocation(chunk_map)
         self._node.tracker.revoke([record])
         await self._node.revoke(record)

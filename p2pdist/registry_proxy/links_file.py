@@ -6,12 +6,13 @@ import asyncio
 import logging
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import aiofiles
 import msgspec
 import zstandard
 
+from p2pdist.model.geometry import BLOB_SIZE_MAX_BYTES
 from p2pdist.model.ids import parse_digest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, valid_repository
@@ -20,18 +21,21 @@ from p2pdist.runtime import logs
 
 log = logging.getLogger(__name__)
 
-FILE_NAME: Final = "links.v1.zst"
+FILE_NAME: Final = "links.v2.zst"
 INTERVAL_S: Final = 30.0
 # 200,000 links with 16 names each; nothing larger is read.
 FILE_BYTES_MAX: Final = 256 << 20
 
 
+_Size = Annotated[int, msgspec.Meta(ge=0, le=BLOB_SIZE_MAX_BYTES)]
+
+
 class _Line(msgspec.Struct, frozen=True, array_like=True):
     digest: str
-    size_bytes: int
     media_type: str
     is_manifest: bool
-    names: list[tuple[str, str]]
+    names: list[tuple[str, str, _Size | None]]
+    """Upstream, repository and the size that it claims."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -47,8 +51,13 @@ async def keep_writing(links: Links, path: Path) -> None:
 
 async def save(links: Links, path: Path) -> None:
     lines = [
-        _Line(r.digest, r.size_bytes, r.media_type, r.is_manifest, [_pair(n) for n in r.names])
-        for r in links.records()
+        _Line(
+            record.digest,
+            record.media_type,
+            record.is_manifest,
+            [(name.upstream, name.repository, size) for name, size in record.names],
+        )
+        for record in links.records()
     ]
     data = await asyncio.to_thread(_pack, lines)
     temporary = path.with_suffix(f".{secrets.token_hex(4)}.new")
@@ -93,14 +102,10 @@ def _unpack(data: bytes) -> list[LinkRecord]:
 
 
 def _record(line: _Line) -> LinkRecord:
-    names = []
-    for upstream, repository in line.names:
+    names: list[tuple[ImageName, int | None]] = []
+    for upstream, repository, size in line.names:
         if canonical_upstream(upstream) != upstream or not valid_repository(repository):
             raise ValueError("a name that is none")
-        names.append(ImageName(upstream, repository))
+        names.append((ImageName(upstream, repository), size))
     digest = parse_digest(line.digest)
-    return LinkRecord(digest, line.size_bytes, line.media_type, line.is_manifest, tuple(names))
-
-
-def _pair(name: ImageName) -> tuple[str, str]:
-    return name.upstream, name.repository
+    return LinkRecord(digest, line.media_type, line.is_manifest, tuple(names))

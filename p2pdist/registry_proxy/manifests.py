@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, assert_never
 
 from p2pdist.errors import PeerFault, RegistryError, StoreError, UpstreamError
@@ -84,6 +85,14 @@ class Parent(Protocol):
     ) -> Manifest: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Repositories that say the same of a blob's size."""
+
+    size_bytes: int
+    names: list[ImageName]
+
+
 class ManifestService:
     """Answers from the store, the parents, then upstream, in this order."""
 
@@ -98,8 +107,12 @@ class ManifestService:
         tags: TagCache | None = None,
         links: Links | None = None,
         stale_after_s: float = STALE_AFTER_S,
+        proven: Callable[[Digest], int | None] = lambda _: None,
     ) -> None:
-        """`keyring` says whose tag statements count: parents' and our own from before a restart."""
+        """`keyring` says whose tag statements count: parents' and our own from before a restart.
+
+        `proven`: the size of a blob that lies here sealed, which no claim overrules.
+        """
         self._upstream = upstream
         self._store = store
         self._signer = signer
@@ -108,6 +121,7 @@ class ManifestService:
         self._tags: TagCache = tags if tags is not None else TagCache()
         self.links = links if links is not None else Links()
         self._stale_after_s = stale_after_s
+        self._proven = proven
         self._lookups: SingleFlight[TagKey, Manifest] = SingleFlight("tag look-up")
         self._fetches: SingleFlight[tuple[ImageName, Digest], Manifest] = SingleFlight("manifest")
         self._sizes: SingleFlight[tuple[ImageName, Digest], int] = SingleFlight("blob size")
@@ -119,12 +133,26 @@ class ManifestService:
 
     # --- what is known without asking -----------------------------------------------------------
 
-    def size_of(self, digest: Digest) -> int | None:
-        return self.links.size_of(digest)
-
     def where(self, digest: Digest) -> list[ImageName]:
-        """The repositories through which `digest` may be fetched and served."""
-        return self.links.where(digest)
+        """The repositories through which `digest` may be fetched and served, the latest first."""
+        return [name for name in self.links.where(digest) if self.servable(name)]
+
+    def claims(self, digest: Digest) -> list[Claim]:
+        """What those repositories say of its size, the latest first; a proof makes them agree."""
+        proven = self._proven(digest)
+        by_size: dict[int, list[ImageName]] = {}
+        for name in self.where(digest):
+            size = proven if proven is not None else self.links.claim(name, digest)
+            if size is not None:
+                by_size.setdefault(size, []).append(name)
+        return [Claim(size, names) for size, names in by_size.items()]
+
+    def servable(self, name: ImageName) -> bool:
+        """What is read of `name` may be given to others: the operator says so, now."""
+        try:
+            return self._upstream.entry(name).servable
+        except UpstreamError:
+            return False
 
     def is_manifest(self, digest: Digest) -> bool:
         return self.links.is_manifest(digest)
@@ -281,12 +309,24 @@ class ManifestService:
     # --- blobs and lists ------------------------------------------------------------------------
 
     async def blob_size(self, name: ImageName, digest: Digest) -> int:
-        """Return a blob's size in bytes, if `name` has it; raise RegistryError if not."""
+        """Return a blob's size in bytes, if `name` has it; raise RegistryError if not.
+
+        Until the blob lies here it is what `name` claims, and no other repository.
+        """
         self._check_servable(name)
-        size = self.links.size_of(digest)
-        if size is not None and self.links.allowed(name, digest):
-            return size
+        if self.links.allowed(name, digest):
+            size = await self._size_here(digest)
+            if size is None:
+                size = self.links.claim(name, digest)
+            if size is not None:
+                return size
         return await self._sizes.run((name, digest), lambda: self._ask_size(name, digest))
+
+    async def _size_here(self, digest: Digest) -> int | None:
+        if (size := self._proven(digest)) is not None:
+            return size
+        small = await self._store.get_small(digest)
+        return None if small is None else len(small.body)
 
     async def _ask_size(self, name: ImageName, digest: Digest) -> int:
         size = await self._ask_parents(lambda p: p.introduce(name, digest, timeout_s=PARENT_S))
@@ -295,8 +335,9 @@ class ManifestService:
                 size = await self._upstream.blob_size(name, digest)
         except UpstreamError as error:
             raise blob_refusal(error.status, str(error)) from error
-        self.links.settle(name, digest, size)
-        return size
+        self.links.tell(name, digest, size)
+        here = await self._size_here(digest)
+        return size if here is None else here
 
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
         self._check_servable(name)
@@ -356,7 +397,7 @@ class ManifestService:
 
     async def _learn(self, name: ImageName, found: Manifest) -> None:
         info = parse_manifest(found.body, found.media_type)
-        self.links.settle(
+        self.links.tell(
             name,
             found.digest,
             len(found.body),

@@ -218,8 +218,6 @@ class UpstreamClient:
         byte_range = f"{start}-" if start else None
         async with self._request("GET", name, "blobs", digest, byte_range=byte_range) as response:
             size, skip = blob_span(response, start)
-            if size is None:
-                size = await self.blob_size(name, digest)
             yield UpstreamBody(
                 response,
                 size_bytes=size,

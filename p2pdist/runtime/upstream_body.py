@@ -33,14 +33,14 @@ class UpstreamBody:
         self,
         response: aiohttp.ClientResponse,
         *,
-        size_bytes: int,
+        size_bytes: int | None,
         start: int,
         skip: int,
         idle_s: float,
         count: Callable[[int], None],
     ) -> None:
         self.size_bytes = size_bytes
-        """Of the whole blob."""
+        """Of the whole blob; None: the source did not say."""
         self.start = start
         self._response = response
         self._skip = skip
@@ -50,19 +50,21 @@ class UpstreamBody:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the bytes `start` to the end, all of them or UpstreamError.
 
-        Only the wait for the source is timed; the reader may take as long as it likes.
+        Where the source did not say how long the blob is, the end is the caller's to know. Only
+        the wait for the source is timed; the reader may take as long as it likes.
         """
         at, skip = self.start - self._skip, self._skip
+        stop = BLOB_SIZE_MAX_BYTES if self.size_bytes is None else self.size_bytes
         while data := await self._more():
             at += len(data)
-            if at > self.size_bytes:
-                raise BadAnswer(f"more than the declared {self.size_bytes} bytes")
+            if at > stop:
+                raise BadAnswer(f"more than {stop} bytes")
             if skip >= len(data):
                 skip -= len(data)
                 continue
             yield data[skip:] if skip else data
             skip = 0
-        if at != self.size_bytes:
+        if self.size_bytes is not None and at != self.size_bytes:
             raise UpstreamError(f"the body ended at byte {at} of {self.size_bytes}")
 
     def limit_buffer(self, nbytes: int) -> None:

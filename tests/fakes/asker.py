@@ -36,8 +36,8 @@ class Asker:
         request_id = RequestId(next(self._ids))
         return await self._ask(request_id, fr.GetStatement(request_id, key))
 
-    async def interest(self, digest: Digest) -> list[fr.Frame]:
-        """Say Interest and return what was said of any blob until a later question is answered."""
+    async def say_interest(self, digest: Digest) -> list[fr.Frame]:
+        """Return all that was said to it when the node had taken the Interest in."""
         self.link.send(fr.Interest(digest))
         await self.get_statement(TagKey(bytes(32)))
         return self.frames

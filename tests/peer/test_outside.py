@@ -9,7 +9,7 @@ import pytest
 
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.outside import SMALL_BYTES_MAX, read_small
+from p2pdist.peer.outside import SMALL_BYTES_MAX, NotSmall, read_single, read_small
 
 NAME = ImageName("docker.io", "library/app")
 PIECE = 64 * 1024
@@ -20,7 +20,7 @@ LARGE = bytes(100 * PIECE)
 class Body:
     """A blob that counts what is read of it."""
 
-    def __init__(self, data: bytes, told: int) -> None:
+    def __init__(self, data: bytes, told: int | None) -> None:
         self.size_bytes = told
         self.arrived_bytes = 0
         self._data = data
@@ -38,7 +38,7 @@ class Source:
     label = "upstream"
 
     def __init__(self, data: bytes, told: int | None = None) -> None:
-        self.body = Body(data, len(data) if told is None else told)
+        self.body = Body(data, told)
         self.opened = 0
 
     @asynccontextmanager
@@ -50,7 +50,7 @@ class Source:
 
 
 async def test_a_small_blob_is_read_whatever_its_size_was_said_to_be() -> None:
-    for declared in (None, len(SMALL), 10):
+    for declared in (len(SMALL), 10):
         assert await read_small(Source(SMALL), NAME, digest_of(SMALL), declared) == SMALL
 
 
@@ -58,19 +58,22 @@ async def test_other_bytes_than_those_of_the_digest_count_for_nothing() -> None:
     assert await read_small(Source(SMALL), NAME, digest_of(b"other"), len(SMALL)) is None
 
 
-@pytest.mark.parametrize("declared", [None, 10, SMALL_BYTES_MAX])
-async def test_a_large_blob_that_is_called_small_is_not_read(declared: int | None) -> None:
-    source = Source(LARGE)
+@pytest.mark.parametrize("told", [None, 10, len(LARGE)])
+async def test_of_a_large_blob_no_more_than_a_chunk_is_read(told: int | None) -> None:
+    source = Source(LARGE, told)
 
-    assert await read_small(source, NAME, digest_of(LARGE), declared) is None
-    assert source.body.arrived_bytes == 0
+    with pytest.raises(NotSmall) as caught:
+        await read_single(source, NAME, digest_of(LARGE))
+
+    assert caught.value.size_bytes == told
+    assert source.body.arrived_bytes <= SMALL_BYTES_MAX + PIECE
 
 
-async def test_a_body_that_goes_on_is_left_after_one_chunk() -> None:
-    source = Source(LARGE, told=10)
+async def test_a_body_that_is_said_to_be_large_is_not_read() -> None:
+    source = Source(LARGE, len(LARGE))
 
     assert await read_small(source, NAME, digest_of(LARGE), 10) is None
-    assert source.body.arrived_bytes <= SMALL_BYTES_MAX + PIECE
+    assert source.body.arrived_bytes == 0
 
 
 async def test_what_is_declared_to_be_large_is_not_even_asked_for() -> None:

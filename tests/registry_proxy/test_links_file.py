@@ -15,7 +15,7 @@ DIGEST = digest_of(b"a layer")
 
 def some_links() -> Links:
     links = Links()
-    links.settle(NAME, DIGEST, 7, media_type="application/octet-stream")
+    links.tell(NAME, DIGEST, 7, media_type="application/octet-stream")
     return links
 
 
@@ -28,7 +28,7 @@ async def test_links_survive_a_restart(tmp_path: Path) -> None:
 
     assert count == 1
     assert restored.allowed(NAME, DIGEST)
-    assert restored.size_of(DIGEST) == 7
+    assert restored.claim(NAME, DIGEST) == 7
 
 
 async def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:

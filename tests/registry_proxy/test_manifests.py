@@ -239,7 +239,7 @@ async def test_a_served_image_links_its_blobs(proxy: Proxy, image: ImageInfo) ->
     await proxy.manifest("1")
 
     assert proxy.service.where(image.layer_digests[0]) == [NAME]
-    assert proxy.service.size_of(image.layer_digests[0]) == len(LAYER)
+    assert proxy.service.links.claim(NAME, image.layer_digests[0]) == len(LAYER)
 
 
 async def test_the_size_of_a_linked_blob_costs_nothing(proxy: Proxy, image: ImageInfo) -> None:

@@ -1,4 +1,8 @@
-"""Which repository named which blob: knowing a digest is no right to read it."""
+"""Which repository named which blob, and how long it says that it is.
+
+Knowing a digest is no right to read it. A size is a claim of the repository that it was told for,
+until bytes prove it: it speaks for no other repository, however many have the same blob.
+"""
 
 from __future__ import annotations
 
@@ -20,29 +24,29 @@ NAMES_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class LinkRecord:
-    """One link as a snapshot keeps it."""
+    """One link as a snapshot keeps it; the names with the sizes that they claim."""
 
     digest: Digest
-    size_bytes: int
     media_type: str
     is_manifest: bool
-    names: tuple[ImageName, ...]
+    names: tuple[tuple[ImageName, int | None], ...]
 
 
 @dataclass(slots=True)
 class _Entry:
-    size_bytes: int
     media_type: str
     is_manifest: bool
-    names: dict[ImageName, None] = field(default_factory=dict)
-    """In the order of their last use."""
-    disputed: bool = False
-    """Two manifests declare different sizes; a registry's own word settles that."""
-    settled: bool = False
+    claims: dict[ImageName, int | None] = field(default_factory=dict)
+    """In the order of their last use; None: no size is known for this one."""
+    refuted: dict[ImageName, int] = field(default_factory=dict)
+    """Sizes that bytes disproved; a manifest that says them again is not believed."""
 
 
 class Links:
-    """Digest to (repositories, size, kind); least recently used digests go beyond `links_max`."""
+    """Digest to repositories with their claims.
+
+    Least recently used digests go beyond `links_max`.
+    """
 
     def __init__(self, *, links_max: int = LINKS_MAX, names_max: int = NAMES_MAX) -> None:
         self._entries: LRUCache[Digest, _Entry] = LRUCache(links_max)
@@ -58,7 +62,7 @@ class Links:
         for blob in (*info.layers, *((info.config,) if info.config is not None else ())):
             self._declare(name, blob, is_manifest=False)
 
-    def settle(
+    def tell(
         self,
         name: ImageName,
         digest: Digest,
@@ -68,28 +72,35 @@ class Links:
         is_manifest: bool = False,
     ) -> None:
         """Take in what the registry itself told: `name` has `digest`, and it is so long."""
-        entry = self._entries.get(digest)
-        if entry is None:
-            entry = self._entries[digest] = _Entry(size_bytes, media_type, is_manifest)
-        entry.size_bytes = size_bytes
+        entry = self._entry(digest, media_type, is_manifest=is_manifest)
         entry.media_type = media_type or entry.media_type
-        entry.is_manifest = entry.is_manifest or is_manifest
-        entry.settled, entry.disputed = True, False
-        self._add_name(entry, name)
+        self._claim(entry, name, size_bytes)
+
+    def refute(
+        self, name: ImageName, digest: Digest, size_bytes: int, actual_bytes: int | None
+    ) -> None:
+        """The body that the registry of `name` sends is not `size_bytes` long; what it is, if it
+        told that, is claimed from now on."""
+        entry = self._entries.get(digest)
+        if entry is None or name not in entry.claims:
+            return
+        entry.refuted[name] = size_bytes
+        if entry.claims[name] == size_bytes:
+            entry.claims[name] = actual_bytes
 
     def where(self, digest: Digest) -> list[ImageName]:
         """The repositories that have `digest`, the latest first."""
         entry = self._entries.get(digest)
-        return [] if entry is None else list(reversed(entry.names))
+        return [] if entry is None else list(reversed(entry.claims))
 
     def allowed(self, name: ImageName, digest: Digest) -> bool:
         entry = self._entries.get(digest)
-        return entry is not None and name in entry.names
+        return entry is not None and name in entry.claims
 
-    def size_of(self, digest: Digest) -> int | None:
-        """Bytes; None where nobody told, or two told different things."""
+    def claim(self, name: ImageName, digest: Digest) -> int | None:
+        """Bytes as a manifest of `name`, or its registry, says; None where neither does."""
         entry = self._entries.get(digest)
-        return None if entry is None or entry.disputed else entry.size_bytes
+        return None if entry is None else entry.claims.get(name)
 
     def is_manifest(self, digest: Digest) -> bool:
         entry = self._entries.get(digest)
@@ -98,35 +109,36 @@ class Links:
     def records(self) -> Iterator[LinkRecord]:
         """What a snapshot has to keep, least recently used first."""
         for digest, entry in list(self._entries.items()):
-            if not entry.disputed:
-                yield LinkRecord(
-                    digest,
-                    entry.size_bytes,
-                    entry.media_type,
-                    entry.is_manifest,
-                    tuple(entry.names),
-                )
+            yield LinkRecord(
+                digest, entry.media_type, entry.is_manifest, tuple(entry.claims.items())
+            )
 
     def restore(self, records: Iterable[LinkRecord]) -> None:
         """Take in a snapshot; what is known already stands above it."""
         for record in records:
             if record.digest not in self._entries:
-                entry = _Entry(record.size_bytes, record.media_type, record.is_manifest)
-                entry.names = dict.fromkeys(record.names[-self._names_max :])
+                entry = _Entry(record.media_type, record.is_manifest)
+                entry.claims = dict(record.names[-self._names_max :])
                 self._entries[record.digest] = entry
 
-    def _declare(self, name: ImageName, child: Descriptor, *, is_manifest: bool) -> None:
-        entry = self._entries.get(child.digest)
+    def _entry(self, digest: Digest, media_type: str, *, is_manifest: bool) -> _Entry:
+        entry = self._entries.get(digest)
         if entry is None:
-            entry = _Entry(child.size, child.media_type, is_manifest)
-            self._entries[child.digest] = entry
-        elif entry.size_bytes != child.size and not entry.settled:
-            entry.disputed = True
+            entry = self._entries[digest] = _Entry(media_type, is_manifest)
         entry.is_manifest = entry.is_manifest or is_manifest
-        self._add_name(entry, name)
+        return entry
 
-    def _add_name(self, entry: _Entry, name: ImageName) -> None:
-        entry.names.pop(name, None)
-        entry.names[name] = None
-        if len(entry.names) > self._names_max:
-            del entry.names[next(iter(entry.names))]
+    def _declare(self, name: ImageName, child: Descriptor, *, is_manifest: bool) -> None:
+        entry = self._entry(child.digest, child.media_type, is_manifest=is_manifest)
+        if entry.refuted.get(name) == child.size:
+            self._claim(entry, name, entry.claims.get(name))
+        else:
+            self._claim(entry, name, child.size)
+
+    def _claim(self, entry: _Entry, name: ImageName, size_bytes: int | None) -> None:
+        entry.claims.pop(name, None)
+        entry.claims[name] = size_bytes
+        if len(entry.claims) > self._names_max:
+            oldest = next(iter(entry.claims))
+            del entry.claims[oldest]
+            entry.refuted.pop(oldest, None)

@@ -27,7 +27,7 @@ def test_an_image_links_its_config_and_layers() -> None:
 
     links.link(APP, image())
 
-    assert [links.size_of(d) for d in (CONFIG, LAYER)] == [10, 1000]
+    assert [links.claim(APP, d) for d in (CONFIG, LAYER)] == [10, 1000]
     assert links.where(LAYER) == [APP]
     assert not links.is_manifest(LAYER)
 
@@ -57,32 +57,61 @@ def test_the_repository_that_named_a_blob_last_comes_first() -> None:
     assert links.where(LAYER) == [APP, OTHER]
 
 
-def test_two_declared_sizes_are_none_until_the_registry_speaks() -> None:
+def test_a_size_is_the_claim_of_the_repository_that_it_was_told_for() -> None:
     links = Links()
     links.link(APP, image(1000))
     links.link(OTHER, image(5))
+    links.tell(OTHER, LAYER, 0)
 
-    disputed = links.size_of(LAYER)
-    links.settle(APP, LAYER, 1000)
-
-    assert disputed is None
-    assert links.size_of(LAYER) == 1000
+    assert (links.claim(APP, LAYER), links.claim(OTHER, LAYER)) == (1000, 0)
 
 
-def test_a_settled_size_is_not_disputed_any_more() -> None:
+def test_a_manifest_speaks_after_the_registry() -> None:
+    """A HEAD is asked for what no manifest named, and may be wrong."""
     links = Links()
-    links.settle(APP, LAYER, 1000)
+    links.tell(APP, LAYER, 0)
 
+    links.link(APP, image(1000))
+
+    assert links.claim(APP, LAYER) == 1000
+
+
+def test_a_refuted_claim_gives_way_to_what_the_body_showed() -> None:
+    links = Links()
+    links.link(OTHER, image(5))
+    links.link(APP, image(1000))
+
+    links.refute(OTHER, LAYER, 5, 1000)
     links.link(OTHER, image(5))
 
-    assert links.size_of(LAYER) == 1000
+    assert (links.claim(APP, LAYER), links.claim(OTHER, LAYER)) == (1000, 1000)
+
+
+def test_a_refuted_claim_without_another_one_leaves_none() -> None:
+    links = Links()
+    links.link(APP, image(5))
+
+    links.refute(APP, LAYER, 5, None)
+
+    assert links.claim(APP, LAYER) is None
+    assert links.allowed(APP, LAYER)
+
+
+def test_a_late_refutation_does_not_touch_a_newer_claim() -> None:
+    links = Links()
+    links.link(APP, image(5))
+    links.link(APP, image(1000))
+
+    links.refute(APP, LAYER, 5, 7)
+
+    assert links.claim(APP, LAYER) == 1000
 
 
 def test_the_number_of_digests_is_bounded() -> None:
     links = Links(links_max=10)
 
     for i in range(100):
-        links.settle(APP, digest_of(bytes([i])), i)
+        links.tell(APP, digest_of(bytes([i])), i)
 
     assert len(links) == 10
 
@@ -92,7 +121,7 @@ def test_the_number_of_repositories_of_a_digest_is_bounded() -> None:
     names = [ImageName("docker.io", f"r{i}") for i in range(10)]
 
     for name in names:
-        links.settle(name, LAYER, 1)
+        links.tell(name, LAYER, 1)
 
     assert links.where(LAYER) == names[:-4:-1]
 
@@ -100,7 +129,7 @@ def test_the_number_of_repositories_of_a_digest_is_bounded() -> None:
 def test_a_snapshot_restores_what_was_linked() -> None:
     links = Links()
     links.link(APP, image())
-    links.settle(OTHER, CHILD, 7, media_type="application/y", is_manifest=True)
+    links.tell(OTHER, CHILD, 7, media_type="application/y", is_manifest=True)
     restored = Links()
 
     restored.restore(links.records())
@@ -112,9 +141,9 @@ def test_a_snapshot_restores_what_was_linked() -> None:
 
 def test_a_snapshot_does_not_overrule_what_is_known() -> None:
     old, fresh = Links(), Links()
-    old.settle(OTHER, LAYER, 5)
-    fresh.settle(APP, LAYER, 1000)
+    old.tell(OTHER, LAYER, 5)
+    fresh.tell(APP, LAYER, 1000)
 
     fresh.restore(old.records())
 
-    assert (fresh.size_of(LAYER), fresh.where(LAYER)) == (1000, [APP])
+    assert (fresh.claim(APP, LAYER), fresh.where(LAYER)) == (1000, [APP])

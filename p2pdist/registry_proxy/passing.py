@@ -1,0 +1,55 @@
+"""A blob that passes through a proxy: from its registry to one client, checked and not kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+
+from p2pdist.errors import RegistryError, UpstreamError
+from p2pdist.model.ids import Digest
+from p2pdist.oci.names import ImageName
+from p2pdist.peer.api import OutsideSource, stream_checked
+from p2pdist.runtime.serving import FileSpan
+
+
+class PassingBlob:
+    """Implements `BlobSource` where the swarm is at work on the same digest with another size."""
+
+    def __init__(
+        self,
+        source: OutsideSource,
+        name: ImageName,
+        digest: Digest,
+        size_bytes: int,
+        count: Callable[[str, int], None],
+    ) -> None:
+        self.digest = digest
+        self.size_bytes = size_bytes
+        self._source = source
+        self._name = name
+        self._count = count
+
+    async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
+        label, begun = self._source.label, False
+        stream = stream_checked(
+            self._source,
+            self._name,
+            self.digest,
+            self.size_bytes,
+            start=start,
+            stop=stop,
+            prefix_fileno=None,
+            count=lambda nbytes: self._count(label, nbytes),
+        )
+        try:
+            async with aclosing(stream) as pieces:
+                async for data in pieces:
+                    begun = True
+                    yield data
+        except UpstreamError as error:
+            if begun:
+                raise
+            raise RegistryError(404, "BLOB_UNKNOWN", str(error)) from error
+
+    def close(self) -> None:
+        """Nothing is held."""

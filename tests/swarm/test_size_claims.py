@@ -1,0 +1,157 @@
+"""A size that nothing proves is the word of one repository: it does no harm to another one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from p2pdist.model.ids import digest_of
+from p2pdist.registry_proxy.daemon import RunningProxy
+from p2pdist.runtime.identity import read_secret
+from tests.fakes.asker import asker
+from tests.fakes.cluster import Lab, open_lab, url_of
+from tests.fakes.pulling import pull, random_bytes, read_blob
+from tests.fakes.registry import FakeRegistry, Fault
+from tests.swarm.lies import EVIL, add_lying_image
+
+LAYER = random_bytes(3_000_000, 92)
+DIGEST = digest_of(LAYER)
+OTHER_LAYER = random_bytes(2_000_000, 93)
+WRONG_SIZES = [len(LAYER) - 1, len(LAYER) + 1, 10, 1 << 39]
+
+
+@pytest.fixture
+async def mallory() -> AsyncIterator[FakeRegistry]:
+    async with FakeRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+async def both(tmp_path, registry: FakeRegistry, mallory: FakeRegistry) -> AsyncIterator[Lab]:  # type: ignore[no-untyped-def]
+    """Two registries on the list: docker.io is right, ghcr.io lies."""
+    upstreams = {"docker.io": registry.url, "ghcr.io": mallory.url}
+    async with open_lab(tmp_path, upstreams) as lab:
+        yield lab
+
+
+@asynccontextmanager
+async def asked(
+    client: aiohttp.ClientSession, method: str, base: str, path: str, ns: str = "docker.io"
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    async with client.request(method, f"{base}/v2/{path}?ns={ns}") as answer:
+        yield answer
+
+
+def sealed(proxy: RunningProxy) -> bool:
+    blob = proxy.running.store.get(DIGEST)
+    return blob is not None and blob.complete
+
+
+@pytest.mark.parametrize("size", WRONG_SIZES)
+async def test_a_manifest_that_lies_harms_its_own_repository_only(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, size: int
+) -> None:
+    registry.add_image("library/app", "1", [LAYER])
+    add_lying_image(registry, LAYER, size)
+    await lab.tracker()
+    proxy = await lab.proxy()
+    base = url_of(proxy.registry)
+    for path in (f"{EVIL}/manifests/1", f"{EVIL}/blobs/{DIGEST}"):
+        async with asked(client, "GET", base, path) as answer:
+            await answer.read()
+
+    bodies = await pull(client, base)
+
+    assert bodies[DIGEST] == LAYER
+    assert sealed(proxy)
+    async with asked(client, "HEAD", base, f"{EVIL}/blobs/{DIGEST}") as answer:
+        assert answer.headers["Content-Length"] == str(len(LAYER))  # proven by now, for all
+
+
+@pytest.mark.parametrize("told", [0, len(LAYER) - 1])
+async def test_a_registry_that_lies_about_a_length_harms_no_other(
+    registry: FakeRegistry,
+    mallory: FakeRegistry,
+    both: Lab,
+    client: aiohttp.ClientSession,
+    told: int,
+) -> None:
+    registry.add_image("library/app", "1", [LAYER])
+    mallory._blobs["mallory/x", DIGEST] = bytes(told)
+    await both.tracker()
+    proxy = await both.proxy()
+    base = url_of(proxy.registry)
+    async with asked(client, "GET", base, "library/app/manifests/1") as answer:
+        await answer.read()
+    async with asked(client, "HEAD", base, f"mallory/x/blobs/{DIGEST}", "ghcr.io") as answer:
+        assert answer.status == 200
+
+    async with asked(client, "HEAD", base, f"library/app/blobs/{DIGEST}") as answer:
+        assert answer.headers["Content-Length"] == str(len(LAYER))
+    assert await read_blob(client, base, DIGEST) == LAYER
+    assert sealed(proxy)
+
+
+async def test_what_is_fetched_under_a_false_size_keeps_nobody_from_the_blob(
+    registry: FakeRegistry, mallory: FakeRegistry, both: Lab, client: aiohttp.ClientSession
+) -> None:
+    registry.add_image("library/app", "1", [LAYER])
+    mallory._blobs["mallory/x", DIGEST] = OTHER_LAYER
+    mallory.faults[DIGEST] = Fault(stall_after=1 << 20)
+    await both.tracker()
+    proxy = await both.proxy()
+    base = url_of(proxy.registry)
+    async with asked(client, "GET", base, f"mallory/x/blobs/{DIGEST}", "ghcr.io") as stalled:
+        assert stalled.status == 200
+        assert stalled.headers["Content-Length"] == str(len(OTHER_LAYER))
+
+        bodies = await pull(client, base)
+
+        assert bodies[DIGEST] == LAYER
+
+
+async def test_hosts_that_name_no_repository_get_what_another_one_claims(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """The claim that was heard last is tried first, and is a lie."""
+    registry.add_image("library/app", "1", [LAYER])
+    add_lying_image(registry, LAYER, len(LAYER) + 1)
+    await lab.tracker()
+    proxy = await lab.proxy()
+    for path in ("library/app/manifests/1", f"{EVIL}/manifests/1"):
+        async with asked(client, "GET", url_of(proxy.registry), path) as answer:
+            await answer.read()
+
+    secret = read_secret(lab.keys.secret_file)
+    async with asker(proxy.running.exchange_address, secret) as asking:
+        await asking.say_interest(DIGEST)
+        async with asyncio.timeout(20):
+            while not sealed(proxy):  # noqa: ASYNC110  # no event for it
+                await asyncio.sleep(0.01)
+
+
+async def test_a_proxy_bans_nobody_over_a_size(
+    registry: FakeRegistry, mallory: FakeRegistry, both: Lab, client: aiohttp.ClientSession
+) -> None:
+    registry.add_image("library/app", "1", [LAYER])
+    mallory._blobs["mallory/x", DIGEST] = bytes(len(LAYER) - 1)
+    await both.tracker()
+    await both.proxy("A")
+    for name in ("p", "q"):
+        peer = await both.peer(name)
+        await pull(client, url_of(peer.mirror))
+    second = await both.proxy("B")
+    base = url_of(second.registry)
+    async with asked(client, "GET", base, "library/app/manifests/1") as answer:
+        await answer.read()
+    async with asked(client, "HEAD", base, f"mallory/x/blobs/{DIGEST}", "ghcr.io") as answer:
+        assert answer.status == 200
+
+    assert await read_blob(client, base, DIGEST) == LAYER
+
+    node = second.running.node
+    assert (node.trust.bans_total, dict(node.counters.rejected)) == (0, {})
