@@ -19,13 +19,14 @@ from p2pdist.errors import ConfigError
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.control import Describe
 from p2pdist.model.handshake import OTHER, REFUSALS
-from p2pdist.model.ids import HostId, parse_host_id
+from p2pdist.model.ids import Digest, HostId, parse_host_id
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.peer.counters import RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
 from p2pdist.peer.refusing import RefusalLog, links_allowed
 from p2pdist.peer.scrubbing import scrub_for_ever
+from p2pdist.peer.server import everything
 from p2pdist.runtime import logs
 from p2pdist.runtime.metrics import Sample, node_info
 from p2pdist.runtime.own_addresses import advertised
@@ -124,9 +125,15 @@ class RunningNode:
 
 @asynccontextmanager
 async def running_node(
-    options: NodeOptions, proxies: Sequence[ProxyClient]
+    options: NodeOptions,
+    proxies: Sequence[ProxyClient],
+    *,
+    servable: Callable[[Digest], bool] = everything,
 ) -> AsyncIterator[RunningNode]:
-    """Run a node for as long as the block lasts. Raises ConfigError, StoreError, OSError."""
+    """Run a node for as long as the block lasts. Raises ConfigError, StoreError, OSError.
+
+    `servable`: which blobs and manifests may leave this host; asked before each of them does.
+    """
     host_id = load_host_id(options.state_dir)
     keyring = Keyring(list(options.proxy_keys))
     rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
@@ -148,6 +155,7 @@ async def running_node(
         is_proxy=options.role is Role.PROXY,
         rng=rng,
         proxies=proxies,
+        servable=servable,
     )
     limits = ExchangeLimits(
         links_max=links_allowed(options.links_max), upload_bytes_per_s=options.upload_bytes_per_s

@@ -206,7 +206,8 @@ class ManifestBook:
             return None
         self._node.counters.blob_requests["origin"] += 1
         self._node.counters.received[UPSTREAM] += len(found.body)
-        await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
+        if name.upstream in self._upstream.servable_hosts:  # else it is for this host alone
+            await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
         return Manifest(found.digest, found.media_type, found.body)
 
     def _learn(self, name: ImageName, found: Manifest) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from random import Random
 from typing import Final
@@ -45,7 +45,7 @@ from p2pdist.peer.counters import NodeCounters, source_of
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.neighbourhood import Neighbourhood
 from p2pdist.peer.proxy_links import ProxyLinks
-from p2pdist.peer.server import Authority, Server
+from p2pdist.peer.server import Authority, Server, everything
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime import logs
 from p2pdist.runtime.proxy_client import ProxyClient
@@ -79,6 +79,7 @@ class Node:
         is_proxy: bool,
         rng: Random,
         proxies: Sequence[ProxyClient] = (),
+        servable: Callable[[Digest], bool] = everything,
     ) -> None:
         self.store = store
         self.keyring = keyring
@@ -97,7 +98,8 @@ class Node:
         self.neighbourhood: Neighbourhood
         self.proxy_links: ProxyLinks
         self.smalls = SmallFinder(self)
-        self._server = Server(store, self.counters, place)
+        self._servable = servable
+        self._server = Server(store, keyring, self.counters, place, servable)
         self._request_ids = itertools.cycle(range(1, 1 << 32))
         self._requests: dict[RequestId, tuple[ActiveBlob, Link]] = {}
         self._flows: dict[Link, Flows] = {}
@@ -419,11 +421,14 @@ class Node:
     async def scrub(self, blob: Blob, first: int, stop: int) -> None:
         """Hash chunks again that lie here; what rotted is fetched anew when it is wanted."""
         lost = await blob.scrub(first, stop)
-        if lost:
+        if lost and self._servable(blob.digest):
             self.activate(blob.digest, blob.geometry.size_bytes).lost(lost)
 
     def _hear_interest(self, link: Link, interest: fr.Interest) -> None:
         digest = interest.digest
+        if not self._servable(digest):  # yet: whoever is told of a repository that has it may be
+            self._wishes.add(link.session.member.host_id, interest)
+            return
         active = self.actives.get(digest)
         if active is not None and active.failure is not None:
             active = None  # whoever takes the blob up anew finds the wish
@@ -516,12 +521,12 @@ class Node:
             self.tasks.start(self.revoke(record), name="revoke")
 
     def full_announce(self) -> list[Delta]:
-        """Everything this host holds, for a tracker that knows nothing."""
+        """Everything this host holds and may hand out, for a tracker that knows nothing."""
         deltas = [
             Delta(digest_key(b.digest), len(b.verified), b.complete)
             for b in self.store.blobs()
-            if b.verified
+            if b.verified and self._servable(b.digest)
         ]
-        deltas += [Delta(digest_key(d), 1, True) for d in self.store.smalls()]
+        deltas += [Delta(digest_key(d), 1, True) for d in self.store.smalls() if self._servable(d)]
         deltas += [Delta(tag_swarm_key(k), 1, True) for k in self.store.statement_keys()]
         return deltas

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from p2pdist.errors import PeerFault
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, RequestId, TagKey
 from p2pdist.model.members import Place
+from p2pdist.model.statements import Keyring, TagStatement
 from p2pdist.peer.counters import NodeCounters, receiver_of
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.store.store import Store
+
+
+def everything(digest: Digest) -> bool:
+    """What a peer holds came from proxies and peers, for everybody."""
+    return True
 
 
 class Authority(Protocol):
@@ -38,10 +46,19 @@ class Runs(Protocol):
 
 
 class Server:
-    """Serves what is verified and vouched for, and nothing else."""
+    """Serves what is verified and vouched for and may be served, and nothing else."""
 
-    def __init__(self, store: Store, counters: NodeCounters, place: Place) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        counters: NodeCounters,
+        place: Place,
+        servable: Callable[[Digest], bool],
+    ) -> None:
         self._store = store
+        self._keyring = keyring
+        self._servable = servable
         self._counters = counters
         self._place = place
 
@@ -71,6 +88,7 @@ class Server:
             blob is None
             or blob.chunk_map.map_id != request.map_id
             or self._store.revoked(request.map_id)
+            or not self._servable(request.digest)
             or stop > blob.geometry.chunk_count
             or blob.verified.first_missing(request.first) < stop
         ):
@@ -108,6 +126,8 @@ class Server:
             self._counters.sent[receiver] += len(answer.body)
 
     async def _small(self, digest: Digest, authority: Authority | None) -> SmallAnswer | None:
+        if not self._servable(digest):
+            return None
         if (stored := await self._store.get_small(digest)) is not None:
             return SmallAnswer(stored.media_type, stored.body)
         if authority is None or self._store.get(digest) is not None:
@@ -116,12 +136,22 @@ class Server:
 
     async def serve_statement(self, link: Link, request_id: RequestId, key: TagKey) -> None:
         record = await self._store.get_statement(key)
+        if record is not None and not self._may_tell(record):
+            record = None
         if link.closed:
             return
         if record is None:
             link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
         else:
             link.send(fr.StatementIs(request_id, record))
+
+    def _may_tell(self, record: bytes) -> bool:
+        """Names do not travel here: a tag may be told when what it stands for may be served."""
+        try:
+            statement = self._keyring.open(record)
+        except PeerFault:
+            return False  # of a key that is believed no more
+        return isinstance(statement, TagStatement) and self._servable(statement.digest)
 
 
 def whole_chunks(request: fr.Request, geometry: Geometry, nbytes: int) -> int:

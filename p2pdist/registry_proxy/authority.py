@@ -96,8 +96,12 @@ class ProxyAuthority:
         It has another size than `size_bytes`, which is what `names` claim, where that is proven or
         where it is being fetched as others claim it: no claim ends what runs under another one.
         `bulk`: after all that anybody waits for. `budget` (which means bulk) paces what comes from
-        outside of the datacenter; another call may replace it.
+        outside of the datacenter; another call may replace it. Raises RegistryError where none of
+        `names` may be served.
         """
+        names = [name for name in names if self._manifests.access.may_serve(name)]
+        if not names:
+            raise RegistryError(403, "DENIED", f"{digest} is not shared by this proxy")
         active = self._taken_up(digest, size_bytes)
         if (bulk or budget is not None) and not active.complete:
             active.order_bulk(budget)
@@ -211,7 +215,7 @@ class ProxyAuthority:
 
         `name` asks for it: its registry is the first to be asked.
         """
-        names = [n for n in self._manifests.where(digest) if self._may_be_small(n, digest)]
+        names = [n for n in self._manifests.access.where(digest) if self._may_be_small(n, digest)]
         if not names:
             return None
         if name in names:

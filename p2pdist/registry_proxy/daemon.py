@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -26,6 +27,7 @@ from p2pdist.peer.api import (
 from p2pdist.registry_proxy import links_file, notifications_http
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.backend import ProxyBackend
+from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.manifests import ManifestService
@@ -71,10 +73,12 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         entries = upstream_entries(settings, with_secrets=True)
         upstream = await stack.enter_async_context(UpstreamClient(entries))
         parents = [ProxyClient(url, session) for url in own.parents]
-        running = await stack.enter_async_context(running_node(_options(settings, signer), parents))
-        links = await _kept_links(settings, running, stack)
+        access = Access(upstream.servable_hosts, await _kept_links(settings, stack))
+        node = running_node(_options(settings, signer), parents, servable=access.servable)
+        running = await stack.enter_async_context(node)
+        _keep_writing(settings, running, access.links)
         metrics = PullMetrics()
-        manifests = _manifests(settings, running, upstream, signer, parents, links)
+        manifests = _manifests(settings, running, upstream, signer, parents, access)
         stack.push_async_callback(manifests.close)
         rules = await stack.enter_async_context(replicating(settings, manifests, running.node.rng))
         source = DirectSource(upstream)
@@ -108,7 +112,7 @@ def _manifests(
     upstream: UpstreamClient,
     signer: Signer,
     parents: list[ProxyClient],
-    links: Links,
+    access: Access,
 ) -> ManifestService:
     tags = TagCache(
         soft_ttl_s=settings.proxy.tag_ttl_s, stale_if_error_s=settings.proxy.stale_if_error_s
@@ -120,7 +124,7 @@ def _manifests(
         running.node.keyring,
         parents=parents,
         tags=tags,
-        links=links,
+        access=access,
         proven=lambda digest: _sealed_size(running.store, digest),
     )
 
@@ -151,13 +155,21 @@ def _endpoint(
     )
 
 
-async def _kept_links(settings: Settings, running: RunningNode, stack: AsyncExitStack) -> Links:
+def _links_path(settings: Settings) -> Path:
+    return settings.host.state_dir / "proxy" / links_file.FILE_NAME
+
+
+async def _kept_links(settings: Settings, stack: AsyncExitStack) -> Links:
     """What this proxy knew before its restart; written every 30 s and at the end."""
-    links, path = Links(), settings.host.state_dir / "proxy" / links_file.FILE_NAME
+    links, path = Links(), _links_path(settings)
     await links_file.load(links, path)
     stack.push_async_callback(links_file.save, links, path)
-    running.node.tasks.start(links_file.keep_writing(links, path), name="links snapshot")
     return links
+
+
+def _keep_writing(settings: Settings, running: RunningNode, links: Links) -> None:
+    writing = links_file.keep_writing(links, _links_path(settings))
+    running.node.tasks.start(writing, name="links snapshot")
 
 
 def _options(settings: Settings, signer: Signer) -> NodeOptions:

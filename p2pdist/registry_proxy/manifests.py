@@ -24,6 +24,7 @@ from p2pdist.model.tags import (
 )
 from p2pdist.oci.manifest import OCI_INDEX, parse_manifest
 from p2pdist.oci.names import ImageName
+from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.referrers import fallback_tag, merge_referrers
 from p2pdist.registry_proxy.core.tags import Absent, Fresh, Revalidate, TagCache, TagEntry
@@ -105,7 +106,7 @@ class ManifestService:
         *,
         parents: Sequence[Parent] = (),
         tags: TagCache | None = None,
-        links: Links | None = None,
+        access: Access | None = None,
         stale_after_s: float = STALE_AFTER_S,
         proven: Callable[[Digest], int | None] = lambda _: None,
     ) -> None:
@@ -119,7 +120,8 @@ class ManifestService:
         self._keyring = keyring
         self._parents = parents
         self._tags: TagCache = tags if tags is not None else TagCache()
-        self.links = links if links is not None else Links()
+        self.access = access if access is not None else Access(upstream.servable_hosts, Links())
+        self.links = self.access.links
         self._stale_after_s = stale_after_s
         self._proven = proven
         self._lookups: SingleFlight[TagKey, Manifest] = SingleFlight("tag look-up")
@@ -133,26 +135,16 @@ class ManifestService:
 
     # --- what is known without asking -----------------------------------------------------------
 
-    def where(self, digest: Digest) -> list[ImageName]:
-        """The repositories through which `digest` may be fetched and served, the latest first."""
-        return [name for name in self.links.where(digest) if self.servable(name)]
-
     def claims(self, digest: Digest) -> list[Claim]:
-        """What those repositories say of its size, the latest first; a proof makes them agree."""
+        """What repositories that may be served say of its size, the latest first; a proof makes
+        them agree."""
         proven = self._proven(digest)
         by_size: dict[int, list[ImageName]] = {}
-        for name in self.where(digest):
+        for name in self.access.where(digest):
             size = proven if proven is not None else self.links.claim(name, digest)
             if size is not None:
                 by_size.setdefault(size, []).append(name)
         return [Claim(size, names) for size, names in by_size.items()]
-
-    def servable(self, name: ImageName) -> bool:
-        """What is read of `name` may be given to others: the operator says so, now."""
-        try:
-            return self._upstream.entry(name).servable
-        except UpstreamError:
-            return False
 
     def is_manifest(self, digest: Digest) -> bool:
         return self.links.is_manifest(digest)
@@ -161,7 +153,7 @@ class ManifestService:
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         """Return a manifest; raise RegistryError where upstream has none or says nothing."""
-        self._check_servable(name)
+        self.check_servable(name)
         if ":" in reference:
             return await self.by_digest(name, parse_digest(reference))
         began_s = self._now_s()
@@ -172,7 +164,7 @@ class ManifestService:
 
     async def by_digest(self, name: ImageName, digest: Digest) -> Manifest:
         """Return a manifest of `name`, from here if `name` is known to have it."""
-        self._check_servable(name)
+        self.check_servable(name)
         if self.links.allowed(name, digest) and (kept := await self._kept(digest)) is not None:
             return kept
         return await self._fetches.run((name, digest), lambda: self._fetch(name, digest))
@@ -182,7 +174,7 @@ class ManifestService:
 
         For one who knows that the tag has moved: neither what we believe nor a parent counts.
         """
-        self._check_servable(name)
+        self.check_servable(name)
         key = tag_key(name.upstream, name.repository, tag)
         try:
             return await self._ask_and_confirm(name, tag, key)
@@ -313,7 +305,7 @@ class ManifestService:
 
         Until the blob lies here it is what `name` claims, and no other repository.
         """
-        self._check_servable(name)
+        self.check_servable(name)
         if self.links.allowed(name, digest):
             size = await self._size_here(digest)
             if size is None:
@@ -340,7 +332,7 @@ class ManifestService:
         return size if here is None else here
 
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
-        self._check_servable(name)
+        self.check_servable(name)
         told = await self._ask_parents(lambda p: p.tags(name, count, last, timeout_s=PARENT_S))
         if told is not None:
             return told
@@ -353,7 +345,7 @@ class ManifestService:
         self, name: ImageName, digest: Digest, artifact_type: str | None
     ) -> Manifest:
         """Return one index over all that refers to `digest`, by the API or by the tag schema."""
-        self._check_servable(name)
+        self.check_servable(name)
         told = await self._ask_parents(
             lambda p: p.referrers(name, digest, artifact_type, timeout_s=PARENT_S)
         )
@@ -454,13 +446,9 @@ class ManifestService:
             )
         )
 
-    def _check_servable(self, name: ImageName) -> None:
+    def check_servable(self, name: ImageName) -> None:
         """What we can read with an account is not for everybody, unless the operator says so."""
-        try:
-            entry = self._upstream.entry(name)
-        except UpstreamError as error:
-            raise RegistryError(403, "DENIED", str(error)) from None
-        if not entry.servable:
+        if not self.access.may_serve(name):
             raise RegistryError(403, "DENIED", f"{name.upstream} is not shared by this proxy")
 
     @staticmethod

@@ -143,6 +143,11 @@ class UpstreamClient:
             raise UpstreamError(f"{name.upstream} is not a configured upstream", status=403)
         return entry
 
+    @property
+    def servable_hosts(self) -> frozenset[str]:
+        """The upstreams whose content may be given to others."""
+        return frozenset(host for host, entry in self._entries.items() if entry.servable)
+
     # --- manifests ------------------------------------------------------------------------------
 
     async def head_manifest(self, name: ImageName, reference: str) -> ManifestHead:

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
-from p2pdist.model.ids import Digest, HostId, RequestId, TagKey
+from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES
+from p2pdist.model.ids import Digest, HostId, MapId, RequestId, TagKey
 from p2pdist.model.members import Address, Member, Place, Role
 
 ANSWER_S = 10.0
@@ -35,6 +36,12 @@ class Asker:
     async def get_statement(self, key: TagKey) -> bytes | None:
         request_id = RequestId(next(self._ids))
         return await self._ask(request_id, fr.GetStatement(request_id, key))
+
+    async def request(self, digest: Digest, map_id: MapId) -> bytes | None:
+        """Ask for the first chunk of a blob of several."""
+        request_id = RequestId(next(self._ids))
+        self.link.expect_chunks(request_id, [(0, CHUNK_SIZE_MIN_BYTES)])
+        return await self._ask(request_id, fr.Request(request_id, digest, map_id, 0, 1))
 
     async def say_interest(self, digest: Digest) -> list[fr.Frame]:
         """Return all that was said to it when the node had taken the Interest in."""
@@ -67,7 +74,8 @@ class Asker:
             case _:
                 self.frames.append(frame)
 
-    def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None: ...
+    def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
+        self._answers.pop(request_id).set_result(bytes(data))
 
     def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None:
         self._answers.pop(request_id).set_result(body)

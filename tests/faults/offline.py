@@ -27,7 +27,7 @@ _FOOT_BYTES: Final = 8
 _HEX: Final = r"[0-9a-f]{2}/[0-9a-f]{64}"
 # All that a daemon may leave in its directory; anything else is an orphan.
 _KEPT: Final = re.compile(
-    rf"host_id|links\.v1\.zst|snapshot[^/]*|store/(?:format|lock|pins|revocations"
+    rf"host_id|links\.v2\.zst|snapshot[^/]*|store/(?:format|lock|pins|revocations"
     rf"|statements/[0-9a-f]{{64}}|small/sha256/{_HEX}|blobs/sha256/{_HEX}/(?:data|map|bits))"
 )
 

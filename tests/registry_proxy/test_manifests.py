@@ -238,7 +238,7 @@ async def test_a_full_disk_makes_it_a_pass_through(proxy: Proxy, image: ImageInf
 async def test_a_served_image_links_its_blobs(proxy: Proxy, image: ImageInfo) -> None:
     await proxy.manifest("1")
 
-    assert proxy.service.where(image.layer_digests[0]) == [NAME]
+    assert proxy.service.access.where(image.layer_digests[0]) == [NAME]
     assert proxy.service.links.claim(NAME, image.layer_digests[0]) == len(LAYER)
 
 
@@ -261,15 +261,15 @@ async def test_an_index_links_its_images_which_link_their_layers(proxy: Proxy) -
 
     assert linked == [True, True]
     assert proxy.service.is_manifest(index)
-    assert proxy.service.where(images[1].layer_digests[0]) == [NAME]
-    assert proxy.service.where(images[0].layer_digests[0]) == []
+    assert proxy.service.access.where(images[1].layer_digests[0]) == [NAME]
+    assert proxy.service.access.where(images[0].layer_digests[0]) == []
 
 
 async def test_an_unlinked_blob_is_asked_for_and_then_linked(
     proxy: Proxy, image: ImageInfo
 ) -> None:
     assert await proxy.service.blob_size(NAME, image.layer_digests[0]) == len(LAYER)
-    assert proxy.service.where(image.layer_digests[0]) == [NAME]
+    assert proxy.service.access.where(image.layer_digests[0]) == [NAME]
 
 
 async def test_rc61_a_blob_of_another_repository_is_not_there(
@@ -304,7 +304,7 @@ async def test_a_kept_manifest_is_linked_to_another_repository_that_has_it(
     await proxy.manifest(image.manifest_digest, OTHER)
 
     assert proxy.registry.count("GET") == before
-    assert proxy.service.where(image.layer_digests[0]) == [OTHER, NAME]
+    assert proxy.service.access.where(image.layer_digests[0]) == [OTHER, NAME]
 
 
 # --- whose authority ----------------------------------------------------------------------------
