@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from p2pdist.errors import UpstreamError
-from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
+from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES, MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
 from p2pdist.oci.manifest import MANIFEST_ACCEPT, parse_manifest
 from p2pdist.oci.names import ImageName
@@ -163,7 +163,7 @@ class UpstreamClient:
                     size_bytes=content_length(response),
                 )
         except UpstreamError as error:
-            if error.status in _HEAD_INCONCLUSIVE:
+            if error.status in (*_HEAD_INCONCLUSIVE, 500) and not isinstance(error, BadAnswer):
                 return ManifestHead()
             raise
 
@@ -194,18 +194,22 @@ class UpstreamClient:
         return await self._retried(lambda: self._blob_size(name, digest))
 
     async def _blob_size(self, name: ImageName, digest: Digest) -> int:
+        """Of a HEAD no refusal counts, and no length of 0: what stands before a registry may
+        answer it by itself."""
         try:
             async with self._request("HEAD", name, "blobs", digest) as response:
                 size = content_length(response)
+                if size or (size == 0 and digest == digest_of(b"", digest_algorithm(digest))):
+                    return size
         except UpstreamError as error:
-            inconclusive = error.status in _HEAD_INCONCLUSIVE and error.status != 404
-            if not inconclusive and not isinstance(error, StorageRefusal):
+            inconclusive = error.status in _HEAD_INCONCLUSIVE or error.status >= 500
+            if not inconclusive or isinstance(error, BadAnswer):
                 raise
-            size = None
-        if size is not None:
-            return size
         async with self._request("GET", name, "blobs", digest, byte_range="0-0") as response:
             size = range_total(response)
+            if size is None and response.status == 200:
+                # Nobody says how long it is: a small one may be read to its end, if it has one.
+                size = len(await self._read(response, CHUNK_SIZE_MIN_BYTES))
         if size is None:
             raise BadAnswer(f"{name}: the size of {digest} is not told")
         return size
@@ -337,8 +341,8 @@ def _worth_another_try(error: Exception) -> bool:
 
 
 def _told_digest(response: aiohttp.ClientResponse) -> Digest | None:
-    text = response.headers.get(CONTENT_DIGEST)
-    if text is None:
+    text = response.headers.get(CONTENT_DIGEST, "").strip()
+    if not text:
         return None
     try:
         return parse_digest(text)

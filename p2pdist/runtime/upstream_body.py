@@ -22,7 +22,7 @@ from p2pdist.runtime.upstream_net import BadAnswer
 PROGRESS_BYTES: Final = 16 * 1024
 READ_IDLE_S: Final = 10.0
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _LENGTH: Final = re.compile(r"\d{1,18}")
 
 
@@ -115,10 +115,11 @@ def blob_span(response: aiohttp.ClientResponse, start: int) -> tuple[int | None,
     match = _CONTENT_RANGE.fullmatch(response.headers.get(hdrs.CONTENT_RANGE, ""))
     if response.status != 206 or match is None:
         raise BadAnswer(f"status {response.status} without a Content-Range")
-    first, last, size = (int(group) for group in match.groups())
-    length = content_length(response)
-    right = first == start and last + 1 == size and length in (None, size - start)
-    if not right or size > BLOB_SIZE_MAX_BYTES:
+    first, stop = int(match[1]), int(match[2]) + 1
+    size = None if match[3] == "*" else int(match[3])
+    right = first == start and size in (None, stop)
+    right = right and content_length(response) in (None, stop - start)
+    if not right or stop > BLOB_SIZE_MAX_BYTES:
         raise BadAnswer(f"Content-Range {match[0]} for a request from byte {start} on")
     return size, 0
 
@@ -128,7 +129,7 @@ def range_total(response: aiohttp.ClientResponse) -> int | None:
     if response.status == 200:
         return content_length(response)
     match = _CONTENT_RANGE.fullmatch(response.headers.get(hdrs.CONTENT_RANGE, ""))
-    return int(match[3]) if match is not None else None
+    return int(match[3]) if match is not None and match[3] != "*" else None
 
 
 def content_length(response: aiohttp.ClientResponse) -> int | None:

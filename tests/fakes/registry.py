@@ -235,6 +235,8 @@ class FakeRegistry:
         self, request: web.Request, data: bytes, headers: dict[str, str], fault: Fault
     ) -> web.StreamResponse:
         digest = digest_of(data)
+        if fault.until_close and request.method != "HEAD":
+            return await self._send_until_close(request, data, digest)
         wanted = None if fault.ignore_range else request.headers.get(hdrs.RANGE)
         asked = parse_range(wanted, None, "", len(data))
         if isinstance(asked, Unsatisfiable):
@@ -244,11 +246,14 @@ class FakeRegistry:
             status=206 if isinstance(asked, Partial) else 200, headers=headers | fault.headers
         )
         if isinstance(asked, Partial) and fault.content_range != "":
-            told = fault.content_range or f"bytes {start}-{stop - 1}/{len(data)}"
+            total = "*" if fault.no_total else len(data)
+            told = fault.content_range or f"bytes {start}-{stop - 1}/{total}"
             response.headers[hdrs.CONTENT_RANGE] = told
         if fault.digest_header != "":
             response.headers["Docker-Content-Digest"] = fault.digest_header or digest
-        if fault.no_length:
+        if request.method == "HEAD" and fault.head_length is not None:
+            response.content_length = fault.head_length
+        elif fault.no_length or fault.until_close:
             response.enable_chunked_encoding()
         else:
             response.content_length = stop - start
@@ -256,6 +261,16 @@ class FakeRegistry:
         if request.method != "HEAD":
             await self._send_body(request, response, _spoilt(data, fault)[start:stop], fault)
         return response
+
+    async def _send_until_close(
+        self, request: web.Request, data: bytes, digest: str
+    ) -> web.StreamResponse:
+        """Past aiohttp, which knows no such bodies in HTTP/1.1."""
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + data)
+        self.payload_bytes[digest] += len(data)
+        request.transport.close()
+        return web.Response()
 
     async def _send_body(
         self, request: web.Request, response: web.StreamResponse, data: bytes, fault: Fault

@@ -33,6 +33,12 @@ class Fault:
     """`Content-Range` of a 206, whatever was asked for; empty: none at all."""
     no_length: bool = False
     """Send the body in chunked coding, and HEAD without a length."""
+    until_close: bool = False
+    """Answer GET with the whole, whose end is that of the connection, and HEAD without a length."""
+    head_length: int | None = None
+    """`Content-Length` of the answer to HEAD."""
+    no_total: bool = False
+    """`Content-Range: bytes a-b/*`."""
     redirect: str | None = None
     """Answer 307 to this Location; `{digest}` stands for what was asked for."""
     bytes_per_s: float | None = None

@@ -63,13 +63,22 @@ async def test_a_head_tells_the_digest(client: UpstreamClient, image: ImageInfo)
     assert head == ManifestHead(image.manifest_digest, OCI_MANIFEST, size)
 
 
-@pytest.mark.parametrize("status", [403, 404, 405])
+@pytest.mark.parametrize("status", [403, 404, 405, 500])
 async def test_rc53_no_head_support_is_no_error(
     registry: FakeRegistry, client: UpstreamClient, image: ImageInfo, status: int
 ) -> None:
     registry.faults["1"] = Fault(no_head=status)
 
     assert await client.head_manifest(NAME, "1") == ManifestHead()
+    assert (await client.get_manifest(NAME, "1")).digest == image.manifest_digest
+
+
+async def test_rc53_an_empty_digest_header_tells_nothing(
+    registry: FakeRegistry, client: UpstreamClient, image: ImageInfo
+) -> None:
+    registry.faults["1"] = Fault(digest_header="", headers={"Docker-Content-Digest": ""})
+
+    assert (await client.head_manifest(NAME, "1")).digest is None
     assert (await client.get_manifest(NAME, "1")).digest == image.manifest_digest
 
 
@@ -274,7 +283,8 @@ async def test_a_200_to_a_range_is_skipped_into(
         "",
         f"bytes 0-{len(LAYER) - 1}/{len(LAYER)}",
         f"bytes 1000-1999/{len(LAYER)}",
-        f"bytes 1000-{len(LAYER) - 1}/*",
+        f"bytes 999-{len(LAYER) - 1}/*",
+        "bytes 1000-1999/**",
         f"bytes 1000-{len(LAYER)}/{len(LAYER) + 1}",
         "bytes x",
     ],
