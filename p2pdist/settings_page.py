@@ -25,7 +25,9 @@ _TABLES = {
     "upstream": """## [[upstream]]
 
 One table for each registry that the proxies may read; Docker Hub is there while none is given. An
-upstream with credentials is served to others only with `access = "shared"`.
+upstream with credentials is served to others only with `access = "shared"`. With `private`,
+credentials or not, a proxy hands out nothing, not even what it read before, and a peer keeps what
+it reads itself to its host.
 """,
     "replicate": """## [[replicate]]
 

@@ -110,6 +110,8 @@ class ProxyAuthority:
         return active
 
     def _taken_up(self, digest: Digest, size_bytes: int) -> ActiveBlob:
+        proven = self._manifests.proven(digest)
+        size_bytes = size_bytes if proven is None else proven
         active = self._node.actives.get(digest)
         if active is not None and digest not in self._running and _outdated(active, size_bytes):
             self._node.give_up(active, f"claimed to have {size_bytes} bytes")

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -73,10 +72,14 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         entries = upstream_entries(settings, with_secrets=True)
         upstream = await stack.enter_async_context(UpstreamClient(entries))
         parents = [ProxyClient(url, session) for url in own.parents]
-        access = Access(upstream.servable_hosts, await _kept_links(settings, stack))
+        links, links_path = Links(), settings.host.state_dir / "proxy" / links_file.FILE_NAME
+        await links_file.load(links, links_path)  # before anybody may ask what is servable
+        access = Access(upstream.servable_hosts, links)
         node = running_node(_options(settings, signer), parents, servable=access.servable)
         running = await stack.enter_async_context(node)
-        _keep_writing(settings, running, access.links)
+        stack.push_async_callback(links_file.save, links, links_path)
+        writing = links_file.keep_writing(links, links_path)
+        running.node.tasks.start(writing, name="links snapshot")
         metrics = PullMetrics()
         manifests = _manifests(settings, running, upstream, signer, parents, access)
         stack.push_async_callback(manifests.close)
@@ -153,23 +156,6 @@ def _endpoint(
         },
         beside={notifications_http.PATH: rules.notifications.handle},
     )
-
-
-def _links_path(settings: Settings) -> Path:
-    return settings.host.state_dir / "proxy" / links_file.FILE_NAME
-
-
-async def _kept_links(settings: Settings, stack: AsyncExitStack) -> Links:
-    """What this proxy knew before its restart; written every 30 s and at the end."""
-    links, path = Links(), _links_path(settings)
-    await links_file.load(links, path)
-    stack.push_async_callback(links_file.save, links, path)
-    return links
-
-
-def _keep_writing(settings: Settings, running: RunningNode, links: Links) -> None:
-    writing = links_file.keep_writing(links, _links_path(settings))
-    running.node.tasks.start(writing, name="links snapshot")
 
 
 def _options(settings: Settings, signer: Signer) -> NodeOptions:

@@ -73,6 +73,7 @@ class Ingest:
         self._source = source
         self._names = list(names)
         self._refuted = refuted
+        self._opened: ChunkMap | None = None
         self._signer = signer
         self._alone = alone
         self._distrusted = False
@@ -117,11 +118,14 @@ class Ingest:
         )  # fmt: skip
 
     async def _give_out(self, why: str) -> None:
-        """Nothing more comes; a map of a size that nobody claims any more is taken back."""
+        """Nothing more comes; our own map of a size that was refuted is taken back.
+
+        Another proxy's is not: the registry that it reads may be right.
+        """
         await self._active.settle()
-        chunk_map = self._active.map
-        if chunk_map is not None and not self._names and not chunk_map.sealed:
-            await self._take_back(chunk_map)
+        opened = self._opened
+        if opened is not None and opened is self._active.map and not self._names:
+            await self._take_back(opened)
         elif self._active.failure is None:
             self._active.fail(f"upstream gave out: {why}")
 
@@ -193,6 +197,7 @@ class Ingest:
             return current
         fresh = self._map_signer.new_map(self._digest, self._geometry, os.urandom)
         self._distrusted = False
+        self._opened = fresh
         await self._active.adopt(fresh)
         return fresh
 

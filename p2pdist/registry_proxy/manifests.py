@@ -123,7 +123,7 @@ class ManifestService:
         self.access = access if access is not None else Access(upstream.servable_hosts, Links())
         self.links = self.access.links
         self._stale_after_s = stale_after_s
-        self._proven = proven
+        self.proven = proven
         self._lookups: SingleFlight[TagKey, Manifest] = SingleFlight("tag look-up")
         self._fetches: SingleFlight[tuple[ImageName, Digest], Manifest] = SingleFlight("manifest")
         self._sizes: SingleFlight[tuple[ImageName, Digest], int] = SingleFlight("blob size")
@@ -138,7 +138,7 @@ class ManifestService:
     def claims(self, digest: Digest) -> list[Claim]:
         """What repositories that may be served say of its size, the latest first; a proof makes
         them agree."""
-        proven = self._proven(digest)
+        proven = self.proven(digest)
         by_size: dict[int, list[ImageName]] = {}
         for name in self.access.where(digest):
             size = proven if proven is not None else self.links.claim(name, digest)
@@ -315,7 +315,7 @@ class ManifestService:
         return await self._sizes.run((name, digest), lambda: self._ask_size(name, digest))
 
     async def _size_here(self, digest: Digest) -> int | None:
-        if (size := self._proven(digest)) is not None:
+        if (size := self.proven(digest)) is not None:
             return size
         small = await self._store.get_small(digest)
         return None if small is None else len(small.body)

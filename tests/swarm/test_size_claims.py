@@ -10,6 +10,8 @@ import aiohttp
 import pytest
 
 from p2pdist.model.ids import digest_of
+from p2pdist.oci.names import ImageName
+from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.daemon import RunningProxy
 from p2pdist.runtime.identity import read_secret
 from tests.fakes.asker import asker
@@ -72,6 +74,29 @@ async def test_a_manifest_that_lies_harms_its_own_repository_only(
         assert answer.headers["Content-Length"] == str(len(LAYER))  # proven by now, for all
 
 
+async def test_a_body_that_goes_on_beyond_a_false_size_takes_its_map_back(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """Its registry does not say how long it is, so that the map is open by then."""
+    registry.add_image("library/app", "1", [LAYER])
+    add_lying_image(registry, LAYER, len(LAYER) - 1_000_000)
+    registry.faults[DIGEST] = Fault(no_length=True, ignore_range=True)
+    await lab.tracker()
+    proxy = await lab.proxy()
+    base = url_of(proxy.registry)
+    async with asked(client, "GET", base, f"{EVIL}/manifests/1") as answer:
+        await answer.read()
+    with pytest.raises(aiohttp.ClientError):
+        async with asked(client, "GET", base, f"{EVIL}/blobs/{DIGEST}") as answer:
+            await answer.read()
+
+    bodies = await pull(client, base)
+
+    assert bodies[DIGEST] == LAYER
+    assert sealed(proxy)
+    assert len(proxy.running.store.revocations()) == 1
+
+
 @pytest.mark.parametrize("told", [0, len(LAYER) - 1])
 async def test_a_registry_that_lies_about_a_length_harms_no_other(
     registry: FakeRegistry,
@@ -132,6 +157,22 @@ async def test_hosts_that_name_no_repository_get_what_another_one_claims(
         async with asyncio.timeout(20):
             while not sealed(proxy):  # noqa: ASYNC110  # no event for it
                 await asyncio.sleep(0.01)
+
+
+async def test_a_sealed_blob_overrules_all_claims(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    registry.add_image("library/app", "1", [LAYER])
+    await lab.tracker()
+    proxy = await lab.proxy()
+    await pull(client, url_of(proxy.registry))
+    authority = proxy.running.node.authority
+    assert isinstance(authority, ProxyAuthority)
+
+    active = authority.obtain(DIGEST, 1 << 30, [ImageName("docker.io", "library/app")])
+
+    assert (active.complete, active.geometry.size_bytes) == (True, len(LAYER))
+    assert sealed(proxy)
 
 
 async def test_a_proxy_bans_nobody_over_a_size(
