@@ -146,7 +146,7 @@ class Node:
     def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob:
         """Return the one `ActiveBlob` of a digest; start from what the store holds.
 
-        `size_bytes` is what somebody claims; a map that was signed, here or later, stands above it.
+        `size_bytes` is what somebody claims; a seal stands above it, and any map that comes later.
         """
         active = self.actives.get(digest)
         if active is not None and active.failure is None and not active.unstored:
@@ -157,7 +157,7 @@ class Node:
         active = ActiveBlob(self, digest, size_bytes)
         self.actives[digest] = active
         stored = self.store.get(digest)
-        if stored is not None:
+        if stored is not None and (stored.geometry == active.geometry or stored.chunk_map.sealed):
             stored.hold()
             active.start_with(stored)
         for host, interest in self._wishes.take(digest).items():

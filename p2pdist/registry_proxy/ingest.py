@@ -131,10 +131,12 @@ class Ingest:
 
     async def _attempt(self, name: ImageName) -> bool:
         """Read what is missing, a body for each gap; True when there is nothing left to do."""
-        if self._active.complete:
+        if self._active.complete or self._overruled:
             return True
-        # A map that is not believed any more takes its chunks with it: before anything is counted.
-        chunk_map = await self._open_map() if self._distrusted else None
+        # A map that is not believed any more takes its chunks with it, and so does one of another
+        # size: before anything is counted.
+        unusable = self._distrusted or self._active.geometry != self._geometry
+        chunk_map = await self._open_map() if unusable else None
         whole, seen = DigestObserver(self._digest), 0
         while True:
             first = self._active.prefix_chunks
@@ -162,6 +164,12 @@ class Ingest:
                 return True
         await self._finish(whole, chunk_map or await self._open_map())
         return True
+
+    @property
+    def _overruled(self) -> bool:
+        """Another proxy proved that the blob has another size: it, or the swarm, brings it."""
+        current = self._active.map
+        return current is not None and current.sealed and current.geometry != self._geometry
 
     @asynccontextmanager
     async def _open(self, name: ImageName, start: int) -> AsyncIterator[OutsideBody]:
@@ -262,7 +270,8 @@ class Ingest:
         self, chunk: int, data: bytearray, chunk_map: ChunkMap, whole: DigestObserver
     ) -> None:
         blob = self._active.blob
-        assert blob is not None
+        if blob is None or blob.geometry != self._geometry:
+            raise UpstreamError(f"{self._digest} was taken up with another size meanwhile")
         self._node.counters.received[UPSTREAM] += len(data)
         self._active.received[UPSTREAM] = self._active.received.get(UPSTREAM, 0) + len(data)
         known = chunk_map.hash_of(chunk)

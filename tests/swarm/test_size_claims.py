@@ -139,6 +139,31 @@ async def test_what_is_fetched_under_a_false_size_keeps_nobody_from_the_blob(
         assert bodies[DIGEST] == LAYER
 
 
+async def test_what_a_false_size_left_on_the_disk_gives_way(
+    registry: FakeRegistry, mallory: FakeRegistry, both: Lab, client: aiohttp.ClientSession
+) -> None:
+    """An open map, cut otherwise, from before a restart."""
+    registry.add_image("library/app", "1", [LAYER])
+    mallory._blobs["mallory/x", DIGEST] = OTHER_LAYER
+    mallory.faults[DIGEST] = Fault(stall_after=1 << 20)
+    await both.tracker()
+    async with both.proxy_context() as first:
+        base = url_of(first.registry)
+        async with asked(client, "GET", base, f"mallory/x/blobs/{DIGEST}", "ghcr.io") as stalled:
+            assert await stalled.content.readexactly(1 << 18) == OTHER_LAYER[: 1 << 18]
+        left = first.running.store.get(DIGEST)
+        assert left is not None
+        assert left.geometry.size_bytes == len(OTHER_LAYER)
+    mallory.release()
+    both.proxies.clear()
+    proxy = await both.proxy()
+
+    bodies = await pull(client, url_of(proxy.registry))
+
+    assert bodies[DIGEST] == LAYER
+    assert sealed(proxy)
+
+
 async def test_hosts_that_name_no_repository_get_what_another_one_claims(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:

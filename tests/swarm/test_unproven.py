@@ -120,7 +120,7 @@ async def ask(client: aiohttp.ClientSession, base_url: str, path: str) -> tuple[
         return 0, b""
 
 
-@pytest.mark.parametrize("claim", [len(LAYER) - MIB, len(LAYER) + 1, 3 << 30])
+@pytest.mark.parametrize("claim", [len(LAYER) - MIB, len(LAYER) + 1, 3 << 30, 10])
 @pytest.mark.parametrize("liar_is_pulled", [True, False])
 async def test_a_size_that_a_foreign_manifest_claims_harms_nobody_else(
     registry: FakeRegistry,
