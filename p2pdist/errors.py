@@ -3,6 +3,8 @@
     P2pdistError
     ├── ConfigError      the operator can fix it; names the setting
     ├── PeerFault        a remote peer broke the protocol or served bad bytes
+    │   ├── WrongSecret  it does not know our cluster secret
+    │   └── UnknownKey   it passed on what a key signed that we were not told to believe
     ├── LinkRefused      a host of ours keeps no link with us for now
     ├── UpstreamError    a registry could not serve us
     ├── RegistryError    the answer our own client gets, as an OCI error body
@@ -33,6 +35,21 @@ class PeerFault(P2pdistError):
     def __init__(self, message: str, *, reason: str = "proto") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class WrongSecret(PeerFault):
+    """The other end of a handshake does not know our cluster secret, or we do not know its."""
+
+    def __init__(self) -> None:
+        super().__init__("the other end does not know the cluster secret")
+
+
+class UnknownKey(PeerFault):
+    """A statement by a key that this host was not told to believe; `signer` is the key's id."""
+
+    def __init__(self, signer: str) -> None:
+        super().__init__(f"statement by the unknown key {signer}", reason="map")
+        self.signer = signer
 
 
 class LinkRefused(P2pdistError):

@@ -497,6 +497,28 @@ HOST: Final = Board(
             width=4,
             bad=1,
         ),
+        Panel(
+            "Past the swarm",
+            "Bytes from outside of the swarm by reason: but for `proxy_away`, a proxy was there.",
+            [
+                Query(
+                    f'sum by (reason) (rate(p2pdist_fallback_bytes_total{{instance=~"$instance"}}{RATE}))',
+                    "{{reason}}",
+                )
+            ],
+            unit="Bps",
+        ),
+        Panel(
+            "Degraded",
+            "1 for each reason that keeps it from working as it should; `p2pdist status` says the fix.",
+            [Query('p2pdist_degraded{instance=~"$instance"}', "{{reason}}")],
+        ),
+        Panel(
+            "Clock",
+            "How far the clocks of tracker and proxy are ahead of this host's.",
+            [Query('p2pdist_clock_skew_seconds{instance=~"$instance"}', "{{to}}")],
+            unit="s",
+        ),
     ],
     [Variable("instance", "label_values(p2pdist_node_info, instance)", many=False)],
 )

@@ -58,6 +58,7 @@ async def _all(settings: Settings, role: str) -> list[Finding]:
     found = [*local.check_keys(settings, role)]
     found += [finding async for finding in network.check_ports(settings, role)]
     found += [finding async for finding in network.check_others(settings, role)]
+    found += await network.check_running(settings, role)
     found += local.check_disk(settings, role)
     found += local.check_limits()
     found += local.check_exposure(settings, role)

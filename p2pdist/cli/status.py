@@ -79,7 +79,17 @@ def describe(daemon: dict[str, Any]) -> list[str]:
         facts["leases"] = str(daemon["leases"])
     else:
         facts |= _node_facts(daemon)
-    return [daemon["role"], *(f"  {name:<10}{text}" for name, text in facts.items())]
+    lines = [f"  {name:<10}{text}" for name, text in facts.items()]
+    return [daemon["role"], *lines, *_degraded(daemon.get("degraded", []))]
+
+
+def _degraded(troubles: list[dict[str, Any]]) -> list[str]:
+    """What keeps the daemon from working as it should, each with what to do about it."""
+    lines = []
+    for trouble in troubles:
+        text = f"{trouble['reason']} for {trouble['for_s']:.0f} s: {trouble['detail']}"
+        lines += [f"  {'DEGRADED':<10}{text}", f"  {'':<10}fix: {trouble['fix']}"]
+    return lines
 
 
 def _node_facts(daemon: dict[str, Any]) -> dict[str, str]:

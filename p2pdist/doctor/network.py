@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -15,22 +17,28 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from p2pdist.doctor.findings import Finding, failed, passed, warned
-from p2pdist.errors import ConfigError
+from p2pdist.errors import ConfigError, LinkRefused, PeerFault, WrongSecret
+from p2pdist.exchange.transport import probe
+from p2pdist.model.clocks import SKEW_TOLERATED_S, ClockBook
 from p2pdist.model.control import FromTracker
 from p2pdist.model.control_wire import parse_tracker_url, shared_codecs
 from p2pdist.model.handshake import Session
+from p2pdist.model.health import RULES, Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.statements import key_id
 from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.control_line import ControlLine
-from p2pdist.runtime.identity import read_secret
+from p2pdist.runtime.identity import proxy_keys, read_secret
+from p2pdist.runtime.proxy_client import EXCHANGE_PORT, KEY_ID, read_key_id
 from p2pdist.settings import Settings
 
 REACH_S: Final = 2.0
 # Statements carry times: tags expire, and an open chunk map from the future is not believed.
-SKEW_WARN_S: Final = 30.0
 SKEW_FAIL_S: Final = 90.0
-CLOCK_FIX: Final = "let the clocks follow one source (chrony, systemd-timesyncd)"
+DATE_ERROR_S: Final = 0.5
+"""`Date` has whole seconds."""
+STATUS_BYTES_MAX: Final = 1 << 20
 
 
 async def check_ports(settings: Settings, role: str) -> AsyncIterator[Finding]:
@@ -69,15 +77,19 @@ def _bind_error(address: Address) -> OSError | None:
     return None
 
 
+def _reachable(listen: Address) -> Address:
+    """Where what listens on `listen` is asked from this host."""
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
+    return Address(anywhere.get(listen.host, listen.host), listen.port)
+
+
 async def answers(admin: Address, path: str = "/livez") -> bool:
     """A daemon of ours says 200 at its admin port."""
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
-    target = Address(anywhere.get(admin.host, admin.host), admin.port)
     timeout = aiohttp.ClientTimeout(total=REACH_S)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"http://{target}{path}") as answer,
+            session.get(f"http://{_reachable(admin)}{path}") as answer,
         ):
             return answer.status == 200
     except (aiohttp.ClientError, OSError, TimeoutError):
@@ -87,7 +99,6 @@ async def answers(admin: Address, path: str = "/livez") -> bool:
 async def check_others(settings: Settings, role: str) -> AsyncIterator[Finding]:
     """Trackers and proxies: reached, one of ours, clocks that agree."""
     own: Any = getattr(settings, role)
-    secret_file = settings.cluster.secret_file
     lists = {
         "tracker": getattr(own, "trackers", ()) or getattr(own, "federation", ()),
         "proxy": getattr(own, "proxies", ()) or getattr(own, "parents", ()),
@@ -99,35 +110,64 @@ async def check_others(settings: Settings, role: str) -> AsyncIterator[Finding]:
         fix = "peer.proxies = http://PROXY:5100"
         yield failed("proxy", "none is named: nobody signs chunk maps for this peer", fix)
     for what, urls in lists.items():
-        for finding in await asyncio.gather(
-            *(_check_other(what, url, secret_file) for url in urls)
-        ):
+        for finding in await asyncio.gather(*(_check_other(what, url, settings) for url in urls)):
             for one in finding:
                 yield one
 
 
-async def _check_other(what: str, url: str, secret_file: Path | None) -> list[Finding]:
+async def check_running(settings: Settings, role: str) -> list[Finding]:
+    """What the daemon that runs here complains of; nothing where none runs."""
+    own: Any = getattr(settings, role)
+    status = await _status(own.admin_listen)
+    if status is None:
+        return []
+    try:
+        troubles = [
+            (f"{t['reason']} for {t['for_s']:.0f} s: {t['detail']}", str(t["fix"]))
+            for t in status.get("degraded", [])
+        ]
+    except (KeyError, TypeError, ValueError):
+        fix = f"{role}.admin_listen is the address of its admin port"
+        return [warned("running", f"{own.admin_listen} is another program's, or version's", fix)]
+    found = [warned("running", text, fix) for text, fix in troubles]
+    return found or [passed("running", f"the {role} at {own.admin_listen} has nothing to complain")]
+
+
+async def _status(admin: Address) -> dict[str, Any] | None:
+    timeout = aiohttp.ClientTimeout(total=REACH_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"http://{_reachable(admin)}/api/v1/status") as answer,
+        ):
+            body = await answer.content.read(STATUS_BYTES_MAX) if answer.status == 200 else b""
+            status = json.loads(body)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return None
+    return status if isinstance(status, dict) else None
+
+
+async def _check_other(what: str, url: str, settings: Settings) -> list[Finding]:
     if what == "tracker":
-        return [await _check_tracker(url, secret_file)]
-    return await _check_proxy(url)
+        return await _check_tracker(url, settings.cluster.secret_file)
+    return await _check_proxy(url, settings)
 
 
-async def _check_tracker(url: str, secret_file: Path | None) -> Finding:
+async def _check_tracker(url: str, secret_file: Path | None) -> list[Finding]:
     """Shake hands up to the tracker's proof: it shows that both know the same secret.
 
-    Without a secret, which is another check's fault, any answer will do."""
+    Without a secret, which is another check's fault, whoever listens will do."""
     try:
         address = parse_tracker_url(url)
     except ValueError as error:
-        return failed("tracker", f"{url} cannot be asked: {error}", "see docs/configuration.md")
+        return [failed("tracker", f"{url} cannot be asked: {error}", "see docs/configuration.md")]
+    secret = _secret_of(secret_file)
     try:
-        secret, known = read_secret(secret_file), True
-    except ConfigError:
-        secret, known = secrets.token_bytes(), False
-    prober = _Prober()
-    me = Member(HostId(secrets.token_hex(16)), Role.PEER, Place("doctor"))
-    line = ControlLine(prober, secret, me, shared_codecs())
-    try:
+        if secret is None:
+            await _connect(address)
+            return [passed("tracker", f"{url} answers")]
+        prober = _Prober()
+        line = ControlLine(prober, secret, _myself(), shared_codecs())
         async with asyncio.timeout(REACH_S):
             loop = asyncio.get_running_loop()
             await loop.create_connection(lambda: line, address.host, address.port)
@@ -135,11 +175,28 @@ async def _check_tracker(url: str, secret_file: Path | None) -> Finding:
     except (OSError, TimeoutError) as error:
         reason = str(error) or "no answer"
         fix = f"is it running, and does the firewall let {address.port} through?"
-        return failed("tracker", f"{url} does not answer: {reason}", fix, remote=True)
-    if prober.proven or line.retry_after_s is not None or not known:
-        return passed("tracker", f"{url} answers")
-    fix = "it must be a p2pdist tracker with the same cluster.secret_file"
-    return failed("tracker", f"{url} is no tracker of ours: {why}", fix)
+        return [failed("tracker", f"{url} does not answer: {reason}", fix, remote=True)]
+    if line.wrong_secret:
+        fix = RULES[Reason.WRONG_SECRET].fix
+        return [failed("tracker", f"{url} has another cluster secret", fix)]
+    if prober.proven or line.retry_after_s is not None:
+        found = [passed("tracker", f"{url} answers")]
+        if prober.proven and (told := line.clock) is not None:
+            found += _clock(url, told.unix_ms, told.asked_s, told.answered_s)
+        return found
+    return [failed("tracker", f"{url} is no tracker of ours: {why}", "see docs/configuration.md")]
+
+
+def _secret_of(path: Path | None) -> bytes | None:
+    """The cluster secret; None where there is none to be had, which is another check's fault."""
+    try:
+        return read_secret(path)
+    except ConfigError:
+        return None
+
+
+def _myself() -> Member:
+    return Member(HostId(secrets.token_hex(16)), Role.PEER, Place("doctor"))
 
 
 class _Prober:
@@ -161,46 +218,86 @@ class _Prober:
             self.ended.set_result(why)
 
 
-async def _check_proxy(url: str) -> list[Finding]:
+async def _check_proxy(url: str, settings: Settings) -> list[Finding]:
     parts = urlsplit(url)
     timeout = aiohttp.ClientTimeout(total=REACH_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            before_s = unix_s()
+            asked_s = time.monotonic()
             async with session.get(f"{parts.scheme}://{parts.netloc}/v2/") as answer:
-                there, headers = unix_s(), dict(answer.headers)
+                answered_s, headers = time.monotonic(), answer.headers.copy()
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         fix = f"is it running, and does the firewall let {parts.port} through?"
         return [failed("proxy", f"{url} does not answer: {reason}", fix, remote=True)]
-    if "P2pdist-Exchange-Port" not in headers:
+    if EXCHANGE_PORT not in headers:
         fix = "peer.proxies names p2pdist proxies, upstreams belong into [[upstream]]"
         return [failed("proxy", f"{url} is no p2pdist proxy", fix)]
-    found = [passed("proxy", f"{url} answers")]
-    found.append(await _check_exchange(parts.hostname or "", headers))
-    return [*found, *_clock(url, headers.get("Date"), (before_s + there) / 2)]
-
-
-async def _check_exchange(host: str, headers: dict[str, str]) -> Finding:
-    port = headers["P2pdist-Exchange-Port"]
+    found = [passed("proxy", f"{url} answers"), *_check_key(url, headers.get(KEY_ID, ""), settings)]
+    secret = _secret_of(settings.cluster.secret_file)
+    found.append(await _check_exchange(parts.hostname or "", headers[EXCHANGE_PORT], secret))
     try:
-        async with asyncio.timeout(REACH_S):
-            _, writer = await asyncio.open_connection(host, int(port))
-    except (OSError, TimeoutError, ValueError) as error:
+        date_s = parsedate_to_datetime(headers.get("Date", "")).timestamp() + DATE_ERROR_S
+    except ValueError:
+        return found
+    unix_ms = max(0, round(date_s * 1000))
+    return [*found, *_clock(url, unix_ms, asked_s - DATE_ERROR_S, answered_s + DATE_ERROR_S)]
+
+
+def _check_key(url: str, told: str, settings: Settings) -> list[Finding]:
+    """The proxy signs with a key that is believed here; nothing where either is not known."""
+    try:
+        believed = {key_id(key) for key in proxy_keys(settings)}
+    except ConfigError:
+        return []
+    own = read_key_id(told)
+    if own is None or not believed:
+        return []
+    if own in believed:
+        return [passed("proxy key", f"{url} signs with a key that is believed")]
+    text = f"{url} signs with the key {own.hex()}, which is not among cluster.proxy_keys"
+    return [failed("proxy key", text, RULES[Reason.WRONG_KEY].fix)]
+
+
+async def _check_exchange(host: str, port: str, secret: bytes | None) -> Finding:
+    """Reach it and, where the secret is known, hear the proof of the same one."""
+    try:
+        address = Address(host, int(port))
+        if secret is None:
+            await _connect(address)
+        else:
+            await probe(address, secret=secret, me=_myself(), timeout_s=REACH_S)
+    except WrongSecret:
+        text = f"{host}:{port} has another cluster secret"
+        return failed("exchange", text, RULES[Reason.WRONG_SECRET].fix)
+    except LinkRefused as refusal:
+        fix = RULES[Reason.PROXIES_REFUSE].fix
+        return warned("exchange", f"{host}:{port} keeps no link now: {refusal.reason}", fix)
+    except (OSError, PeerFault, TimeoutError, ValueError) as error:
         fix = f"the firewall has to let TCP {port} through as well (docs/install.md)"
         text = f"{host}:{port} cannot be reached: {str(error) or 'no answer'}"
         return failed("exchange", text, fix, remote=True)
-    writer.close()
     return passed("exchange", f"{host}:{port} is reached")
 
 
-def _clock(url: str, date: str | None, here_s: float) -> list[Finding]:
-    """Compare clocks; `Date` has whole seconds, so half of one is nothing."""
-    try:
-        skew_s = abs(parsedate_to_datetime(date or "").timestamp() + 0.5 - here_s)
-    except (ValueError, TypeError):
-        return []
-    text = f"{skew_s:.0f} s apart from {url}"
-    if skew_s > SKEW_FAIL_S:
-        return [failed("clock", text, CLOCK_FIX)]
-    return [warned("clock", text, CLOCK_FIX) if skew_s > SKEW_WARN_S else passed("clock", text)]
+async def _connect(address: Address) -> None:
+    """Raises OSError, which TimeoutError is as well, where nobody answers."""
+    async with asyncio.timeout(REACH_S):
+        _, writer = await asyncio.open_connection(address.host, address.port)
+    writer.close()
+
+
+def _clock(url: str, unix_ms: int, asked_s: float, answered_s: float) -> list[Finding]:
+    """Compare the clock of `url` with ours, less what the measurement may be wrong by."""
+    book = ClockBook()
+    book.heard("", url, unix_ms, asked_s=asked_s, answered_s=answered_s)
+    fix = RULES[Reason.CLOCK_SKEW].fix
+    found = []
+    for skew in book.skews(unix_s(), time.monotonic()):
+        if skew.beyond(SKEW_FAIL_S):
+            found.append(failed("clock", str(skew), fix))
+        elif skew.beyond(SKEW_TOLERATED_S):
+            found.append(warned("clock", str(skew), fix))
+        else:
+            found.append(passed("clock", str(skew)))
+    return found

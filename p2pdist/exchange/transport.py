@@ -8,12 +8,13 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor
 from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.frames import SLICE_BYTES_MAX
@@ -25,6 +26,7 @@ from p2pdist.model.handshake import (
     FULL,
     HELLO_BYTES_MAX,
     LINK_USE,
+    NO_PROOF,
     PROOF_BYTES,
     ClientHandshake,
     Refusal,
@@ -50,6 +52,20 @@ DRAINING_RETRY_S: Final = 2
 FEATURES: Final = LINK_USE
 _LENGTH: Final = struct.Struct(">H")
 MAGIC: Final = b"p2pdist/1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Who is told what handshakes show beside links; called on the event loop, must not block."""
+
+    unix_ms: Callable[[], int] = lambda: 0
+    """What others are told of this host's wall clock; 0: nothing."""
+    refused: Callable[[Member, Refusal], None] = lambda member, refusal: None
+    stranger: Callable[[str], None] = lambda address: None
+    """Somebody at `address` dialled with another cluster secret."""
+    clock: Callable[[Session, float, float], None] = lambda session, asked_s, answered_s: None
+    """Whom we dialled told its wall clock (`session.unix_ms`) between these two moments of
+    `time.monotonic()`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +107,14 @@ class ExchangeTransport:
         me: Callable[[], Member],
         limits: ExchangeLimits,
         random_bytes: Callable[[int], bytes] = os.urandom,
-        on_refused: Callable[[Member, Refusal], None] = lambda member, refusal: None,
+        watchers: Watchers | None = None,
     ) -> None:
         self._handler = handler
         self._secret = secret
         self._me = me
         self._limits = limits
         self._random_bytes = random_bytes
-        self._on_refused = on_refused
+        self._watchers = watchers or Watchers()
         self.refused: Counter[str] = Counter()
         """Links that others were refused, by reason."""
         self.draining = False
@@ -124,15 +140,11 @@ class ExchangeTransport:
         """
         if len(self._all) >= self._limits.links_max:
             raise PeerFault("as many links as allowed")
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout_s):
-            infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-            family, kind, proto, _, target = infos[0]
-            sock = socket.socket(family, kind, proto)
+            sock = await _connect(address)
             try:
-                sock.setblocking(False)
-                await loop.sock_connect(sock, target)
-                session = await self._shake_as_client(sock)
+                session, proof = await self._shake_as_client(sock)
+                await _send(sock, proof)
             except BaseException:
                 sock.close()
                 raise
@@ -164,7 +176,8 @@ class ExchangeTransport:
         task.add_done_callback(self._handshakes.discard)
 
     async def _accept(self, sock: socket.socket) -> None:
-        hand = ServerHandshake(self._secret, self._me(), self._random_bytes, FEATURES)
+        now_ms = self._watchers.unix_ms()
+        hand = ServerHandshake(self._secret, self._me(), self._random_bytes, FEATURES, now_ms)
         admitted = False
         try:
             async with asyncio.timeout(HANDSHAKE_S):
@@ -177,6 +190,8 @@ class ExchangeTransport:
             with contextlib.suppress(PeerFault):
                 self._establish(sock, session, dialled=False)
         except (OSError, PeerFault, TimeoutError) as error:
+            if isinstance(error, WrongSecret):
+                self._watchers.stranger(_address_of(sock))
             log.info("handshake refused: %s", error or type(error).__name__)
             sock.close()
         except BaseException:
@@ -194,7 +209,7 @@ class ExchangeTransport:
         else:
             refusal = Refusal(FULL, FULL_RETRY_S)
         self.refused[refusal.reason] += 1
-        self._on_refused(member, refusal)
+        self._watchers.refused(member, refusal)
         return refusal
 
     @property
@@ -203,13 +218,14 @@ class ExchangeTransport:
 
     # --- handshakes -----------------------------------------------------------------------------
 
-    async def _shake_as_client(self, sock: socket.socket) -> Session:
-        hand = ClientHandshake(self._secret, self._me(), self._random_bytes, FEATURES)
-        await _send(sock, MAGIC + _LENGTH.pack(len(hand.hello)) + hand.hello)
-        server_hello = await _receive_hello(sock)
-        proof, session = hand.finish(server_hello, await _receive(sock, PROOF_BYTES))
-        await _send(sock, proof)
-        return session
+    async def _shake_as_client(self, sock: socket.socket) -> tuple[Session, bytes]:
+        """Hear the server's proof; return the session, and our own proof, which is not sent yet."""
+        now_ms = self._watchers.unix_ms()
+        hand = ClientHandshake(self._secret, self._me(), self._random_bytes, FEATURES, now_ms)
+        asked_s = time.monotonic()
+        proof, session = await _hear_server(sock, hand)
+        self._watchers.clock(session, asked_s, time.monotonic())
+        return session, proof
 
     async def _greet_client(self, sock: socket.socket, hand: ServerHandshake) -> None:
         """Hear the client's hello and answer it, be it with a refusal."""
@@ -259,6 +275,51 @@ class ExchangeTransport:
         if self._links.get(link.session.member.host_id) is link:
             del self._links[link.session.member.host_id]
         self._handler.link_down(link, reason)
+
+
+async def probe(address: Address, *, secret: bytes, me: Member, timeout_s: float) -> Session:
+    """Shake hands up to the proof of whoever listens there, and leave before a link is made.
+
+    Raises as `ExchangeTransport.dial` does.
+    """
+    async with asyncio.timeout(timeout_s):
+        sock = await _connect(address)
+        with contextlib.closing(sock):
+            _, session = await _hear_server(sock, ClientHandshake(secret, me, os.urandom))
+            return session
+
+
+async def _connect(address: Address) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    family, kind, proto, _, target = infos[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, target)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _hear_server(sock: socket.socket, hand: ClientHandshake) -> tuple[bytes, Session]:
+    """Say hello and hear the answer; a server with another secret is told why it is left."""
+    await _send(sock, MAGIC + _LENGTH.pack(len(hand.hello)) + hand.hello)
+    server_hello = await _receive_hello(sock)
+    try:
+        return hand.finish(server_hello, await _receive(sock, PROOF_BYTES))
+    except WrongSecret:
+        with contextlib.suppress(OSError):
+            await _send(sock, NO_PROOF)
+        raise
+
+
+def _address_of(sock: socket.socket) -> str:
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:  # it has gone
+        return "somewhere"
 
 
 def _tune(sock: socket.socket) -> None:

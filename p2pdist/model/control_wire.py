@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import zstandard
 
 from p2pdist.errors import PeerFault
+from p2pdist.model.clocks import UNIX_MS_MAX
 from p2pdist.model.control import FRAME_BYTES_MAX
 from p2pdist.model.handshake import HELLO_BYTES_MAX, PROOF_BYTES
 from p2pdist.model.members import Address
@@ -41,6 +42,7 @@ COMPRESS_FROM_BYTES: Final = 1024
 
 _HEAD: Final = struct.Struct(">IB")
 _DELAY: Final = struct.Struct(">I")
+_MILLISECONDS: Final = struct.Struct(">Q")
 _RAW: Final = 0
 _ZSTD: Final = 1
 
@@ -52,6 +54,7 @@ class Kind(enum.IntEnum):
     MESSAGE = 4
     PING = 5
     PONG = 6
+    """The answer to a PING; a tracker tells its wall clock in it, in milliseconds."""
     CLOSE = 7
     """The end of the connection: one byte of `CloseCode`, then why."""
     RETRY = 8
@@ -82,7 +85,7 @@ SERVER_HANDSHAKE: Final[Limits] = {
 SESSION: Final[Limits] = {
     Kind.MESSAGE: MESSAGE_BYTES_MAX,
     Kind.PING: 0,
-    Kind.PONG: 0,
+    Kind.PONG: _MILLISECONDS.size,
     Kind.CLOSE: _CLOSE_BYTES_MAX,
 }
 """What may come, by who sends it and when, with the largest payload of each."""
@@ -102,6 +105,22 @@ def read_close(payload: bytes) -> tuple[int, str]:
     """Return code and reason; whatever code another version sends is no reason to stumble."""
     code = payload[0] if payload else CloseCode.REFUSED
     return code, payload[1:].decode(errors="replace")
+
+
+def pong_frame(unix_ms: int) -> bytes:
+    return frame(Kind.PONG, _MILLISECONDS.pack(min(unix_ms, UNIX_MS_MAX)))
+
+
+def read_pong(payload: bytes) -> int:
+    """Return the wall clock in a PONG, 0 for none; raise PeerFault for what is no time."""
+    if not payload:
+        return 0
+    if len(payload) != _MILLISECONDS.size:
+        raise PeerFault("malformed pong of the tracker")
+    unix_ms = int(_MILLISECONDS.unpack(payload)[0])
+    if unix_ms > UNIX_MS_MAX:
+        raise PeerFault("a tracker beyond the end of time")
+    return unix_ms
 
 
 def retry_frame(after_s: float) -> bytes:

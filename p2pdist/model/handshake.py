@@ -20,12 +20,16 @@ from typing import Annotated, Final
 
 import msgspec
 
-from p2pdist.errors import LinkRefused, PeerFault
+from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
+from p2pdist.model.clocks import UNIX_MS_MAX
 from p2pdist.model.ids import parse_host_id
 from p2pdist.model.members import PROTOCOL_MAX, PROTOCOL_MIN, Member
 
 NONCE_BYTES: Final = 32
 PROOF_BYTES: Final = 32
+NO_PROOF: Final = bytes(PROOF_BYTES)
+"""Sent by a client whose server does not know the secret, so that the server hears why it is left:
+nobody can find anything out from it."""
 HELLO_BYTES_MAX: Final = 4096
 SECRET_BYTES_MIN: Final = 16
 
@@ -58,6 +62,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     ticket: bytes = b""
     refusal: Refusal | None = None
     """Of a server alone; older clients do not look at it and find the connection closed."""
+    unix_ms: Annotated[int, msgspec.Meta(ge=0, le=UNIX_MS_MAX)] = 0
+    """The wall clock of the one who says hello; 0: an older version. For `clocks` alone."""
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -67,6 +73,8 @@ class Session(msgspec.Struct, frozen=True):
     """The other end."""
     protocol: int
     features: int
+    unix_ms: int = 0
+    """The other end's wall clock when it made its hello; 0: it did not tell."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -75,11 +83,17 @@ _decoder = msgspec.msgpack.Decoder(Hello)
 
 class _Side:
     def __init__(
-        self, secret: bytes, me: Member, random_bytes: Callable[[int], bytes], features: int
+        self,
+        secret: bytes,
+        me: Member,
+        random_bytes: Callable[[int], bytes],
+        features: int,
+        unix_ms: int,
     ) -> None:
         assert len(secret) >= SECRET_BYTES_MIN
         self._secret = secret
-        hello = Hello(PROTOCOL_MIN, PROTOCOL_MAX, features, me, random_bytes(NONCE_BYTES))
+        nonce = random_bytes(NONCE_BYTES)
+        hello = Hello(PROTOCOL_MIN, PROTOCOL_MAX, features, me, nonce, unix_ms=unix_ms)
         self._own = hello
         self._own_bytes = _encoder.encode(hello)
 
@@ -89,7 +103,7 @@ class _Side:
 
     def _check(self, expected: bytes, proof: bytes) -> None:
         if not hmac.compare_digest(expected, proof):
-            raise PeerFault("the other end does not know the cluster secret")
+            raise WrongSecret
 
     def _agree(self, other: Hello) -> Session:
         protocol = min(self._own.protocol_max, other.protocol_max)
@@ -97,22 +111,29 @@ class _Side:
             theirs = f"{other.protocol_min}-{other.protocol_max}"
             ours = f"{self._own.protocol_min}-{self._own.protocol_max}"
             raise PeerFault(f"no common protocol: they speak {theirs}, we speak {ours}")
-        return Session(other.member, protocol, self._own.features & other.features)
+        features = self._own.features & other.features
+        return Session(other.member, protocol, features, other.unix_ms)
 
 
 class ClientHandshake(_Side):
     """The end that dialled: send `hello`, give the answer to `finish`, send what it returns."""
 
     def __init__(
-        self, secret: bytes, me: Member, random_bytes: Callable[[int], bytes], features: int = 0
+        self,
+        secret: bytes,
+        me: Member,
+        random_bytes: Callable[[int], bytes],
+        features: int = 0,
+        unix_ms: int = 0,
     ) -> None:
-        super().__init__(secret, me, random_bytes, features)
+        super().__init__(secret, me, random_bytes, features, unix_ms)
         self.hello = self._own_bytes
 
     def finish(self, server_hello: bytes, server_proof: bytes) -> tuple[bytes, Session]:
         """Return our proof and the session.
 
-        Raise PeerFault where the server is not one of ours, LinkRefused where it wants no link.
+        Raise WrongSecret where the server is not one of ours (`NO_PROOF` tells it), LinkRefused
+        where it wants no link.
         """
         other = decode_hello(server_hello)
         self._check(self._proof(b"server", self.hello, server_hello), server_proof)
@@ -126,9 +147,14 @@ class ServerHandshake(_Side):
     """The end that accepted: `answer` the hello, then `finish` with the client's proof."""
 
     def __init__(
-        self, secret: bytes, me: Member, random_bytes: Callable[[int], bytes], features: int = 0
+        self,
+        secret: bytes,
+        me: Member,
+        random_bytes: Callable[[int], bytes],
+        features: int = 0,
+        unix_ms: int = 0,
     ) -> None:
-        super().__init__(secret, me, random_bytes, features)
+        super().__init__(secret, me, random_bytes, features, unix_ms)
         self._client_hello = b""
         self.refusal: Refusal | None = None
         """What `answer` told the client: it sends no proof, and `finish` is not for it."""

@@ -16,7 +16,7 @@ from typing import Final, assert_never
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, UnknownKey
 from p2pdist.model.ids import (
     MAP_ID_BYTES,
     Digest,
@@ -144,6 +144,10 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def knows(self, signer: bytes) -> bool:
+        """The key with this id (`key_id`) is believed."""
+        return signer in self._keys
+
     def open(self, record: bytes) -> Statement:
         """Check the signature of `record` and decode it; raise PeerFault for anything wrong."""
         if not _ENVELOPE.size < len(record) <= RECORD_BYTES_MAX:
@@ -151,7 +155,7 @@ class Keyring:
         kind, signer, signature = _ENVELOPE.unpack_from(record)
         key = self._keys.get(signer)
         if key is None:
-            raise PeerFault(f"statement by the unknown key {signer.hex()}", reason="map")
+            raise UnknownKey(signer.hex())
         payload = record[_ENVELOPE.size :]
         try:
             key.verify(signature, _signed_bytes(kind, payload))

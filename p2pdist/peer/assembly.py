@@ -22,12 +22,14 @@ from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.model.ids import Digest, HostId, parse_host_id
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
-from p2pdist.peer.counters import RECEIVERS, SOURCES
+from p2pdist.peer.ailing import conditions, watchers_of
+from p2pdist.peer.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
 from p2pdist.peer.refusing import RefusalLog, links_allowed
 from p2pdist.peer.scrubbing import scrub_for_ever
 from p2pdist.peer.server import everything
-from p2pdist.runtime import logs
+from p2pdist.runtime import clock, logs
+from p2pdist.runtime.health import Health
 from p2pdist.runtime.metrics import Sample, node_info
 from p2pdist.runtime.own_addresses import advertised
 from p2pdist.runtime.own_platform import own_platform
@@ -98,6 +100,7 @@ class NodeOptions:
     about: About = field(default_factory=About)
     scrub_bytes_per_s: int = 0
     """0: stored blobs are hashed again when they are read first, and not besides."""
+    unix_s: Callable[[], float] = clock.unix_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,7 @@ async def running_node(
     def me() -> Member:
         return Member(host_id, options.role, options.place, tuple(addresses))
 
+    health = Health(unix_s=options.unix_s)
     node = Node(
         store=store,
         keyring=keyring,
@@ -156,13 +160,18 @@ async def running_node(
         rng=rng,
         proxies=proxies,
         servable=servable,
+        health=health,
     )
     limits = ExchangeLimits(
         links_max=links_allowed(options.links_max), upload_bytes_per_s=options.upload_bytes_per_s
     )
     refused = RefusalLog()
     transport = ExchangeTransport(
-        node, secret=options.secret, me=me, limits=limits, on_refused=refused.note
+        node,
+        secret=options.secret,
+        me=me,
+        limits=limits,
+        watchers=watchers_of(node, refused),
     )
     orders = Orders()
     tracker = TrackerClient(
@@ -174,17 +183,17 @@ async def running_node(
         numbers=lambda: _numbers(node),
         describe=options.about.message,
         on_order=orders.put,
+        health=health,
     )
     try:
         bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)
         known = [*options.trackers, *(client.base_url for client in proxies)]
         addresses += await advertised(bound, options.advertise, known)
-        if not addresses:
-            hint = "set host.advertise: no tracker or proxy tells which address"
-            logs.event(log, logging.WARNING, "node.unreachable", listen=str(bound), hint=hint)
         node.start(transport, tracker)
+        health.conditions = lambda: conditions(node, options, addresses)
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
+        node.tasks.start(health.watch(), name="health")
         started_s = asyncio.get_running_loop().time()
         yield RunningNode(node, transport, tracker, store, me, bound, started_s, orders)
     finally:
@@ -227,6 +236,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "tracker_connected": running.tracker.connected,
         "links": len(node.neighbourhood.links),
         "links_refused": dict(running.transport.refused),
+        "degraded": node.health.status(),
         "links_refused_by_others": dict(node.neighbourhood.refused_by),
         "swarms": {
             "active": sum(not a.complete for a in node.actives.values()),
@@ -239,6 +249,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "rejected": dict(counters.rejected),
         "bans": node.trust.bans_total,
         "fallback_bytes": dict(counters.fallbacks),
+        "fallback_reasons": dict(counters.fallback_reasons),
         "hedges": totals.hedges,
         "stalls": totals.stalls,
         "steals": totals.steals,
@@ -275,6 +286,12 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
                 "p2pdist_links_refused_total", "counter", "Exchange links that were refused.",
                 {"by": by, "reason": reason}, refused[reason],
             )  # fmt: skip
+    yield from node.health.samples()
+    for reason in FALLBACK_REASONS:
+        yield Sample(
+            "p2pdist_fallback_bytes_total", "counter", "Bytes from outside of the swarm by reason.",
+            {"reason": reason}, counters.fallback_reasons[reason],
+        )  # fmt: skip
     for cache in ("hit", "peer", "dc", "origin"):
         yield Sample(
             "p2pdist_blob_requests_total", "counter", "Registry requests by where they were met.",

@@ -14,6 +14,24 @@ PROXY: Final = "proxy"
 WAN: Final = "wan"
 UPSTREAM: Final = "upstream"
 SOURCES: Final = (RACK, DC, PROXY, WAN, UPSTREAM)
+STARVED: Final = "starved"
+FIRST_BYTE: Final = "first_byte"
+SMALL: Final = "small"
+FAILED: Final = "failed"
+FULL: Final = "store_full"
+OTHER_SIZE: Final = "other_size"
+REFUSED: Final = "links_refused"
+NO_LINK: Final = "no_link"
+AWAY: Final = "proxy_away"
+FALLBACK_REASONS: Final = (
+    STARVED, FIRST_BYTE, SMALL, FAILED, FULL, OTHER_SIZE, REFUSED, NO_LINK, AWAY,
+)  # fmt: skip
+"""Why bytes came from outside of the swarm: a body stood still; did not begin; one chunk, a config
+or a manifest was not found; a map failed; the disk is full; the manifest claims another size than
+the swarm's map; with every proxy refusing links; with a proxy that answers `/v2/` and has no link;
+with no proxy at all."""
+SAID_OTHERWISE: Final = frozenset((FULL, REFUSED, AWAY))
+"""Those that have an entry of their own in `/readyz`, or no proxy to blame."""
 RECEIVERS: Final = ("peer", PROXY, WAN)
 
 
@@ -29,9 +47,22 @@ class NodeCounters:
     """Payload that came in and was not used: wrong, late or twice."""
     fallbacks: Counter[str] = field(default_factory=Counter)
     """Bodies that ended from a source outside of the swarm, by source."""
+    fallback_reasons: Counter[str] = field(default_factory=Counter)
+    """The same bytes by reason, one of `FALLBACK_REASONS`."""
     revocations: int = 0
     blob_requests: Counter[str] = field(default_factory=Counter)
     """Blob and manifest requests by where they were answered from."""
+
+
+def fallback_reason(
+    reason: str, *, by_proxy: bool, has_proxies: bool, reachable: bool, all_refuse: bool
+) -> str:
+    """What `reason`, of the reader, comes down to for a host whose links to proxies are thus."""
+    if reason == FULL or not has_proxies or (reachable and not all_refuse):
+        return reason
+    if all_refuse:
+        return REFUSED
+    return NO_LINK if by_proxy else AWAY
 
 
 def source_of(member: Member, here: Place) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -25,6 +25,7 @@ from p2pdist.peer.ordering import PeerSource
 from p2pdist.peer.prewarming import Prewarmer
 from p2pdist.peer.runtime_pull import ContainerdPuller, DockerPuller, RuntimePuller
 from p2pdist.peer.sourcing import BlobFinder
+from p2pdist.runtime import clock
 from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.daemon import notify
 from p2pdist.runtime.identity import (
@@ -52,9 +53,14 @@ class RunningPeer:
 
 
 @asynccontextmanager
-async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
-    """Run a peer for as long as the block lasts. Raises ConfigError, StoreError, OSError."""
-    own, options = settings.peer, _options(settings)
+async def running_peer(
+    settings: Settings, *, unix_s: Callable[[], float] = clock.unix_s
+) -> AsyncIterator[RunningPeer]:
+    """Run a peer for as long as the block lasts; `unix_s` is its wall clock.
+
+    Raises ConfigError, StoreError, OSError.
+    """
+    own, options = settings.peer, replace(_options(settings), unix_s=unix_s)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         proxies = [ProxyClient(url, session) for url in own.proxies]
@@ -90,7 +96,7 @@ async def running_peer(settings: Settings) -> AsyncIterator[RunningPeer]:
             },
             samples=lambda: itertools.chain(node_samples(running), prewarmer.samples()),
             ready=lambda: {"mirror": True},
-            degraded=running.node.degraded,
+            degraded=running.node.health.names,
             durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)

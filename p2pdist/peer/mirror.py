@@ -9,7 +9,7 @@ from p2pdist.errors import RegistryError, UpstreamError
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.counters import UPSTREAM
+from p2pdist.peer.counters import SMALL, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.node import Node
@@ -129,12 +129,11 @@ class MirrorBackend:
         for source in self._outside:
             body = await read_small(source, name, digest, size)
             if body is not None:
-                self._used_fallback(source.label, len(body))
+                self._used_fallback(source.label, SMALL, len(body))
                 return SmallAnswer("", body)
         return None
 
-    def _used_fallback(self, label: str, nbytes: int) -> None:
-        self._node.counters.fallbacks[label] += nbytes
-        self._node.counters.received[label] += nbytes
+    def _used_fallback(self, label: str, reason: str, nbytes: int) -> None:
+        self._node.fell_back(label, reason, nbytes)
         if label == UPSTREAM:
             self._node.counters.blob_requests["origin"] += 1

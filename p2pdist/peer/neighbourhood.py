@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from p2pdist.errors import LinkRefused, PeerFault
+from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
 from p2pdist.exchange.frames import LinkUse
 from p2pdist.exchange.link import IDLE, Link
 from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.handshake import LINK_USE
+from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Role
 from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.trust import TrustBook
 from p2pdist.runtime import logs
+from p2pdist.runtime.health import Health
 from p2pdist.runtime.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Neighbourhood:
         tasks: TaskOwner,
         trust: TrustBook,
         refusals: RefusalBook,
+        health: Health,
     ) -> None:
         self.links: dict[HostId, Link] = {}
         self.refused_by: Counter[str] = Counter()
@@ -47,6 +50,7 @@ class Neighbourhood:
         self._tasks = tasks
         self._trust = trust
         self._refusals = refusals
+        self._health = health
         self._dialling: dict[HostId, asyncio.Task[Link | None]] = {}
         self._slots = asyncio.Semaphore(DIALS_MAX)
         self._aside: dict[HostId, tuple[Link, asyncio.Event]] = {}
@@ -166,12 +170,18 @@ class Neighbourhood:
 
     async def _dial_one(self, host: HostId | None, address: Address) -> Link | None:
         try:
-            return await self._transport.dial(address, timeout_s=DIAL_TIMEOUT_S)
+            link = await self._transport.dial(address, timeout_s=DIAL_TIMEOUT_S)
         except LinkRefused as refusal:
             self._refused(host, address, refusal)
         except (OSError, PeerFault, TimeoutError) as error:
             text = str(error) or type(error).__name__
             logs.event(log, logging.DEBUG, "dial.failed", address=str(address), error=text)
+            if isinstance(error, WrongSecret):
+                detail = f"the host at {address} has another secret"
+                self._health.happened(Reason.WRONG_SECRET, str(address), detail)
+        else:
+            self._health.mended(Reason.WRONG_SECRET, str(address))
+            return link
         return None
 
     def _refused(self, host: HostId | None, address: Address, refusal: LinkRefused) -> None:

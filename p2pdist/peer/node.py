@@ -16,12 +16,13 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from p2pdist.errors import PeerFault, StoreError
+from p2pdist.errors import PeerFault, StoreError, UnknownKey
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import IDLE, Link
 from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.control import Delta, Handout, digest_key, tag_swarm_key
+from p2pdist.model.health import Reason
 from p2pdist.model.ids import Digest, MapId, RequestId
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import (
@@ -41,13 +42,15 @@ from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.peer.core.wishes import Wishes
-from p2pdist.peer.counters import NodeCounters, source_of
+from p2pdist.peer.counters import PROXY as PROXY_SOURCE
+from p2pdist.peer.counters import SAID_OTHERWISE, NodeCounters, fallback_reason, source_of
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.neighbourhood import Neighbourhood
 from p2pdist.peer.proxy_links import ProxyLinks
 from p2pdist.peer.server import Authority, Server, everything
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime import logs
+from p2pdist.runtime.health import Health
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.runtime.tracker_client import TrackerClient
@@ -80,6 +83,7 @@ class Node:
         rng: Random,
         proxies: Sequence[ProxyClient] = (),
         servable: Callable[[Digest], bool] = everything,
+        health: Health | None = None,
     ) -> None:
         self.store = store
         self.keyring = keyring
@@ -87,6 +91,7 @@ class Node:
         self.is_proxy = is_proxy
         self.rng = rng
         self.proxies = list(proxies)
+        self.health = health or Health()
         self.counters = NodeCounters()
         self.tasks = TaskOwner("node")
         self.trust = TrustBook()
@@ -111,16 +116,18 @@ class Node:
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
         self.tracker = tracker
         refusals = RefusalBook(self.rng)
-        self.neighbourhood = Neighbourhood(transport, self.tasks, self.trust, refusals)
+        self.neighbourhood = Neighbourhood(transport, self.tasks, self.trust, refusals, self.health)
         self.proxy_links = ProxyLinks(
             self.proxies,
             self.neighbourhood,
             refusals,
             self.tasks,
             self.rng,
+            self.health,
             wanted=lambda: [d for d, active in self.actives.items() if active.wants_proxy],
             needs=self._needs,
             on_up=self._proxy_up,
+            believed=self.keyring.knows,
         )
         self.store.on_evict = self._evicted
         self.store.on_pressure = lambda: self._let_go(unused_s=0.0)
@@ -223,22 +230,29 @@ class Node:
             total.add(active.fetch_counters)
         return total
 
-    def degraded(self) -> list[str]:
-        """What this node does less well than it should."""
-        found = []
-        if (trouble := self.store_trouble()) is not None:
-            found.append(trouble)
-        if self.proxy_links.all_refuse:
-            found.append("proxies_refuse")
-        return found
+    def fell_back(self, label: str, reason: str, nbytes: int) -> None:
+        """Bytes came from outside of the swarm, whose source is `label`."""
+        reason = fallback_reason(
+            reason,
+            by_proxy=label == PROXY_SOURCE,
+            has_proxies=bool(self.proxies),
+            reachable=self.proxy_links.reachable,
+            all_refuse=self.proxy_links.all_refuse,
+        )
+        self.counters.fallbacks[label] += nbytes
+        self.counters.fallback_reasons[reason] += nbytes
+        self.counters.received[label] += nbytes
+        if self.proxies and reason not in SAID_OTHERWISE:
+            text = f"bytes came past the swarm ({reason}) although a proxy is there"
+            self.health.happened(Reason.FALLBACK_USED, reason, text)
 
-    def store_trouble(self) -> str | None:
+    def store_trouble(self) -> Reason | None:
         """What passes through unstored, blobs or only small things, and why."""
         refusal = self.store.refusal
         if refusal is not None and not refusal.full:
-            return "store_failed"
+            return Reason.STORE_FAILED
         unstored = any(active.store_full for active in self.actives.values())
-        return "store_full" if unstored or refusal is not None else None
+        return Reason.STORE_FULL if unstored or refusal is not None else None
 
     def _rest(self, active: ActiveBlob) -> None:
         """End a blob's motion; what it counted stays."""
@@ -324,6 +338,8 @@ class Node:
         if self.trust.banned(host, now_s):
             return  # checked side by side with the one that banned it
         self.counters.rejected[fault.reason] += 1
+        if isinstance(fault, UnknownKey) and (name := self.proxy_links.name_of(host)) is not None:
+            self.proxy_links.signed_by_stranger(name, fault.signer)
         logs.event(
             log, logging.WARNING, "peer.fault", peer=host, reason=fault.reason, error=str(fault)
         )

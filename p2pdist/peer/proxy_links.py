@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 
 from p2pdist.errors import P2pdistError
 from p2pdist.exchange.link import Link
+from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Role
 from p2pdist.peer.core import proxy_links as core
 from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.neighbourhood import DIAL_TIMEOUT_S, Neighbourhood
 from p2pdist.runtime import logs
+from p2pdist.runtime.health import Health
 from p2pdist.runtime.proxy_client import Greeting, ProxyClient
 from p2pdist.runtime.tasks import TaskOwner
 
@@ -36,13 +38,16 @@ class ProxyLinks:
         refusals: RefusalBook,
         tasks: TaskOwner,
         rng: Random,
+        health: Health,
         *,
         wanted: Callable[[], Iterable[str]],
         needs: Callable[[Link], bool],
         on_up: Callable[[Link], None],
+        believed: Callable[[bytes], bool],
     ) -> None:
         """`wanted`: keys of the blobs that lack here; `needs`: something goes on at a link;
-        `on_up`: a proxy can be asked now for those that it owns."""
+        `on_up`: a proxy can be asked now for those that it owns; `believed`: the proxy key with
+        this id is one of ours."""
         self._proxies = {client.base_url: client for client in proxies}
         self._neighbourhood = neighbourhood
         self._refusals = refusals
@@ -50,9 +55,12 @@ class ProxyLinks:
         self._wanted = wanted
         self._needs = needs
         self._on_up = on_up
+        self._health = health
+        self._believed = believed
         self._plan = core.ProxyLinkPlan(list(self._proxies), refusals, rng, idle_s=core.IDLE_S)
         self._loop = asyncio.get_running_loop()
         self._greetings: dict[str, Greeting] = {}  # heard, and not dialled by yet
+        self._unlinked: set[str] = set()  # answer, and a dial of their exchange failed
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._dialling: dict[str, asyncio.Task[Link | None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -60,7 +68,7 @@ class ProxyLinks:
     def start(self) -> None:
         """Learn who the proxies are, so that the first pull need not wait for it."""
         self._ask_unknown()
-        self._tasks.start(self._leave_idle(), name="idle links")
+        self._tasks.start(self._tend(), name="proxy links")
 
     def close(self) -> None:
         if self._timer is not None:
@@ -70,6 +78,15 @@ class ProxyLinks:
     def all_refuse(self) -> bool:
         """Every proxy keeps no link with this host for now."""
         return self._plan.all_refuse(self._loop.time())
+
+    @property
+    def reachable(self) -> bool:
+        """A proxy has a link with this host, or nothing is known that speaks against one."""
+        return self._plan.reachable(self._loop.time())
+
+    def name_of(self, host: HostId) -> str | None:
+        """The base URL of a configured proxy; None: `host` is none, or not known yet."""
+        return self._plan.name_of(host)
 
     # --- what the node asks ---------------------------------------------------------------------
 
@@ -128,6 +145,8 @@ class ProxyLinks:
         """A link came up, or came back after it had been set aside."""
         member = link.session.member
         if member.role is Role.PROXY:
+            if self.name_of(member.host_id) is not None:
+                self._health.mended(Reason.NO_PROXY_LINK, "")
             self._plan.up(member.host_id, self._loop.time())
             self._on_up(link)
 
@@ -139,9 +158,12 @@ class ProxyLinks:
             self._plan.down(host, self._loop.time())
         self._turn(self._wanted())
 
-    async def _leave_idle(self) -> None:
+    async def _tend(self) -> None:
+        """Leave links of no use; look whether proxies are back that were away, wanted or not, so
+        that a host knows before its next pull. Hosts start, and so look, at any moment."""
         while True:
             await asyncio.sleep(self._plan.idle_s / CHECKS_PER_IDLE)
+            self._ask_all(self._plan.to_look_at(self._loop.time()))
             for host in self._plan.to_leave(self._needed, self._loop.time()):
                 self.leave(self._neighbourhood.links[host])
 
@@ -175,7 +197,10 @@ class ProxyLinks:
         self._turn(self._wanted())
 
     def _ask_unknown(self) -> None:
-        for name in self._plan.unknown(self._loop.time()):
+        self._ask_all(self._plan.unknown(self._loop.time()))
+
+    def _ask_all(self, names: Iterable[str]) -> None:
+        for name in names:
             task = self._tasks.start(self._ask(name), name=f"ask {name}")
             self._asking[name] = task
             task.add_done_callback(partial(self._asked, name))
@@ -194,13 +219,29 @@ class ProxyLinks:
 
     async def _greet(self, name: str) -> Greeting | None:
         try:
-            return await self._proxies[name].greet(timeout_s=DIAL_TIMEOUT_S)
+            greeting = await self._proxies[name].greet(timeout_s=DIAL_TIMEOUT_S)
         except (OSError, P2pdistError) as error:
             self._away(name, str(error) or type(error).__name__)
             return None
+        if name not in self._unlinked:  # else the link itself will tell
+            self._plan.answered(name)
+            self._health.mended(Reason.NO_PROXY_LINK, "")
+        if greeting.key_id is not None:
+            if self._believed(greeting.key_id):
+                self._health.mended(Reason.WRONG_KEY, name)
+            else:
+                self.signed_by_stranger(name, greeting.key_id.hex())
+        return greeting
+
+    def signed_by_stranger(self, name: str, signer: str) -> None:
+        """A configured proxy signs with a key that this host was not told to believe."""
+        detail = f"{name} signs with the key {signer}, which is not among cluster.proxy_keys"
+        self._health.happened(Reason.WRONG_KEY, name, detail)
 
     def _away(self, name: str, why: str) -> None:
         self._plan.failed(name, self._loop.time())
+        if self._plan.all_fail():
+            self._health.happened(Reason.NO_PROXY_LINK, "", f"{name}: {why}")
         logs.event(log, logging.DEBUG, "proxy.away", url=name, error=why)
 
     # --- dials ----------------------------------------------------------------------------------
@@ -230,8 +271,10 @@ class ProxyLinks:
             link = await self._neighbourhood.reach_at(greeting.host_id, (address,))
         if link is None or link.closed:
             if not self._plan.waits(name, self._loop.time()):  # else it told for how long
-                self._away(name, "no link")
+                self._unlinked.add(name)
+                self._away(name, "it answers, but its chunk exchange gives no link")
             return None
+        self._unlinked.discard(name)
         host = link.session.member.host_id
         if self._plan.host_of(name) != host:  # an older version, or its state was lost
             self._plan.told(name, host)

@@ -11,6 +11,7 @@ from p2pdist.errors import BlobFailed, RegistryError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED
 from p2pdist.peer.fallback import OutsideSource, stream_checked
 from p2pdist.runtime.serving import FileSpan, PullContext
 
@@ -72,13 +73,13 @@ class SwarmReader:
         fallbacks: Sequence[OutsideSource],
         *,
         size_bytes: int,
-        used_fallback: Callable[[str, int], None],
+        used_fallback: Callable[[str, str, int], None],
         starving: Callable[[], None] = lambda: None,
         fallback_when_full_only: bool = False,
         patience_s: float = LAST_RESORT_S,
     ) -> None:
         """`size_bytes` is what the manifest claims; a signed map stands above it.
-
+        `used_fallback` gets source, reason (of `counters.FALLBACK_REASONS`) and bytes.
         `starving` is called while nothing comes in, once in `TURN_S`.
 
         `fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a second
@@ -232,12 +233,24 @@ class SwarmReader:
             await self._active.wait_deliverable(offset, TURN_S, to_end=self._to_end)
         return False
 
+    @property
+    def _fallback_reason(self) -> str:
+        if self._active.store_full:
+            return FULL
+        if self._active.failure is not None:
+            return FAILED
+        if self._contradicted:
+            return OTHER_SIZE
+        return STARVED if self._delivered else FIRST_BYTE
+
     def _first_byte_left_s(self) -> float:
         return max(HURRY_S, self._silent_since_s + FIRST_BYTE_S - self._loop.time())
 
     def _stream(self, source: OutsideSource, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        reason = self._fallback_reason
+
         def count(nbytes: int) -> None:
-            self._used_fallback(source.label, nbytes)
+            self._used_fallback(source.label, reason, nbytes)
             self._from_outside[source.label] = self._from_outside.get(source.label, 0) + nbytes
 
         blob = self._active.blob

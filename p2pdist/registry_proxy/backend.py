@@ -84,6 +84,7 @@ class ProxyBackend:
     ) -> Manifest:
         return await self._manifests.referrers(name, digest, artifact_type)
 
-    def _used_fallback(self, label: str, nbytes: int) -> None:
+    def _used_fallback(self, label: str, reason: str, nbytes: int) -> None:
         self._node.counters.fallbacks[label] += nbytes
+        self._node.counters.fallback_reasons[reason] += nbytes
         self._node.counters.received[UPSTREAM] += nbytes

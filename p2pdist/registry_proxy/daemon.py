@@ -12,7 +12,7 @@ import aiohttp
 
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Place, Role
-from p2pdist.model.statements import Signer
+from p2pdist.model.statements import Signer, key_id
 from p2pdist.peer.api import (
     About,
     DirectSource,
@@ -43,7 +43,7 @@ from p2pdist.runtime.identity import (
 )
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.metrics import Sample
-from p2pdist.runtime.proxy_client import EXCHANGE_PORT, HOST_ID, ProxyClient
+from p2pdist.runtime.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyClient
 from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
@@ -93,7 +93,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         authority.budget_of = prewarmer.budget_of
         running.orders.go_to(prewarmer.take)
         backend = ProxyBackend(running.node, manifests, authority, source)
-        endpoint = _endpoint(settings, running, backend, metrics, rules)
+        endpoint = _endpoint(settings, running, backend, metrics, rules, signer)
         registry = HttpServer(own.listen, endpoint.app())
         stack.push_async_callback(registry.close)
         address = await registry.start()
@@ -102,7 +102,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
             status=lambda: _status(running, prewarmer, address),
             samples=lambda: _samples(running, upstream, rules, prewarmer),
             ready=lambda: {"registry": True},
-            degraded=running.node.degraded,
+            degraded=running.node.health.names,
             durations=metrics.all(),
         )
         stack.push_async_callback(admin.close)
@@ -144,6 +144,7 @@ def _endpoint(
     backend: ProxyBackend,
     metrics: PullMetrics,
     rules: Replicating,
+    signer: Signer,
 ) -> RegistryEndpoint:
     return RegistryEndpoint(
         backend,
@@ -153,6 +154,7 @@ def _endpoint(
         proxy_headers={
             EXCHANGE_PORT: str(running.exchange_address.port),
             HOST_ID: running.me().host_id,
+            KEY_ID: key_id(signer.public_key_bytes).hex(),
         },
         beside={notifications_http.PATH: rules.notifications.handle},
     )

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from p2pdist.errors import RegistryError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import OutsideSource, stream_checked
+from p2pdist.peer.api import OTHER_SIZE, OutsideSource, stream_checked
 from p2pdist.runtime.serving import FileSpan
 
 
@@ -21,13 +21,13 @@ class PassingBlob:
         name: ImageName,
         digest: Digest,
         size_bytes: int,
-        count: Callable[[str, int], None],
+        used: Callable[[str, str, int], None],
     ) -> None:
         self.digest = digest
         self.size_bytes = size_bytes
         self._source = source
         self._name = name
-        self._count = count
+        self._used = used
 
     async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
         label, begun = self._source.label, False
@@ -39,7 +39,7 @@ class PassingBlob:
             start=start,
             stop=stop,
             prefix_fileno=None,
-            count=lambda nbytes: self._count(label, nbytes),
+            count=lambda nbytes: self._used(label, OTHER_SIZE, nbytes),
         )
         try:
             async with aclosing(stream) as pieces:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 import msgspec
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, WrongSecret
 from p2pdist.model.control import FromTracker, ToTracker, encoder, from_tracker_decoder
 from p2pdist.model.control_wire import (
     FEATURES,
@@ -24,15 +26,25 @@ from p2pdist.model.control_wire import (
     close_frame,
     frame,
     read_close,
+    read_pong,
     read_retry,
 )
-from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake, Session
+from p2pdist.model.handshake import NO_PROOF, PROOF_BYTES, ClientHandshake, Session
 from p2pdist.model.members import Member
 
 # An inventory of 100,000 blobs is 8 MB: a tracker that lets more pile up takes nothing in.
 WRITE_BYTES_MAX: Final = 16 << 20
 # The tracker's machine is gone without a word: the kernel says so, however busy the tracker is.
 USER_TIMEOUT_MS: Final = 15_000
+
+
+@dataclass(frozen=True, slots=True)
+class ClockHeard:
+    """The wall clock that the other end told between two moments of our `time.monotonic()`."""
+
+    unix_ms: int
+    asked_s: float
+    answered_s: float
 
 
 class LineUser(Protocol):
@@ -57,6 +69,7 @@ class ControlLine(asyncio.Protocol):
     """One connection; for `loop.create_connection`. `codecs`: by negotiated features, shared."""
 
     __slots__ = (
+        "_asked_s",
         "_codec",
         "_codecs",
         "_drained",
@@ -65,20 +78,38 @@ class ControlLine(asyncio.Protocol):
         "_transport",
         "_user",
         "_why",
+        "clock",
         "heard",
+        "on_clock",
         "retry_after_s",
+        "wrong_secret",
     )
 
     def __init__(
-        self, user: LineUser, secret: bytes, me: Member, codecs: Mapping[int, FrameCodec]
+        self,
+        user: LineUser,
+        secret: bytes,
+        me: Member,
+        codecs: Mapping[int, FrameCodec],
+        *,
+        unix_ms: int = 0,
     ) -> None:
+        """`unix_ms`: what to tell the tracker of this host's clock; 0: nothing."""
         self.heard = False
         """Something came since this was set to False."""
         self.retry_after_s: float | None = None
         """The delay that the tracker named in place of an answer."""
+        self.wrong_secret = False
+        """The tracker does not know our cluster secret."""
+        self.clock: ClockHeard | None = None
+        """What the tracker told last of its wall clock."""
+        self.on_clock: Callable[[ClockHeard], None] = lambda _: None
         self._user = user
         self._codecs = codecs
-        self._handshake: ClientHandshake | None = ClientHandshake(secret, me, os.urandom, FEATURES)
+        self._handshake: ClientHandshake | None = ClientHandshake(
+            secret, me, os.urandom, FEATURES, unix_ms
+        )
+        self._asked_s = 0.0
         self._reader = FrameReader(SERVER_HANDSHAKE)
         self._drained: asyncio.Future[None] | None = None
         self._why = ""
@@ -94,6 +125,7 @@ class ControlLine(asyncio.Protocol):
 
     def ping(self) -> None:
         if not self._transport.is_closing():
+            self._asked_s = time.monotonic()
             self._write(frame(Kind.PING))
 
     async def drained(self) -> None:
@@ -120,6 +152,7 @@ class ControlLine(asyncio.Protocol):
         sock: socket.socket = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         assert self._handshake is not None
+        self._asked_s = time.monotonic()
         self._transport.write(MAGIC + frame(Kind.HELLO, self._handshake.hello))
 
     def data_received(self, data: bytes) -> None:
@@ -127,6 +160,10 @@ class ControlLine(asyncio.Protocol):
         try:
             for kind, payload in self._reader.feed(data):
                 self._take(kind, payload)
+        except WrongSecret as error:
+            self.wrong_secret, self._why = True, str(error)
+            self._transport.write(frame(Kind.PROOF, NO_PROOF))
+            self._transport.close()
         except (PeerFault, msgspec.DecodeError) as error:
             self.abort(str(error))
 
@@ -157,6 +194,12 @@ class ControlLine(asyncio.Protocol):
             self.abort(f"closed by the tracker: {read_close(payload)[1]}")
         elif kind == Kind.PING:
             self._write(frame(Kind.PONG))
+        elif kind == Kind.PONG:
+            self._hear_clock(read_pong(payload))
+
+    def _hear_clock(self, unix_ms: int) -> None:
+        self.clock = ClockHeard(unix_ms, self._asked_s, time.monotonic())
+        self.on_clock(self.clock)
 
     def _finish(self, answer: bytes) -> None:
         handshake, self._handshake = self._handshake, None
@@ -164,6 +207,7 @@ class ControlLine(asyncio.Protocol):
             raise PeerFault("a second answer")
         proof, session = handshake.finish(answer[PROOF_BYTES:], answer[:PROOF_BYTES])
         self._write(frame(Kind.PROOF, proof))
+        self._hear_clock(session.unix_ms)
         self._reader.limits = SESSION
         self._codec = self._codecs[session.features]
         self._user.line_up(self, session)

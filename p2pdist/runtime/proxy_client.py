@@ -27,7 +27,7 @@ from p2pdist.model.ids import (
     parse_digest,
     parse_host_id,
 )
-from p2pdist.model.statements import RECORD_BYTES_MAX
+from p2pdist.model.statements import KEY_ID_BYTES, RECORD_BYTES_MAX
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES, media_type_of
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import valid_tag
@@ -39,6 +39,7 @@ from p2pdist.runtime.upstream_requests import UpstreamRefusal, refusal_code
 STATEMENT: Final = "P2pdist-Statement"
 EXCHANGE_PORT: Final = "P2pdist-Exchange-Port"
 HOST_ID: Final = "P2pdist-Host-Id"
+KEY_ID: Final = "P2pdist-Key-Id"
 
 # Within a datacenter, or to a parent that is probed all the time: shorter than for a registry.
 HEADERS_S: Final = 10.0
@@ -48,6 +49,7 @@ PING_BODY_BYTES_MAX: Final = 4096
 _PORT_MAX: Final = 65535
 # Every wait has a deadline of ours; aiohttp's own would cut a body after 5 minutes.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+_KEY_ID: Final = re.compile(rf"[0-9a-f]{{{2 * KEY_ID_BYTES}}}")
 _DIGITS: Final = re.compile(r"\d{1,5}")
 _WARNING: Final = re.compile(r'299 \S{1,255} "([^"\\]{0,512})"')
 _LINK_NEXT: Final = re.compile(r'rel="?next"?', re.IGNORECASE)
@@ -65,6 +67,9 @@ class Greeting:
     host_id: HostId | None
     """None: an older version, which tells only over the exchange. A hint in any case: the exchange
     proves it."""
+    key_id: bytes | None = None
+    """Of the key that it signs with, so that a host that does not believe it can say so; None: it
+    does not tell."""
 
 
 class ProxyClient:
@@ -99,11 +104,12 @@ class ProxyClient:
         async with self._deadline(timeout_s), self._open("GET", f"{self.base_url}/v2/", {}) as got:
             await read_bounded(got, PING_BODY_BYTES_MAX, idle_s=timeout_s)
             text = got.headers.get(EXCHANGE_PORT, "")
-            told = got.headers.get(HOST_ID)
+            told, key = got.headers.get(HOST_ID), got.headers.get(KEY_ID, "")
         if _DIGITS.fullmatch(text) is None or not 1 <= int(text) <= _PORT_MAX:
             raise BadAnswer(f"{self.base_url} is no p2pdist proxy: it names no exchange port")
         try:
-            return Greeting(int(text), None if told is None else parse_host_id(told))
+            host = None if told is None else parse_host_id(told)
+            return Greeting(int(text), host, read_key_id(key))
         except ValueError as error:
             raise BadAnswer(f"{self.base_url}: {error}") from None
 
@@ -207,6 +213,11 @@ class ProxyClient:
                 yield
         except TimeoutError:
             raise UpstreamError(f"{self.base_url} did not answer within {timeout_s} s") from None
+
+
+def read_key_id(text: str) -> bytes | None:
+    """Return the id of a key from its header; None for anything else, as it is only a hint."""
+    return bytes.fromhex(text) if _KEY_ID.fullmatch(text) else None
 
 
 async def _read_manifest(response: aiohttp.ClientResponse, body: bytes, reference: str) -> Manifest:

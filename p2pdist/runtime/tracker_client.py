@@ -14,6 +14,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final, Protocol, TypeVar, assert_never
 
@@ -50,11 +51,13 @@ from p2pdist.model.control_wire import (
     shared_codecs,
 )
 from p2pdist.model.handshake import Session
+from p2pdist.model.health import Reason
 from p2pdist.model.ids import parse_host_id
 from p2pdist.model.members import Member, Role
 from p2pdist.model.redial import Redial
 from p2pdist.runtime import logs
-from p2pdist.runtime.control_line import ControlLine
+from p2pdist.runtime.control_line import ClockHeard, ControlLine
+from p2pdist.runtime.health import TRACKER, Health
 from p2pdist.runtime.tasks import TaskOwner
 
 # A tracker that serves a storm answers late; one whose machine is gone is found by the kernel
@@ -134,9 +137,11 @@ class TrackerClient:
         numbers: Callable[[], dict[str, float]],
         describe: Callable[[], Describe] | None = None,
         on_order: Callable[[PrewarmOrder], None] = lambda _: None,
+        health: Health | None = None,
     ) -> None:
         """`describe`: what to say of this host first; without it, it takes no prewarm orders.
-        `on_order` gets the tracker's; called on the event loop, must not block."""
+        `on_order` gets the tracker's; called on the event loop, must not block. `health` is told of
+        other secrets and clocks."""
         self.connected = False
         self.tracker: Member | None = None
         """Whom we are connected to."""
@@ -148,6 +153,7 @@ class TrackerClient:
         self._numbers = numbers
         self._describe = describe
         self._on_order = on_order
+        self._health = health or Health()
         self._seq = itertools.count(1)
         self._active: OrderedDict[SwarmKey, _Active] = OrderedDict()
         self._changed: dict[SwarmKey, Delta] = {}
@@ -274,7 +280,10 @@ class TrackerClient:
         loop = asyncio.get_running_loop()
         self._greeted, self._welcomed = loop.create_future(), loop.create_future()
         self._ended, self._up_s = loop.create_future(), 0.0
-        line = ControlLine(self, self._secret, self._me(), self._codecs)
+        line = ControlLine(
+            self, self._secret, self._me(), self._codecs, unix_ms=self._health.unix_ms
+        )
+        line.on_clock = partial(self._hear_clock, redial.url)
         error = ""
         try:
             await self._dial(line, redial.url)
@@ -286,6 +295,8 @@ class TrackerClient:
             up_s, self._up_s = self._up_s, 0.0
             url = redial.url
             self._down(line)
+        if line.wrong_secret:
+            self._health.happened(Reason.WRONG_SECRET, url, f"the tracker {url} has another secret")
         if line.retry_after_s is not None:
             redial.refused(line.retry_after_s, loop.time())
         elif up_s:
@@ -293,6 +304,12 @@ class TrackerClient:
         else:
             redial.failed()
         logs.event(log, logging.INFO, "tracker.lost", url=url, error=error)
+
+    def _hear_clock(self, url: str, told: ClockHeard) -> None:
+        self._health.mended(Reason.WRONG_SECRET, url)  # it is told behind the tracker's proof only
+        self._health.heard_clock(
+            TRACKER, url, told.unix_ms, asked_s=told.asked_s, answered_s=told.answered_s
+        )
 
     async def _dial(self, line: ControlLine, url: str) -> None:
         """Connect and be answered; `CONNECT_S` is for both together."""

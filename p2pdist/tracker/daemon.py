@@ -70,6 +70,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
             status=status,
             samples=lambda: _samples(server, me),
             ready=lambda: {"control": True},
+            degraded=server.health.names,
             routes=JobHttp(JobDesk(server), secret).routes(),
         )
         stack.push_async_callback(admin.close)
@@ -88,6 +89,7 @@ def _status(server: TrackerServer, me: Member) -> dict[str, Any]:
         "leases": len(server.core.leases),
         "jobs": job_counts(server.core.jobs),
         "federated": sorted(server.core.grants.remotes),
+        "degraded": server.health.status(),
         "counters": dataclasses.asdict(server.core.counters),
     }
 
@@ -111,6 +113,7 @@ def _samples(server: TrackerServer, me: Member) -> Iterable[Sample]:
     yield Sample("p2pdist_tracker_sent_away_total", "counter", text, {}, intake.sent_away_total)
     text = "Connections dropped unread: they had waited for longer than a host does."
     yield Sample("p2pdist_tracker_dropped_total", "counter", text, {}, intake.dropped_total)
+    yield from server.health.samples()
     yield from job_samples(core.jobs)
     yield from fleet_samples(core.sums.totals)
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.members import Member
+from p2pdist.runtime.health import Health
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.tracker.core.grants import Forward, ForwardEnd
@@ -30,6 +31,7 @@ class Federation:
         secret: bytes,
         me: Member,
         rng: Random,
+        health: Health,
         changed: Callable[[frozenset[str]], None],
         answered: Callable[[Forward, LeaseAnswer | None], None],
     ) -> None:
@@ -37,7 +39,15 @@ class Federation:
         self._answered = answered
         self._tasks = TaskOwner("federation")
         self._clients = [
-            TrackerClient([url], secret=secret, me=lambda: me, listener=self, rng=rng, numbers=dict)
+            TrackerClient(
+                [url],
+                secret=secret,
+                me=lambda: me,
+                listener=self,
+                rng=rng,
+                numbers=dict,
+                health=health,
+            )
             for url in urls
         ]
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor
 from p2pdist.model.control_wire import (
     FEATURE_ZSTD,
@@ -22,12 +22,14 @@ from p2pdist.model.control_wire import (
     CloseCode,
     Kind,
     frame,
+    pong_frame,
     read_close,
     retry_frame,
     shared_codecs,
 )
 from p2pdist.model.handshake import HELLO_BYTES_MAX, ServerHandshake
 from p2pdist.model.members import Address, Member
+from p2pdist.runtime import clock
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.tracker.admission import check_member
 from p2pdist.tracker.connection import Connection, cost_bytes
@@ -66,6 +68,10 @@ class Attendant(Protocol):
         ...
 
     def refused(self, connection: Connection, reason: str) -> None: ...
+
+    def stranger(self, connection: Connection) -> None:
+        """About to be refused: its cluster secret is another than ours."""
+        ...
 
 
 class Reception:
@@ -140,7 +146,8 @@ class Reception:
             self._greet_soon()
 
     async def _begin(self, sock: socket.socket) -> None:
-        handshake = ServerHandshake(self._secret, self._me, os.urandom, FEATURES)
+        now_ms = _unix_ms()
+        handshake = ServerHandshake(self._secret, self._me, os.urandom, FEATURES, now_ms)
         connection = Connection(self, next(self._links), handshake)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
@@ -209,6 +216,8 @@ class Reception:
         try:
             more = self._take(connection, kind, payload)
         except (PeerFault, msgspec.DecodeError) as error:
+            if isinstance(error, WrongSecret):
+                self._attendant.stranger(connection)
             self._refuse(connection, str(error))
             return False
         if not more:
@@ -219,7 +228,7 @@ class Reception:
         if kind == Kind.MESSAGE:
             return self._attendant.take(connection, payload)
         if kind == Kind.PING:
-            connection.write(frame(Kind.PONG))
+            connection.write(pong_frame(_unix_ms()))
         elif kind == Kind.CLOSE:
             connection.leaving = read_close(payload)[0] == CloseCode.GOODBYE
             connection.abort()
@@ -247,6 +256,10 @@ class Reception:
         if not connection.closing:
             self._attendant.refused(connection, reason)
             connection.close(reason)
+
+
+def _unix_ms() -> int:
+    return round(clock.unix_s() * 1000)
 
 
 def _send_away(sock: socket.socket, retry_after_s: float) -> None:

@@ -23,9 +23,11 @@ from p2pdist.model.control import (
     to_tracker_decoder,
 )
 from p2pdist.model.control_wire import FEATURE_ZSTD, Kind, frame, shared_codecs
+from p2pdist.model.health import Reason
 from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime import clock, logs
+from p2pdist.runtime.health import Health
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
@@ -88,11 +90,13 @@ class TrackerServer:
         self._codecs = shared_codecs()
         self._tasks = TaskOwner("tracker")
         self.job_keeper = JobKeeper(job_store or NoJobStore())
+        self.health = Health()
         self._federation = Federation(
             federation,
             secret=secret,
             me=me,
             rng=rng,
+            health=self.health,
             changed=lambda dcs: self._feed(RemotesChanged(dcs)),
             answered=lambda forward, answer: self._feed(RemoteAnswered(forward, answer)),
         )
@@ -132,6 +136,7 @@ class TrackerServer:
         if self._snapshot_path is not None:
             keep = snapshot.keep_writing(self.core, self._snapshot_path)
             self._tasks.start(keep, name="tracker snapshots")
+        self._tasks.start(self.health.watch(), name="health")
         self._tasks.start(self.job_keeper.keep_writing(self.core.jobs), name="tracker jobs")
         return Address(self._listen.host, address.port)
 
@@ -174,6 +179,12 @@ class TrackerServer:
     def gone(self, connection: Connection) -> None:
         if self._connections.pop(connection.link, None) is not None and not self._stopping:
             self._feed(HostDisconnected(connection.link, connection.leaving))
+
+    def stranger(self, connection: Connection) -> None:
+        self.core.counters.strangers_total += 1
+        total = self.core.counters.strangers_total
+        detail = f"{total} handshakes with another cluster secret so far, the last one from"
+        self.health.happened(Reason.STRANGERS, "", f"{detail} {connection.peer}")
 
     def refused(self, connection: Connection, reason: str) -> None:
         self.core.counters.protocol_faults_total += 1

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdist.errors import PeerFault
+from p2pdist.model.clocks import UNIX_MS_MAX
 from p2pdist.model.control import FRAME_BYTES_MAX
 from p2pdist.model.control_wire import (
     CLIENT_HANDSHAKE,
@@ -21,7 +22,9 @@ from p2pdist.model.control_wire import (
     close_frame,
     frame,
     parse_tracker_url,
+    pong_frame,
     read_close,
+    read_pong,
     read_retry,
     retry_frame,
 )
@@ -137,3 +140,24 @@ def test_a_websocket_url_is_answered_with_what_to_write() -> None:
     with pytest.raises(ValueError, match=r"write tcp://10\.0\.0\.2:5200$"):
         parse_tracker_url("ws://10.0.0.2:5200")
     assert parse_tracker_url("tcp://[::1]:5200/") == Address("::1", 5200)
+
+
+@given(st.integers(0, UNIX_MS_MAX))
+def test_a_pong_tells_the_wall_clock(unix_ms: int) -> None:
+    ((kind, payload),) = FrameReader(SESSION).feed(pong_frame(unix_ms))
+
+    assert (kind, read_pong(payload)) == (Kind.PONG, unix_ms)
+
+
+@given(st.binary(max_size=8))
+def test_a_pong_is_a_time_nothing_or_refused(payload: bytes) -> None:
+    try:
+        unix_ms = read_pong(payload)
+    except PeerFault:
+        assert payload
+    else:
+        assert 0 <= unix_ms <= UNIX_MS_MAX
+
+
+def test_a_host_need_not_tell_the_time() -> None:
+    assert read_pong(b"") == 0

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdist.errors import LinkRefused, PeerFault
+from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
 from p2pdist.model import handshake
 from p2pdist.model.handshake import (
     HELLO_BYTES_MAX,
+    NO_PROOF,
     ClientHandshake,
     Hello,
     Refusal,
@@ -164,3 +165,47 @@ def test_a_hello_out_of_form_is_refused(changes: dict[str, object]) -> None:
 
     with pytest.raises(PeerFault):
         decode_hello(msgspec.msgpack.encode(hello))
+
+
+def test_a_client_that_leaves_a_server_with_another_secret_tells_it_why() -> None:
+    both = ends(server_secret=b"another secret, long enough")
+    hello, proof = both.server.answer(both.client.hello)
+    with pytest.raises(WrongSecret):
+        both.client.finish(hello, proof)
+
+    with pytest.raises(WrongSecret):
+        both.server.finish(NO_PROOF)
+
+
+def test_both_ends_hear_the_wall_clock_of_the_other() -> None:
+    both = Ends(
+        ClientHandshake(SECRET, CLIENT, os.urandom, unix_ms=1_800_000_000_000),
+        ServerHandshake(SECRET, SERVER, os.urandom, unix_ms=1_800_000_090_000),
+    )
+
+    at_client, at_server = shake(both)
+
+    assert at_client.unix_ms == 1_800_000_090_000
+    assert at_server.unix_ms == 1_800_000_000_000
+
+
+def before_time() -> list[object]:
+    """The fields of a hello of the version that told no time."""
+    hello = msgspec.msgpack.encode(Hello(1, 1, 0, CLIENT, bytes(32), unix_ms=5))
+    fields: list[object] = msgspec.msgpack.decode(hello)
+    assert fields.pop() == 5
+    return fields
+
+
+def test_an_older_hello_tells_no_time() -> None:
+    fields = before_time()
+
+    assert decode_hello(msgspec.msgpack.encode(fields)).unix_ms == 0
+
+
+@pytest.mark.parametrize("unix_ms", [-1, 1 << 54, 1.5, "now", float("nan")])
+def test_a_time_that_is_none_is_refused(unix_ms: object) -> None:
+    fields = before_time()
+
+    with pytest.raises(PeerFault, match=r"malformed hello: .*\$\[7\]"):
+        decode_hello(msgspec.msgpack.encode([*fields, unix_ms]))

@@ -10,12 +10,13 @@ from random import Random
 import pytest
 
 from p2pdist.exchange.link import Link
-from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
+from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport, Watchers
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.trust import TrustBook
 from p2pdist.peer.neighbourhood import DIAL_TIMEOUT_S, Neighbourhood
+from p2pdist.runtime.health import Health
 from p2pdist.runtime.tasks import TaskOwner
 
 SECRET = b"the secret of the test cluster"
@@ -34,17 +35,29 @@ class Listener:
     def link_down(self, link: Link, reason: str) -> None: ...
 
 
-def transport_of(listener: Listener, name: str) -> ExchangeTransport:
+def transport_of(
+    listener: Listener, name: str, *, secret: bytes = SECRET, watchers: Watchers | None = None
+) -> ExchangeTransport:
     member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
-    limits = ExchangeLimits()
-    return ExchangeTransport(listener, secret=SECRET, me=lambda: member, limits=limits)  # type: ignore[arg-type]
+    return ExchangeTransport(
+        listener,  # type: ignore[arg-type]
+        secret=secret,
+        me=lambda: member,
+        limits=ExchangeLimits(),
+        watchers=watchers,
+    )
 
 
 @pytest.fixture
-async def dialler() -> AsyncIterator[Neighbourhood]:
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+async def dialler(health: Health) -> AsyncIterator[Neighbourhood]:
     listener, tasks = Listener(), TaskOwner("dialler")
     transport = transport_of(listener, "a")
-    neighbourhood = Neighbourhood(transport, tasks, TrustBook(), RefusalBook(Random(1)))
+    neighbourhood = Neighbourhood(transport, tasks, TrustBook(), RefusalBook(Random(1)), health)
     listener.neighbourhood = neighbourhood
     yield neighbourhood
     await tasks.close()
@@ -99,3 +112,26 @@ async def test_a_host_without_a_live_address_is_not_reached(
 ) -> None:
     assert await dialler.reach(host(Address("127.0.0.1", 1), silent)) is None
     assert await dialler.reach(host()) is None
+
+
+async def test_both_ends_hear_of_another_secret(dialler: Neighbourhood, health: Health) -> None:
+    strangers: asyncio.Queue[str] = asyncio.Queue()
+    watchers = Watchers(stranger=strangers.put_nowait)
+    other = transport_of(Listener(), "b", secret=b"another secret, long enough", watchers=watchers)
+    try:
+        address = await other.listen("127.0.0.1", 0)
+
+        assert await dialler.reach(host(address)) is None
+
+        async with asyncio.timeout(DIAL_TIMEOUT_S):
+            assert await strangers.get() == "127.0.0.1"
+    finally:
+        await other.close()
+    assert health.names() == ["wrong_secret"]
+    ours = transport_of(Listener(), "b")
+    try:
+        await ours.listen(address.host, address.port)
+        assert await dialler.reach(host(address)) is not None
+    finally:
+        await ours.close()
+    assert health.names() == []

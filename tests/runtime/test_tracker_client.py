@@ -13,6 +13,8 @@ from p2pdist.model.control_wire import CONNECT_S
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.members import Member, Role
 from p2pdist.model.statements import Revocation
+from p2pdist.runtime import clock, tracker_client
+from p2pdist.runtime.health import Health
 from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.tracker.core.intake import RETRY_AFTER_MIN_S
 from p2pdist.tracker.core.state import STEP_DELTAS, TrackerLimits
@@ -61,7 +63,9 @@ class Host:
         return self.held
 
 
-def client_of(host: Host, *urls: str, secret: bytes = SECRET) -> TrackerClient:
+def client_of(
+    host: Host, *urls: str, secret: bytes = SECRET, health: Health | None = None
+) -> TrackerClient:
     return TrackerClient(
         urls,
         secret=secret,
@@ -69,12 +73,15 @@ def client_of(host: Host, *urls: str, secret: bytes = SECRET) -> TrackerClient:
         listener=host,
         rng=Random(2),
         numbers=lambda: {"bytes": 3.0},
+        health=health,
     )
 
 
 @asynccontextmanager
-async def online(host: Host, *urls: str, secret: bytes = SECRET) -> AsyncIterator[TrackerClient]:
-    client = client_of(host, *urls, secret=secret)
+async def online(
+    host: Host, *urls: str, secret: bytes = SECRET, health: Health | None = None
+) -> AsyncIterator[TrackerClient]:
+    client = client_of(host, *urls, secret=secret, health=health)
     client.start()
     try:
         yield client
@@ -352,3 +359,38 @@ async def test_an_inventory_beyond_one_step_replaces_the_one_before() -> None:
             await hand.send(Announce(host.held, full=True))
             await wait_until(lambda: server.core.swarms.entry_count == 3 * STEP_DELTAS)
             await wait_until(lambda: not holds(server, host, key("0")))
+
+
+async def test_a_trackers_clock_that_goes_wrong_later_is_heard_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tracker_client, "PING_S", 0.02)
+    ahead_s, real = 0.0, clock.unix_s
+    monkeypatch.setattr(clock, "unix_s", lambda: real() + ahead_s)  # the tracker's
+    health = Health(unix_s=real)
+    async with (
+        running(tracker_server()) as url,
+        online(Host(member(1)), url, health=health) as client,
+    ):
+        await wait_until(lambda: client.connected)
+        assert health.names() == []
+
+        ahead_s = 300.0
+        await wait_until(lambda: health.names() == ["clock_skew"])
+        ahead_s = 0.0
+        await wait_until(lambda: health.names() == [])
+
+
+async def test_a_tracker_with_another_secret_is_told_from_one_that_is_away() -> None:
+    health, away = Health(), Health()
+    server = tracker_server()
+    async with running(server) as url:
+        secret = b"another secret, long enough"
+        async with (
+            online(Host(member(1)), url, secret=secret, health=health),
+            online(Host(member(2)), NOWHERE, health=away),
+        ):
+            await wait_until(lambda: health.names() == ["wrong_secret"])
+            await wait_until(lambda: server.core.counters.strangers_total > 0)
+            assert server.health.names() == ["strangers"]
+            assert away.names() == []

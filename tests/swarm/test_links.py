@@ -73,7 +73,7 @@ async def test_a_host_that_a_full_proxy_refuses_gets_its_image_from_peers(
         refused = second.running.node
         assert proxy.running.transport.refused["full"] >= 1
         assert refused.neighbourhood.refused_by["full"] >= 1
-        assert refused.degraded() == ["proxies_refuse"]
+        assert refused.health.names() == ["proxies_refuse"]
         assert proxy_link(second) is None
         chunked = sum(map(len, LAYERS[:2]))
         assert refused.counters.received["dc"] >= chunked

@@ -24,6 +24,10 @@ RETRY_MAX_S: Final = 10.0
 IDENTIFY_S: Final = 0.3
 
 
+# A proxy that restarts fails once or twice.
+FAILURES_MIN: Final = 3
+
+
 @dataclass(slots=True)
 class _Proxy:
     host: HostId | None = None
@@ -71,6 +75,20 @@ class ProxyLinkPlan:
                 found.append(name)
         return found
 
+    def to_look_at(self, now_s: float) -> list[str]:
+        """Like `unknown`, and those that failed last and have no link: whether they are back."""
+        found = self.unknown(now_s)
+        for name, proxy in self._proxies.items():
+            failing = proxy.failures and not self.linked(name) and not self.waits(name, now_s)
+            if failing and proxy.asked_s is None:
+                proxy.asked_s = now_s
+                found.append(name)
+        return found
+
+    def answered(self, name: str) -> None:
+        """It is back, as far as `/v2/` shows."""
+        self._proxies[name].failures = 0
+
     def told(self, name: str, host: HostId) -> None:
         """A proxy told who it is: for the first time, or since it was replaced by another."""
         proxy = self._proxies[name]
@@ -114,6 +132,20 @@ class ProxyLinkPlan:
         return bool(hosts) and all(
             host is not None and host not in self._used_s and self._refusals.waits(host, now_s)
             for host in hosts
+        )
+
+    def reachable(self, now_s: float) -> bool:
+        """A link to a proxy is there, or nothing speaks against having one at once."""
+        return any(
+            self.linked(name) or (proxy.host and not proxy.failures and not self.waits(name, now_s))
+            for name, proxy in self._proxies.items()
+        )
+
+    def all_fail(self) -> bool:
+        """No proxy has a link with this host, and none could be had again and again."""
+        return bool(self._proxies) and all(
+            not self.linked(name) and proxy.failures >= FAILURES_MIN
+            for name, proxy in self._proxies.items()
         )
 
     # --- links ----------------------------------------------------------------------------------

@@ -27,5 +27,7 @@ class TrackerCounters:
     """Hosts whose offers vanished because they stayed away or silent."""
     keys_refused_total: int = 0
     """Offers and interests beyond what one host or the tracker may hold."""
+    strangers_total: int = 0
+    """Handshakes with another cluster secret."""
     protocol_faults_total: int = 0
     """Connections closed for a failed handshake or a message that makes no sense."""

@@ -8,7 +8,13 @@ import pytest
 
 from p2pdist.model.ids import HostId
 from p2pdist.model.rendezvous import ranked
-from p2pdist.peer.core.proxy_links import IDENTIFY_S, IDLE_S, RETRY_MAX_S, ProxyLinkPlan
+from p2pdist.peer.core.proxy_links import (
+    FAILURES_MIN,
+    IDENTIFY_S,
+    IDLE_S,
+    RETRY_MAX_S,
+    ProxyLinkPlan,
+)
 from p2pdist.peer.core.refusals import RefusalBook
 
 NAMES = ["http://one", "http://two", "http://three"]
@@ -217,3 +223,55 @@ def test_a_link_that_was_left_may_be_dialled_again_at_once() -> None:
     plan.left(HOSTS[owner])
 
     assert plan.to_dial([KEYS[0]], 0.0) == [owner]
+
+
+# --- whether they are there ---------------------------------------------------------------------
+
+
+def test_a_proxy_is_reachable_until_it_fails_and_again_when_it_is_linked() -> None:
+    plan = Bench().told()
+    assert plan.reachable(0.0)
+
+    for name in NAMES:
+        plan.failed(name, 0.0)
+    assert not plan.reachable(RETRY_MAX_S)  # its next dial may go wrong as well
+
+    plan.up(HOSTS[NAMES[1]], RETRY_MAX_S)
+    assert plan.reachable(RETRY_MAX_S)
+
+
+def test_a_proxy_of_which_nothing_is_known_is_not_reachable() -> None:
+    assert not Bench().plan.reachable(0.0)
+
+
+def test_all_fail_when_each_has_failed_again_and_again_without_a_link() -> None:
+    plan = Bench().told()
+    for name in NAMES[:2]:
+        for _ in range(FAILURES_MIN):
+            plan.failed(name, 0.0)
+    for _ in range(FAILURES_MIN - 1):
+        plan.failed(NAMES[2], 0.0)
+    assert not plan.all_fail()
+
+    plan.failed(NAMES[2], 0.0)
+    assert plan.all_fail()
+    plan.up(HOSTS[NAMES[0]], 1.0)
+    assert not plan.all_fail()
+
+
+def test_nobody_to_fail_is_no_failure() -> None:
+    refusals = RefusalBook(Random(1))
+    assert not ProxyLinkPlan([], refusals, Random(1)).all_fail()
+
+
+def test_a_proxy_that_failed_is_looked_at_once_at_a_time_until_it_answers() -> None:
+    plan, later_s = Bench().told(), RETRY_MAX_S
+    assert plan.to_look_at(later_s) == []
+
+    plan.failed(NAMES[0], 0.0)
+    assert plan.to_look_at(later_s) == [NAMES[0]]
+    assert plan.to_look_at(later_s) == []  # it is being asked
+    plan.told(NAMES[0], HOSTS[NAMES[0]])
+    plan.answered(NAMES[0])
+    assert plan.to_look_at(later_s) == []
+    assert plan.reachable(later_s)

@@ -1,0 +1,53 @@
+"""What a node tells its `Health`: the conditions of this moment, and what handshakes show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from p2pdist.exchange.transport import Watchers
+from p2pdist.model.handshake import Session
+from p2pdist.model.health import Reason
+from p2pdist.model.members import Address, Role
+from p2pdist.peer.node import Node
+from p2pdist.peer.refusing import RefusalLog
+from p2pdist.runtime.health import PROXY
+
+if TYPE_CHECKING:
+    from p2pdist.peer.assembly import NodeOptions
+
+
+def conditions(node: Node, options: NodeOptions, addresses: Sequence[Address]) -> dict[Reason, str]:
+    """What holds now; `addresses`: those that others are told to dial this host at."""
+    found = {}
+    if (trouble := node.store_trouble()) is not None:
+        found[trouble] = "what comes in passes through unstored"
+    if node.proxy_links.all_refuse:
+        found[Reason.PROXIES_REFUSE] = "every proxy keeps no link with this host for now"
+    if options.trackers and not node.tracker.connected:
+        found[Reason.TRACKER_AWAY] = f"none of {', '.join(options.trackers)} is reached"
+    if not addresses:
+        found[Reason.UNREACHABLE] = "no tracker or proxy tells which address of this host they see"
+    return found
+
+
+def watchers_of(node: Node, refused: RefusalLog) -> Watchers:
+    """What the exchange's handshakes show goes to the node's health."""
+    health, strangers = node.health, 0
+
+    def stranger(address: str) -> None:
+        nonlocal strangers
+        strangers += 1
+        detail = f"{strangers} dialled with another cluster secret so far, the last one from"
+        health.happened(Reason.STRANGERS, "", f"{detail} {address}")
+
+    def clock(session: Session, asked_s: float, answered_s: float) -> None:
+        member = session.member
+        if member.role is not Role.PROXY:
+            return
+        name = node.proxy_links.name_of(member.host_id) or f"the proxy {member.host_id[:12]}"
+        health.heard_clock(PROXY, name, session.unix_ms, asked_s=asked_s, answered_s=answered_s)
+
+    return Watchers(
+        unix_ms=lambda: health.unix_ms, refused=refused.note, stranger=stranger, clock=clock
+    )
