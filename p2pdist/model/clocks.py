@@ -1,13 +1,14 @@
 """What may be concluded from the wall clock of another host: little, but how far off it is.
 
 Ages are measured on the receiver's monotonic clock, from when it heard a thing. Stamps order what
-one signer says, and expire it with a tolerance. How far the clocks of others are from ours is
-measured and said: a reading ties another host's wall clock to our monotonic one, so that a clock of
-ours that is set right is seen at once, without asking again.
+one signer says, and expire it with a tolerance, on a clock that is not ahead of all others. How far
+the clocks of others are from ours is measured and said: a reading ties another host's wall clock to
+our monotonic one, so that a clock of ours that is set right is seen at once, without asking again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,3 +85,15 @@ class ClockBook:
             for party, reading in list(self._readings.items())  # metrics are read in a thread
             if now_s - reading.heard_s < READING_KEPT_S
         ]
+
+
+def sober_unix_s(unix_s: float, skews: Iterable[Skew]) -> float:
+    """Our wall clock, set back where every clock that we know is behind it; never set forward.
+
+    For what expires: a host whose clock is days ahead would take all that is said to it for ended.
+    One that agrees with ours, or is ahead of it, is enough to leave it as it is.
+    """
+    closest = max(skews, key=lambda skew: skew.ahead_s, default=None)
+    if closest is None or closest.ahead_s >= 0 or not closest.beyond(SKEW_TOLERATED_S):
+        return unix_s
+    return unix_s + closest.ahead_s

@@ -16,7 +16,6 @@ from p2pdist.model.tags import NotBelieved, TagRecord, believe_tag, newest, open
 from p2pdist.peer.counters import source_of
 from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
 from p2pdist.runtime import logs
-from p2pdist.runtime.clock import unix_s
 
 if TYPE_CHECKING:
     from p2pdist.peer.node import Node
@@ -121,7 +120,7 @@ class SmallFinder:
             return
         try:
             tag = open_tag(self._node.keyring, key, record)
-            told.append(believe_tag(tag, now_unix_s=unix_s(), held=held))
+            told.append(believe_tag(tag, now_unix_s=self._node.health.sober_unix_s, held=held))
         except PeerFault as fault:
             self._node.punish(link, fault)
         except NotBelieved as why:

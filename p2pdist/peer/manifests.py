@@ -24,7 +24,6 @@ from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime import logs
-from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.serving import Manifest, PullContext
 from p2pdist.runtime.single_flight import SingleFlight
@@ -127,7 +126,7 @@ class ManifestBook:
     async def _kept(self, held: TagRecord) -> Manifest | None:
         """The manifest of a statement that lies here; None if its time is up or the body gone."""
         try:
-            believe_tag(held, now_unix_s=unix_s())
+            believe_tag(held, now_unix_s=self._unix_s)
         except NotBelieved:
             return None
         small = await self._node.store.get_small(held.statement.digest)
@@ -137,7 +136,7 @@ class ManifestBook:
         """How long ago the proxy looked; after a restart of ours, as far as its stamp tells."""
         age_s = self._ages.age_s(held.statement.key, self._now_s())
         if age_s is None:
-            age_s = age_at_hearing_s(held, unix_s())
+            age_s = age_at_hearing_s(held, self._unix_s)
             self._ages.heard(held.statement.key, age_s, self._now_s())
         return age_s
 
@@ -154,7 +153,11 @@ class ManifestBook:
 
     async def _hear(self, told: TagRecord) -> None:
         """Take in what is believed from now on."""
-        self._ages.heard(told.statement.key, age_at_hearing_s(told, unix_s()), self._now_s())
+        self._ages.heard(
+            told.statement.key,
+            age_at_hearing_s(told, self._unix_s),
+            self._now_s(),
+        )
         await self._node.smalls.keep_statement(told.statement.key, told.record)
 
     # --- sources --------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ class ManifestBook:
         else:
             key = tag_key(name.upstream, name.repository, reference)
             told = open_tag(self._node.keyring, key, found.statement or b"")
-            believe_tag(told, now_unix_s=unix_s(), held=held, digest=found.digest)
+            believe_tag(told, now_unix_s=self._unix_s, held=held, digest=found.digest)
             await self._hear(told)
             taken = replace(_as_stated(told, found.body), stale=found.stale)
         await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
@@ -217,6 +220,11 @@ class ManifestBook:
             return  # not ours to judge: the runtime gets the bytes as they were pushed
         for descriptor in (*info.manifests, *info.layers, *((info.config,) if info.config else ())):
             self.learn_size(name, descriptor.digest, descriptor.size)
+
+    @property
+    def _unix_s(self) -> float:
+        """By which what proxies signed expires."""
+        return self._node.health.sober_unix_s
 
     @staticmethod
     def _now_s() -> float:

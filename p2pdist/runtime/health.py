@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from p2pdist.model.clocks import SKEW_OVER_S, SKEW_TOLERATED_S, ClockBook, Skew
+from p2pdist.model.clocks import SKEW_OVER_S, SKEW_TOLERATED_S, ClockBook, Skew, sober_unix_s
 from p2pdist.model.health import HealthBook, Reason, Trouble
 from p2pdist.runtime import clock, logs
 from p2pdist.runtime.metrics import Sample
@@ -49,6 +49,11 @@ class Health:
     ) -> None:
         """`party` told its wall clock; the moments are `time.monotonic()`."""
         self.clocks.heard(kind, party, unix_ms, asked_s=asked_s, answered_s=answered_s)
+
+    @property
+    def sober_unix_s(self) -> float:
+        """The wall clock by which what others signed expires."""
+        return sober_unix_s(self.unix_s(), self._skews(time.monotonic()))
 
     @property
     def unix_ms(self) -> int:

@@ -13,9 +13,12 @@ from p2pdist.model.clocks import (
     SKEW_OVER_S,
     SKEW_TOLERATED_S,
     ClockBook,
+    Skew,
+    sober_unix_s,
 )
 
 UNIX_S = 1_800_000_000.0
+DAY_S = 86_400.0
 
 
 @given(
@@ -77,3 +80,29 @@ def test_the_book_is_bounded() -> None:
         book.heard("proxy", str(number), 1, asked_s=0.0, answered_s=0.0)
 
     assert len(book.skews(UNIX_S, 0.0)) == PARTIES_MAX
+
+
+def skew(ahead_s: float, error_s: float = 0.1) -> Skew:
+    return Skew("tracker", "t", ahead_s, error_s)
+
+
+@pytest.mark.parametrize(
+    ("others", "set_back_s"),
+    [
+        ([], 0.0),
+        ([-DAY_S], DAY_S),
+        ([-DAY_S, -3 * DAY_S], DAY_S),  # the one that is least behind
+        ([-DAY_S, 0.2], 0.0),  # one agrees with ours
+        ([-DAY_S, DAY_S], 0.0),
+        ([DAY_S], 0.0),  # ours is behind: nothing is set forward
+        ([-SKEW_TOLERATED_S], 0.0),
+    ],
+)
+def test_a_clock_is_set_back_only_where_all_others_are_behind(
+    others: list[float], set_back_s: float
+) -> None:
+    assert sober_unix_s(UNIX_S, map(skew, others)) == UNIX_S - set_back_s
+
+
+def test_a_reading_that_took_too_long_sets_nothing_back() -> None:
+    assert sober_unix_s(UNIX_S, [skew(-60.0, error_s=40.0)]) == UNIX_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.smalls import SmallAnswer
+from p2pdist.runtime.health import TRACKER, Health
 from p2pdist.runtime.serving import Manifest, PullContext
 from tests.fakes.registry_images import build_image
 from tests.registry_proxy.proxy_parts import MemoryStore
@@ -113,6 +115,7 @@ class Bench:
         self.counters = NodeCounters()
         self.keyring = Keyring([SIGNER.public_key_bytes])
         self.place = PLACE
+        self.health = Health(unix_s=lambda: self.clocks.unix_s)
         self.tracker = SimpleNamespace(note=lambda *_: None, join=self._named)
         self.neighbourhood = SimpleNamespace(reach=self._reached)
         self.proxy_links = SimpleNamespace(each=self._no_links)
@@ -151,8 +154,6 @@ class Bench:
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    for module in ("manifests", "finding"):
-        monkeypatch.setattr(f"p2pdist.peer.{module}.unix_s", lambda: clocks.unix_s)
     monkeypatch.setattr(ManifestBook, "_now_s", staticmethod(lambda: clocks.monotonic_s))
     return clocks
 
@@ -179,6 +180,21 @@ async def test_a_moved_tag_is_seen_whatever_our_clock_says(bench: Bench, behind_
     bench.proxy.says(NEW, stated(NEW, there_s + TTL_S))
 
     assert (await bench.ask()).body == NEW
+
+
+@pytest.mark.parametrize("ahead_s", [3600, 2 * DAY_S, 400 * DAY_S])
+async def test_a_clock_ahead_of_all_others_ends_nothing(bench: Bench, ahead_s: int) -> None:
+    """Else all that proxies say would have ended long ago."""
+    there_s = bench.clocks.unix_s - ahead_s
+    now_s = time.monotonic()
+    bench.health.heard_clock(
+        TRACKER, "t", round(there_s * 1000), asked_s=now_s - 0.01, answered_s=now_s
+    )
+    bench.proxy.says(OLD, stated(OLD, there_s))
+
+    assert (await bench.ask()).body == OLD
+    assert (await bench.ask()).body == OLD
+    assert bench.proxy.asked == 1  # it is fresh, too
 
 
 async def test_what_a_proxy_saw_a_while_ago_is_asked_for_the_sooner(bench: Bench) -> None:
