@@ -14,7 +14,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from p2pdist.errors import P2pdistError, RegistryError, UpstreamError
+from p2pdist.errors import P2pdistError, RegistryError, UnknownKey, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
 from p2pdist.model.tags import NotBelieved, TagRecord, age_at_hearing_s, believe_tag, open_tag
 from p2pdist.oci.manifest import media_type_of, parse_manifest
@@ -177,6 +177,8 @@ class ManifestBook:
                 logs.event(log, logging.INFO, "proxy.no_manifest", error=str(error))
             except P2pdistError as error:
                 logs.event(log, logging.WARNING, "proxy.manifest_refused", error=str(error))
+                if isinstance(error, UnknownKey):
+                    self._node.proxy_links.signed_by_stranger(client.base_url, error.signer)
             else:
                 self._node.counters.blob_requests["dc"] += 1
                 self._node.counters.received[PROXY] += len(found.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from pathlib import Path
@@ -25,6 +26,8 @@ FILE_NAME: Final = "links.v2.zst"
 INTERVAL_S: Final = 30.0
 # 200,000 links with 16 names each; nothing larger is read.
 FILE_BYTES_MAX: Final = 256 << 20
+# Links that are listed in one turn of the event loop: 0.2 ms; 200,000 at once took 0.8 s.
+SLICE: Final = 250
 
 
 _Size = Annotated[int, msgspec.Meta(ge=0, le=BLOB_SIZE_MAX_BYTES)]
@@ -50,15 +53,12 @@ async def keep_writing(links: Links, path: Path) -> None:
 
 
 async def save(links: Links, path: Path) -> None:
-    lines = [
-        _Line(
-            record.digest,
-            record.media_type,
-            record.is_manifest,
-            [(name.upstream, name.repository, size) for name, size in record.names],
-        )
-        for record in links.records()
-    ]
+    lines = []
+    for record in links.records():
+        names = [(name.upstream, name.repository, size) for name, size in record.names]
+        lines.append(_Line(record.digest, record.media_type, record.is_manifest, names))
+        if len(lines) % SLICE == 0:
+            await asyncio.sleep(0)
     data = await asyncio.to_thread(_pack, lines)
     temporary = path.with_suffix(f".{secrets.token_hex(4)}.new")
     try:
@@ -67,17 +67,21 @@ async def save(links: Links, path: Path) -> None:
         await asyncio.to_thread(temporary.replace, path)
     except OSError as error:
         logs.event(log, logging.WARNING, "links.not_saved", error=str(error))
-        await asyncio.to_thread(temporary.unlink, missing_ok=True)
+        await asyncio.to_thread(_remove, temporary)
 
 
 async def load(links: Links, path: Path) -> int:
-    """Take in a snapshot and return how many links it held; a damaged one counts for nothing."""
+    """Take in a snapshot and return how many links it held; one that is damaged, or that the disk
+    does not give, counts for nothing: registries are asked again."""
     for unfinished in path.parent.glob("*.new"):
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
     try:
         async with aiofiles.open(path, "rb") as file:
             data = await file.read(FILE_BYTES_MAX)
     except FileNotFoundError:
+        return 0
+    except OSError as error:
+        logs.event(log, logging.WARNING, "links.damaged", error=str(error))
         return 0
     try:
         records = await asyncio.to_thread(_unpack, data)
@@ -86,6 +90,12 @@ async def load(links: Links, path: Path) -> int:
         return 0
     links.restore(records)
     return len(records)
+
+
+def _remove(path: Path) -> None:
+    """A disk that does not even let go of a file has said so before."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _pack(lines: list[_Line]) -> bytes:

@@ -16,7 +16,7 @@ from p2pdist.exchange.frames import GetSmall, GetStatement
 from p2pdist.model.control import Handout
 from p2pdist.model.ids import Digest, HostId, RequestId, digest_of, tag_key
 from p2pdist.model.members import Member, Place, Role
-from p2pdist.model.statements import Keyring, Signer, TagStatement
+from p2pdist.model.statements import Keyring, Signer, TagStatement, key_id
 from p2pdist.oci.manifest import OCI_MANIFEST
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.counters import NodeCounters
@@ -62,6 +62,8 @@ def stated(body: bytes, issued_s: float, *, signer: Signer = SIGNER, **changes: 
 
 class ToldProxy:
     """Whoever answers in the place of a proxy; silent until it is told something."""
+
+    base_url = "http://proxy.test"
 
     def __init__(self) -> None:
         self.answer: Manifest | None = None
@@ -118,7 +120,10 @@ class Bench:
         self.health = Health(unix_s=lambda: self.clocks.unix_s)
         self.tracker = SimpleNamespace(note=lambda *_: None, join=self._named)
         self.neighbourhood = SimpleNamespace(reach=self._reached)
-        self.proxy_links = SimpleNamespace(each=self._no_links)
+        self.strange_keys: list[str] = []
+        self.proxy_links = SimpleNamespace(
+            each=self._no_links, signed_by_stranger=lambda url, key: self.strange_keys.append(key)
+        )
         node: Any = self
         self.smalls = SmallFinder(node)
         proxies: Any = [self.proxy]
@@ -277,6 +282,16 @@ async def test_a_tag_without_a_statement_that_holds_is_not_served(
     with pytest.raises(RegistryError):
         await bench.ask()
     assert bench.store.statements == {}
+
+
+async def test_a_proxy_with_a_key_that_we_were_not_told_of_is_named(bench: Bench) -> None:
+    """Else no tag is found here, and nobody knows why."""
+    stranger = Signer.generate()
+    bench.proxy.says(OLD, stated(OLD, bench.clocks.unix_s, signer=stranger))
+
+    with pytest.raises(RegistryError):
+        await bench.ask()
+    assert bench.strange_keys == [key_id(stranger.public_key_bytes).hex()]
 
 
 async def test_the_newest_word_of_the_swarm_counts(bench: Bench) -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import errno
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +11,7 @@ import pytest
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy import links_file
-from p2pdist.registry_proxy.core.links import Links
+from p2pdist.registry_proxy.core.links import LinkRecord, Links
 
 NAME = ImageName("docker.io", "library/app")
 DIGEST = digest_of(b"a layer")
@@ -57,3 +61,62 @@ async def test_a_snapshot_that_a_kill_cut_is_swept(tmp_path: Path) -> None:
     await links_file.load(Links(), tmp_path / "links")
 
     assert not left.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
+async def test_a_file_that_the_disk_does_not_give_stops_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "links"
+    await links_file.save(some_links(), path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(links_file.aiofiles, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    (tmp_path / "links.0a1b2c3d.new").write_bytes(b"half")
+
+    assert await links_file.load(Links(), path) == 0
+
+
+async def test_a_disk_that_takes_nothing_raises_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    monkeypatch.setattr(links_file.aiofiles, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+    await links_file.save(some_links(), tmp_path / "links")
+
+
+async def test_a_long_list_is_made_in_many_turns_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links, turn = Links(), 0
+    in_turn: Counter[int] = Counter()
+    for i in range(4 * links_file.SLICE):
+        links.tell(NAME, digest_of(b"%d" % i), i)
+    records = list(links.records())
+
+    def listed() -> Iterator[LinkRecord]:
+        for record in records:
+            in_turn[turn] += 1
+            yield record
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(links, "records", listed)
+    async with asyncio.TaskGroup() as tasks:
+        counting = tasks.create_task(count())
+        await links_file.save(links, tmp_path / "links")
+        counting.cancel()
+
+    assert max(in_turn.values()) == links_file.SLICE
+    assert await links_file.load(Links(), tmp_path / "links") == len(records)
