@@ -430,6 +430,7 @@ class ActiveBlob:
         if isinstance(statement, HashBatch):
             bits = ((1 << statement.count) - 1) << statement.first
             self._audience.relay(record, bits)
+            await self.blob.reclaim()
             self._asking.feed(core.HashesKnown(bits))
             self.landed(self.blob.verified.bits & bits)
             if (due := chunk_map.due_seal()) is not None:

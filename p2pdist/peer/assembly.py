@@ -321,6 +321,10 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
             node.bulk.gate.paused_s,
         ),
         (
+            "cache_aside_bytes", "gauge", "Of that: blobs whose map does not hold here.",
+            usage.aside_bytes,
+        ),
+        (
             "cache_evicted_bytes_total", "counter", "Bytes evicted from the store.",
             usage.evicted_bytes_total,
         ),

@@ -51,7 +51,10 @@ class Blob:
         bits: Bits,
         disk: Disk,
         now_s: Callable[[], float],
+        *,
+        doubtful: ChunkSet | None = None,
     ) -> None:
+        """`doubtful`: chunks whose bytes may lie here from an earlier map (`reclaim`)."""
         self.path = path
         self.chunk_map = chunk_map
         self.geometry: Geometry = chunk_map.geometry
@@ -62,6 +65,7 @@ class Blob:
         self._verified = bits.verified
         self._checked = ChunkSet(chunk_map.geometry.chunk_count)  # hashed in this process
         self._synced = bits.synced
+        self._doubtful = ChunkSet(chunk_map.geometry.chunk_count) if doubtful is None else doubtful
         self._disk = disk
         self._now_s = now_s
         self._lock = threading.Lock()  # bits and map file: one writer at a time
@@ -148,6 +152,33 @@ class Blob:
         doubtful = self._verified.bits & ~self._checked.bits & asked
         return await self._rehashed(list(ChunkSet(self.geometry.chunk_count, doubtful)))
 
+    @property
+    def doubtful(self) -> ChunkSet:
+        """Chunks whose bytes may lie here, and that no hash was compared with yet."""
+        return self._doubtful
+
+    async def reclaim(self) -> None:
+        """Mark the doubtful chunks that have the hash which the map gives them by now; those that
+        have not are doubtful no more. Raises StoreError."""
+        known = self._doubtful.bits & self.chunk_map.known.bits
+        if known:
+            chunks = list(ChunkSet(self.geometry.chunk_count, known))
+            await self._disk.run("hash what lies here", self._reclaim, chunks)
+
+    def _reclaim(self, chunks: list[int]) -> None:
+        right = []
+        for chunk in chunks:
+            try:
+                data = pread_all(self._fd, self.geometry.length(chunk), self.geometry.offset(chunk))
+            except OSError:  # fetched like any other
+                continue
+            if chunk_hash(data) == self.chunk_map.hash_of(chunk):
+                right.append(chunk)
+        with self._lock:
+            for chunk in chunks:
+                self._doubtful.discard(chunk)
+        self._mark(right)
+
     async def read(self, offset: int, length: int) -> bytes:
         """Raises StoreError."""
         return await self._disk.run("read", pread_all, self._fd, length, offset)
@@ -159,6 +190,7 @@ class Blob:
             good.append(right)
             if right:
                 self._write(chunk, data)
+                self._doubtful.discard(chunk)
         self._mark([chunk for (chunk, _, _), right in zip(chunks, good, strict=True) if right])
         return good
 
@@ -167,6 +199,7 @@ class Blob:
             see(data)
         fresh_hash = chunk_hash(data)
         self._write(chunk, data)
+        self._doubtful.discard(chunk)
         self._mark([chunk])
         return fresh_hash
 
@@ -214,8 +247,8 @@ class Blob:
             write_all(self._map_file.fileno(), encode_record(record))
 
     async def replace_map(self, chunk_map: ChunkMap) -> None:
-        """Work under another map of the same bytes; only chunks with the same hash stay. Raises
-        StoreError."""
+        """Work under another map of the same bytes; chunks with the same hash stay, the others are
+        doubtful. Raises StoreError."""
         assert chunk_map.geometry == self.geometry
         assert chunk_map.digest == self.digest
         await self._disk.run("write the chunk map", self._replace_map, chunk_map)
@@ -230,6 +263,7 @@ class Blob:
                     self._verified.discard(chunk)
                     self._synced.discard(chunk)
                     self._checked.discard(chunk)
+                    self._doubtful.add(chunk)
             self._write_bits()
             self._map_file.close()  # another file takes its name
             write_map(self.path, chunk_map)

@@ -98,15 +98,16 @@ class KeptOpen:
 def read_file(path: Path, size_max: int) -> bytes | None:
     """The bytes of a file, or None if it cannot be read, is a link, or larger than it may be."""
     try:
-        fd = os.open(path, os.O_RDONLY | OPEN_FLAGS)
+        return read_bounded_file(path, size_max)
     except OSError:
         return None
+
+
+def read_bounded_file(path: Path, size_max: int) -> bytes | None:
+    """The bytes of a file, or None if it is larger than it may be; raise OSError otherwise."""
+    fd = os.open(path, os.O_RDONLY | OPEN_FLAGS)
     try:
-        if os.fstat(fd).st_size > size_max:
-            return None
-        return pread_all(fd, size_max, 0)
-    except OSError:
-        return None
+        return pread_all(fd, size_max, 0) if os.fstat(fd).st_size <= size_max else None
     finally:
         os.close(fd)
 

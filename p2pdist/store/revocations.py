@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, UnknownKey
 from p2pdist.model.ids import MapId
 from p2pdist.model.statements import Keyring, Revocation
 from p2pdist.store.files import read_file, write_whole
@@ -22,6 +22,8 @@ class Revocations:
         self._path = path
         self._lock = threading.Lock()
         self._records: OrderedDict[MapId, bytes] = OrderedDict()
+        self._foreign: list[bytes] = []
+        """Of keys that are not believed now; a mistyped one is set right some day."""
 
     def __contains__(self, map_id: MapId) -> bool:
         return map_id in self._records
@@ -39,14 +41,19 @@ class Revocations:
     def save(self) -> None:
         """Blocking. Raises OSError."""
         with self._lock:
-            data = b"".join(encode_record(r) for r in self._records.values())
+            room = REVOCATIONS_MAX - len(self._records)
+            kept = [*self._foreign[:room], *self._records.values()]
+            data = b"".join(encode_record(record) for record in kept)
             write_whole(self._path, data)
 
     def load(self, keyring: Keyring) -> None:
-        """Blocking. Records of keys that are no longer trusted are left out."""
+        """Blocking. Records of keys that are not trusted are in no force."""
         for record in decode_records(read_file(self._path, _FILE_BYTES_MAX) or b""):
             try:
                 statement = keyring.open(record)
+            except UnknownKey:
+                self._foreign.append(record)
+                continue
             except PeerFault:
                 continue
             if isinstance(statement, Revocation):

@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from p2pdist.errors import PeerFault
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
-from p2pdist.store.files import blob_path, read_file, write_whole
+from p2pdist.store.files import blob_path, read_bounded_file, write_whole
 
 MEDIA_TYPE_BYTES_MAX: Final = 255
 CACHE_BYTES_MAX: Final = 32 << 20
@@ -68,10 +68,15 @@ class SmallFiles:
         self._remember(SmallBlob(digest, media.decode("ascii"), body), len(data))
 
     def get(self, digest: Digest) -> SmallBlob | None:
-        """Blocking. A file that rotted is dropped."""
+        """Blocking. A file that rotted is dropped; one that cannot be read now is not."""
         if digest not in self._sizes:
             return None
-        read = self._read(digest)
+        try:
+            read = self._read(digest)
+        except FileNotFoundError:
+            read = None
+        except OSError:
+            return None
         if read is None:
             self.remove(digest)
             return None
@@ -80,17 +85,21 @@ class SmallFiles:
 
     def from_disk(self, digest: Digest) -> bytes | None:
         """Blocking. The body as it lies there now, whatever memory holds."""
-        read = self._read(digest) if digest in self._sizes else None
-        return read[0].body if read is not None else None
+        if digest not in self._sizes:
+            return None
+        with contextlib.suppress(OSError):
+            read = self._read(digest)
+            return read[0].body if read is not None else None
+        return None
 
     def missing(self) -> list[Digest]:
         """Blocking. Those whose files were taken away from below."""
         return [digest for digest in self.digests() if not self._path(digest).exists()]
 
     def _read(self, digest: Digest) -> tuple[SmallBlob, int] | None:
-        """The blob and its bytes on the disk."""
+        """The blob and its bytes on the disk; None: damaged. Raises OSError."""
         limit = MANIFEST_SIZE_MAX_BYTES + MEDIA_TYPE_BYTES_MAX + 64
-        raw = read_file(self._path(digest), limit) or b""
+        raw = read_bounded_file(self._path(digest), limit) or b""
         data, foot = raw[:-_FOOT_BYTES], raw[-_FOOT_BYTES:]
         if not data or xxhash.xxh3_64_digest(data) != foot:
             return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,13 @@ from typing import Any, Final
 
 from p2pdist.errors import ConfigError, PeerFault, StoreError
 from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.ids import Digest, MapId, TagKey, parse_digest
 from p2pdist.model.statements import Keyring
+from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
+from p2pdist.store.aside import Aside, look_aside, reopen_files
+from p2pdist.store.bits import Bits
 from p2pdist.store.blob import Blob, create_files, load_files
 from p2pdist.store.disk import Disk
 from p2pdist.store.files import blob_path, private_directory, sweep_unfinished, write_whole
@@ -25,6 +31,8 @@ from p2pdist.store.pins import Pins
 from p2pdist.store.revocations import Revocations
 from p2pdist.store.smalls import SmallBlob, SmallFiles
 from p2pdist.store.statements import StatementFiles
+
+log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
 # Left to the rest of the host: a full disk hurts more than the store.
@@ -47,6 +55,8 @@ class StoreUsage:
     blobs: int
     smalls: int
     evicted_bytes_total: int
+    aside_bytes: int
+    """Of blobs whose map does not hold here: kept until it does, or until room is needed."""
 
 
 class Store:
@@ -75,6 +85,7 @@ class Store:
         self._clock = clock
         self._disk = Disk()
         self._blobs: dict[Digest, Blob] = {}
+        self._aside: dict[Digest, Aside] = {}
         self._creating: dict[Digest, asyncio.Lock] = {}
         self._smalls = SmallFiles(root / "small")
         self._statements = StatementFiles(root / "statements")
@@ -152,6 +163,8 @@ class Store:
 
     async def _create(self, chunk_map: ChunkMap) -> Blob:
         digest, path = chunk_map.digest, blob_path(self._root / "blobs", chunk_map.digest)
+        if (aside := self._aside.pop(digest, None)) is not None:
+            return await self._reopen(aside, chunk_map)
         await self._make_room(chunk_map.geometry.size_bytes)
         try:
             what = f"make room for {digest}"
@@ -162,6 +175,28 @@ class Store:
         blob = Blob(path, fd, chunk_map, bits, self._disk, self._clock)
         self._blobs[digest] = blob
         return blob
+
+    async def _reopen(self, aside: Aside, chunk_map: ChunkMap) -> Blob:
+        """Take up again, under another map, what was kept aside."""
+        digest = chunk_map.digest
+        try:
+            await self._make_room(max(0, chunk_map.geometry.size_bytes - aside.size_bytes))
+            what = f"take {digest} up again"
+            fd, doubtful = await self._disk.keep(what, reopen_files, aside.path, chunk_map)
+        except StoreError:
+            self._aside[digest] = aside
+            raise
+        count = chunk_map.geometry.chunk_count
+        bits = Bits(self._boot_id, ChunkSet(count), ChunkSet(count))
+        blob = Blob(aside.path, fd, chunk_map, bits, self._disk, self._clock, doubtful=doubtful)
+        self._blobs[digest] = blob
+        await blob.reclaim()
+        return blob
+
+    def aside(self, digest: Digest) -> int | None:
+        """Bytes that lie here of a blob whose map does not hold (`aside`); None: there is none."""
+        kept = self._aside.get(digest)
+        return None if kept is None else kept.size_bytes
 
     async def remove(self, digest: Digest) -> None:
         """Drop a blob or a small one; who holds it keeps the open file."""
@@ -182,6 +217,12 @@ class Store:
         if self.on_pressure is not None:
             self.on_pressure()
         goal = int(self._limits.max_bytes * self._limits.low_watermark)
+        for digest, aside in list(self._aside.items()):
+            if self._used() + nbytes <= goal and await self._free() >= nbytes:
+                return
+            if self._aside.pop(digest, None) is not None:
+                self._evicted_bytes += aside.size_bytes
+                await self._disk.run("remove", shutil.rmtree, aside.path, True)
         for blob in sorted(self._blobs.values(), key=lambda b: b.used_at_s):
             if self._used() + nbytes <= goal and await self._free() >= nbytes:
                 return
@@ -219,7 +260,7 @@ class Store:
         StoreError."""
         free = await self._free()
         now_unix_s = self._clock()
-        spare = sum(
+        spare = sum(aside.size_bytes for aside in self._aside.values()) + sum(
             blob.bytes_on_disk
             for blob in self._blobs.values()
             if not self._pins.pinned(blob.digest, now_unix_s)
@@ -254,7 +295,9 @@ class Store:
         return Losses(blobs, smalls, statements)
 
     def _used(self) -> int:
-        return sum(b.bytes_on_disk for b in self._blobs.values()) + self._smalls.bytes_used
+        blobs = sum(b.bytes_on_disk for b in self._blobs.values())
+        aside = sum(a.size_bytes for a in self._aside.values())
+        return blobs + aside + self._smalls.bytes_used
 
     async def _free(self) -> int:
         status = await self._disk.run("see what is free", os.statvfs, self._root)
@@ -267,7 +310,13 @@ class Store:
         return self._disk.refusal
 
     def usage(self) -> StoreUsage:
-        return StoreUsage(self._used(), len(self._blobs), len(self._smalls), self._evicted_bytes)
+        return StoreUsage(
+            self._used(),
+            len(self._blobs),
+            len(self._smalls),
+            self._evicted_bytes,
+            sum(aside.size_bytes for aside in self._aside.values()),
+        )
 
     # --- small blobs, statements, revocations ---------------------------------------------------
 
@@ -320,15 +369,22 @@ class Store:
         await read("read the statements", self._statements.load)
         for path in await read("read the blobs", _blob_directories, self._root / "blobs"):
             await self._recover_blob(path)
+        for why, number in Counter(aside.why for aside in self._aside.values()).most_common(3):
+            logs.event(log, logging.WARNING, "store.kept_aside", blobs=number, error=why)
 
     async def _recover_blob(self, path: Path) -> None:
-        """Take in a blob of an earlier run, or drop what is no blob of ours."""
+        """Take in a blob of an earlier run; what cannot be believed or read is kept aside."""
         try:
             fd, chunk_map, bits, rehash = await self._disk.run(
                 "read a blob", load_files, path, self._keyring, self._boot_id
             )
-        except (PeerFault, ValueError, StoreError):
-            await self._disk.run("clear away", shutil.rmtree, path, True)
+        except (PeerFault, ValueError, StoreError) as error:
+            aside = await self._disk.run("look", look_aside, path, str(error))
+            if aside is None:
+                await self._disk.run("clear away", shutil.rmtree, path, True)
+            else:
+                digest = parse_digest(f"{path.parent.parent.name}:{path.name}")
+                self._aside[digest] = aside
             return
         blob = Blob(path, fd, chunk_map, bits, self._disk, self._clock)
         if self.revoked(chunk_map.map_id):
