@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Final
 
-from p2pdist.peer.counters import RECEIVERS, SOURCES
+from p2pdist.model.health import Reason
+from p2pdist.peer.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
 from p2pdist.registry_proxy.core.notifications import KINDS
 from p2pdist.tracker.daemon import RunningTracker
@@ -29,6 +30,8 @@ NONE: Final[Range] = (0.0, 0.0)
 # A scrape is up to a second old, and 0.1 MB/s flow meanwhile.
 SLACK_BYTES: Final = 400_000.0
 LOOP_S: Final[Range] = (0.0, 2.0)
+CLOCK_S: Final[Range] = (-0.5, 0.5)
+"""One machine's."""
 FIRING: Final = {
     "P2pdistIntegrityFailures",
     "P2pdistUpstreamErrors",
@@ -232,6 +235,13 @@ def _host(release: Release) -> Panels:
         ("Event loop", "A"): {"": LOOP_S},
         ("Evicted", "A"): {"": NONE},
         ("Disk full", "A"): {"": NONE},
+        ("Past the swarm", "A"): {
+            reason: flow(counters.fallback_reasons[reason]) for reason in FALLBACK_REASONS
+        },
+        ("Degraded", "A"): {
+            reason.value: only(float(running.node.health.book.active(reason))) for reason in Reason
+        },
+        ("Clock", "A"): {"tracker": CLOCK_S, "proxy": CLOCK_S},
     }
 
 

@@ -21,13 +21,13 @@ from tests.faults.records import recorded
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-# Each point, and which time of passing it: the manifest and its tag are written whole, then the
-# layer's files come to be, then its chunks arrive.
+# Each point, and which time of passing it: the store's format, then the manifest and its tag are
+# written whole, then the layer's files come to be, then its chunks arrive.
 PLANS: Final = (
-    "store.before_sync=kill@1",
-    "store.before_rename=kill@1",
-    "store.after_rename=kill@1",
+    "store.before_sync=kill@2",
     "store.before_rename=kill@2",
+    "store.after_rename=kill@2",
+    "store.before_rename=kill@3",
     "store.before_map=kill@1",
     "store.before_map_rename=kill@1",
     "store.after_map_rename=kill@1",
