@@ -231,7 +231,9 @@ class Prewarmer:
             for ref in refs
             if not geometry_for(ref.size_bytes).single
         }
-        await store.pin(order.job, list(large), order.pin_until_unix_s)
+        small = [parse_digest(ref.digest) for ref in refs if geometry_for(ref.size_bytes).single]
+        manifests = [parse_digest(d) for image in order.images for d in image.manifests]
+        await store.pin(order.job, [*large, *small, *manifests], order.pin_until_unix_s)
         needed = sum(size for digest, size in large.items() if store.get(digest) is None)
         room = await store.room()
         if needed > room:

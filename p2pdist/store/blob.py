@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -330,7 +331,7 @@ class Blob:
         if self._removed:
             return
         self._removed = True
-        doomed = self.path.with_name(self.path.name + ".gone")
+        doomed = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.gone")
         with contextlib.suppress(OSError):
             self.path.replace(doomed)
             shutil.rmtree(doomed, ignore_errors=True)

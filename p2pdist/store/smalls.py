@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,8 +32,10 @@ class SmallBlob:
 class SmallFiles:
     """File: length of the media type (1 byte), media type, body, footer."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, now_s: Callable[[], float]) -> None:
         self._root = root
+        self._now_s = now_s
+        self._used_at_s: dict[Digest, float] = {}
         self._sizes: dict[Digest, int] = {}
         self._lock = threading.Lock()
         self._cache: LRUCache[Digest, SmallBlob] = LRUCache(
@@ -49,9 +52,16 @@ class SmallFiles:
     def digests(self) -> list[Digest]:
         return list(self._sizes)
 
+    def listed(self) -> list[tuple[Digest, int, float]]:
+        """All that lie here: bytes on disk, and when each was used last."""
+        return [(d, size, self._used_at_s.get(d, 0.0)) for d, size in list(self._sizes.items())]
+
     def cached(self, digest: Digest) -> SmallBlob | None:
         with self._lock:
-            return self._cache.get(digest)
+            found = self._cache.get(digest)
+            if found is not None:
+                self._used_at_s[digest] = self._now_s()
+            return found
 
     def put(self, digest: Digest, body: bytes, media_type: str) -> None:
         """Blocking. Raise PeerFault for bytes that do not have the digest, OSError."""
@@ -110,6 +120,7 @@ class SmallFiles:
     def remove(self, digest: Digest) -> None:
         with self._lock:
             self._cache.pop(digest, None)
+            self._used_at_s.pop(digest, None)
             self.bytes_used -= self._sizes.pop(digest, 0)
         with contextlib.suppress(OSError):  # one that stays is checked again when it is read
             self._path(digest).unlink()
@@ -122,13 +133,15 @@ class SmallFiles:
             except ValueError:
                 path.unlink(missing_ok=True)
                 continue
-            self._sizes[digest] = path.lstat().st_size
+            status = path.lstat()
+            self._sizes[digest], self._used_at_s[digest] = status.st_size, status.st_mtime
             self.bytes_used += self._sizes[digest]
 
     def _remember(self, small: SmallBlob, size: int) -> None:
         with self._lock:
             self.bytes_used += size - self._sizes.get(small.digest, 0)
             self._sizes[small.digest] = size
+            self._used_at_s[small.digest] = self._now_s()
             with contextlib.suppress(ValueError):  # larger than the whole cache
                 self._cache[small.digest] = small
 

@@ -9,10 +9,12 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from p2pdist.errors import ConfigError, PeerFault, StoreError
 from p2pdist.model.chunkmap import ChunkMap
@@ -24,6 +26,7 @@ from p2pdist.runtime.clock import unix_s
 from p2pdist.store.aside import Aside, look_aside, reopen_files
 from p2pdist.store.bits import Bits
 from p2pdist.store.blob import Blob, create_files, load_files
+from p2pdist.store.core.room import Rank, Room, Tenant
 from p2pdist.store.disk import Disk
 from p2pdist.store.files import blob_path, private_directory, sweep_unfinished, write_whole
 from p2pdist.store.holdings import Gone, Losses, Part, keyed_hash, missing_blobs
@@ -35,6 +38,8 @@ from p2pdist.store.statements import StatementFiles
 log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
+UNTOLD: Final = 1 << 62
+"""Free bytes of a disk that is not asked: it says so itself when it has none."""
 # Left to the rest of the host: a full disk hurts more than the store.
 RESERVE_FREE_BYTES: Final = 256 << 20
 
@@ -86,8 +91,15 @@ class Store:
         self._disk = Disk()
         self._blobs: dict[Digest, Blob] = {}
         self._aside: dict[Digest, Aside] = {}
-        self._creating: dict[Digest, asyncio.Lock] = {}
-        self._smalls = SmallFiles(root / "small")
+        self._room = Room(
+            limits.max_bytes,
+            high_watermark=limits.high_watermark,
+            low_watermark=limits.low_watermark,
+        )
+        self._planning = asyncio.Lock()  # one at a time finds out who has to go
+        self._locks: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
+        """Held while the files of a digest come or go."""
+        self._smalls = SmallFiles(root / "small", clock)
         self._statements = StatementFiles(root / "statements")
         self._revocations = Revocations(root / "revocations")
         self._pins = Pins(root / "pins")
@@ -147,49 +159,54 @@ class Store:
         digest = chunk_map.digest
         if self.revoked(chunk_map.map_id):
             raise PeerFault("a revoked chunk map", reason="map")
-        async with self._creating.setdefault(digest, asyncio.Lock()):
-            try:
-                existing = self._blobs.get(digest)
-                if existing is not None and existing.geometry != chunk_map.geometry:
-                    await self.remove(digest)
-                    existing = None
-                if existing is not None:
-                    if existing.chunk_map.map_id != chunk_map.map_id:
-                        await existing.replace_map(chunk_map)
-                    return existing
+        async with self._lock_of(digest):
+            existing = self._blobs.get(digest)
+            if existing is not None and existing.geometry != chunk_map.geometry:
+                await self._remove(digest)
+                existing = None
+            if existing is None:
                 return await self._create(chunk_map)
-            finally:
-                self._creating.pop(digest, None)
+            if existing.chunk_map.map_id != chunk_map.map_id:
+                await existing.replace_map(chunk_map)
+            return existing
+
+    def _lock_of(self, digest: Digest) -> asyncio.Lock:
+        lock = self._locks.get(digest)
+        if lock is None:
+            lock = self._locks[digest] = asyncio.Lock()
+        return lock
 
     async def _create(self, chunk_map: ChunkMap) -> Blob:
         digest, path = chunk_map.digest, blob_path(self._root / "blobs", chunk_map.digest)
         if (aside := self._aside.pop(digest, None)) is not None:
             return await self._reopen(aside, chunk_map)
-        await self._make_room(chunk_map.geometry.size_bytes)
-        try:
-            what = f"make room for {digest}"
-            fd, bits = await self._disk.keep(what, create_files, path, chunk_map, self._boot_id)
-        except StoreError:
-            await self._disk.run("clear away", shutil.rmtree, path, True)
-            raise
-        blob = Blob(path, fd, chunk_map, bits, self._disk, self._clock)
-        self._blobs[digest] = blob
-        return blob
+        async with self._reserved(chunk_map.geometry.size_bytes):
+            try:
+                what = f"make room for {digest}"
+                fd, bits = await self._disk.keep(what, create_files, path, chunk_map, self._boot_id)
+            except StoreError:
+                await self._disk.run("clear away", shutil.rmtree, path, True)
+                raise
+            blob = Blob(path, fd, chunk_map, bits, self._disk, self._clock)
+            self._blobs[digest] = blob
+            return blob
 
     async def _reopen(self, aside: Aside, chunk_map: ChunkMap) -> Blob:
         """Take up again, under another map, what was kept aside."""
         digest = chunk_map.digest
         try:
-            await self._make_room(max(0, chunk_map.geometry.size_bytes - aside.size_bytes))
-            what = f"take {digest} up again"
-            fd, doubtful = await self._disk.keep(what, reopen_files, aside.path, chunk_map)
+            async with self._reserved(chunk_map.geometry.size_bytes, lies_here=aside.size_bytes):
+                what = f"take {digest} up again"
+                fd, doubtful = await self._disk.keep(what, reopen_files, aside.path, chunk_map)
+                count = chunk_map.geometry.chunk_count
+                bits = Bits(self._boot_id, ChunkSet(count), ChunkSet(count))
+                blob = Blob(
+                    aside.path, fd, chunk_map, bits, self._disk, self._clock, doubtful=doubtful
+                )
+                self._blobs[digest] = blob
         except StoreError:
             self._aside[digest] = aside
             raise
-        count = chunk_map.geometry.chunk_count
-        bits = Bits(self._boot_id, ChunkSet(count), ChunkSet(count))
-        blob = Blob(aside.path, fd, chunk_map, bits, self._disk, self._clock, doubtful=doubtful)
-        self._blobs[digest] = blob
         await blob.reclaim()
         return blob
 
@@ -200,41 +217,77 @@ class Store:
 
     async def remove(self, digest: Digest) -> None:
         """Drop a blob or a small one; who holds it keeps the open file."""
+        async with self._lock_of(digest):
+            await self._remove(digest)
+
+    async def _remove(self, digest: Digest) -> None:
         blob = self._blobs.pop(digest, None)
         if blob is not None:
             await self._disk.run("remove", blob.remove)
         await self._disk.run("remove", self._smalls.remove, digest)
 
-    async def _make_room(self, nbytes: int) -> None:
-        """Evict until `nbytes` more fit; raise StoreError when they cannot."""
-        limit = int(self._limits.max_bytes * self._limits.high_watermark)
-        if self._used() + nbytes > limit or await self._free() < nbytes:
-            await self._evict(nbytes)
-        if self._used() + nbytes > self._limits.max_bytes or await self._free() < nbytes:
-            raise StoreError(f"no room for {nbytes} bytes", full=True)
+    @asynccontextmanager
+    async def _reserved(self, nbytes: int, *, lies_here: int = 0) -> AsyncIterator[None]:
+        """Room for `nbytes` as long as the block lasts, by the end of which they are in use.
 
-    async def _evict(self, nbytes: int) -> None:
+        `lies_here` of them are on the disk already, though not counted. Evicts what has to go;
+        raises StoreError (`full`) where that would not be enough, and evicts nothing then.
+        """
+        async with self._planning:
+            await self._make_room(nbytes, lies_here)
+            self._room.reserve(nbytes)
+        try:
+            yield
+        finally:
+            self._room.release(nbytes)
+
+    async def _make_room(self, nbytes: int, lies_here: int) -> None:
+        free = await self._free() + lies_here
+        if self._room.ample(nbytes, used=self._used(), free=free):
+            return
         if self.on_pressure is not None:
             self.on_pressure()
-        goal = int(self._limits.max_bytes * self._limits.low_watermark)
-        for digest, aside in list(self._aside.items()):
-            if self._used() + nbytes <= goal and await self._free() >= nbytes:
-                return
-            if self._aside.pop(digest, None) is not None:
-                self._evicted_bytes += aside.size_bytes
-                await self._disk.run("remove", shutil.rmtree, aside.path, True)
-        for blob in sorted(self._blobs.values(), key=lambda b: b.used_at_s):
-            if self._used() + nbytes <= goal and await self._free() >= nbytes:
-                return
-            if not blob.in_use and not self._pins.pinned(blob.digest, self._clock()):
-                await self._evict_one(blob)
+        try:
+            leaving = self._room.plan(nbytes, used=self._used(), free=free, tenants=self._tenants())
+            for tenant in leaving:
+                await self._evict(tenant)
+            free = await self._free() + lies_here
+            if not self._room.fits(nbytes, used=self._used(), free=free):
+                # Meanwhile some of them came into use.
+                raise StoreError(f"no room for {nbytes} bytes", full=True)
+        except StoreError as error:
+            self._disk.refusal = error
+            raise
 
-    async def _evict_one(self, blob: Blob) -> None:
-        if self.on_evict is not None:
-            self.on_evict(blob.digest)
-        if not blob.in_use:
-            self._evicted_bytes += blob.bytes_on_disk
-            await self.remove(blob.digest)
+    def _tenants(self) -> Iterator[Tenant]:
+        """What may go."""
+        now_unix_s = self._clock()
+        for digest, aside in self._aside.items():
+            yield Tenant(digest, aside.size_bytes, Rank.ASIDE, 0.0)
+        for blob in self._blobs.values():
+            if not blob.in_use and not self._pins.pinned(blob.digest, now_unix_s):
+                rank = Rank.BLOB if blob.chunk_map.sealed else Rank.UNPROVEN
+                yield Tenant(blob.digest, blob.bytes_on_disk, rank, blob.used_at_s)
+        for digest, nbytes, used_at_s in self._smalls.listed():
+            if not self._pins.pinned(digest, now_unix_s):
+                yield Tenant(digest, nbytes, Rank.SMALL, used_at_s)
+
+    async def _evict(self, tenant: Tenant) -> None:
+        lock = self._lock_of(tenant.digest)
+        if lock.locked():
+            return  # it is being taken up
+        async with lock:
+            if self._aside.pop(tenant.digest, None) is not None:
+                path = blob_path(self._root / "blobs", tenant.digest)
+                await self._disk.run("remove", shutil.rmtree, path, True)
+            else:
+                if self.on_evict is not None:
+                    self.on_evict(tenant.digest)
+                blob = self._blobs.get(tenant.digest)
+                if blob is not None and blob.in_use:
+                    return
+                await self._remove(tenant.digest)
+            self._evicted_bytes += tenant.nbytes
 
     # --- pins and proofs ------------------------------------------------------------------------
 
@@ -265,7 +318,8 @@ class Store:
             for blob in self._blobs.values()
             if not self._pins.pinned(blob.digest, now_unix_s)
         )
-        return min(self._limits.max_bytes - self._used(), free) + spare
+        taken = self._used() + self._room.reserved_bytes
+        return min(self._limits.max_bytes - taken, free - self._room.reserved_bytes) + spare
 
     async def prove(self, parts: Sequence[Part], key: bytes) -> bytes | None:
         """Hash parts of what lies here, from the disk (`holdings`); None: some of it is gone."""
@@ -323,7 +377,10 @@ class Store:
     async def put_small(self, digest: Digest, body: bytes, media_type: str = "") -> None:
         """Keep a whole small blob or manifest; raise PeerFault when it has another digest and
         StoreError when it cannot be kept."""
-        await self._disk.keep("keep a small blob", self._smalls.put, digest, body, media_type)
+        nbytes = 0 if self.has_small(digest) else len(body)
+        ample = self._room.ample(nbytes, used=self._used(), free=UNTOLD)
+        async with nullcontext() if ample else self._reserved(nbytes):
+            await self._disk.keep("keep a small blob", self._smalls.put, digest, body, media_type)
 
     async def get_small(self, digest: Digest) -> SmallBlob | None:
         cached = self._smalls.cached(digest)
