@@ -95,7 +95,7 @@ class Asking:
         for host, link in self._neighbours.items():
             if not link.closed:
                 link.send(Uninterest(self._active.digest))
-            self.feed(core.NeighbourDown(host))
+            self.feed(core.Parted(host))
         self._neighbours.clear()
 
     def _neighbour_up(self, link: Link) -> core.NeighbourUp:
@@ -107,12 +107,17 @@ class Asking:
     # --- the fetch ------------------------------------------------------------------------------
 
     def start(self, chunk_map: ChunkMap, verified: int) -> None:
-        """Ask for what lacks under `chunk_map`, of the neighbours that there are."""
+        """Ask for what lacks under `chunk_map`, of the neighbours that there are.
+
+        What was asked for under another map is taken back: its chunks would be checked against
+        this one, and an honest neighbour be punished for them.
+        """
+        self.stop()
         self._map = chunk_map
         self._fetch = core.BlobFetch(
             chunk_map.geometry,
             rng=self._node.rng,
-            new_request_id=self._node.new_request_id,
+            new_request_id=self._node.requests.new_id,
             counters=self.counters,
             sequential=self._node.is_proxy,
             verified=verified,
@@ -122,7 +127,8 @@ class Asking:
             self.feed(self._neighbour_up(link))
 
     def stop(self) -> None:
-        """Ask for nothing more."""
+        """Ask for nothing more, and take back what was asked for."""
+        self.feed(core.Halted())
         self._fetch = None
 
     def feed(self, event: core.Event) -> None:
@@ -160,7 +166,7 @@ class Asking:
                 case core.Ask(host):
                     self._ask(self._neighbours[host], order)
                 case core.Withdraw(host, request_id):
-                    self._node.unexpect(request_id)
+                    self._node.requests.withdraw(request_id)
                     if (link := self._neighbours.get(host)) and not link.closed:
                         link.forget(request_id)
                         link.send(Cancel(request_id))
@@ -177,7 +183,7 @@ class Asking:
     def _ask(self, link: Link, ask: core.Ask) -> None:
         assert self._map is not None
         active, geometry = self._active, self._map.geometry
-        self._node.expect(ask.request_id, active, link)
+        self._node.requests.expect(ask.request_id, active, link, ask.count)
         run = range(ask.first, ask.first + ask.count)
         link.expect_chunks(ask.request_id, [(i, geometry.length(i)) for i in run])
         map_id = self._map.map_id

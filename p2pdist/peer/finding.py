@@ -55,7 +55,7 @@ class SmallFinder:
     async def _ask_small(self, link: Link, digest: Digest, timeout_s: float) -> SmallAnswer | None:
         try:
             answer = await self.questions.small(
-                link, self._node.new_request_id(), digest, timeout_s
+                link, self._node.requests.new_id(), digest, timeout_s
             )
         except PeerFault as fault:
             self._node.punish(link, fault)
@@ -114,7 +114,7 @@ class SmallFinder:
         link = await self._node.neighbourhood.reach(member)
         if link is None:
             return
-        rid = self._node.new_request_id()
+        rid = self._node.requests.new_id()
         record = await self.questions.statement(link, rid, key, PEER_ANSWER_S)
         if record is None:
             return

@@ -7,7 +7,6 @@ gives it an `Authority`, which finds what nobody in the swarm has.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -46,6 +45,7 @@ from p2pdist.peer.counters import PROXY as PROXY_SOURCE
 from p2pdist.peer.counters import SAID_OTHERWISE, NodeCounters, fallback_reason, source_of
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.neighbourhood import Neighbourhood
+from p2pdist.peer.outstanding import RequestTable
 from p2pdist.peer.proxy_links import ProxyLinks
 from p2pdist.peer.server import Authority, Server, everything
 from p2pdist.peer.smalls import SmallAnswer
@@ -102,11 +102,10 @@ class Node:
         self.tracker: TrackerClient
         self.neighbourhood: Neighbourhood
         self.proxy_links: ProxyLinks
+        self.requests = RequestTable()
         self.smalls = SmallFinder(self)
         self._servable = servable
         self._server = Server(store, keyring, self.counters, place, servable)
-        self._request_ids = itertools.cycle(range(1, 1 << 32))
-        self._requests: dict[RequestId, tuple[ActiveBlob, Link]] = {}
         self._flows: dict[Link, Flows] = {}
         self._maps: dict[MapId, ActiveBlob] = {}
         self._rested = FetchCounters()
@@ -299,9 +298,6 @@ class Node:
 
     # --- ports of the blobs ---------------------------------------------------------------------
 
-    def new_request_id(self) -> RequestId:
-        return RequestId(next(self._request_ids))
-
     def flows_of(self, link: Link) -> Flows:
         """What is known of the speed of a live link."""
         flows = self._flows.get(link)
@@ -310,12 +306,6 @@ class Node:
             if not link.closed:
                 self._flows[link] = flows
         return flows
-
-    def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None:
-        self._requests[request_id] = (active, link)
-
-    def unexpect(self, request_id: RequestId) -> None:
-        self._requests.pop(request_id, None)
 
     def route_map(self, map_id: MapId, active: ActiveBlob) -> None:
         self._maps[map_id] = active
@@ -355,9 +345,7 @@ class Node:
 
     def link_down(self, link: Link, reason: str) -> None:
         self.smalls.questions.link_down(link)
-        for request_id, (_, asked) in list(self._requests.items()):
-            if asked is link:
-                del self._requests[request_id]
+        self.requests.link_down(link)
         idle = reason == IDLE or self.neighbourhood.is_aside(link)
         for active in list(self.actives.values()):
             active.link_down(link, gone=not idle)
@@ -367,11 +355,11 @@ class Node:
             self.proxy_links.link_down(link, idle=idle)
 
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
-        active, asked = self._requests.get(RequestId(request_id), (None, None))
-        if active is None or asked is not link:
+        asker = self.requests.chunk_came(link, RequestId(request_id))
+        if asker is None:
             self.counters.wasted_bytes += len(data)
         else:
-            active.arrived(link, RequestId(request_id), chunk, data)
+            asker.arrived(link, RequestId(request_id), chunk, data)
 
     def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None:
         self.smalls.questions.answered(link, RequestId(request_id), SmallAnswer(media_type, body))
@@ -484,10 +472,10 @@ class Node:
         if self.smalls.questions.owns(request_id):
             self.smalls.questions.answered(link, request_id, None)
             return
-        active, asked = self._requests.pop(request_id, (None, None))
-        if active is not None and asked is link:
+        asker = self.requests.refused(link, request_id)
+        if asker is not None:
             link.forget(request_id)
-            active.refused(link, request_id, gone=reason != fr.RefuseReason.BUSY)
+            asker.refused(link, request_id, gone=reason != fr.RefuseReason.BUSY)
 
     # --- links to proxies -----------------------------------------------------------------------
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.link import Link
-from p2pdist.model.ids import MapId, RequestId
+from p2pdist.model.ids import MapId
 from p2pdist.model.members import Place
 from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core.flow import Flows
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.counters import NodeCounters
+from p2pdist.peer.outstanding import RequestTable
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.store import Store
@@ -31,11 +32,9 @@ class NodePorts(Protocol):
     is_proxy: bool
     bulk: BulkTraffic
     uplink: Uplink
+    requests: RequestTable
 
     def flows_of(self, link: Link) -> Flows: ...
-    def new_request_id(self) -> RequestId: ...
-    def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None: ...
-    def unexpect(self, request_id: RequestId) -> None: ...
     def route_map(self, map_id: MapId, active: ActiveBlob) -> None: ...
     def forget_maps(self, active: ActiveBlob) -> None: ...
     def punish(self, link: Link, fault: PeerFault) -> None: ...

@@ -13,7 +13,7 @@ from p2pdist.errors import PeerFault
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import Geometry, geometry_for
-from p2pdist.model.ids import Digest, MapId, RequestId, digest_of
+from p2pdist.model.ids import Digest, MapId, digest_of
 from p2pdist.model.members import Place
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Revocation, Seal, Signer
 from p2pdist.peer.active import ActiveBlob
@@ -21,6 +21,7 @@ from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core.flow import Flows
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.counters import NodeCounters
+from p2pdist.peer.outstanding import RequestTable
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.store.store import Store, StoreLimits
 from tests.fakes.pulling import random_bytes
@@ -57,17 +58,11 @@ class FakeNode:
         self.is_proxy = False
         self.bulk = BulkTraffic(lambda: None)
         self.uplink = Uplink()
+        self.requests = RequestTable()
         self.punished: list[str] = []
 
     def flows_of(self, link: Link) -> Flows:
         return Flows(0)
-
-    def new_request_id(self) -> RequestId:
-        return RequestId(1)
-
-    def expect(self, request_id: RequestId, active: ActiveBlob, link: Link) -> None: ...
-
-    def unexpect(self, request_id: RequestId) -> None: ...
 
     def route_map(self, map_id: MapId, active: ActiveBlob) -> None: ...
 

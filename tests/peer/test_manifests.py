@@ -22,6 +22,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.manifests import ManifestBook
+from p2pdist.peer.outstanding import RequestTable
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime.health import TRACKER, Health
 from p2pdist.runtime.serving import Manifest, PullContext
@@ -118,6 +119,7 @@ class Bench:
         self.keyring = Keyring([SIGNER.public_key_bytes])
         self.place = PLACE
         self.health = Health(unix_s=lambda: self.clocks.unix_s)
+        self.requests = RequestTable()
         self.tracker = SimpleNamespace(note=lambda *_: None, join=self._named)
         self.neighbourhood = SimpleNamespace(reach=self._reached)
         self.strange_keys: list[str] = []
@@ -137,9 +139,6 @@ class Bench:
         self.peers = [ToldPeer(f"peer{i}", record) for i, record in enumerate(records)]
         for peer in self.peers:
             peer.questions = self.smalls.questions
-
-    def new_request_id(self) -> RequestId:
-        return RequestId(len(self.punished) + sum(peer.asked for peer in self.peers) + 1)
 
     def punish(self, link: ToldPeer, fault: PeerFault) -> None:
         self.punished.append(link.host_id)
