@@ -1,47 +1,42 @@
-"""One blob that this host reads, serves or fetches: its map, its chunks, its neighbours.
+"""One blob that this host reads, serves or fetches: its map, readers, neighbours and chunks.
 
 All that is said about a blob passes through one bounded inbox, in order, because a head may have to
-wait for the disk; chunks pass through the store's check. Decisions are `BlobFetch`'s (what to ask
-of whom) and `OfferPlan`'s (what to offer to whom).
+wait for the disk; chunks pass through the store's check. Here the parts meet: what one of them
+hears of is told to the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 from p2pdist.errors import P2pdistError, PeerFault, StoreError
 from p2pdist.exchange.frames import Interest, Offer, Retract
 from p2pdist.exchange.link import Link
 from p2pdist.model.bucket import TokenBucket
-from p2pdist.model.chunkmap import ChunkMap, MapState
+from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.control import digest_key
-from p2pdist.model.geometry import Geometry, geometry_for
+from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, HostId, RequestId
-from p2pdist.model.members import Role
-from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
+from p2pdist.model.statements import HashBatch, Seal
 from p2pdist.peer.asking import Asking
 from p2pdist.peer.audience import Audience
-from p2pdist.peer.bulk import TURN_S
+from p2pdist.peer.blob_map import BlobMap
+from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.core import fetch as core
-from p2pdist.peer.core.bulk import BulkPace
-from p2pdist.peer.core.circle import Circle
 from p2pdist.peer.core.requests import FetchCounters
+from p2pdist.peer.counters import source_of
 from p2pdist.peer.inbox import Heard, Inbox
 from p2pdist.peer.intake import Arrival, ChunkIntake
+from p2pdist.peer.neighbours import BlobNeighbours
 from p2pdist.peer.ports import NodePorts
-from p2pdist.peer.waiters import ChunkWaiters
+from p2pdist.peer.readers import BlobReaders
 from p2pdist.runtime import logs
 from p2pdist.store.blob import Blob
 
 log = logging.getLogger(__name__)
-
-# An open map that stands still for this long gives way to another proxy's map of the same blob.
-MAP_STUCK_S: Final = 3.0
 
 
 class ActiveBlob:
@@ -49,17 +44,16 @@ class ActiveBlob:
 
     def __init__(self, node: NodePorts, digest: Digest, size_bytes: int) -> None:
         self.digest = digest
-        self.geometry: Geometry = geometry_for(size_bytes)
-        """As a manifest claims it, until a signed head says how it is."""
-        self.blob: Blob | None = None
-        self.map: ChunkMap | None = None
         self.failure: str | None = None
         """Why nothing more will come of this blob; its readers end short."""
         self.store_full = False
         self.received: dict[str, int] = {}  # verified payload by source, for the pull's log line
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self._asking = Asking(node, self)
+        self._map = BlobMap(node.store, size_bytes, self)
+        self._bulk = BlobBulk(node.bulk)
+        self._readers = BlobReaders(self._map, node.bulk)
+        self._asking = Asking(node, digest, self._bulk, asker=self, wake=self.wake)
         self._audience = Audience(
             digest,
             node.place,
@@ -67,35 +61,42 @@ class ActiveBlob:
             node.uplink,
             is_proxy=node.is_proxy,
         )
-        self._circle = Circle()
-        self._rival: tuple[MapHead, bytes] | None = None
-        self._reader_ids = itertools.count()
-        self._readers: dict[int, int] = {}  # reader id -> byte it waits for
-        self._recut: list[Blob] = []  # of other sizes, which readers may still send from
-        self.ordered = False
-        """It is fetched also where nobody waits for it; as bulk then."""
-        self._budget: TokenBucket | None = None
-        self._pace: BulkPace | None = None  # while it is bulk
-        self._halted = False
-        self._waiters = ChunkWaiters()
+        self._neighbours = BlobNeighbours(
+            node, digest, self._asking, self._audience, changed=self._audience_changed
+        )
         self._intake = ChunkIntake(node.tasks, self._checked, self.disk_failed)
-        self._timer: asyncio.Handle | None = None
-        self._woken = False
-        self._ended = False
-        self._timer_s = 0.0
-        self._used_s = self._loop.time()
-        self._progress_s = self._used_s
-        self._joined = False
-        self._asks_proxies = False
         self._inbox = Inbox(
             node.tasks, digest, self._take, punish=node.punish, disk_failed=self.disk_failed
         )
+        self._timer: asyncio.Handle | None = None
+        self._timer_s = 0.0
+        self._woken = False
+        self._halted = False
+        self._ended = False
+        self._asks_proxies = False
+        self._used_s = self._loop.time()
+        self._progress_s = self._used_s
 
-    # --- what readers and the node ask ----------------------------------------------------------
+    # --- how it is ------------------------------------------------------------------------------
+
+    @property
+    def blob(self) -> Blob | None:
+        """Where its chunks lie."""
+        return self._map.blob
+
+    @property
+    def map(self) -> ChunkMap | None:
+        """The one that is followed."""
+        return self._map.map
+
+    @property
+    def geometry(self) -> Geometry:
+        """As a manifest claims it, until a signed head says how it is."""
+        return self._map.geometry
 
     @property
     def complete(self) -> bool:
-        return self.blob is not None and self.blob.complete
+        return self._map.complete
 
     @property
     def in_use(self) -> bool:
@@ -111,7 +112,7 @@ class ActiveBlob:
     @property
     def wants_proxy(self) -> bool:
         """The proxy that owns it is to be asked, as soon as there is a link to it."""
-        lacking = self._joined and not self.complete and self.failure is None
+        lacking = self._neighbours.member and not self.complete and self.failure is None
         return lacking and self._asks_proxies
 
     @property
@@ -136,71 +137,69 @@ class ActiveBlob:
     @property
     def prefix_chunks(self) -> int:
         """How many chunks from the first on are there without a gap."""
-        return self.blob.verified.first_missing() if self.blob is not None else 0
+        return self._map.prefix_chunks
 
     @property
     def proven_size_bytes(self) -> int | None:
         """How long the blob is, once a proxy's signature says so."""
         return self.geometry.size_bytes if self.map is not None else None
 
+    # --- readers --------------------------------------------------------------------------------
+
     def deliverable_end(self, offset: int, *, to_end: bool = True) -> int:
         """The end of the bytes that may go out from `offset` on; `offset` itself if none may.
 
-        The last chunk waits for the seal, so that a wrong blob never looks complete; so does all
-        of a body that is not read `to_end`, which would look complete without that chunk.
+        `to_end`: the body is read to the end of the blob (see `core.delivery`).
         """
-        if self.blob is None or self.map is None or self.failure is not None:
-            return offset
-        stop = self.blob.verified.first_missing(self.geometry.chunk_at(offset))
-        if not self.map.sealed:
-            stop = min(stop, self.geometry.chunk_count - 1) if to_end else 0
-        return max(offset, min(stop * self.geometry.chunk_size_bytes, self.geometry.size_bytes))
+        return self._readers.deliverable_end(offset, to_end=to_end)
 
     def open_reader(self) -> int:
-        reader = next(self._reader_ids)
+        reader = self._readers.open()
         self.reader_at(reader, 0)
         return reader
 
     def reader_at(self, reader: int, offset: int) -> None:
         """Tell the picker which byte `reader` waits for."""
         self._used_s = self._loop.time()
-        self._readers[reader] = offset
+        self._readers.moved(reader, offset)
         self._weigh()
-        self._asking.feed(core.ReaderMoved(reader, self._chunk_at(offset)))
-
-    def _chunk_at(self, offset: int) -> int:
-        """A reader that was told another size may wait behind the end."""
-        return min(self.geometry.chunk_at(offset), self.geometry.chunk_count - 1)
+        self._asking.feed(core.ReaderMoved(reader, self._map.chunk_at(offset)))
 
     def close_reader(self, reader: int) -> None:
-        if self._readers.pop(reader, None) is not None:
+        if self._readers.close(reader):
             self._asking.feed(core.ReaderLeft(reader))
             self._weigh()
 
     async def wait_deliverable(self, offset: int, timeout_s: float, *, to_end: bool = True) -> None:
         """Return when more may go out at `offset`, the blob failed, or the time is over; sometimes
         earlier, so that the caller looks again."""
-        if self.failure is None and self.deliverable_end(offset, to_end=to_end) <= offset:
-            with self._node.bulk.reader_waits():
-                await self._waiters.wait(self.geometry.chunk_at(offset), timeout_s)
+        await self._readers.wait_deliverable(offset, timeout_s, to_end=to_end)
 
     async def wait_progress(self, timeout_s: float) -> None:
         """Return when the first chunk that lacks comes, the blob failed, or the time is over; who
         waits here makes nobody hurry, unlike a reader."""
-        if not self.complete and self.failure is None:
-            chunk = min(self.prefix_chunks, self.geometry.chunk_count - 1)
-            await self._waiters.wait(chunk, timeout_s)
+        await self._readers.wait_progress(timeout_s)
 
     # --- bulk -----------------------------------------------------------------------------------
 
     @property
     def bulk(self) -> bool:
         """It is fetched ahead of need: whatever anybody waits for goes first."""
-        return self._pace is not None
+        return bool(self._bulk)
+
+    @property
+    def ordered(self) -> bool:
+        """It is fetched also where nobody waits for it; as bulk then."""
+        return self._bulk.ordered
+
+    @property
+    def ahead_bytes(self) -> int | None:
+        """What a body from outside may send before it is read; None: as the kernel likes."""
+        return self._bulk.ahead_bytes
 
     def order_bulk(self, budget: TokenBucket | None) -> None:
         """Fetch it as bulk whenever nobody waits for it; the last order's budget counts."""
-        self.ordered, self._budget = True, budget
+        self._bulk.order(budget)
         self._weigh()
 
     def end_bulk(self) -> None:
@@ -208,14 +207,12 @@ class ActiveBlob:
 
         A proxy finishes what it began, because its neighbours may want it by now.
         """
-        self.ordered = False
+        self._bulk.ordered = False
         if not self._readers and not self.complete and not self._node.is_proxy:
             self._halted = True
             self._asking.feed(core.Halted())
-            self._release_neighbours()
-            if self._joined:
-                self._joined = False
-                self._node.tracker.leave(digest_key(self.digest))
+            self._neighbours.release()
+            self._neighbours.leave()
         self._weigh()
 
     def make_room(self) -> None:
@@ -223,44 +220,25 @@ class ActiveBlob:
         if self.bulk:
             self._asking.feed(core.GateShut())
 
-    @property
-    def ahead_bytes(self) -> int | None:
-        """What a body from outside may send before it is read; None: as the kernel likes."""
-        return self._pace.ahead_bytes if self._pace is not None else None
-
     async def paced(self, nbytes: int) -> None:
         """Return when `nbytes` more may be taken from outside: at once unless it is bulk."""
-        while (pace := self._pace) is not None:
-            wait_s = pace.take(nbytes, self._loop.time())
-            if not wait_s:
-                pace.settled(nbytes, self._loop.time())
-                self._node.bulk.received_bytes += nbytes
-                return
-            self.working()
-            await asyncio.sleep(min(wait_s, TURN_S))
-        self._node.bulk.urgent_bytes()
+        await self._bulk.take(nbytes, held_back=self.working)
 
     def _weigh(self) -> None:
         """Become bulk, or stop being that, as readers and neighbours come and go."""
-        waited_for = bool(self._readers) or (self._node.is_proxy and self._audience.urgent)
-        bulk = self.ordered and not waited_for
-        pace = self._node.bulk.pace(self._budget) if bulk else None
-        if pace is self._pace:
-            return
         said = self.bulk
-        self._pace = pace
-        self._asking.feed(core.PaceSet(pace))
+        waited_for = bool(self._readers) or (self._node.is_proxy and self._audience.urgent)
+        if self._bulk.weigh(waited_for=waited_for):
+            self._asking.feed(core.PaceSet(self._bulk.pace))
         if self.bulk is not said:
             self._asking.say_interest_to_all()
 
-    # --- neighbours and audience ----------------------------------------------------------------
+    # --- neighbours -----------------------------------------------------------------------------
 
     def join(self) -> None:
         """Become a member of the swarm, once; the node attaches whom the handout names."""
         self._halted = False
-        if not self._joined:
-            self._joined = True
-            self._node.tracker.join(digest_key(self.digest), member=True)
+        self._neighbours.join()
 
     def ask_proxies(self) -> None:
         """From now on a link to the proxy that owns it is wanted."""
@@ -274,47 +252,18 @@ class ActiveBlob:
         """Ask `link` for this blob; asking again makes a proxy look for it again."""
         if self.complete or self.failure is not None or self._halted or link.closed:
             return
-        if not self._admit(link):
-            return
-        if self._asking.begin(link):
-            self._audience.read_from(link)
+        if self._neighbours.attach(link):
             self.wake()
-        self._asking.say_interest(link)
 
     def hear_interest(self, link: Link, interest: Interest) -> None:
         """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
         self._used_s = self._loop.time()
-        if not self._admit(link):
-            link.send(Retract(self.digest))
-            return
-        self._audience.join(link, interest)
-        self._weigh()
-        self.wake()
-        if not self.complete and not self._asking.knows(link):
+        admitted = self._neighbours.hear_interest(link, interest)
+        if admitted and not self.complete and not self._asking.knows(link):
             self.attach(link)
 
-    def _admit(self, link: Link) -> bool:
-        """A peer may have to wait until another one is of no use; a proxy and its own never do."""
-        member = link.session.member
-        if member.role is Role.PROXY or self._node.is_proxy:
-            return True
-        distance = self._node.place.distance(member.place)
-        verdict = self._circle.admit(member.host_id, distance, self._loop.time())
-        if verdict.instead_of is not None:
-            self._part(verdict.instead_of)
-        return verdict.admitted
-
-    def _part(self, host: HostId) -> None:
-        """Exchange nothing more of this blob with a neighbour."""
-        self._asking.part(host)
-        if (link := self._audience.link_of(host)) is not None:
-            link.send(Retract(self.digest))
-            self.lose_interest(link)
-
     def lose_interest(self, link: Link) -> None:
-        self._audience.leave(link)
-        self._weigh()
-        self.wake()
+        self._neighbours.lose_interest(link)
 
     def wishes(self) -> dict[HostId, Interest]:
         """What those who listen said last."""
@@ -326,11 +275,11 @@ class ActiveBlob:
 
     def link_down(self, link: Link, *, gone: bool) -> None:
         """`gone`: for all we know its host is, too; else the link alone ended, of no use."""
-        self._circle.left(link.session.member.host_id)
-        if self._audience.link_down(link, gone=gone):
-            self._weigh()
-            self.wake()
-        self._asking.link_down(link)
+        self._neighbours.link_down(link, gone=gone)
+
+    def _audience_changed(self) -> None:
+        self._weigh()
+        self.wake()
 
     # --- statements and offers ------------------------------------------------------------------
 
@@ -359,17 +308,15 @@ class ActiveBlob:
                     self._audience.host_retracted(link.session.member.host_id)
                     self._asking.feed(core.Retracted(link.session.member.host_id))
                     self.wake()
-            case MapHead():
-                await self._take_head(statement, record)
-            case Revocation():
-                await self._take_revocation(statement, record)
-            case _ if self.map is not None and statement.map_id == self.map.map_id:
-                if link is not None:
+            case HashBatch() | Seal():
+                if link is not None and self._map.follows(statement.map_id):
                     self._audience.hears_the_map(link)
-                await self._take_statement(self.map, statement, record)
+                await self._map.take(statement, record)
+            case _:
+                await self._map.take(statement, record)
 
     def _take_offer(self, link: Link | None, offer: Offer) -> None:
-        if link is None or self.map is None or offer.map_id != self.map.map_id:
+        if link is None or not self._map.follows(offer.map_id):
             return
         try:
             bits = ChunkSet.from_ranges(self.geometry.chunk_count, offer.ranges).bits
@@ -380,96 +327,87 @@ class ActiveBlob:
         self._asking.feed(core.Offered(host, bits))
         self.wake()
 
-    async def _take_head(self, head: MapHead, record: bytes) -> None:
-        if self.map is not None and head.map_id == self.map.map_id:
-            return
-        fresh = ChunkMap(head, record)
-        if self._node.store.revoked(head.map_id):
-            return
-        if self.map is None:
-            await self.adopt(fresh)
-        elif not self.complete and (fresh.geometry == self.geometry or not self.map.sealed):
-            self._rival = (head, record)
+    # --- its map --------------------------------------------------------------------------------
 
     async def adopt(self, chunk_map: ChunkMap) -> None:
         """Work under `chunk_map` from now on; chunks whose hash it confirms stay."""
-        if self.blob is not None and self.blob.geometry != chunk_map.geometry:
-            self._recut.append(self.blob)
-            self.blob = None
-        if self.blob is None:
-            blob = await self._node.store.create(chunk_map)
-            blob.hold()
-            self.blob = blob
-        elif self.blob.chunk_map is not chunk_map:
-            await self.blob.replace_map(chunk_map)
-        self.start_with(self.blob)
+        await self._map.adopt(chunk_map)
 
     def start_with(self, blob: Blob) -> None:
         """Serve and complete `blob`, which the caller holds for us."""
-        self.blob, self.map, self._rival = blob, blob.chunk_map, None
-        if self.geometry != blob.geometry:
-            self.geometry = blob.geometry
-            self._waiters.wake_all()  # they wait for chunks of another cut
+        self._map.start_with(blob)
+
+    def map_followed(self, blob: Blob, *, recut: bool) -> None:
+        if recut:
+            self._readers.look_again()  # they wait for chunks of another cut
         self._intake.store_in(blob)
-        self._node.route_map(self.map.map_id, self)
-        self._asking.start(self.map, blob.verified.bits)
-        self._asking.feed(core.PaceSet(self._pace))
-        for reader, offset in self._readers.items():
-            self._asking.feed(core.ReaderMoved(reader, self._chunk_at(offset)))
-        self._audience.follow(self.map)
+        self._node.route_map(blob.chunk_map.map_id, self)
+        self._asking.start(blob.chunk_map, blob.verified.bits)
+        self._asking.feed(core.PaceSet(self._bulk.pace))
+        for reader, chunk in self._readers.places():
+            self._asking.feed(core.ReaderMoved(reader, chunk))
+        self._audience.follow(blob.chunk_map)
         self.landed(blob.verified.bits)
 
-    async def _take_statement(
-        self, chunk_map: ChunkMap, statement: HashBatch | Seal, record: bytes
-    ) -> None:
-        if not chunk_map.apply(statement, record):
-            return
-        assert self.blob is not None
-        await self.blob.add_record(record)
+    def map_grew(self, record: bytes, bits: int) -> None:
         self._progress_s = self._loop.time()
-        if isinstance(statement, HashBatch):
-            bits = ((1 << statement.count) - 1) << statement.first
-            self._audience.relay(record, bits)
-            await self.blob.reclaim()
-            self._asking.feed(core.HashesKnown(bits))
+        self._audience.relay(record, bits)
+        self._asking.feed(core.HashesKnown(bits))
+        if self.blob is not None:
             self.landed(self.blob.verified.bits & bits)
-            if (due := chunk_map.due_seal()) is not None:
-                await self._take_statement(chunk_map, *due)
-        else:
-            self._audience.tell(record)
-            self._note()
-            self._waiters.wake_all()
-            self._audience.hold(0, whole=self.complete)
-            self.wake()
-            if self.complete:  # the seal came after the last chunk
-                self._release_neighbours()
 
-    async def _take_revocation(self, revocation: Revocation, record: bytes) -> None:
-        if self.map is None or revocation.map_id != self.map.map_id:
-            return
+    def map_sealed(self, record: bytes) -> None:
+        self._progress_s = self._loop.time()
+        self._audience.tell(record)
+        self._note()
+        self._readers.look_again()
+        self._audience.hold(0, whole=self.complete)
+        self.wake()
+        if self.complete:  # the seal came after the last chunk
+            self._neighbours.release()
+
+    def map_revoked(self, record: bytes) -> None:
         self._node.counters.revocations += 1
-        self.map.state = MapState.REVOKED
         self._audience.tell(record)
         self.fail("its map was revoked: the upstream's bytes did not have the digest")
-        self._take_back()
+        self._neighbours.retract()
+
+    def doubt(self) -> None:
+        """What begins with these chunks did not have the digest in the end.
+
+        An open map may be one that was revoked long ago, and is said again to who did not hear of
+        that: it and its chunks go, or every pull would begin with them. A sealed one is right.
+        """
+        if self.map is None or self.map.sealed or self.failure is not None:
+            return
+        self.fail("it did not go on to its digest, and its map is not sealed")
+        self._neighbours.retract()
+        self._node.tasks.start(self._node.store.remove(self.digest), name="remove doubtful blob")
+
+    async def _switch(self, rival: ChunkMap) -> None:
+        """The map we follow stands still: take up the one that another proxy signed."""
+        try:
+            await self._map.adopt(rival)
+        except P2pdistError as error:
+            logs.event(log, logging.WARNING, "map.refused", digest=self.digest, error=str(error))
+            return
+        self._asking.ask_anew()
 
     # --- chunks ---------------------------------------------------------------------------------
 
     def landed(self, bits: int) -> None:
         """Chunks are on disk; those that the map vouches for are offered and delivered."""
-        if self.map is None or self.blob is None:
-            return
-        vouched = bits & self.map.known.bits
-        if not vouched:
+        vouched = self._map.vouched(bits)
+        if self.blob is None or not vouched:
             return
         self._progress_s = self._loop.time()
         self._asking.feed(core.Landed(vouched))
         self._audience.hold(vouched, whole=self.complete)
         self.wake()
-        self._waiters.wake(ChunkSet(self.geometry.chunk_count, vouched))
+        self._readers.landed(vouched)
         self._note()
         if self.complete:
-            self._release_neighbours()
+            self._neighbours.release()
             if not self.blob.synced:  # its seal came before its last chunk
                 self._node.tasks.start(self._sync(self.blob), name=f"sync {self.digest[:19]}")
 
@@ -523,22 +461,29 @@ class ActiveBlob:
     def _checked(self, arrival: Arrival, good: bool, fresh: bool) -> None:
         link, chunk, data = arrival.link, arrival.chunk, arrival.data
         if good and fresh:
-            self._node.received(self, link, len(data))
-            if self._node.is_proxy and not self.bulk:
-                self._node.bulk.urgent_bytes()
+            self._count(link, len(data))
         else:
             self._node.counters.wasted_bytes += len(data)
         host = link.session.member.host_id
         self._asking.arrived(link, core.Arrived(host, arrival.request_id, chunk, good))
         if good:
-            self._circle.used(host, self._loop.time())
+            self._neighbours.used(link)
             self.landed(1 << chunk)
         else:
             self._node.punish(link, PeerFault(f"chunk {chunk} with wrong bytes", reason="hash"))
 
+    def _count(self, link: Link, nbytes: int) -> None:
+        """Verified payload came over `link`, for the first time."""
+        source = source_of(link.session.member, self._node.place)
+        self._node.counters.received[source] += nbytes
+        self.received[source] = self.received.get(source, 0) + nbytes
+        self._bulk.received(nbytes)
+        if self._node.is_proxy and not self.bulk:
+            self._node.bulk.urgent_bytes()
+
     def asked(self, link: Link, bits: int) -> None:
         """A neighbour is being sent `bits`, which it asked for."""
-        self._circle.used(link.session.member.host_id, self._loop.time())
+        self._neighbours.used(link)
         self._audience.asked(link.session.member.host_id, bits)
 
     def sent(self, link: Link, bits: int, unsent: int) -> None:
@@ -557,25 +502,14 @@ class ActiveBlob:
         self._asking.stop()
         self._intake.store_in(None)
         logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
-        self._waiters.wake_all()
-        self._release_neighbours()
+        self._readers.end_short()
+        self._neighbours.release()
 
-    def doubt(self) -> None:
-        """What begins with these chunks did not have the digest in the end.
-
-        An open map may be one that was revoked long ago, and is said again to who did not hear of
-        that: it and its chunks go, or every pull would begin with them. A sealed one is right.
-        """
-        if self.map is None or self.map.sealed or self.failure is not None:
-            return
-        self.fail("it did not go on to its digest, and its map is not sealed")
-        self._take_back()
-        self._node.tasks.start(self._node.store.remove(self.digest), name="remove doubtful blob")
-
-    def _take_back(self) -> None:
-        """Nothing of it is here any more, for all who were told of it."""
-        self._audience.retract()
-        self._node.tracker.note(digest_key(self.digest), 0, False)
+    def disk_failed(self, error: StoreError) -> None:
+        """The store cannot keep it: readers go on from outside of the swarm."""
+        self.store_full = True
+        logs.event(log, logging.ERROR, "store.failed", digest=self.digest, error=str(error))
+        self._readers.look_again()
 
     def end(self) -> None:
         """Let go of everything; the blob stays in the store as it is."""
@@ -583,25 +517,11 @@ class ActiveBlob:
         self._inbox.end()
         if self._timer is not None:
             self._timer.cancel()
-        self._release_neighbours()
+        self._neighbours.release()
         self._audience.end()
         self._node.forget_maps(self)
-        for blob in (self.blob, *self._recut):
-            if blob is not None:
-                blob.release()
-        if self._joined:
-            self._node.tracker.leave(digest_key(self.digest))
-
-    def disk_failed(self, error: StoreError) -> None:
-        """The store cannot keep it: readers go on from outside of the swarm."""
-        self.store_full = True
-        logs.event(log, logging.ERROR, "store.failed", digest=self.digest, error=str(error))
-        self._waiters.wake_all()
-
-    def _release_neighbours(self) -> None:
-        """Neighbours need not tell us of this blob any more."""
-        self._audience.read_no_more()
-        self._asking.release()
+        self._map.release()
+        self._neighbours.leave()
 
     # --- turns ----------------------------------------------------------------------------------
 
@@ -640,21 +560,6 @@ class ActiveBlob:
         self._timer = None
         self._audience.offer()
         self._asking.handle_deadline()
-        if self._rival is not None and self.idle_s > MAP_STUCK_S and not self.complete:
-            self._follow_rival()
+        if (rival := self._map.stuck_rival(self.idle_s)) is not None:
+            self._node.tasks.start(self._switch(rival), name=f"switch {self.digest[:19]}")
         self._set_timer()
-
-    def _follow_rival(self) -> None:
-        """The map we follow stands still: take up the one that another proxy signed."""
-        assert self._rival is not None
-        head, record = self._rival
-        self._rival = None
-        self._node.tasks.start(self._switch(head, record), name=f"switch {self.digest[:19]}")
-
-    async def _switch(self, head: MapHead, record: bytes) -> None:
-        try:
-            await self.adopt(ChunkMap(head, record))
-        except P2pdistError as error:
-            logs.event(log, logging.WARNING, "map.refused", digest=self.digest, error=str(error))
-            return
-        self._asking.ask_anew()

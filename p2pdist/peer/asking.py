@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from p2pdist.exchange.frames import Cancel, Interest, Request, Uninterest
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.control import digest_key
-from p2pdist.model.ids import HostId
+from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Role
+from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.core import fetch as core
+from p2pdist.peer.outstanding import Asker
 from p2pdist.peer.ports import NodePorts
-
-if TYPE_CHECKING:
-    from p2pdist.peer.active import ActiveBlob
 
 # As many as a handout names.
 EXCLUDED_MAX = 32
@@ -24,10 +23,22 @@ EXCLUDED_MAX = 32
 class Asking:
     """Carries out what a `BlobFetch` orders, over the links to the neighbours of one blob."""
 
-    def __init__(self, node: NodePorts, active: ActiveBlob) -> None:
+    def __init__(
+        self,
+        node: NodePorts,
+        digest: Digest,
+        bulk: BlobBulk,
+        *,
+        asker: Asker,
+        wake: Callable[[], None],
+    ) -> None:
+        """`asker` gets the answers; `wake` has `plan` called, once for all that happens now."""
         self.counters = core.FetchCounters()
         self._node = node
-        self._active = active
+        self._digest = digest
+        self._bulk = bulk
+        self._asker = asker
+        self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
         self._map: ChunkMap | None = None
@@ -65,7 +76,7 @@ class Asking:
 
     def say_interest(self, link: Link) -> None:
         hungry = self._hungry and link.session.member.role is Role.PROXY
-        link.send(Interest(self._active.digest, self._active.bulk, hungry))
+        link.send(Interest(self._digest, bool(self._bulk), hungry))
 
     def say_interest_to_all(self) -> None:
         for link in self._neighbours.values():
@@ -74,7 +85,7 @@ class Asking:
     def ask_anew(self) -> None:
         """Have the neighbours say all they know once more."""
         for link in self._neighbours.values():
-            link.send(Uninterest(self._active.digest))
+            link.send(Uninterest(self._digest))
             self.say_interest(link)
 
     def link_down(self, link: Link) -> None:
@@ -88,13 +99,13 @@ class Asking:
         if (link := self._neighbours.get(host)) is not None:
             self.feed(core.Parted(host))
             del self._neighbours[host]
-            link.send(Uninterest(self._active.digest))
+            link.send(Uninterest(self._digest))
 
     def release(self) -> None:
         """Neighbours need not tell us of this blob any more."""
         for host, link in self._neighbours.items():
             if not link.closed:
-                link.send(Uninterest(self._active.digest))
+                link.send(Uninterest(self._digest))
             self.feed(core.Parted(host))
         self._neighbours.clear()
 
@@ -135,7 +146,7 @@ class Asking:
         if self._fetch is not None:
             self._carry_out(self._fetch.take(event, self._loop.time()))
             if self._fetch.plan_wanted:
-                self._active.wake()
+                self._wake()
 
     def plan(self) -> None:
         """Ask for what can be asked for now."""
@@ -177,14 +188,14 @@ class Asking:
                             self.say_interest(link)
                 case core.LookFurther():
                     known = [*self._neighbours][:EXCLUDED_MAX]
-                    key = digest_key(self._active.digest)
+                    key = digest_key(self._digest)
                     self._node.tracker.join(key, member=True, exclude=known)
 
     def _ask(self, link: Link, ask: core.Ask) -> None:
         assert self._map is not None
-        active, geometry = self._active, self._map.geometry
-        self._node.requests.expect(ask.request_id, active, link, ask.count)
+        geometry = self._map.geometry
+        self._node.requests.expect(ask.request_id, self._asker, link, ask.count)
         run = range(ask.first, ask.first + ask.count)
         link.expect_chunks(ask.request_id, [(i, geometry.length(i)) for i in run])
         map_id = self._map.map_id
-        link.send(Request(ask.request_id, active.digest, map_id, ask.first, ask.count, ask.bulk))
+        link.send(Request(ask.request_id, self._digest, map_id, ask.first, ask.count, ask.bulk))

@@ -1,4 +1,4 @@
-"""What is fetched as bulk at this node: who waits, and which jobs have which budget."""
+"""What is fetched as bulk, ahead of need: who waits at this node, which jobs have which budget."""
 
 from __future__ import annotations
 
@@ -47,3 +47,56 @@ class BulkTraffic:
         """Bytes came in from outside that somebody in this datacenter waits for."""
         if self.gate.urgent_bytes(asyncio.get_running_loop().time()):
             self._gate_shut()
+
+
+class BlobBulk:
+    """Whether one blob is bulk, and at which pace it comes while it is."""
+
+    def __init__(self, traffic: BulkTraffic) -> None:
+        self.ordered = False
+        """It is fetched also where nobody waits for it; as bulk then."""
+        self.pace: BulkPace | None = None
+        """While it is bulk."""
+        self._traffic = traffic
+        self._budget: TokenBucket | None = None
+
+    def __bool__(self) -> bool:
+        return self.pace is not None
+
+    @property
+    def ahead_bytes(self) -> int | None:
+        """What a body from outside may send before it is read; None: as the kernel likes."""
+        return self.pace.ahead_bytes if self.pace is not None else None
+
+    def order(self, budget: TokenBucket | None) -> None:
+        """The last order's budget counts."""
+        self.ordered, self._budget = True, budget
+
+    def weigh(self, *, waited_for: bool) -> bool:
+        """Become bulk, or stop being that; return whether the pace is another one now."""
+        bulk = self.ordered and not waited_for
+        pace = self._traffic.pace(self._budget) if bulk else None
+        changed = pace is not self.pace
+        self.pace = pace
+        return changed
+
+    def received(self, nbytes: int) -> None:
+        """Verified payload came from a neighbour."""
+        if self.pace is not None:
+            self._traffic.received_bytes += nbytes
+
+    async def take(self, nbytes: int, held_back: Callable[[], None]) -> None:
+        """Return when `nbytes` more may be taken from outside: at once unless it is bulk.
+
+        `held_back` is called as long as they may not.
+        """
+        loop = asyncio.get_running_loop()
+        while (pace := self.pace) is not None:
+            wait_s = pace.take(nbytes, loop.time())
+            if not wait_s:
+                pace.settled(nbytes, loop.time())
+                self._traffic.received_bytes += nbytes
+                return
+            held_back()
+            await asyncio.sleep(min(wait_s, TURN_S))
+        self._traffic.urgent_bytes()

@@ -42,10 +42,11 @@ from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.peer.core.wishes import Wishes
 from p2pdist.peer.counters import PROXY as PROXY_SOURCE
-from p2pdist.peer.counters import SAID_OTHERWISE, NodeCounters, fallback_reason, source_of
+from p2pdist.peer.counters import SAID_OTHERWISE, NodeCounters, fallback_reason
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.neighbourhood import Neighbourhood
 from p2pdist.peer.outstanding import RequestTable
+from p2pdist.peer.ports import MapFollower
 from p2pdist.peer.proxy_links import ProxyLinks
 from p2pdist.peer.server import Authority, Server, everything
 from p2pdist.peer.smalls import SmallAnswer
@@ -107,7 +108,7 @@ class Node:
         self._servable = servable
         self._server = Server(store, keyring, self.counters, place, servable)
         self._flows: dict[Link, Flows] = {}
-        self._maps: dict[MapId, ActiveBlob] = {}
+        self._maps: dict[MapId, MapFollower] = {}
         self._rested = FetchCounters()
         self._wishes = Wishes(WISHES_MAX)
         self._opened: LRUCache[bytes, Statement] = LRUCache(OPENED_RECORDS_MAX)
@@ -269,10 +270,10 @@ class Node:
             logs.event(
                 log, logging.ERROR, "store.failed", digest=statement.digest, error=str(error)
             )
-        active = self._maps.get(statement.map_id)
-        if active is not None:
-            active.hear(None, statement, record)
-            await active.settle()
+        follower = self._maps.get(statement.map_id)
+        if follower is not None:
+            follower.hear(None, statement, record)
+            await follower.settle()
         stored = self.store.get(statement.digest)
         if stored is not None and stored.chunk_map.map_id == statement.map_id:
             await self.store.remove(statement.digest)
@@ -307,19 +308,12 @@ class Node:
                 self._flows[link] = flows
         return flows
 
-    def route_map(self, map_id: MapId, active: ActiveBlob) -> None:
-        self._maps[map_id] = active
+    def route_map(self, map_id: MapId, follower: MapFollower) -> None:
+        self._maps[map_id] = follower
 
-    def forget_maps(self, active: ActiveBlob) -> None:
-        for map_id in [m for m, a in self._maps.items() if a is active]:
+    def forget_maps(self, follower: MapFollower) -> None:
+        for map_id in [m for m, f in self._maps.items() if f is follower]:
             del self._maps[map_id]
-
-    def received(self, active: ActiveBlob, link: Link, nbytes: int) -> None:
-        source = source_of(link.session.member, self.place)
-        self.counters.received[source] += nbytes
-        if active.bulk:
-            self.bulk.received_bytes += nbytes
-        active.received[source] = active.received.get(source, 0) + nbytes
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         """Count a wrong answer; a host with too many is banned and its link closed."""
@@ -461,8 +455,8 @@ class Node:
                     self._maps.setdefault(map_id, active)  # its batches follow at once
                     active.hear(link, statement, record)
             case HashBatch(map_id=map_id) | Seal(map_id=map_id):
-                if (active := self._maps.get(map_id)) is not None:
-                    active.hear(link, statement, record)
+                if (follower := self._maps.get(map_id)) is not None:
+                    follower.hear(link, statement, record)
             case Revocation():
                 self.tasks.start(self.revoke(record), name="revoke")
             case TagStatement():

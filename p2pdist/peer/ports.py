@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.link import Link
@@ -13,13 +13,19 @@ from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core.flow import Flows
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.counters import NodeCounters
+from p2pdist.peer.inbox import Heard
 from p2pdist.peer.outstanding import RequestTable
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.store import Store
 
-if TYPE_CHECKING:
-    from p2pdist.peer.active import ActiveBlob
+
+class MapFollower(Protocol):
+    """A blob that hears what is said of its maps."""
+
+    def hear(self, link: Link | None, statement: Heard, record: bytes = b"") -> None: ...
+
+    async def settle(self) -> None: ...
 
 
 class NodePorts(Protocol):
@@ -35,7 +41,6 @@ class NodePorts(Protocol):
     requests: RequestTable
 
     def flows_of(self, link: Link) -> Flows: ...
-    def route_map(self, map_id: MapId, active: ActiveBlob) -> None: ...
-    def forget_maps(self, active: ActiveBlob) -> None: ...
+    def route_map(self, map_id: MapId, follower: MapFollower) -> None: ...
+    def forget_maps(self, follower: MapFollower) -> None: ...
     def punish(self, link: Link, fault: PeerFault) -> None: ...
-    def received(self, active: ActiveBlob, link: Link, nbytes: int) -> None: ...

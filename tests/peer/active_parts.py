@@ -22,6 +22,7 @@ from p2pdist.peer.core.flow import Flows
 from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.outstanding import RequestTable
+from p2pdist.peer.ports import MapFollower
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.store.store import Store, StoreLimits
 from tests.fakes.pulling import random_bytes
@@ -64,14 +65,12 @@ class FakeNode:
     def flows_of(self, link: Link) -> Flows:
         return Flows(0)
 
-    def route_map(self, map_id: MapId, active: ActiveBlob) -> None: ...
+    def route_map(self, map_id: MapId, follower: MapFollower) -> None: ...
 
-    def forget_maps(self, active: ActiveBlob) -> None: ...
+    def forget_maps(self, follower: MapFollower) -> None: ...
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         self.punished.append(str(fault))
-
-    def received(self, active: ActiveBlob, link: Link, nbytes: int) -> None: ...
 
 
 class SignedMap:

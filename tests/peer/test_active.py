@@ -95,7 +95,7 @@ async def test_an_open_map_of_another_size_is_only_a_rival(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A registry of the list may have lied about its length until the proxy saw the digest."""
-    monkeypatch.setattr("p2pdist.peer.active.MAP_STUCK_S", 0.05)
+    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.05)
     wrong = SignedMap(some_bytes(7, seed=2), b"w", digest=TRUE.digest)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(wrong.head, *wrong.batches)
@@ -117,7 +117,7 @@ async def test_an_open_map_of_another_size_is_only_a_rival(
 async def test_no_head_of_another_size_stands_against_a_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.active.MAP_STUCK_S", 0.0)
+    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.0)
     wrong = SignedMap(some_bytes(7, seed=2), b"w", digest=TRUE.digest)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
@@ -136,7 +136,7 @@ async def test_no_head_of_another_size_stands_against_a_seal(
 async def test_a_map_that_stands_still_gives_way_to_another_of_the_same_blob(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.active.MAP_STUCK_S", 0.05)
+    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.05)
     other = SignedMap(DATA, b"o")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches[:2])

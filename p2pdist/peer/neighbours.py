@@ -1,0 +1,113 @@
+"""With whom one blob is exchanged: the swarm it is in, whom we ask, who asks us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from p2pdist.exchange.frames import Interest, Retract
+from p2pdist.exchange.link import Link
+from p2pdist.model.control import digest_key
+from p2pdist.model.ids import Digest, HostId
+from p2pdist.model.members import Role
+from p2pdist.peer.asking import Asking
+from p2pdist.peer.audience import Audience
+from p2pdist.peer.core.circle import Circle
+from p2pdist.peer.ports import NodePorts
+
+
+class BlobNeighbours:
+    """Carries out a `Circle`: asks and hears only those who are in it."""
+
+    def __init__(
+        self,
+        node: NodePorts,
+        digest: Digest,
+        asking: Asking,
+        audience: Audience,
+        *,
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed` is called when somebody began or ceased to listen, or wants it otherwise."""
+        self.member = False
+        """Of the swarm, as the tracker was told."""
+        self._node = node
+        self._digest = digest
+        self._asking = asking
+        self._audience = audience
+        self._changed = changed
+        self._circle = Circle()
+        self._loop = asyncio.get_running_loop()
+
+    def join(self) -> None:
+        """Become a member of the swarm, once."""
+        if not self.member:
+            self.member = True
+            self._node.tracker.join(digest_key(self._digest), member=True)
+
+    def leave(self) -> None:
+        if self.member:
+            self.member = False
+            self._node.tracker.leave(digest_key(self._digest))
+
+    def attach(self, link: Link) -> bool:
+        """Ask `link`; asking again makes a proxy look for the blob again. True: it is new."""
+        if not self._admit(link):
+            return False
+        fresh = self._asking.begin(link)
+        if fresh:
+            self._audience.read_from(link)
+        self._asking.say_interest(link)
+        return fresh
+
+    def hear_interest(self, link: Link, interest: Interest) -> bool:
+        """`link` wants the blob: tell what we know and hold. False: it is turned away."""
+        if not self._admit(link):
+            link.send(Retract(self._digest))
+            return False
+        self._audience.join(link, interest)
+        self._changed()
+        return True
+
+    def lose_interest(self, link: Link) -> None:
+        self._audience.leave(link)
+        self._changed()
+
+    def used(self, link: Link) -> None:
+        """It gave us a chunk, or asked for some."""
+        self._circle.used(link.session.member.host_id, self._loop.time())
+
+    def link_down(self, link: Link, *, gone: bool) -> None:
+        """`gone`: for all we know its host is, too; else the link alone ended, of no use."""
+        self._circle.left(link.session.member.host_id)
+        if self._audience.link_down(link, gone=gone):
+            self._changed()
+        self._asking.link_down(link)
+
+    def release(self) -> None:
+        """They need not tell us of this blob any more."""
+        self._audience.read_no_more()
+        self._asking.release()
+
+    def retract(self) -> None:
+        """Nothing of it is here any more, for all who were told of it."""
+        self._audience.retract()
+        self._node.tracker.note(digest_key(self._digest), 0, False)
+
+    def _admit(self, link: Link) -> bool:
+        """A peer may have to wait until another one is of no use; a proxy and its own never do."""
+        member = link.session.member
+        if member.role is Role.PROXY or self._node.is_proxy:
+            return True
+        distance = self._node.place.distance(member.place)
+        verdict = self._circle.admit(member.host_id, distance, self._loop.time())
+        if verdict.instead_of is not None:
+            self._part(verdict.instead_of)
+        return verdict.admitted
+
+    def _part(self, host: HostId) -> None:
+        """Exchange nothing more of this blob with a neighbour."""
+        self._asking.part(host)
+        if (link := self._audience.link_of(host)) is not None:
+            link.send(Retract(self._digest))
+            self.lose_interest(link)
