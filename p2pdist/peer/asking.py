@@ -9,11 +9,11 @@ from p2pdist.exchange.frames import Cancel, Interest, Request, Uninterest
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.control import digest_key
-from p2pdist.model.ids import Digest, HostId
+from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.model.members import Role
 from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.core import fetch as core
-from p2pdist.peer.outstanding import Asker
+from p2pdist.peer.intake import Arrival
 from p2pdist.peer.ports import NodePorts
 
 # As many as a handout names.
@@ -29,15 +29,15 @@ class Asking:
         digest: Digest,
         bulk: BlobBulk,
         *,
-        asker: Asker,
+        take: Callable[[Arrival], None],
         wake: Callable[[], None],
     ) -> None:
-        """`asker` gets the answers; `wake` has `plan` called, once for all that happens now."""
+        """`take` has what comes checked; `wake` has `plan` called, once a turn."""
         self.counters = core.FetchCounters()
         self._node = node
         self._digest = digest
         self._bulk = bulk
-        self._asker = asker
+        self._take = take
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._neighbours: dict[HostId, Link] = {}  # whom we said Interest to
@@ -164,10 +164,20 @@ class Asking:
             self._node.flows_of(link).heard(link.payload_received, now_s)
         self._carry_out(self._fetch.handle_deadline(now_s))
 
-    def arrived(self, link: Link, event: core.Arrived) -> None:
-        """A chunk came and was checked."""
+    # --- answers --------------------------------------------------------------------------------
+
+    def arrived(self, link: Link, request_id: RequestId, chunk: int, data: bytearray) -> None:
+        """A chunk came in answer to a request, unchecked."""
+        self._take(Arrival(link, request_id, chunk, data))
+
+    def checked(self, arrival: Arrival, good: bool) -> None:
+        """It was checked; `good`: it is on disk."""
+        link, host = arrival.link, arrival.link.session.member.host_id
         self._node.flows_of(link).heard(link.payload_received, self._loop.time())
-        self.feed(event)
+        self.feed(core.Arrived(host, arrival.request_id, arrival.chunk, good))
+
+    def refused(self, link: Link, request_id: RequestId, *, gone: bool) -> None:
+        self.feed(core.Refused(link.session.member.host_id, request_id, gone))
 
     # --- orders ---------------------------------------------------------------------------------
 
@@ -194,7 +204,7 @@ class Asking:
     def _ask(self, link: Link, ask: core.Ask) -> None:
         assert self._map is not None
         geometry = self._map.geometry
-        self._node.requests.expect(ask.request_id, self._asker, link, ask.count)
+        self._node.requests.expect(ask.request_id, self, link, ask.count)
         run = range(ask.first, ask.first + ask.count)
         link.expect_chunks(ask.request_id, [(i, geometry.length(i)) for i in run])
         map_id = self._map.map_id

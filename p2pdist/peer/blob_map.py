@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from p2pdist.errors import PeerFault
+from p2pdist.exchange.frames import Offer
 from p2pdist.model.chunkmap import ChunkMap, MapState
+from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry, geometry_for
 from p2pdist.model.ids import MapId
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
@@ -59,6 +62,15 @@ class BlobMap:
     def vouched(self, bits: int) -> int:
         """Those of `bits` of which the map has the hash."""
         return bits & self.map.known.bits if self.map is not None else 0
+
+    def bits_of(self, offer: Offer) -> int | None:
+        """The chunks that it names; None: it is about another map."""
+        if not self.follows(offer.map_id):
+            return None
+        try:
+            return ChunkSet.from_ranges(self.geometry.chunk_count, offer.ranges).bits
+        except ValueError as error:
+            raise PeerFault(str(error)) from None
 
     def chunk_at(self, offset: int) -> int:
         """A reader that was told another size may wait behind the end."""

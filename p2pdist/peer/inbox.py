@@ -10,13 +10,13 @@ from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange.frames import Offer, Retract
 from p2pdist.exchange.link import Link
 from p2pdist.model.ids import Digest
-from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
+from p2pdist.peer.blob_map import MapStatement
 from p2pdist.runtime.tasks import TaskOwner
 
 # A map of 4,096 chunks is 66 records; 32 neighbours may all have sent theirs before we read one.
 INBOX_MAX: Final = 4096
 
-Heard = MapHead | HashBatch | Seal | Revocation | Offer | Retract
+Heard = MapStatement | Offer | Retract
 
 
 class Inbox:
@@ -26,20 +26,29 @@ class Inbox:
         self,
         tasks: TaskOwner,
         digest: Digest,
-        take: Callable[[Link | None, Heard, bytes], Awaitable[None]],
         *,
+        take: Callable[[Link | None, MapStatement, bytes], Awaitable[None]],
+        take_offer: Callable[[Link, Offer | Retract], None],
         punish: Callable[[Link, PeerFault], None],
         disk_failed: Callable[[StoreError], None],
     ) -> None:
         self._take = take
+        self._take_offer = take_offer
         self._punish = punish
         self._disk_failed = disk_failed
         self._unsettled = 0
         self._queue: asyncio.Queue[tuple[Link | None, Heard, bytes]] = asyncio.Queue(INBOX_MAX)
         self._worker = tasks.start(self._work(), name=f"statements {digest[:19]}")
 
-    def put(self, link: Link | None, statement: Heard, record: bytes) -> None:
-        """Queue what `link` said (None: our own ingest)."""
+    def hear(self, link: Link | None, statement: Heard, record: bytes) -> None:
+        """Take in what `link` said (None: our own ingest), now or in its turn."""
+        if isinstance(statement, Offer) and link is not None and self.settled:
+            # By far the most frequent one, and never waits for the disk: it needs no task.
+            try:
+                self._take_offer(link, statement)
+            except PeerFault as fault:
+                self._punish(link, fault)
+            return
         try:
             self._queue.put_nowait((link, statement, record))
             self._unsettled += 1
@@ -63,7 +72,10 @@ class Inbox:
         while True:
             link, statement, record = await self._queue.get()
             try:
-                await self._take(link, statement, record)
+                if not isinstance(statement, Offer | Retract):
+                    await self._take(link, statement, record)
+                elif link is not None:
+                    self._take_offer(link, statement)
             except PeerFault as fault:
                 if link is not None:
                     self._punish(link, fault)

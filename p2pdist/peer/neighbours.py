@@ -12,7 +12,9 @@ from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Role
 from p2pdist.peer.asking import Asking
 from p2pdist.peer.audience import Audience
+from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.core.circle import Circle
+from p2pdist.peer.intake import Arrival
 from p2pdist.peer.ports import NodePorts
 
 
@@ -23,19 +25,27 @@ class BlobNeighbours:
         self,
         node: NodePorts,
         digest: Digest,
-        asking: Asking,
-        audience: Audience,
+        bulk: BlobBulk,
         *,
-        changed: Callable[[], None],
+        chunk_size_bytes: int,
+        take: Callable[[Arrival], None],
+        weigh: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
-        """`changed` is called when somebody began or ceased to listen, or wants it otherwise."""
+        """`take` has chunks that come checked. `weigh` is called when others may wait for the blob
+        than before, `wake` when there is something to ask or to offer."""
+        self.asking = Asking(node, digest, bulk, take=take, wake=wake)
+        self.audience = Audience(
+            digest, node.place, chunk_size_bytes, node.uplink, is_proxy=node.is_proxy
+        )
         self.member = False
         """Of the swarm, as the tracker was told."""
+        self.asks_proxies = False
+        """A link to the proxy that owns the blob is wanted."""
         self._node = node
         self._digest = digest
-        self._asking = asking
-        self._audience = audience
-        self._changed = changed
+        self._weigh = weigh
+        self._wake = wake
         self._circle = Circle()
         self._loop = asyncio.get_running_loop()
 
@@ -50,48 +60,64 @@ class BlobNeighbours:
             self.member = False
             self._node.tracker.leave(digest_key(self._digest))
 
-    def attach(self, link: Link) -> bool:
-        """Ask `link`; asking again makes a proxy look for the blob again. True: it is new."""
+    def asks(self, link: Link) -> bool:
+        """We read the blob from `link`."""
+        return self.asking.asks(link)
+
+    def attach(self, link: Link) -> None:
+        """Ask `link`; asking again makes a proxy look for the blob again."""
         if not self._admit(link):
-            return False
-        fresh = self._asking.begin(link)
-        if fresh:
-            self._audience.read_from(link)
-        self._asking.say_interest(link)
-        return fresh
+            return
+        if self.asking.begin(link):
+            self.audience.read_from(link)
+            self._wake()
+        self.asking.say_interest(link)
 
     def hear_interest(self, link: Link, interest: Interest) -> bool:
         """`link` wants the blob: tell what we know and hold. False: it is turned away."""
         if not self._admit(link):
             link.send(Retract(self._digest))
             return False
-        self._audience.join(link, interest)
-        self._changed()
+        self.audience.join(link, interest)
+        self._weigh()
+        self._wake()
         return True
 
     def lose_interest(self, link: Link) -> None:
-        self._audience.leave(link)
-        self._changed()
+        self.audience.leave(link)
+        self._weigh()
+        self._wake()
 
     def used(self, link: Link) -> None:
         """It gave us a chunk, or asked for some."""
         self._circle.used(link.session.member.host_id, self._loop.time())
 
+    def asked(self, link: Link, bits: int) -> None:
+        """`link` is being sent `bits`, which it asked for."""
+        self.used(link)
+        self.audience.asked(link.session.member.host_id, bits)
+
+    def sent(self, link: Link, bits: int, unsent: int) -> None:
+        """That is over: `bits` went out, `unsent` did not."""
+        self.audience.sent(link.session.member.host_id, bits, unsent)
+        self._wake()
+
     def link_down(self, link: Link, *, gone: bool) -> None:
         """`gone`: for all we know its host is, too; else the link alone ended, of no use."""
         self._circle.left(link.session.member.host_id)
-        if self._audience.link_down(link, gone=gone):
-            self._changed()
-        self._asking.link_down(link)
+        if self.audience.link_down(link, gone=gone):
+            self._weigh()
+            self._wake()
+        self.asking.link_down(link)
 
     def release(self) -> None:
         """They need not tell us of this blob any more."""
-        self._audience.read_no_more()
-        self._asking.release()
+        self.audience.read_no_more()
+        self.asking.release()
 
     def retract(self) -> None:
         """Nothing of it is here any more, for all who were told of it."""
-        self._audience.retract()
+        self.audience.retract()
         self._node.tracker.note(digest_key(self._digest), 0, False)
 
     def _admit(self, link: Link) -> bool:
@@ -107,7 +133,7 @@ class BlobNeighbours:
 
     def _part(self, host: HostId) -> None:
         """Exchange nothing more of this blob with a neighbour."""
-        self._asking.part(host)
-        if (link := self._audience.link_of(host)) is not None:
+        self.asking.part(host)
+        if (link := self.audience.link_of(host)) is not None:
             link.send(Retract(self._digest))
             self.lose_interest(link)

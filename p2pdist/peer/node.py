@@ -45,6 +45,7 @@ from p2pdist.peer.counters import PROXY as PROXY_SOURCE
 from p2pdist.peer.counters import SAID_OTHERWISE, NodeCounters, fallback_reason
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.neighbourhood import Neighbourhood
+from p2pdist.peer.neighbours import BlobNeighbours
 from p2pdist.peer.outstanding import RequestTable
 from p2pdist.peer.ports import MapFollower
 from p2pdist.peer.proxy_links import ProxyLinks
@@ -190,7 +191,7 @@ class Node:
         if active.complete:
             return
         active.join()
-        active.ask_proxies()
+        active.neighbours.asks_proxies = True
         proxy = self.proxy_links.want(active.digest)
         links = [proxy] if proxy is not None else []
         if not self.tracker.connected:  # nobody names neighbours: try those of earlier swarms
@@ -342,7 +343,7 @@ class Node:
         self.requests.link_down(link)
         idle = reason == IDLE or self.neighbourhood.is_aside(link)
         for active in list(self.actives.values()):
-            active.link_down(link, gone=not idle)
+            active.neighbours.link_down(link, gone=not idle)
         self._flows.pop(link, None)
         if self.neighbourhood.remove(link):
             self._wishes.forget(link.session.member.host_id)
@@ -375,7 +376,7 @@ class Node:
                 self._hear_interest(link, frame)
             case fr.Uninterest(digest):
                 if (active := self.actives.get(digest)) is not None:
-                    active.lose_interest(link)
+                    active.neighbours.lose_interest(link)
                 else:
                     self._wishes.withdraw(link.session.member.host_id, digest)
             case fr.MapRecord(record):
@@ -390,7 +391,7 @@ class Node:
                 if self._server.unchecked(frame):
                     self.tasks.start(self._serve_checked(link, frame), name="check and serve")
                 else:
-                    self._server.serve_run(link, frame, self.actives.get(frame.digest))
+                    self._server.serve_run(link, frame, self._listeners(frame.digest))
             case fr.Cancel(request_id):
                 link.cancel_run(request_id)
             case fr.Refuse(request_id, reason):
@@ -408,13 +409,17 @@ class Node:
             case _:
                 raise PeerFault(f"unexpected frame {type(frame).__name__}")
 
+    def _listeners(self, digest: Digest) -> BlobNeighbours | None:
+        active = self.actives.get(digest)
+        return active.neighbours if active is not None else None
+
     async def _serve_checked(self, link: Link, request: fr.Request) -> None:
         """Hash what an earlier run left before it goes out the first time."""
         lost = await self._server.check(request)
         if (active := self.actives.get(request.digest)) is not None:
             active.lost(lost)
         if not link.closed:
-            self._server.serve_run(link, request, self.actives.get(request.digest))
+            self._server.serve_run(link, request, self._listeners(request.digest))
 
     async def scrub(self, blob: Blob, first: int, stop: int) -> None:
         """Hash chunks again that lie here; what rotted is fetched anew when it is wanted."""
@@ -480,7 +485,9 @@ class Node:
 
     def _needs(self, link: Link) -> bool:
         """Something of ours goes on at `link`, or may."""
-        asks = self.smalls.questions.asks(link) or any(a.asks(link) for a in self.actives.values())
+        asks = self.smalls.questions.asks(link) or any(
+            a.neighbours.asks(link) for a in self.actives.values()
+        )
         return link.busy or asks
 
     def _hear_no_use(self, link: Link) -> None:
