@@ -167,7 +167,7 @@ async def running_node(
     )
     refused = RefusalLog()
     transport = ExchangeTransport(
-        node,
+        node.router,
         secret=options.secret,
         me=me,
         limits=limits,
@@ -178,7 +178,7 @@ async def running_node(
         list(options.trackers),
         secret=options.secret,
         me=me,
-        listener=node,
+        listener=node.tracker_side,
         rng=rng,
         numbers=lambda: _numbers(node),
         describe=options.about.message,

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange.link import Link
 from p2pdist.model.control import Handout, SwarmKey, digest_key, tag_swarm_key
 from p2pdist.model.ids import Digest, TagKey
-from p2pdist.model.members import Member
+from p2pdist.model.members import Member, Place
+from p2pdist.model.statements import Keyring
 from p2pdist.model.tags import NotBelieved, TagRecord, believe_tag, newest, open_tag
-from p2pdist.peer.counters import source_of
+from p2pdist.peer.counters import NodeCounters, source_of
+from p2pdist.peer.neighbourhood import Neighbourhood
+from p2pdist.peer.outstanding import RequestTable
+from p2pdist.peer.proxy_links import ProxyLinks
 from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
 from p2pdist.runtime import logs
-
-if TYPE_CHECKING:
-    from p2pdist.peer.node import Node
+from p2pdist.runtime.health import Health
+from p2pdist.runtime.tracker_client import TrackerClient
+from p2pdist.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +32,26 @@ LOOKUP_S: Final = 1.0
 TAG_ANSWERS_S: Final = 2.0
 
 
+class FinderPorts(Protocol):
+    """What the finder needs of its node."""
+
+    store: Store
+    keyring: Keyring
+    health: Health
+    place: Place
+    counters: NodeCounters
+    requests: RequestTable
+    tracker: TrackerClient
+    neighbourhood: Neighbourhood
+    proxy_links: ProxyLinks
+
+    def punish(self, link: Link, fault: PeerFault) -> None: ...
+
+
 class SmallFinder:
     """The node's part for what needs no map: asks the store, the proxies and the swarm, in turn."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: FinderPorts) -> None:
         self.questions = SmallQuestions()
         self._node = node
         self._lookups: dict[SwarmKey, list[asyncio.Future[list[Member]]]] = {}

@@ -107,7 +107,7 @@ async def test_what_was_shared_and_is_no_more_leaves_by_no_way(
         "taken out of the list": replace(account, host="quay.io"),
     }[how]
     async with proxy_of(lab, now) as proxy:
-        announced = {delta.key for delta in proxy.running.node.full_announce()}
+        announced = {delta.key for delta in proxy.running.node.tracker_side.full_announce()}
         got = await leaves(lab, proxy.running.exchange_address, image, proxy)
         for what in ("manifests/1", *(f"blobs/{digest}" for digest in image.layer_digests)):
             url = f"{url_of(proxy.registry)}/v2/library/app/{what}"
@@ -127,7 +127,7 @@ async def test_what_is_shared_leaves_after_a_restart(
     await filled(lab, client, image, account)
 
     async with proxy_of(lab, account) as proxy:
-        announced = {delta.key for delta in proxy.running.node.full_announce()}
+        announced = {delta.key for delta in proxy.running.node.tracker_side.full_announce()}
         got = await leaves(lab, proxy.running.exchange_address, image, proxy)
 
     assert {"small", "statement", "MapRecord", "chunk"} <= set(got)
@@ -190,7 +190,7 @@ async def test_a_peer_keeps_what_it_read_of_a_private_registry_to_its_host(
         bodies = await pull(client, url_of(peer.mirror))
         assert bodies[digest_of(LAYER)] == LAYER
 
-        announced = peer.running.node.full_announce()
+        announced = peer.running.node.tracker_side.full_announce()
         secret = read_secret(lab.keys.secret_file)
         async with asker(peer.running.exchange_address, secret) as asking:
             told = [

@@ -197,7 +197,7 @@ async def test_an_interest_that_crosses_the_end_of_a_link_keeps_it(
     assert proxy_link(peer) is None
     await until(lambda: proxy_link(peer) is ours)
 
-    assert node._wishes.take(ANOTHER) == {theirs_id(proxy): Interest(ANOTHER)}
+    assert node.wishes.take(ANOTHER) == {theirs_id(proxy): Interest(ANOTHER)}
     assert not ours.closed
     assert not theirs.closed
 
