@@ -16,15 +16,13 @@ from p2pdist.exchange.frames import Interest, Offer, Retract
 from p2pdist.exchange.link import Link
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.chunkmap import ChunkMap
-from p2pdist.model.control import digest_key
 from p2pdist.model.geometry import Geometry
-from p2pdist.model.ids import Digest, HostId
+from p2pdist.model.ids import Digest
 from p2pdist.model.statements import HashBatch, Seal
 from p2pdist.peer.blob_map import BlobMap, MapStatement
 from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.chunks import BlobChunks
 from p2pdist.peer.core import fetch as core
-from p2pdist.peer.core.requests import FetchCounters
 from p2pdist.peer.inbox import Heard, Inbox
 from p2pdist.peer.intake import Arrival
 from p2pdist.peer.neighbours import BlobNeighbours
@@ -119,15 +117,6 @@ class ActiveBlob:
         """The proxy that owns it is to be asked, as soon as there is a link to it."""
         lacking = self.neighbours.member and not self.complete and self.failure is None
         return lacking and self.neighbours.asks_proxies
-
-    @property
-    def proxy_linked(self) -> bool:
-        """A proxy is there that may bring what the swarm lacks."""
-        return self._asking.proxy_linked
-
-    @property
-    def fetch_counters(self) -> FetchCounters:
-        return self._asking.counters
 
     @property
     def idle_s(self) -> float:
@@ -263,14 +252,6 @@ class ActiveBlob:
         if admitted and not self.complete and not self._asking.knows(link):
             self.attach(link)
 
-    def wishes(self) -> dict[HostId, Interest]:
-        """What those who listen said last."""
-        return self._audience.wishes()
-
-    def withdraw(self) -> None:
-        """Tell all who listen that nothing more is to be had here."""
-        self._audience.retract()
-
     # --- statements and offers ------------------------------------------------------------------
 
     def hear(self, link: Link | None, statement: Heard, record: bytes = b"") -> None:
@@ -329,7 +310,7 @@ class ActiveBlob:
     def map_sealed(self, record: bytes) -> None:
         self._progress_s = self._loop.time()
         self._audience.tell(record)
-        self._note()
+        self.neighbours.note(self.blob)
         self._readers.look_again()
         self._audience.hold(0, whole=self.complete)
         self._turn.wake()
@@ -340,7 +321,7 @@ class ActiveBlob:
         self._node.counters.revocations += 1
         self._audience.tell(record)
         self.fail("its map was revoked: the upstream's bytes did not have the digest")
-        self.neighbours.retract()
+        self.neighbours.take_back()
 
     def doubt(self) -> None:
         """What begins with these chunks did not have the digest in the end.
@@ -351,7 +332,7 @@ class ActiveBlob:
         if self.map is None or self.map.sealed or self.failure is not None:
             return
         self.fail("it did not go on to its digest, and its map is not sealed")
-        self.neighbours.retract()
+        self.neighbours.take_back()
         self._node.tasks.start(self._node.store.remove(self.digest), name="remove doubtful blob")
 
     async def _switch(self, rival: ChunkMap) -> None:
@@ -375,7 +356,7 @@ class ActiveBlob:
         self._audience.hold(vouched, whole=self.complete)
         self._turn.wake()
         self._readers.landed(vouched)
-        self._note()
+        self.neighbours.note(self.blob)
         if self.complete:
             self.neighbours.release()
             self._chunks.sync_soon()
@@ -390,7 +371,7 @@ class ActiveBlob:
 
     def _rotted(self, bits: int) -> None:
         self._asking.feed(core.Lost(bits))
-        self._note()
+        self.neighbours.note(self.blob)
 
     def working(self) -> None:
         """Bytes come in from outside; said to all readers, so that they wait for them."""
@@ -455,9 +436,3 @@ class ActiveBlob:
         due_s = min((d for d in deadlines if d is not None), default=None)
         if due_s is not None and self.failure is None:
             self._turn.at_latest(due_s)
-
-    def _note(self) -> None:
-        """Have the tracker name us for what we hold."""
-        if self.blob is not None:
-            held = len(self.blob.verified)
-            self._node.tracker.note(digest_key(self.digest), held, self.complete)

@@ -16,6 +16,7 @@ from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.core.circle import Circle
 from p2pdist.peer.intake import Arrival
 from p2pdist.peer.ports import NodePorts
+from p2pdist.store.blob import Blob
 
 
 class BlobNeighbours:
@@ -49,6 +50,21 @@ class BlobNeighbours:
         self._circle = Circle()
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def proxy_linked(self) -> bool:
+        """A proxy is there that may bring what the swarm lacks."""
+        return self.asking.proxy_linked
+
+    def wishes(self) -> dict[HostId, Interest]:
+        """What those who listen said last."""
+        return self.audience.wishes()
+
+    def asks(self, link: Link) -> bool:
+        """We read the blob from `link`."""
+        return self.asking.asks(link)
+
+    # --- the swarm ------------------------------------------------------------------------------
+
     def join(self) -> None:
         """Become a member of the swarm, once."""
         if not self.member:
@@ -60,9 +76,22 @@ class BlobNeighbours:
             self.member = False
             self._node.tracker.leave(digest_key(self._digest))
 
-    def asks(self, link: Link) -> bool:
-        """We read the blob from `link`."""
-        return self.asking.asks(link)
+    def note(self, blob: Blob | None) -> None:
+        """Have the tracker name us for what we hold."""
+        if blob is not None:
+            held = len(blob.verified)
+            self._node.tracker.note(digest_key(self._digest), held, blob.complete)
+
+    def withdraw(self) -> None:
+        """Tell all who listen that nothing more is to be had here."""
+        self.audience.retract()
+
+    def take_back(self) -> None:
+        """Nothing of it is here any more, for all who were told of it."""
+        self.withdraw()
+        self._node.tracker.note(digest_key(self._digest), 0, False)
+
+    # --- links ----------------------------------------------------------------------------------
 
     def attach(self, link: Link) -> None:
         """Ask `link`; asking again makes a proxy look for the blob again."""
@@ -114,11 +143,6 @@ class BlobNeighbours:
         """They need not tell us of this blob any more."""
         self.audience.read_no_more()
         self.asking.release()
-
-    def retract(self) -> None:
-        """Nothing of it is here any more, for all who were told of it."""
-        self.audience.retract()
-        self._node.tracker.note(digest_key(self._digest), 0, False)
 
     def _admit(self, link: Link) -> bool:
         """A peer may have to wait until another one is of no use; a proxy and its own never do."""

@@ -136,7 +136,7 @@ class Node:
     def withdraw(self) -> None:
         """Take back every offer; what was asked for already is still sent."""
         for active in self.actives.values():
-            active.withdraw()
+            active.neighbours.withdraw()
 
     # --- blobs ----------------------------------------------------------------------------------
 
@@ -165,14 +165,14 @@ class Node:
     def give_up(self, active: ActiveBlob, why: str) -> None:
         """End a blob so that it can be taken up anew; those who wish for it are remembered."""
         self._remember_wishes(active)
-        active.withdraw()
+        active.neighbours.withdraw()
         active.fail(why)
         self._rest(active)
         if self.actives.get(active.digest) is active:
             del self.actives[active.digest]
 
     def _remember_wishes(self, active: ActiveBlob) -> None:
-        for host, interest in active.wishes().items():
+        for host, interest in active.neighbours.wishes().items():
             self.wishes.add(host, interest)
 
     def fetch(self, active: ActiveBlob) -> None:
@@ -217,7 +217,7 @@ class Node:
         """Sums over the blobs in motion and those that came to rest."""
         total = FetchCounters(**asdict(self._rested))
         for active in self.actives.values():
-            total.add(active.fetch_counters)
+            total.add(active.neighbours.asking.counters)
         return total
 
     def fell_back(self, label: str, reason: str, nbytes: int) -> None:
@@ -246,7 +246,7 @@ class Node:
 
     def _rest(self, active: ActiveBlob) -> None:
         """End a blob's motion; what it counted stays."""
-        self._rested.add(active.fetch_counters)
+        self._rested.add(active.neighbours.asking.counters)
         active.end()
 
     async def revoke(self, record: bytes) -> None:
@@ -272,7 +272,7 @@ class Node:
         self.tracker.note(digest_key(digest), 0, False)
         active = self.actives.pop(digest, None)
         if active is not None:  # else nobody was told that it is here
-            active.withdraw()
+            active.neighbours.withdraw()
             self._rest(active)
 
     async def _sweep(self) -> None:

@@ -171,7 +171,7 @@ class SwarmReader:
         if self._active.idle_s <= QUIET_S:
             return PROGRESS_WAIT_S
         if self._fallbacks and not first:
-            return GAP_S if self._active.proxy_linked else FORSAKEN_GAP_S
+            return GAP_S if self._active.neighbours.proxy_linked else FORSAKEN_GAP_S
         if self._fallbacks:
             return FIRST_WAIT_S
         if first:
