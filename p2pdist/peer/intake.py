@@ -42,8 +42,12 @@ class ChunkIntake:
         self._busy = False
 
     def store_in(self, blob: Blob | None) -> None:
-        """Check against the map of `blob` and write there; None drops what comes."""
+        """Check against the map of `blob` and write there; None drops what comes.
+
+        What waits was asked for under another map: it says nothing about this one.
+        """
         self._blob = blob
+        self._waiting.clear()
 
     def take(self, arrival: Arrival) -> None:
         self._waiting.append(arrival)
@@ -63,13 +67,16 @@ class ChunkIntake:
         blob = self._blob
         if blob is None:
             return
-        hash_of = blob.chunk_map.hash_of
+        chunk_map = blob.chunk_map
+        hash_of = chunk_map.hash_of
         live = [a for a in batch if not a.link.closed and hash_of(a.chunk) is not None]
         fresh = [a.chunk not in blob.verified for a in live]
         try:
             good = await blob.admit_many([(a.chunk, a.data, hash_of(a.chunk) or b"") for a in live])
         except StoreError as error:
             self._disk_failed(error)
+            return
+        if self._blob is not blob or blob.chunk_map is not chunk_map:
             return
         for arrival, is_good, is_fresh in zip(live, good, fresh, strict=True):
             self._checked(arrival, is_good, is_fresh)

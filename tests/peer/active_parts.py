@@ -7,14 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from p2pdist.errors import PeerFault
+from p2pdist.exchange.codec import Decoder
+from p2pdist.exchange.frames import Frame
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import Geometry, geometry_for
-from p2pdist.model.ids import Digest, MapId, digest_of
-from p2pdist.model.members import Place
+from p2pdist.model.ids import Digest, HostId, MapId, RequestId, digest_of
+from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Revocation, Seal, Signer
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.bulk import BulkTraffic
@@ -71,6 +74,32 @@ class FakeNode:
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         self.punished.append(str(fault))
+
+
+class FakeLink:
+    """To a peer of the same datacenter, which says nothing by itself."""
+
+    def __init__(self) -> None:
+        self.session = SimpleNamespace(member=Member(HostId("a" * 32), Role.PEER, Place("dc1")))
+        self.closed = False
+        self.payload_received = 0
+        self.sent: list[Frame] = []
+        self.forgotten: list[RequestId] = []
+
+    @property
+    def real(self) -> Link:
+        return cast("Link", self)
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+
+    def send_encoded(self, data: bytes) -> None:
+        self.sent += Decoder().feed(data)
+
+    def expect_chunks(self, request_id: RequestId, chunks: object) -> None: ...
+
+    def forget(self, request_id: RequestId) -> None:
+        self.forgotten.append(request_id)
 
 
 class SignedMap:

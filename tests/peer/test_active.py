@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from p2pdist.exchange.frames import Cancel, Offer, Request
 from p2pdist.model.geometry import geometry_for
 from p2pdist.store.files import blob_path
-from tests.peer.active_parts import Motion, SignedMap, in_motion, some_bytes
+from tests.peer.active_parts import FakeLink, Motion, SignedMap, in_motion, some_bytes
 
 DATA = some_bytes(4.5)
 TRUE = SignedMap(DATA, b"t")
@@ -187,6 +188,62 @@ async def test_the_hashes_of_another_map_are_not_taken_for_ours(tmp_path: Path) 
         assert motion.active.map is not None
         assert not motion.active.map.known
         assert not motion.active.map.sealed
+
+
+async def test_what_was_asked_for_under_a_map_that_is_left_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chunks would be held against the other map, and an honest neighbour be punished."""
+    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.05)
+    other, link = SignedMap(DATA, b"o"), FakeLink()
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+        motion.active.attach(link.real)
+        offer = Offer(TRUE.digest, TRUE.head.map_id, ((0, 2),))
+        motion.active.hear(link.real, offer)
+        await asyncio.sleep(0)
+        (asked,) = [frame for frame in link.sent if isinstance(frame, Request)]
+        assert len(motion.node.requests) == 1
+
+        await motion.hear(other.head)
+        await followed(motion, other)
+        assert Cancel(asked.request_id) in link.sent
+        assert link.forgotten == [asked.request_id]
+        assert len(motion.node.requests) == 0
+
+
+@pytest.mark.parametrize("end", ["fail", "end"])
+async def test_a_blob_that_ends_takes_its_requests_back(tmp_path: Path, end: str) -> None:
+    link = FakeLink()
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+        motion.active.attach(link.real)
+        motion.active.hear(link.real, Offer(TRUE.digest, TRUE.head.map_id, ((0, 2),)))
+        await asyncio.sleep(0)
+        assert len(motion.node.requests) == 1
+
+        if end == "fail":
+            motion.active.fail("as a test")
+        else:
+            motion.active.neighbours.release()
+        assert len(motion.node.requests) == 0
+        assert link.forgotten
+
+
+async def test_a_rival_that_was_revoked_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", -1.0)
+    other = SignedMap(DATA, b"o")
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+        await motion.hear(other.head, other.revocation)
+        motion.active._on_timer()
+        await asyncio.sleep(0)
+        await motion.node.tasks.close()
+
+        assert motion.active.map is not None
+        assert motion.active.map.map_id == TRUE.head.map_id
 
 
 async def followed(motion: Motion, signed: SignedMap) -> None:
