@@ -13,6 +13,7 @@ import aiohttp
 from p2pdist.runtime.identity import proxy_keys
 from tests.fakes.cluster import Lab
 from tests.faults.offline import inspect
+from tests.faults.records import FaultRecord
 
 SILENCE_MAX_S = 5.0
 """Registry contract 3.7: no silent gap above 5 s where another source exists."""
@@ -24,6 +25,10 @@ class Reading:
     first_byte_s: float
     longest_gap_s: float
     seconds: float
+
+    def held_to(self, record: FaultRecord, silence_s: float = SILENCE_MAX_S) -> None:
+        """Put the longest silence of this reading on the record."""
+        record.took("longest silence", self.longest_gap_s, at_most_s=silence_s)
 
 
 async def read_in_one_get(client: aiohttp.ClientSession, base: str, digest: str) -> Reading:

@@ -37,6 +37,17 @@ class FaultRecord:
     """Requests that were made again: to other peers, to upstream, or by the client."""
     invariants: list[str] = field(default_factory=list)
     """Those of I1 to I5 that were asserted."""
+    late: list[str] = field(default_factory=list)
+    """Promised times that were not kept."""
+
+    def took(self, what: str, seconds: float, *, at_most_s: float) -> None:
+        """Hold `seconds` against a promised time.
+
+        The table judges it, not the test: beside other work on the same cores a time says nothing
+        about this code, and `make faults` has the machine for itself.
+        """
+        if seconds > at_most_s:
+            self.late.append(f"{what} {seconds:.2f} s, promised {at_most_s:g} s")
 
     @property
     def file_name(self) -> str:

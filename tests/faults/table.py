@@ -12,8 +12,8 @@ ROWS_TARGET: Final = 27
 
 
 def passed_rows(records: list[FaultRecord]) -> set[int]:
-    """The rows that have records, all of which passed."""
-    failed = {record.row for record in records if not record.passed}
+    """The rows that have records, all of which passed in the promised time."""
+    failed = {record.row for record in records if not record.passed or record.late}
     return {record.row for record in records} - failed
 
 
@@ -26,8 +26,9 @@ def render(records: list[FaultRecord]) -> str:
     for r in records:
         payload = ", ".join(f"{name} {count / 1e6:.1f} MB" for name, count in r.bytes.items())
         fault = f"{r.fault} ({r.variant})" if r.variant else r.fault
+        outcome = "; ".join([r.outcome, *(f"LATE: {late}" for late in r.late)])
         lines.append(
-            f"| {r.row} | {fault} | {r.outcome} | {r.seconds:.1f} | {payload} | {r.retries} |"
+            f"| {r.row} | {fault} | {outcome} | {r.seconds:.1f} | {payload} | {r.retries} |"
         )
     return "\n".join(lines)
 

@@ -49,7 +49,7 @@ async def test_row_30_a_herd_reads_the_registry_once(
         p99_s = sorted(waits)[int(len(waits) * 0.99)]
         assert manifests == 1
         assert bodies == [1, 1]
-        assert p99_s <= FIRST_BYTE_P99_S
+        record.took("p99 of the first byte", p99_s, at_most_s=FIRST_BYTE_P99_S)
         check_stores(lab)
         record.bytes = {"upstream": sum(registry.payload_bytes.values())}
         record.outcome = (

@@ -41,7 +41,7 @@ async def test_a_start_after_a_kill_scans_ten_thousand_chunks_in_a_second(tmp_pa
         found = sum(len(blob.verified) for blob in store.blobs())
         await store.close()
         assert found == BLOBS * CHUNKS_EACH
-        assert took_s <= SCAN_S_MAX
+        record.took("scan", took_s, at_most_s=SCAN_S_MAX)
         record.outcome = f"{found} verified chunks of {BLOBS} blobs known again in {took_s:.2f} s"
         print(f"row 2: {record.outcome}")
 

@@ -15,16 +15,15 @@ from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault, TokenAuth
-from tests.faults.reading import SILENCE_MAX_S, check_stores, read_in_one_get
+from tests.faults.reading import check_stores, read_in_one_get
 from tests.faults.records import recorded
 
 MIB = 1 << 20
 LAYER = random_bytes(8 * MIB + 77, 81)
 DIGEST = digest_of(LAYER)
 MANIFEST_PATH = "/v2/library/app/manifests/1"
-MANIFEST_DEADLINE_S = 8.0
 BLOB_DEADLINE_S = 5.5
-"""5 s of the contract, and what a loaded machine adds."""
+"""5 s of the contract, and what the machine adds."""
 WAITING = 300
 """Clients at one time; the catalogue's 10,000 is a simulation."""
 
@@ -93,7 +92,7 @@ async def test_row_22_a_burst_of_errors_is_lived_through(
         reading = await read_in_one_get(client, url_of(peer.mirror), DIGEST)
 
         assert reading.body == LAYER
-        assert reading.first_byte_s <= SILENCE_MAX_S
+        reading.held_to(record)
         assert registry.payload_bytes[DIGEST] == len(LAYER)
         check_stores(lab)
         record.retries = 2
@@ -110,7 +109,7 @@ async def test_row_22_lasting_errors_are_invisible_where_a_peer_has_the_data(
         reading = await read_in_one_get(client, url_of(reader.mirror), DIGEST)
 
         assert reading.body == LAYER
-        assert reading.longest_gap_s <= SILENCE_MAX_S
+        reading.held_to(record)
         assert reader.running.node.counters.received["dc"] > 0
         record.outcome = f"client served by peers; longest silence {reading.longest_gap_s:.2f} s"
         record.bytes = {"from peers": reader.running.node.counters.received["dc"]}
@@ -139,7 +138,7 @@ async def test_row_22_a_lasting_failure_is_told_as_not_here(
 
         assert answer.status == 404
         assert json.loads(body)["errors"][0]["code"] == "BLOB_UNKNOWN"
-        assert took_s <= BLOB_DEADLINE_S
+        record.took("404", took_s, at_most_s=BLOB_DEADLINE_S)
         check_stores(lab)
         record.retries = asked(registry, DIGEST) - 1
         record.outcome = f"404 BLOB_UNKNOWN after {took_s:.1f} s"
@@ -177,7 +176,7 @@ async def test_a_broken_body_goes_on_in_the_same_response(
 
         payload = registry.payload_bytes[DIGEST]
         assert reading.body == LAYER
-        assert reading.longest_gap_s <= SILENCE_MAX_S
+        reading.held_to(record)
         check_stores(lab)
         record.bytes = {"upstream": payload}
         record.retries = registry.count("GET", f"/blobs/{DIGEST}") - 1
@@ -211,7 +210,7 @@ async def test_a_broken_upstream_is_invisible_where_a_peer_has_the_data(
         reading = await read_in_one_get(client, url_of(reader.mirror), DIGEST)
 
         assert reading.body == LAYER
-        assert reading.longest_gap_s <= SILENCE_MAX_S
+        reading.held_to(record)
         check_stores(lab)
         record.bytes = {"from peers": reader.running.node.counters.received["dc"]}
         record.outcome = f"client served; longest silence {reading.longest_gap_s:.2f} s"

@@ -1,4 +1,8 @@
-"""Bulk through real daemons: its rate, and what a runtime's pull does to it."""
+"""Bulk through real daemons: its rate, and what a runtime's pull does to it.
+
+Single seconds and the mean are for a clock of one's own (`tests/peer/core/test_bulk.py`) and for
+whole hosts (`tests/e2e/test_prewarm_rates.py`); here nothing may come that was not due yet.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from tests.fakes.registry import FakeRegistry, Fault
 
 MB = 1_000_000
 RATE = 20 * MB
+CHUNK = 256 * 1024
 DEADLINE_S = 30.0
 
 
@@ -43,13 +48,9 @@ async def sampled(node: Node, over: Callable[[], bool]) -> list[tuple[float, int
     return samples
 
 
-def peak_in_a_second(samples: list[tuple[float, int]]) -> int:
-    best, first = 0, 0
-    for at_s, nbytes in samples:
-        while samples[first][0] < at_s - 1.0:
-            first += 1
-        best = max(best, nbytes - samples[first][1])
-    return best
+def ahead_of_rate(samples: list[tuple[float, int]], rate: int, began_s: float) -> float:
+    """The most bytes that were ever there before a rate would have brought them."""
+    return max(nbytes - rate * (at_s - began_s) for at_s, nbytes in samples)
 
 
 def in_bulk(peer: RunningPeer, layer: bytes, digest: Digest, rate: int = 0) -> ActiveBlob:
@@ -60,7 +61,7 @@ def in_bulk(peer: RunningPeer, layer: bytes, digest: Digest, rate: int = 0) -> A
     return active
 
 
-async def test_every_second_and_the_mean_keep_the_rate(
+async def test_nothing_comes_before_the_rate_brings_it(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
     layers = [random_bytes(40 * MB, seed) for seed in (1, 2)]
@@ -71,25 +72,22 @@ async def test_every_second_and_the_mean_keep_the_rate(
     await pull(client, url_of(source.mirror))
     peer = await lab.peer("a")
     node = peer.running.node
-    loop = asyncio.get_running_loop()
 
-    budget = bulk_bucket(RATE, loop.time())
+    began_s = asyncio.get_running_loop().time()
+    budget = bulk_bucket(RATE, began_s)
     actives = [node.activate(d, 40 * MB) for d in image.layer_digests]
     for active in actives:
         node.fetch_bulk(active, budget)
     samples = await sampled(node, lambda: all(a.complete for a in actives))
 
-    began_s = next(at_s for at_s, nbytes in samples if nbytes)
-    mean = received(node) / (samples[-1][0] - began_s)
-    assert peak_in_a_second(samples) <= 1.05 * RATE
-    assert mean >= 0.95 * RATE
+    assert ahead_of_rate(samples, RATE, began_s) <= CHUNK  # may be asked for on credit
     assert node.bulk.received_bytes == 80 * MB
 
 
 async def test_what_is_opened_comes_at_full_speed_and_the_rest_waits_for_it(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
-    """A job at 1 MB/s has begun on both layers when a runtime reads one of them."""
+    """A slow job has begun on both layers when a runtime reads one of them."""
     layers = [random_bytes(30 * MB, seed) for seed in (1, 2)]
     image = registry.add_image("library/app", "1", layers)
     await lab.tracker()
@@ -97,7 +95,7 @@ async def test_what_is_opened_comes_at_full_speed_and_the_rest_waits_for_it(
     source = await lab.peer("source")
     await pull(client, url_of(source.mirror))
     peer = await lab.peer("a")
-    budget = bulk_bucket(MB, asyncio.get_running_loop().time())
+    budget = bulk_bucket(MB / 4, asyncio.get_running_loop().time())
     actives = [peer.running.node.activate(d, 30 * MB) for d in image.layer_digests]
     for active in actives:
         peer.running.node.fetch_bulk(active, budget)
@@ -106,7 +104,7 @@ async def test_what_is_opened_comes_at_full_speed_and_the_rest_waits_for_it(
     url = f"{url_of(peer.mirror)}/v2/library/app/manifests/1"
     async with client.get(url, raise_for_status=True):
         pass
-    async with asyncio.timeout(10):  # at the job's rate: 30 s
+    async with asyncio.timeout(DEADLINE_S):  # at the job's rate: 120 s
         body = await read_blob(client, url_of(peer.mirror), image.layer_digests[0])
 
     assert body == layers[0]
@@ -174,29 +172,25 @@ async def test_a_job_that_ended_asks_for_nothing_more_and_a_reader_takes_it_up(
 async def test_a_proxy_paces_what_comes_from_upstream_until_somebody_waits_for_it(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
-    layer = random_bytes(60 * MB, 1)
+    layer, rate = random_bytes(60 * MB, 1), MB
     digest = registry.add_image("library/app", "1", [layer]).layer_digests[0]
     await lab.tracker()
     proxy = await lab.proxy()
     peer = await lab.peer("a")
     node = proxy.running.node
     name = ImageName("docker.io", "library/app")
-    loop = asyncio.get_running_loop()
 
     authority = node.authority
     assert isinstance(authority, ProxyAuthority)
-    budget = bulk_bucket(10 * MB, loop.time())
-    active = authority.obtain(digest, len(layer), [name], budget)
-    samples = await sampled(node, lambda: received(node) > 25 * MB)
+    began_s = asyncio.get_running_loop().time()
+    active = authority.obtain(digest, len(layer), [name], bulk_bucket(rate, began_s))
+    samples = await sampled(node, lambda: received(node) > 2 * rate)
 
-    # What arrives is paced; what is counted here landed later, out of buffers of a known size.
-    assert peak_in_a_second(samples) <= 1.05 * 10 * MB + MB
-    began_s = next(at_s for at_s, nbytes in samples if nbytes)
-    assert received(node) >= 0.95 * 10 * MB * (samples[-1][0] - began_s)
+    assert ahead_of_rate(samples, rate, began_s) <= CHUNK  # may be asked for on credit
+    assert active.bulk
     url = f"{url_of(peer.mirror)}/v2/library/app/manifests/1"
     async with client.get(url, raise_for_status=True):
         pass
-    asked_s = loop.time()
     assert await read_blob(client, url_of(peer.mirror), digest) == layer
-    assert loop.time() - asked_s < 2.5, "at the job's rate: 3.5 s"
+    assert registry.count("GET", f"/blobs/{digest}") == 2  # the paced body was left for another
     await until(lambda: active.complete)
