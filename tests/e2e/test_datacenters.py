@@ -121,6 +121,7 @@ def test_a_proxy_that_dies_midway_costs_few_bytes(site: Site) -> None:
     assert upstream <= CROSS_RATIO_KILLED_MAX
 
 
+@pytest.mark.faults
 def test_a_cut_link_costs_time_and_no_pull(site: Site) -> None:
     """Row 28: what each side has it finishes; the rest goes on when the link is back."""
     cached, wanted = site.image.layers[2], site.image.layers[0]

@@ -27,7 +27,10 @@ from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime.health import TRACKER, Health
 from p2pdist.runtime.serving import Manifest, PullContext
 from tests.fakes.registry_images import build_image
+from tests.faults.records import recorded
 from tests.registry_proxy.proxy_parts import MemoryStore
+
+pytestmark = pytest.mark.faults
 
 NAME = ImageName("docker.io", "library/app")
 KEY = tag_key("docker.io", "library/app", "1")
@@ -173,17 +176,19 @@ def bench(clocks: Clocks) -> Bench:
 @pytest.mark.parametrize("behind_s", [0, 120, 3600, DAY_S, 400 * DAY_S])
 async def test_a_moved_tag_is_seen_whatever_our_clock_says(bench: Bench, behind_s: int) -> None:
     """A host a day behind used to serve yesterday's image for a day."""
-    there_s = bench.clocks.unix_s + behind_s  # the proxy's clock
-    bench.proxy.says(OLD, stated(OLD, there_s))
-    assert (await bench.ask()).body == OLD
-    bench.clocks.pass_s(TTL_S - 1)
-    assert (await bench.ask()).body == OLD
-    assert bench.proxy.asked == 1
+    with recorded(33, "clocks apart", f"host {behind_s:,} s behind, tag") as record:
+        there_s = bench.clocks.unix_s + behind_s  # the proxy's clock
+        bench.proxy.says(OLD, stated(OLD, there_s))
+        assert (await bench.ask()).body == OLD
+        bench.clocks.pass_s(TTL_S - 1)
+        assert (await bench.ask()).body == OLD
+        assert bench.proxy.asked == 1
 
-    bench.clocks.pass_s(1)
-    bench.proxy.says(NEW, stated(NEW, there_s + TTL_S))
+        bench.clocks.pass_s(1)
+        bench.proxy.says(NEW, stated(NEW, there_s + TTL_S))
 
-    assert (await bench.ask()).body == NEW
+        assert (await bench.ask()).body == NEW
+        record.outcome = "the moved tag is seen after its TTL"
 
 
 @pytest.mark.parametrize("ahead_s", [3600, 2 * DAY_S, 400 * DAY_S])
@@ -244,17 +249,19 @@ async def test_a_known_tag_outlives_its_proxies_for_a_day(bench: Bench) -> None:
 @pytest.mark.parametrize("age_s", [60, 3600, DAY_S + 3600, 90 * DAY_S])
 async def test_who_answers_for_a_proxy_cannot_roll_a_tag_back(bench: Bench, age_s: int) -> None:
     """`/v2/` between peer and proxy is plain HTTP."""
-    now_s = bench.clocks.unix_s
-    bench.proxy.says(NEW, stated(NEW, now_s))
-    await bench.ask()
-    bench.clocks.pass_s(TTL_S)
-    bench.proxy.says(OLD, stated(OLD, now_s - age_s))
+    with recorded(51, "tag statement replayed", f"for a proxy, {age_s:,} s old") as record:
+        now_s = bench.clocks.unix_s
+        bench.proxy.says(NEW, stated(NEW, now_s))
+        await bench.ask()
+        bench.clocks.pass_s(TTL_S)
+        bench.proxy.says(OLD, stated(OLD, now_s - age_s))
 
-    found = await bench.ask()
+        found = await bench.ask()
 
-    assert found.body == NEW
-    assert found.stale is not None
-    assert bench.store.statements[KEY] == stated_bytes(found)
+        assert found.body == NEW
+        assert found.stale is not None
+        assert bench.store.statements[KEY] == stated_bytes(found)
+        record.outcome = "the newer one is served, as stale"
 
 
 def stated_bytes(found: Manifest) -> bytes:
@@ -317,13 +324,15 @@ async def test_the_swarm_cannot_roll_back_what_is_known(bench: Bench) -> None:
 
 async def test_one_who_knows_is_enough(bench: Bench) -> None:
     """Among many who know nothing, or answer what they recorded a while ago."""
-    now_s = bench.clocks.unix_s
-    for body in (OLD, NEW):
-        bench.store.smalls[digest_of(body)] = SmallAnswer("", body)  # type: ignore[assignment]
-    recorded = [stated(OLD, now_s - 20 * 3600)] * 8
-    bench.knows(None, stated(OLD, now_s - 30 * DAY_S), *recorded, stated(NEW, now_s - 3600))
+    with recorded(51, "tag statement replayed", "by all of the swarm but one") as record:
+        now_s = bench.clocks.unix_s
+        for body in (OLD, NEW):
+            bench.store.smalls[digest_of(body)] = SmallAnswer("", body)  # type: ignore[assignment]
+        replayed = [stated(OLD, now_s - 20 * 3600)] * 8
+        bench.knows(None, stated(OLD, now_s - 30 * DAY_S), *replayed, stated(NEW, now_s - 3600))
 
-    assert (await bench.ask()).body == NEW
+        assert (await bench.ask()).body == NEW
+        record.outcome = f"the newest of {len(bench.peers)} answers is served"
 
 
 async def test_who_does_not_answer_holds_nobody_up(
@@ -350,25 +359,29 @@ async def test_a_strangers_word_is_punished(bench: Bench) -> None:
 
 async def test_no_sender_says_of_which_type_a_manifest_is(bench: Bench) -> None:
     """`text/html` used to stick, and runtimes refuse an unknown type."""
-    bench.proxy.says(OLD, None, "text/html")
-    digest = digest_of(OLD)
+    with recorded(52, "media type that is not the body's", "from a proxy") as record:
+        bench.proxy.says(OLD, None, "text/html")
+        digest = digest_of(OLD)
 
-    first, second = await bench.ask(digest), await bench.ask(digest)
+        first, second = await bench.ask(digest), await bench.ask(digest)
 
-    assert (first.media_type, second.media_type) == (OCI_MANIFEST, OCI_MANIFEST)
-    assert bench.store.smalls[digest].media_type == ""
+        assert (first.media_type, second.media_type) == (OCI_MANIFEST, OCI_MANIFEST)
+        assert bench.store.smalls[digest].media_type == ""
+        record.outcome = f"served as {second.media_type}, not kept"
 
 
 async def test_a_peers_word_on_a_type_is_not_kept(bench: Bench) -> None:
-    told = ToldPeer("evil", None, SmallAnswer("text/html", OLD))
-    told.questions = bench.smalls.questions
-    bench.peers = [told]
-    digest = digest_of(OLD)
+    with recorded(52, "media type that is not the body's", "from a peer") as record:
+        told = ToldPeer("evil", None, SmallAnswer("text/html", OLD))
+        told.questions = bench.smalls.questions
+        bench.peers = [told]
+        digest = digest_of(OLD)
 
-    first, second = await bench.ask(digest), await bench.ask(digest)
+        first, second = await bench.ask(digest), await bench.ask(digest)
 
-    assert (first.media_type, second.media_type) == (OCI_MANIFEST, OCI_MANIFEST)
-    assert bench.store.smalls[digest].media_type == ""
+        assert (first.media_type, second.media_type) == (OCI_MANIFEST, OCI_MANIFEST)
+        assert bench.store.smalls[digest].media_type == ""
+        record.outcome = f"served as {second.media_type}, not kept"
 
 
 async def test_a_type_that_was_kept_before_is_not_believed(bench: Bench) -> None:
@@ -379,7 +392,9 @@ async def test_a_type_that_was_kept_before_is_not_believed(bench: Bench) -> None
 
 
 async def test_a_tag_has_the_type_that_its_proxy_signed(bench: Bench) -> None:
-    record = stated(OLD, bench.clocks.unix_s)
-    bench.proxy.says(OLD, record, "text/html")
+    with recorded(52, "media type that is not the body's", "beside a signed one") as row:
+        record = stated(OLD, bench.clocks.unix_s)
+        bench.proxy.says(OLD, record, "text/html")
 
-    assert (await bench.ask()).media_type == OCI_MANIFEST
+        assert (await bench.ask()).media_type == OCI_MANIFEST
+        row.outcome = "served as signed"

@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 from p2pdist.runtime.log_writer import LineStream, LineWriter
+from tests.faults.records import recorded
+
+pytestmark = pytest.mark.faults
 
 PIPE_BYTES = 64 << 10
 LINE = b"x" * 999 + b"\n"
@@ -167,16 +170,18 @@ def daemon() -> Iterator[Child]:
 
 
 def test_a_daemon_whose_lines_nobody_reads_goes_on_and_ends() -> None:
-    with daemon() as child:
-        child.get("/log?lines=3000")
+    with recorded(55, "stderr that nobody reads", "3,000 lines of 1 kB") as record:
+        with daemon() as child:
+            child.get("/log?lines=3000")
 
-        assert json.loads(child.get("/livez"))["alive"]
-        child.get("/print")
-        dropped = child.dropped()
-        assert dropped > 0
+            assert json.loads(child.get("/livez"))["alive"]
+            child.get("/print")
+            dropped = child.dropped()
+            assert dropped > 0
 
-        child.process.send_signal(signal.SIGTERM)
-        assert child.process.wait(timeout=20) == 0
+            child.process.send_signal(signal.SIGTERM)
+            assert child.process.wait(timeout=20) == 0
+        record.outcome = f"alive, {dropped} lines dropped and counted, ends on SIGTERM"
 
 
 def test_what_was_kept_and_how_much_was_not_is_read_afterwards() -> None:

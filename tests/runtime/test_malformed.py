@@ -18,6 +18,9 @@ from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.daemon import _until_stopped
 from p2pdist.runtime.http_protocol import HEAD_BYTES_MAX, malformed_total
 from p2pdist.runtime.listening import HttpServer
+from tests.faults.records import recorded
+
+pytestmark = pytest.mark.faults
 
 MARKER = "sEcReTmArKeR"
 START = b"GET /v2/ HTTP/1.1\r\nHost: registry\r\n"
@@ -107,20 +110,23 @@ def logged(caplog: pytest.LogCaptureFixture) -> str:
 async def test_it_is_refused_and_nothing_of_it_is_said(
     caplog: pytest.LogCaptureFixture, serving: Serving, form: str
 ) -> None:
-    sent, reason = MALFORMED[form]
-    before = malformed_total[reason]
-    async with serving() as address:
-        with caplog.at_level(logging.DEBUG):
-            answer = await exchange(address, sent)
+    with recorded(56, "malformed request", f"{form}, {serving.__name__}") as record:
+        sent, reason = MALFORMED[form]
+        before = malformed_total[reason]
+        async with serving() as address:
+            with caplog.at_level(logging.DEBUG):
+                answer = await exchange(address, sent)
 
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert b" 400 " in head.splitlines()[0]
-    assert b"Content-Type: application/json" in head
-    assert [error["code"] for error in json.loads(body)["errors"]] == ["UNSUPPORTED"]
-    assert MARKER not in answer.decode()
-    assert MARKER not in logged(caplog)
-    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == ["http.malformed"]
-    assert malformed_total[reason] == before + 1
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b" 400 " in head.splitlines()[0]
+        assert b"Content-Type: application/json" in head
+        assert [error["code"] for error in json.loads(body)["errors"]] == ["UNSUPPORTED"]
+        assert MARKER not in answer.decode()
+        assert MARKER not in logged(caplog)
+        warnings = [r.message for r in caplog.records if r.levelno >= logging.WARNING]
+        assert warnings == ["http.malformed"]
+        assert malformed_total[reason] == before + 1
+        record.outcome = "400, counted, one line without a byte of it"
 
 
 async def test_many_are_a_few_lines_and_counted(caplog: pytest.LogCaptureFixture) -> None:

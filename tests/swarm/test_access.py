@@ -22,6 +22,9 @@ from tests.fakes.asker import asker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry, ImageInfo, TokenAuth
+from tests.faults.records import recorded
+
+pytestmark = pytest.mark.faults
 
 LAYER = random_bytes(3_000_000, 94)
 UNREAD = random_bytes(2_000_000, 95)
@@ -98,25 +101,28 @@ async def test_what_was_shared_and_is_no_more_leaves_by_no_way(
     account: Upstream,
     how: str,
 ) -> None:
-    await lab.tracker()
-    await filled(lab, client, image, account)
-    before = len(registry.asked)
-    now = {
-        "made private": replace(account, access="private"),
-        "no longer shared": replace(account, access="public"),
-        "taken out of the list": replace(account, host="quay.io"),
-    }[how]
-    async with proxy_of(lab, now) as proxy:
-        announced = {delta.key for delta in proxy.running.node.tracker_side.full_announce()}
-        got = await leaves(lab, proxy.running.exchange_address, image, proxy)
-        for what in ("manifests/1", *(f"blobs/{digest}" for digest in image.layer_digests)):
-            url = f"{url_of(proxy.registry)}/v2/library/app/{what}"
-            async with client.get(url) as answer:
-                assert answer.status in (403, 404)
+    with recorded(53, "access withdrawn", how) as record:
+        await lab.tracker()
+        await filled(lab, client, image, account)
+        before = len(registry.asked)
+        now = {
+            "made private": replace(account, access="private"),
+            "no longer shared": replace(account, access="public"),
+            "taken out of the list": replace(account, host="quay.io"),
+        }[how]
+        async with proxy_of(lab, now) as proxy:
+            announced = {delta.key for delta in proxy.running.node.tracker_side.full_announce()}
+            got = await leaves(lab, proxy.running.exchange_address, image, proxy)
+            for what in ("manifests/1", *(f"blobs/{digest}" for digest in image.layer_digests)):
+                url = f"{url_of(proxy.registry)}/v2/library/app/{what}"
+                async with client.get(url) as answer:
+                    assert answer.status in (403, 404)
 
-    assert got == []
-    assert not announced & {digest_key(d) for d in (*image.layer_digests, image.manifest_digest)}
-    assert registry.asked[before:] == []
+        assert got == []
+        digests = (*image.layer_digests, image.manifest_digest)
+        assert not announced & {digest_key(digest) for digest in digests}
+        assert registry.asked[before:] == []
+        record.outcome = "nothing served, announced or asked for"
 
 
 async def test_what_is_shared_leaves_after_a_restart(
@@ -181,24 +187,26 @@ async def test_a_peer_keeps_what_it_read_of_a_private_registry_to_its_host(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
     """One that asks for no account, but answers to this host's address only."""
-    image = registry.add_image("library/app", "1", [LAYER, SMALL])
-    await lab.tracker()
-    settings = lab.settings("a")
-    private = Upstream("docker.io", registry.url, access="private", allow_private=True)
-    settings = replace(settings, peer=replace(settings.peer, direct=True), upstream=(private,))
-    async with running_peer(settings) as peer:
-        bodies = await pull(client, url_of(peer.mirror))
-        assert bodies[digest_of(LAYER)] == LAYER
+    with recorded(53, "access withdrawn", "private at a peer") as record:
+        image = registry.add_image("library/app", "1", [LAYER, SMALL])
+        await lab.tracker()
+        settings = lab.settings("a")
+        private = Upstream("docker.io", registry.url, access="private", allow_private=True)
+        settings = replace(settings, peer=replace(settings.peer, direct=True), upstream=(private,))
+        async with running_peer(settings) as peer:
+            bodies = await pull(client, url_of(peer.mirror))
+            assert bodies[digest_of(LAYER)] == LAYER
 
-        announced = peer.running.node.tracker_side.full_announce()
-        secret = read_secret(lab.keys.secret_file)
-        async with asker(peer.running.exchange_address, secret) as asking:
-            told = [
-                await asking.get_small(digest)
-                for digest in (image.manifest_digest, image.config_digest, digest_of(SMALL))
-            ]
-            heard = await asking.say_interest(digest_of(LAYER))
+            announced = peer.running.node.tracker_side.full_announce()
+            secret = read_secret(lab.keys.secret_file)
+            async with asker(peer.running.exchange_address, secret) as asking:
+                told = [
+                    await asking.get_small(digest)
+                    for digest in (image.manifest_digest, image.config_digest, digest_of(SMALL))
+                ]
+                heard = await asking.say_interest(digest_of(LAYER))
 
-    assert announced == []
-    assert told == [None, None, None]
-    assert not [frame for frame in heard if isinstance(frame, fr.MapRecord | fr.Offer)]
+        assert announced == []
+        assert told == [None, None, None]
+        assert not [frame for frame in heard if isinstance(frame, fr.MapRecord | fr.Offer)]
+        record.outcome = "served to its host, to nobody else"

@@ -30,6 +30,9 @@ from p2pdist.tracker.daemon import RunningTracker, running_tracker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry
+from tests.faults.records import recorded
+
+pytestmark = pytest.mark.faults
 
 MIB = 1 << 20
 LAYER = random_bytes(3 * MIB, 91)
@@ -110,15 +113,17 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def seen_everywhere(seen: Seen, reason: Reason) -> None:
+async def seen_everywhere(seen: Seen, reason: Reason, case: str = "") -> None:
     """It ends up in every place, and in the log once."""
 
     async def everywhere() -> bool:
         return await seen.shows(reason) == EVERYWHERE
 
-    await until(everywhere)
-    assert [record.levelno for record in seen.lines(reason)] == [logging.WARNING]
-    assert seen.lines(reason)[0].__dict__["fields"]["fix"] == RULES[reason].fix
+    with recorded(57, "P2P is off", f"{reason.value}{case and f', {case}'}") as record:
+        await until(everywhere)
+        assert [line.levelno for line in seen.lines(reason)] == [logging.WARNING]
+        assert seen.lines(reason)[0].__dict__["fields"]["fix"] == RULES[reason].fix
+        record.outcome = f"{reason.value} in {', '.join(sorted(EVERYWHERE))}; one WARNING"
 
 
 async def gone_everywhere(seen: Seen, reason: Reason) -> None:
@@ -162,7 +167,7 @@ async def test_a_tracker_with_another_secret_is_named_until_it_has_ours(
         peer = await lab.peer("a")
         seen = see(peer)
 
-        await seen_everywhere(seen, Reason.WRONG_SECRET)
+        await seen_everywhere(seen, Reason.WRONG_SECRET, "tracker")
 
         assert tracker.server.health.names() == ["strangers"]
         assert tracker.server.core.counters.strangers_total >= 1
@@ -188,8 +193,8 @@ async def test_a_proxy_with_another_secret_is_named_and_so_are_the_bytes_past_th
 
         await pull(client, url_of(peer.mirror))
 
-        await seen_everywhere(seen, Reason.WRONG_SECRET)
-        await seen_everywhere(seen, Reason.FALLBACK_USED)
+        await seen_everywhere(seen, Reason.WRONG_SECRET, "proxy")
+        await seen_everywhere(seen, Reason.FALLBACK_USED, "no link")
         assert proxy.running.node.health.names() == ["strangers"]
         assert peer.running.node.counters.fallback_reasons["no_link"] >= len(LAYER)
         assert 'p2pdist_fallback_bytes_total{reason="no_link"}' in await seen.metrics()
@@ -211,7 +216,7 @@ async def test_a_proxy_key_that_is_not_believed_is_named_until_one_is(
         peer = await lab.peer("a")
         seen = see(peer)
 
-        await seen_everywhere(seen, Reason.WRONG_KEY)
+        await seen_everywhere(seen, Reason.WRONG_KEY, "told")
 
         found = [f async for f in network.check_others(lab.settings("a"), "peer")]
         (told,) = [f for f in found if f.check == "proxy key"]
@@ -239,7 +244,7 @@ async def test_a_proxy_that_does_not_tell_its_key_is_named_by_what_it_signs(
 
         await read_blob(client, url_of(peer.mirror), image.layer_digests[0])
 
-        await seen_everywhere(seen, Reason.WRONG_KEY)
+        await seen_everywhere(seen, Reason.WRONG_KEY, "signed with")
 
 
 async def test_a_host_that_cannot_be_reached_is_told_what_to_set(
@@ -309,7 +314,7 @@ async def test_a_proxy_that_is_away_is_named_until_it_is_back(
     lab.proxies.append(f"http://127.0.0.1:{port}")
     seen = see(await lab.peer("a"))
 
-    await seen_everywhere(seen, Reason.NO_PROXY_LINK)
+    await seen_everywhere(seen, Reason.NO_PROXY_LINK, "never there")
 
     async with proxy_at(lab, port):
         await gone_everywhere(seen, Reason.NO_PROXY_LINK)
@@ -332,7 +337,7 @@ async def test_a_proxy_that_dies_is_named_without_a_pull(
         assert peer.running.node.neighbourhood.links
     seen = see(peer)
 
-    await seen_everywhere(seen, Reason.NO_PROXY_LINK)
+    await seen_everywhere(seen, Reason.NO_PROXY_LINK, "died")
 
     async with proxy_at(lab, port):
         await gone_everywhere(seen, Reason.NO_PROXY_LINK)
@@ -355,7 +360,7 @@ async def test_bytes_past_a_proxy_that_is_there_are_counted_by_reason(
 
     await pull(client, url_of(peer.mirror))
 
-    await seen_everywhere(seen, Reason.FALLBACK_USED)
+    await seen_everywhere(seen, Reason.FALLBACK_USED, "slow proxy")
     assert peer.running.node.counters.fallback_reasons["first_byte"] > 0
 
 

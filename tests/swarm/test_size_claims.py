@@ -18,7 +18,10 @@ from tests.fakes.asker import asker
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault
+from tests.faults.records import recorded
 from tests.swarm.lies import EVIL, add_lying_image
+
+pytestmark = pytest.mark.faults
 
 LAYER = random_bytes(3_000_000, 92)
 DIGEST = digest_of(LAYER)
@@ -57,21 +60,24 @@ def sealed(proxy: RunningProxy) -> bool:
 async def test_a_manifest_that_lies_harms_its_own_repository_only(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, size: int
 ) -> None:
-    registry.add_image("library/app", "1", [LAYER])
-    add_lying_image(registry, LAYER, size)
-    await lab.tracker()
-    proxy = await lab.proxy()
-    base = url_of(proxy.registry)
-    for path in (f"{EVIL}/manifests/1", f"{EVIL}/blobs/{DIGEST}"):
-        async with asked(client, "GET", base, path) as answer:
-            await answer.read()
+    with recorded(48, "manifest that states a wrong size", f"{size:,} B, at the proxy") as record:
+        registry.add_image("library/app", "1", [LAYER])
+        add_lying_image(registry, LAYER, size)
+        await lab.tracker()
+        proxy = await lab.proxy()
+        base = url_of(proxy.registry)
+        for path in (f"{EVIL}/manifests/1", f"{EVIL}/blobs/{DIGEST}"):
+            async with asked(client, "GET", base, path) as answer:
+                await answer.read()
 
-    bodies = await pull(client, base)
+        bodies = await pull(client, base)
 
-    assert bodies[DIGEST] == LAYER
-    assert sealed(proxy)
-    async with asked(client, "HEAD", base, f"{EVIL}/blobs/{DIGEST}") as answer:
-        assert answer.headers["Content-Length"] == str(len(LAYER))  # proven by now, for all
+        assert bodies[DIGEST] == LAYER
+        assert sealed(proxy)
+        async with asked(client, "HEAD", base, f"{EVIL}/blobs/{DIGEST}") as answer:
+            assert answer.headers["Content-Length"] == str(len(LAYER))  # proven by now, for all
+        record.outcome = "the true image is served and sealed; the liar's HEAD is right by then"
+        record.invariants = ["I2"]
 
 
 async def test_a_body_that_goes_on_beyond_a_false_size_takes_its_map_back(
@@ -105,20 +111,23 @@ async def test_a_registry_that_lies_about_a_length_harms_no_other(
     client: aiohttp.ClientSession,
     told: int,
 ) -> None:
-    registry.add_image("library/app", "1", [LAYER])
-    mallory._blobs["mallory/x", DIGEST] = bytes(told)
-    await both.tracker()
-    proxy = await both.proxy()
-    base = url_of(proxy.registry)
-    async with asked(client, "GET", base, "library/app/manifests/1") as answer:
-        await answer.read()
-    async with asked(client, "HEAD", base, f"mallory/x/blobs/{DIGEST}", "ghcr.io") as answer:
-        assert answer.status == 200
+    with recorded(49, "HEAD of a listed registry lies", f"{told:,} B") as record:
+        registry.add_image("library/app", "1", [LAYER])
+        mallory._blobs["mallory/x", DIGEST] = bytes(told)
+        await both.tracker()
+        proxy = await both.proxy()
+        base = url_of(proxy.registry)
+        async with asked(client, "GET", base, "library/app/manifests/1") as answer:
+            await answer.read()
+        async with asked(client, "HEAD", base, f"mallory/x/blobs/{DIGEST}", "ghcr.io") as answer:
+            assert answer.status == 200
 
-    async with asked(client, "HEAD", base, f"library/app/blobs/{DIGEST}") as answer:
-        assert answer.headers["Content-Length"] == str(len(LAYER))
-    assert await read_blob(client, base, DIGEST) == LAYER
-    assert sealed(proxy)
+        async with asked(client, "HEAD", base, f"library/app/blobs/{DIGEST}") as answer:
+            assert answer.headers["Content-Length"] == str(len(LAYER))
+        assert await read_blob(client, base, DIGEST) == LAYER
+        assert sealed(proxy)
+        record.outcome = "the other registry's HEAD and blob are right"
+        record.invariants = ["I2"]
 
 
 async def test_what_is_fetched_under_a_false_size_keeps_nobody_from_the_blob(
@@ -203,21 +212,24 @@ async def test_a_sealed_blob_overrules_all_claims(
 async def test_a_proxy_bans_nobody_over_a_size(
     registry: FakeRegistry, mallory: FakeRegistry, both: Lab, client: aiohttp.ClientSession
 ) -> None:
-    registry.add_image("library/app", "1", [LAYER])
-    mallory._blobs["mallory/x", DIGEST] = bytes(len(LAYER) - 1)
-    await both.tracker()
-    await both.proxy("A")
-    for name in ("p", "q"):
-        peer = await both.peer(name)
-        await pull(client, url_of(peer.mirror))
-    second = await both.proxy("B")
-    base = url_of(second.registry)
-    async with asked(client, "GET", base, "library/app/manifests/1") as answer:
-        await answer.read()
-    async with asked(client, "HEAD", base, f"mallory/x/blobs/{DIGEST}", "ghcr.io") as answer:
-        assert answer.status == 200
+    with recorded(49, "HEAD of a listed registry lies", "to another proxy") as record:
+        registry.add_image("library/app", "1", [LAYER])
+        mallory._blobs["mallory/x", DIGEST] = bytes(len(LAYER) - 1)
+        await both.tracker()
+        await both.proxy("A")
+        for name in ("p", "q"):
+            peer = await both.peer(name)
+            await pull(client, url_of(peer.mirror))
+        second = await both.proxy("B")
+        base = url_of(second.registry)
+        async with asked(client, "GET", base, "library/app/manifests/1") as answer:
+            await answer.read()
+        async with asked(client, "HEAD", base, f"mallory/x/blobs/{DIGEST}", "ghcr.io") as answer:
+            assert answer.status == 200
 
-    assert await read_blob(client, base, DIGEST) == LAYER
+        assert await read_blob(client, base, DIGEST) == LAYER
 
-    node = second.running.node
-    assert (node.trust.bans_total, dict(node.counters.rejected)) == (0, {})
+        node = second.running.node
+        assert (node.trust.bans_total, dict(node.counters.rejected)) == (0, {})
+        record.outcome = "blob right; 0 banned, 0 rejected"
+        record.invariants = ["I2"]
