@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit e2e test-compose fmt bench bench-swarm bench-prewarm bench-scale faults clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose fmt bench bench-swarm bench-prewarm bench-scale faults clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -28,6 +28,11 @@ lint: $(VENV)/dev.stamp
 
 unit: $(VENV)/dev.stamp
 	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose
+
+# The unit suite RUNS times with every core busy beside it; less of it with ARGS='-n 2 tests/swarm'.
+RUNS ?= 20
+unit-busy: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.busy $(RUNS) $(ARGS)
 
 # Without P2PDIST_REQUIRE_E2E=1 this says what did not run; with it, missing parts fail.
 e2e: $(VENV)/dev.stamp
