@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 
 import pytest
@@ -137,16 +138,18 @@ async def test_no_head_of_another_size_stands_against_a_seal(
 async def test_a_map_that_stands_still_gives_way_to_another_of_the_same_blob(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.05)
+    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", math.inf)
     other = SignedMap(DATA, b"o")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches[:2])
         await motion.land(TRUE, 0)
         motion.active.open_reader()
         await motion.hear(other.head)
+        motion.active._on_timer()
         assert motion.active.map is not None
         assert motion.active.map.map_id == TRUE.head.map_id
 
+        monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.0)
         await followed(motion, other)
 
 

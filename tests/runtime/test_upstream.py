@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from p2pdist.oci.manifest import MANIFEST_ACCEPT, OCI_INDEX, OCI_MANIFEST
 from p2pdist.oci.names import ImageName
 from p2pdist.runtime.upstream import BadAnswer, ManifestHead, UpstreamClient, UpstreamRefusal
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo
-from tests.runtime.upstream_parts import NAME, QUICK, REPOSITORY, client_of, read_blob
+from tests.runtime.upstream_parts import HASTY, NAME, REPOSITORY, client_of, read_blob
 
 LAYER = bytes(range(256)) * 2000
 
@@ -28,7 +29,14 @@ async def registry() -> AsyncIterator[FakeRegistry]:
 
 @pytest.fixture
 async def client(registry: FakeRegistry) -> AsyncIterator[UpstreamClient]:
-    async with client_of(registry, timeouts=QUICK) as client:
+    async with client_of(registry) as client:
+        yield client
+
+
+@pytest.fixture
+async def hasty(registry: FakeRegistry) -> AsyncIterator[UpstreamClient]:
+    """For tests of what takes too long: on a busy machine anything may."""
+    async with client_of(registry, timeouts=HASTY) as client:
         yield client
 
 
@@ -197,7 +205,7 @@ async def test_silence_before_the_headers_ends_at_the_deadline(
     registry: FakeRegistry, image: ImageInfo
 ) -> None:
     registry.faults[image.layer_digests[0]] = Fault(hang=True)
-    timeouts = type(QUICK)(connect_s=0.1, headers_s=0.1)
+    timeouts = replace(HASTY, headers_s=0.1)
     async with client_of(registry, timeouts=timeouts) as client:
         with pytest.raises(UpstreamError, match="did not answer"):
             await read_blob(client, image.layer_digests[0])
@@ -319,25 +327,25 @@ async def test_a_body_of_chunked_coding_tells_no_size_and_is_read_to_its_end(
 
 
 async def test_a_stall_ends_at_the_idle_deadline(
-    registry: FakeRegistry, client: UpstreamClient, image: ImageInfo
+    registry: FakeRegistry, hasty: UpstreamClient, image: ImageInfo
 ) -> None:
     registry.faults[image.layer_digests[0]] = Fault(stall_after=70_000)
     with pytest.raises(UpstreamError, match="stood still"):
-        await read_blob(client, image.layer_digests[0])
+        await read_blob(hasty, image.layer_digests[0])
 
-    assert client.counters.payload_bytes["registry.test"] == 70_000
+    assert hasty.counters.payload_bytes["registry.test"] == 70_000
 
 
 async def test_a_slow_reader_is_no_stall(
-    registry: FakeRegistry, client: UpstreamClient, image: ImageInfo
+    registry: FakeRegistry, hasty: UpstreamClient, image: ImageInfo
 ) -> None:
     got = bytearray()
 
-    async with client.open_blob(NAME, image.layer_digests[0]) as body:
+    async with hasty.open_blob(NAME, image.layer_digests[0]) as body:
         async for data in body.chunks():
             got += data
             if len(got) == len(data):
-                await asyncio.sleep(2 * QUICK.idle_s)
+                await asyncio.sleep(2 * HASTY.idle_s)
 
     assert got == LAYER
 

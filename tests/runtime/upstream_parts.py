@@ -16,7 +16,7 @@ from tests.fakes.registry import FakeRegistry
 
 REPOSITORY = "library/app"
 NAME = ImageName("registry.test", REPOSITORY)
-QUICK = UpstreamTimeouts(connect_s=2.0, headers_s=0.5, idle_s=0.2, question_s=5.0)
+HASTY = UpstreamTimeouts(connect_s=2.0, headers_s=0.5, idle_s=0.2, question_s=5.0)
 
 
 class FakeDns(AbstractResolver):
