@@ -18,7 +18,6 @@ from p2pdist.runtime.health import Health
 from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.tracker.core.intake import RETRY_AFTER_MIN_S
 from p2pdist.tracker.core.state import STEP_DELTAS, TrackerLimits
-from p2pdist.tracker.reception import CLOSE_S
 from p2pdist.tracker.server import TrackerServer
 from tests.tracker.hosts import key, member, seed
 from tests.tracker.servers import (
@@ -334,14 +333,18 @@ async def test_a_host_that_is_sent_away_comes_back_when_it_was_told_to() -> None
         assert intake.sent_away_total == 1
 
 
-async def test_a_tracker_that_stops_is_left_at_once_by_all_its_hosts() -> None:
+async def test_a_tracker_that_stops_is_left_by_all_its_hosts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without being made to: it would wait for ever here."""
+    monkeypatch.setattr("p2pdist.tracker.reception.CLOSE_S", None)
     server, hosts = tracker_server(), [Host(member(number)) for number in range(1, 31)]
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(running(server))
         for host in hosts:
             await stack.enter_async_context(online(host, url))
         await wait_until(lambda: server.core.hosts_connected == len(hosts))
-        async with asyncio.timeout(CLOSE_S):
+        async with asyncio.timeout(20):
             await server.reception.close("the tracker is going away")
         await wait_until(lambda: all(host.downs for host in hosts))
 
