@@ -39,7 +39,7 @@ def peak_kb() -> int:
 async def say(
     address: Address, data: bytes, *, wait_s: float = 2.0, first_s: float | None = None
 ) -> bytes:
-    """Send `data` and return all that comes back until the other end closes, or is silent for `wait_s`.
+    """Send `data`; return what comes until the other end closes, or is silent for `wait_s`.
 
     `first_s`: so long for the first of it instead, where an answer is sure to come.
     """

@@ -10,6 +10,7 @@ import pytest
 
 from p2pdist.errors import UpstreamError
 from p2pdist.oci.names import ImageName
+from p2pdist.runtime import upstream_auth
 from p2pdist.runtime.upstream import UpstreamEntry
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo, TokenAuth
 from tests.runtime.upstream_parts import NAME, REPOSITORY, FakeDns, client_of, read_blob
@@ -101,12 +102,14 @@ async def test_rc57_a_refresh_token_is_posted(registry: FakeRegistry, image: Ima
 
 
 async def test_a_token_that_is_about_to_expire_is_not_used(
-    registry: FakeRegistry, image: ImageInfo
+    registry: FakeRegistry, image: ImageInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry.auth = TokenAuth(expires_in=1)
+    passed_s, real = 0.0, upstream_auth._now_s
+    monkeypatch.setattr(upstream_auth, "_now_s", lambda: real() + passed_s)
+    registry.auth = TokenAuth(expires_in=300)
     async with client_of(registry) as client:
         await client.get_manifest(NAME, "1")
-        await asyncio.sleep(0.95)  # of the second that is the shortest lifetime there is
+        passed_s = 299.0
         await client.get_manifest(NAME, "1")
 
     assert registry.count("GET", "/token") == 2
