@@ -28,6 +28,7 @@ from p2pdist.peer.api import (
     SmallAnswer,
     read_single,
 )
+from p2pdist.registry_proxy.core.pauses import Pauses
 from p2pdist.registry_proxy.ingest import Ingest
 from p2pdist.registry_proxy.leasing import SOURCE_SILENCE_S, OutsideLeases, followed
 from p2pdist.registry_proxy.manifests import Claim, ManifestService
@@ -63,6 +64,7 @@ class ProxyAuthority:
         self._rng = rng
         self._leases = OutsideLeases(node)
         self._running: dict[Digest, ActiveBlob] = {}
+        self._pauses = Pauses()
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
         self._slots = asyncio.Semaphore(FETCHES_MAX)
         self.budget_of: Callable[[Digest], TokenBucket | None] = lambda _: None
@@ -70,13 +72,19 @@ class ProxyAuthority:
 
     def wanted(self, digest: Digest, *, bulk: bool) -> None:
         """Start to fetch a blob, unless that is under way or nothing is known of it."""
-        if digest in self._running or not (claims := self._large_claims(digest)):
+        if digest in self._running or not self._pauses.over(digest, self._now_s()):
+            return
+        if not (claims := self._large_claims(digest)):
             return
         active = self._node.actives.get(digest)
         ordered = active is not None and active.ordered  # by a job: its budget stays
         budget = self.budget_of(digest) if bulk else None
         size, names = claims[0].size_bytes, claims[0].names
         self.obtain(digest, size, names, budget, bulk=bulk and not ordered)
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()
 
     def _large_claims(self, digest: Digest) -> list[Claim]:
         claims = self._manifests.claims(digest)
@@ -174,6 +182,10 @@ class ProxyAuthority:
             refuted=refuted,
         )
         await ingest.run()
+        if ingest.disproved:
+            self._pauses.disproved(active.digest, self._now_s())
+        elif active.complete:
+            self._pauses.proved(active.digest)
 
     def _refuted(
         self, name: ImageName, digest: Digest, claimed_bytes: int | None, actual_bytes: int | None

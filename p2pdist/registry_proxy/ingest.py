@@ -74,6 +74,8 @@ class Ingest:
         self._names = list(names)
         self._refuted = refuted
         self._opened: ChunkMap | None = None
+        self.disproved = False
+        """All of it was read, and had not the digest."""
         self._signer = signer
         self._alone = alone
         self._distrusted = False
@@ -331,6 +333,7 @@ class Ingest:
             log, logging.ERROR, "upstream.wrong_digest",
             digest=self._digest, actual=whole.actual(), image=str(self._names[0]),
         )  # fmt: skip
+        self.disproved = True
         await self._take_back(chunk_map)
 
     async def _take_back(self, chunk_map: ChunkMap) -> None:

@@ -13,8 +13,10 @@ from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, MapId, digest_of
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Seal, Signer
 from p2pdist.peer.daemon import RunningPeer
+from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.identity import read_secret
+from tests.fakes.asker import asker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.evil import EvilPeer, evil_peer
 from tests.fakes.pulling import pull, random_bytes, read_blob
@@ -144,6 +146,31 @@ async def test_a_lying_registry_ends_in_a_short_body_and_a_revoked_map(
             while running.store.get(DIGEST) is not None:  # noqa: ASYNC110  # no event for it
                 await asyncio.sleep(0.01)
         assert len(running.store.revocations()) == 1
+
+
+async def test_hosts_that_wait_do_not_make_a_lying_registry_be_read_again_and_again(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """Who waits says so twice a second; a proxy used to read all of it each time."""
+    image = registry.add_image("library/app", "1", [LAYER])
+    registry.faults[DIGEST] = Fault(corrupt_at=5)
+    proxy = await lab.proxy()
+    url = f"{url_of(proxy.registry)}/v2/library/app/manifests/1"
+    async with client.get(url, raise_for_status=True):
+        pass
+    secret = read_secret(lab.keys.secret_file)
+    async with asker(proxy.running.exchange_address, secret) as waiting:
+        await waiting.say_interest(DIGEST)
+        authority = proxy.running.node.authority
+        assert isinstance(authority, ProxyAuthority)
+        async with asyncio.timeout(10):
+            while not proxy.running.store.revocations() or DIGEST in authority._running:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for _ in range(20):
+            await waiting.say_interest(DIGEST)
+
+        assert DIGEST not in authority._running
+    assert registry.count("GET", f"/blobs/{image.layer_digests[0]}") == 1
 
 
 async def test_a_replayed_revoked_map_is_not_taken_up(
