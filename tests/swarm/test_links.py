@@ -187,6 +187,8 @@ async def test_a_link_that_the_proxy_has_a_use_for_stays(
         tasks.create_task(pull(client, url_of(peer.mirror)))
         await until(lambda: proxy_link(peer) is not None)  # busy until the registry goes on
         kept = proxy_link(peer)
+        at_proxy = proxy.running.node.neighbourhood.links
+        await until(lambda: peer.running.me().host_id in at_proxy)  # its end is a moment later
         active = proxy.running.node.activate(ANOTHER, 3 * MIB)
         active.attach(link_to(proxy, peer))
         registry.release()
