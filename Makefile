@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose fmt bench bench-swarm bench-prewarm bench-scale faults clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose fmt bench bench-swarm bench-prewarm bench-scale faults mutants clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -61,6 +61,10 @@ faults: $(VENV)/dev.stamp
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --timeout=300
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/faults tests/e2e/faults --timeout=300
 	$(BIN)/python -m tests.faults.table
+
+# Mistakes in decisive lines (tests/mutants/catalogue.toml), each of which the nearest tests must notice.
+mutants: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.mutants --jobs 2 $(ARGS)
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench

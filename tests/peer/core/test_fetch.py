@@ -21,14 +21,17 @@ A, B, PROXY = HostId("a" * 32), HostId("b" * 32), HostId("f" * 32)
 CHUNK = 256 * 1024
 
 
-def fetch_of(chunks: int, seed: int = 1, **options: bool) -> core.BlobFetch:
+def fetch_of(
+    chunks: int, seed: int = 1, *, sequential: bool = False, verified: int = 0
+) -> core.BlobFetch:
     ids = itertools.count(1)
     return core.BlobFetch(
         Geometry(chunks * CHUNK, CHUNK),
         rng=Random(seed),
         new_request_id=lambda: RequestId(next(ids)),
         counters=core.FetchCounters(),
-        **options,
+        sequential=sequential,
+        verified=verified,
     )
 
 
