@@ -48,6 +48,8 @@ class Told:
 
     def leave(self, key: object) -> None: ...
 
+    def revoke(self, records: list[bytes]) -> None: ...
+
 
 class FakeNode:
     """Implements `NodePorts`."""
@@ -64,16 +66,23 @@ class FakeNode:
         self.uplink = Uplink()
         self.requests = RequestTable()
         self.punished: list[str] = []
+        self.routed: list[MapId] = []
+        """The maps that were followed, in turn."""
+        self.revoked: list[bytes] = []
 
     def flows_of(self, link: Link) -> Flows:
         return Flows(0)
 
-    def route_map(self, map_id: MapId, follower: MapFollower) -> None: ...
+    def route_map(self, map_id: MapId, follower: MapFollower) -> None:
+        self.routed.append(map_id)
 
     def forget_maps(self, follower: MapFollower) -> None: ...
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         self.punished.append(str(fault))
+
+    async def revoke(self, record: bytes) -> None:
+        self.revoked.append(record)
 
 
 class FakeLink:

@@ -161,6 +161,23 @@ async def test_a_revoked_map_is_not_taken_up_again(tmp_path: Path) -> None:
         assert motion.active.map is None
 
 
+async def test_a_revoked_map_is_not_followed_where_another_one_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pdist.peer.active.MAP_STUCK_S", 0.0)
+    void, other = SignedMap(DATA, b"v"), SignedMap(DATA, b"o")
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.node.store.put_revocation(TRUE.digest, void.head.map_id, b"record")
+        await motion.hear(TRUE.head, *TRUE.batches[:2])
+        motion.active.open_reader()
+        await motion.hear(void.head)
+        motion.active._on_timer()
+        await motion.hear(other.head)
+        await followed(motion, other)
+
+        assert void.head.map_id not in motion.node.routed
+
+
 async def test_a_revoked_map_lets_nothing_more_out(tmp_path: Path) -> None:
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches)

@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import cast
+import pytest
 
-from p2pdist.exchange.codec import Decoder
-from p2pdist.exchange.frames import Frame, Interest, MapRecord, Offer
-from p2pdist.exchange.link import Link
+from p2pdist.exchange.frames import Frame, Interest, MapRecord, Offer, Working
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import geometry_for
-from p2pdist.model.ids import HostId, MapId, digest_of
-from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.ids import MapId, digest_of
+from p2pdist.model.members import Place, Role
 from p2pdist.model.statements import MapHead
 from p2pdist.peer.audience import Audience
 from p2pdist.peer.core.seeding import Uplink
+from tests.peer.links import PLACE, link, real
 
-PLACE, ELSEWHERE = Place("dc1", ""), Place("dc2", "")
+ELSEWHERE = Place("dc2", "")
 SIZE = 64 * 256 * 1024
 GEOMETRY = geometry_for(SIZE)
 DIGEST = digest_of(b"layer")
 HEAD = MapHead(DIGEST, MapId(b"m" * 16), SIZE, GEOMETRY.chunk_size_bytes, 0)
-
-
-@dataclass
-class FakeSession:
-    member: Member
-
-
-@dataclass
-class FakeLink:
-    session: FakeSession
-    closed: bool = False
-    sent: list[Frame] = field(default_factory=list)
-
-    def send(self, frame: Frame) -> None:
-        self.sent.append(frame)
-
-    def send_encoded(self, data: bytes) -> None:
-        self.sent += Decoder().feed(data)
-
-    def take(self) -> list[Frame]:
-        sent, self.sent = self.sent, []
-        return sent
-
-
-def link(letter: str, role: Role = Role.PEER, place: Place = PLACE) -> FakeLink:
-    member = Member(HostId(letter * 32), role, place, (Address("10.0.0.1", 1),))
-    return FakeLink(FakeSession(member))
-
-
-def real(fake: FakeLink) -> Link:
-    return cast(Link, fake)
 
 
 def audience(*, is_proxy: bool = False) -> Audience:
@@ -179,3 +146,17 @@ async def test_what_a_host_was_given_is_still_there_when_its_idle_link_ended() -
         offers.append((first, count) in offered(two.take()))
 
     assert offers == [False, True]
+
+
+async def test_that_it_is_at_work_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is called for every piece that comes in from outside."""
+    monkeypatch.setattr("p2pdist.peer.audience.WORKING_S", 3600.0)
+    here, reader = audience(is_proxy=True), link("a")
+    here.join(real(reader), Interest(DIGEST))
+    for _ in range(3):
+        here.working()
+    assert reader.said(Working) == [Working(DIGEST)]
+
+    monkeypatch.setattr("p2pdist.peer.audience.WORKING_S", 0.0)
+    here.working()
+    assert len(reader.said(Working)) == 2

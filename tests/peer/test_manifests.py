@@ -398,3 +398,17 @@ async def test_a_tag_has_the_type_that_its_proxy_signed(bench: Bench) -> None:
 
         assert (await bench.ask()).media_type == OCI_MANIFEST
         row.outcome = "served as signed"
+
+
+# --- sizes ------------------------------------------------------------------------------------
+
+
+async def test_a_manifest_speaks_of_sizes_for_its_own_repository_only(bench: Bench) -> None:
+    """Anybody may push a manifest that claims anything about a layer of another repository."""
+    image = build_image([b"today"])
+    layer = digest_of(image.layers[0])
+    bench.proxy.says(image.manifest, None)
+    await bench.ask(digest_of(image.manifest))
+
+    assert bench.book.size_of(NAME, layer) is not None
+    assert bench.book.size_of(ImageName("docker.io", "library/other"), layer) is None

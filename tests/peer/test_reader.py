@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,29 +36,34 @@ class Body:
 
 
 class Outside:
-    """A registry that has `data` for every digest, or is away."""
+    """A registry that has `data` for every digest, or is away; `back` is awaited before a body."""
 
     label = "upstream"
 
     def __init__(self, data: bytes | None) -> None:
         self.data = data
         self.starts: list[int] = []
+        self.back: Callable[[], Awaitable[None]] | None = None
 
     @asynccontextmanager
     async def open_blob(
         self, name: ImageName, digest: Digest, *, start: int = 0
     ) -> AsyncIterator[Body]:
         self.starts.append(start)
+        if self.back is not None:
+            await self.back()
         if self.data is None:
             raise UpstreamError("away")
         yield Body(self.data[start:], len(self.data))
 
 
-def reader_of(motion: Motion, outside: Outside, *, size_bytes: int = len(DATA)) -> SwarmReader:
+def reader_of(
+    motion: Motion, outside: Outside, *, size_bytes: int = len(DATA), sticky: bool = False
+) -> SwarmReader:
     return SwarmReader(
         motion.active,
         NAME,
-        PullContext("test"),
+        PullContext("test", sticky),
         [outside],
         size_bytes=size_bytes,
         used_fallback=lambda *_: None,
@@ -132,6 +137,53 @@ async def test_an_open_map_of_a_liar_leaves_the_true_blob_outside(tmp_path: Path
 
         assert await read(reader) == DATA
     assert outside.starts == [0]
+
+
+# --- sources that were away ---------------------------------------------------------------------
+
+
+async def test_who_fetches_for_all_goes_ahead_when_an_outage_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every reader of every host gets through in the same second."""
+    monkeypatch.setattr("p2pdist.peer.reader.OUTAGE_S", 0.0)
+    monkeypatch.setattr("p2pdist.peer.reader.GIVE_WAY_S", 0.05)
+    outside = Outside(DATA)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+
+        async def back() -> None:
+            if len(outside.starts) == 1:
+                await motion.land(TRUE, 0, 1)
+
+        outside.back = back
+        assert await read(reader_of(motion, outside)) == DATA
+
+    assert outside.starts == [0, TRUE.geometry.offset(2)]
+
+
+async def test_a_client_that_cannot_go_elsewhere_waits_for_a_source_to_come_back(
+    tmp_path: Path,
+) -> None:
+    outside = Outside(None)
+
+    async def back() -> None:
+        if len(outside.starts) == 2:
+            outside.data = DATA
+
+    outside.back = back
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        assert await read(reader_of(motion, outside, sticky=True)) == DATA
+
+
+async def test_a_client_that_can_go_elsewhere_is_told_to(tmp_path: Path) -> None:
+    outside = Outside(None)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        with pytest.raises(RegistryError) as caught:
+            await read(reader_of(motion, outside))
+
+    assert caught.value.status == 404
+    assert len(outside.starts) == 1
 
 
 # --- chunks of an open map that were wrong ------------------------------------------------------

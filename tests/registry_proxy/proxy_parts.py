@@ -36,6 +36,9 @@ class MemoryStore:
         self.statements: dict[TagKey, bytes] = {}
         self.full = False
 
+    def get(self, digest: Digest) -> None:
+        """No blob of several chunks lies here."""
+
     async def get_small(self, digest: Digest) -> Small | None:
         return self.smalls.get(digest)
 

@@ -268,6 +268,18 @@ async def test_a_held_lease_is_renewed_until_it_is_ended(monkeypatch: pytest.Mon
         await wait_until(lambda: not len(server.core.leases))
 
 
+async def test_a_lease_that_nobody_ends_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a fetch that got lost would keep its whole datacenter from the blob."""
+    monkeypatch.setattr("p2pdist.runtime.tracker_client.RENEW_TICK_S", 0.01)
+    monkeypatch.setattr("p2pdist.runtime.tracker_client.LEASE_KEPT_S", 0.0)
+    server, host = tracker_server(), Host(member(1))
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        assert await client.lease(key(), timeout_s=DEADLINE_S) is not None
+
+        await wait_until(lambda: not client._leases)
+
+
 async def test_a_lost_connection_answers_a_waiting_lease() -> None:
     host = Host(member(1))
     server = tracker_server()

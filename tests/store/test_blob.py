@@ -225,6 +225,28 @@ async def test_a_full_disk_is_told_and_marks_nothing(
     assert await blob.admit(0, chunk_of(DATA, 0), hash_of(DATA, 0))
 
 
+async def test_a_chunk_whose_mark_is_refused_does_not_count(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be offered, and be gone after a restart."""
+    blob = await (await open_store()).create(map_of(DATA))
+    write, written = files.os.pwrite, list[int]()
+
+    def full_after_the_chunk(fd: int, data: bytes, offset: int) -> int:
+        written.append(len(data))
+        if len(written) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "pwrite", full_after_the_chunk)
+        with pytest.raises(StoreError):
+            await blob.admit(0, chunk_of(DATA, 0), hash_of(DATA, 0))
+
+    assert written[0] == CHUNK
+    assert not blob.verified
+
+
 async def test_a_removed_blob_stays_readable_for_who_holds_it(open_store: OpenStore) -> None:
     store = await open_store()
     blob = await filled(store)

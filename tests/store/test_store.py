@@ -111,11 +111,14 @@ async def test_a_blob_in_use_is_not_evicted(open_store: OpenStore) -> None:
     store = await open_store(max_bytes=int(1.5 * len(one)))
     blob = await store.create(map_of(one))
     blob.hold()
+    told: list[Digest] = []
+    store.on_evict = told.append
 
     with pytest.raises(StoreError) as caught:
         await store.create(map_of(two, map_id=b"2" * 16))
 
     assert caught.value.full
+    assert told == [], "or its readers would be ended"
     assert store.get(digest_of(one)) is blob
     blob.release()
 
