@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from p2pdist.model.ids import HostId
 from p2pdist.model.members import Distance
 from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.fetch import QUEUE_S, URGENT_BYTES
-from p2pdist.peer.core.flow import Flows
-from p2pdist.peer.core.rescue import HUNGRY_GAIN_S, HUNGRY_S, STARVE_S, UNOFFERED_S
+from p2pdist.peer.core.flow import PROGRESS_BYTES, Flows
+from p2pdist.peer.core.rescue import HEDGE_S, HUNGRY_GAIN_S, HUNGRY_S, STARVE_S, UNOFFERED_S
 from tests.peer.core.test_fetch import (
     CHUNK,
     FAST,
@@ -247,3 +248,20 @@ def test_a_run_that_its_neighbour_leaves_out_is_given_up() -> None:
         orders += fetch.handle_deadline(n / 10)
 
     assert fetch.counters.stalls >= 1
+
+
+def test_a_chunk_that_a_second_source_was_asked_for_is_not_asked_of_a_third() -> None:
+    fetch, flows = fetch_of(1), known(SLOW)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    fetch.handle(core.NeighbourUp(A, Distance.DC, False, flows), 0.0)
+    fetch.handle(core.Offered(A, 1), 0.0)
+    fetch.handle(core.HashesKnown(1), 0.0)
+    meet(fetch, B, 1, rate=SLOW)
+    hedged_s = HEDGE_S + 0.1
+    assert asks(fetch.handle_deadline(hedged_s)) == [(B, 0, 1)]
+
+    flows.heard(int(KNOWN_S * SLOW) + PROGRESS_BYTES, hedged_s)  # A goes on after all
+    fetch.handle(core.NeighbourUp(HostId("c" * 32), Distance.DC, False, known(FAST)), hedged_s)
+    fetch.handle(core.Offered(HostId("c" * 32), 1), hedged_s)
+
+    assert fetch.handle_deadline(hedged_s + 0.1) == []
