@@ -14,6 +14,7 @@ from p2pdist.model.ids import Digest, MapId, RequestId, digest_of, tag_key
 from p2pdist.model.statements import TagStatement
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.server import Server, whole_chunks
+from p2pdist.peer.smalls import SmallAnswer
 from tests.peer.active_parts import (
     KEYRING,
     NOW_S,
@@ -125,3 +126,23 @@ async def test_what_may_not_be_served_any_more_goes_out_by_no_way(tmp_path: Path
     assert neighbour.runs == [REQUEST_ID]
     assert neighbour.smalls == [small]
     assert neighbour.sent == [StatementIs(REQUEST_ID, SIGNER.sign(statement)), *REFUSED * 3]
+
+
+async def test_what_has_a_map_is_sent_to_nobody_as_a_whole(tmp_path: Path) -> None:
+    """It would be read into memory, however large it is."""
+
+    class Upstream:
+        asked = 0
+
+        def wanted(self, digest: Digest, *, bulk: bool) -> None: ...
+
+        async def small(self, digest: Digest) -> SmallAnswer:
+            self.asked += 1
+            return SmallAnswer("", DATA)
+
+    neighbour, upstream = link("a"), Upstream()
+    async with holding(tmp_path) as motion:
+        server = server_of(motion)
+        await server.serve_small(real(neighbour), REQUEST_ID, TRUE.digest, upstream)
+
+    assert (neighbour.smalls, neighbour.sent, upstream.asked) == ([], REFUSED, 0)
