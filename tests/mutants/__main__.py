@@ -52,7 +52,7 @@ def run(mutants: Sequence[Mutant], copies: Copies) -> bool:
     """Print what becomes of each mutant; return whether every one was noticed."""
     sets = list(dict.fromkeys(mutant.tests for mutant in mutants))
     unmutated = dict(zip(sets, copies.each(sets, lambda w, t: w.run(t, UNMUTATED_S)), strict=True))
-    red = [(tests, out) for tests, out in unmutated.items() if out.verdict != Verdict.SURVIVED]
+    red = [(tests, out) for tests, out in unmutated.items() if not out.passed]
     for tests, outcome in red:
         print(f"{' '.join(tests)}: red without any mutant: {outcome.why}")
     if red:

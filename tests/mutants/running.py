@@ -45,6 +45,11 @@ class Outcome:
     """The test that noticed it, or what went wrong."""
     seconds: float
 
+    @property
+    def passed(self) -> bool:
+        """No test failed: good without a mutant, and bad with one."""
+        return self.verdict is Verdict.SURVIVED
+
 
 class Workspace:
     """A copy of the tree, in which nothing but the mutated file ever differs."""

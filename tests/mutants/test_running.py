@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.catalogue import Mutant
-from tests.mutants.running import PASSED, SOME_FAILED, UNMUTATED_S, Verdict, Workspace, tried
+from tests.mutants.running import PASSED, SOME_FAILED, Verdict, Workspace, tried
 
 NOTICED, UNNOTICED = ("a + b", "a - b"), ("return 1", "return 2")
 MODULE = """
@@ -17,6 +17,7 @@ def add(a, b):
 def untested():
     return 1
 """
+LONG_S = 600.0
 TESTS = """
 from p2pdist.sums import add
 
@@ -47,18 +48,18 @@ def test_a_mutant_lasts_for_one_trial(workspace: Workspace) -> None:
         (UNNOTICED, Verdict.SURVIVED),
         (NOTICED, Verdict.KILLED),
     ):
-        assert tried(workspace, mutant(*change), 1.0).verdict is verdict
-        assert workspace.run(["test_sums.py"], UNMUTATED_S).verdict is Verdict.SURVIVED
+        assert tried(workspace, mutant(*change), LONG_S).verdict is verdict
+        assert workspace.run(["test_sums.py"], LONG_S).passed
 
 
 def test_what_noticed_it_is_named(workspace: Workspace) -> None:
-    assert tried(workspace, mutant(*NOTICED), 1.0).why == "test_sums.py::test_sums_are_right"
+    assert tried(workspace, mutant(*NOTICED), LONG_S).why == "test_sums.py::test_sums_are_right"
 
 
 def test_a_mutant_on_which_no_test_begins_proves_nothing(workspace: Workspace) -> None:
-    assert tried(workspace, mutant("return a + b", "import"), 1.0).verdict is Verdict.BROKEN
+    assert tried(workspace, mutant("return a + b", "import"), LONG_S).verdict is Verdict.BROKEN
     no_import = mutant("def add(a, b)", "def other(a, b)")
-    assert tried(workspace, no_import, 1.0).verdict is Verdict.BROKEN
+    assert tried(workspace, no_import, LONG_S).verdict is Verdict.BROKEN
 
 
 def test_tests_that_do_not_end_noticed_it(workspace: Workspace) -> None:
