@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from p2pdist.exchange.frames import Interest, Offer, Request, Uninterest
+from p2pdist.model.statements import HashBatch, Seal
 from tests.peer.active_parts import SIGNER, Motion, SignedMap, in_motion, some_bytes
 from tests.peer.links import FakeLink, link, real
 
@@ -44,7 +45,8 @@ async def test_who_speaks_of_a_map_that_we_left_is_no_liar(tmp_path: Path) -> No
     neighbour = link("a")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head)
-        for statement in (*OTHER.batches, OTHER.seal):
+        statements: list[HashBatch | Seal] = [*OTHER.batches, OTHER.seal]
+        for statement in statements:
             motion.active.hear(real(neighbour), statement, SIGNER.sign(statement))
         await motion.active.settle()
 

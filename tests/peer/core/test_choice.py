@@ -145,7 +145,7 @@ def test_what_is_on_the_way_has_an_end_however_many_neighbours_there_are() -> No
 
 
 def waiting_readers(count: int) -> core.BlobFetch:
-    """Each waits for a chunk that A was asked for; B, C and the proxy are there too."""
+    """Each waits for a chunk that A was asked for; B and C have it as well."""
     fetch = fetch_of(count)
     everything = (1 << count) - 1
     meet(fetch, A, everything)
