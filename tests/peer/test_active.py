@@ -164,7 +164,7 @@ async def test_a_revoked_map_is_not_taken_up_again(tmp_path: Path) -> None:
 async def test_a_revoked_map_is_not_followed_where_another_one_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.active.MAP_STUCK_S", 0.0)
+    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.0)
     void, other = SignedMap(DATA, b"v"), SignedMap(DATA, b"o")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.node.store.put_revocation(TRUE.digest, void.head.map_id, b"record")

@@ -63,4 +63,4 @@ async def test_a_blob_that_failed_wants_nothing_more_of_its_neighbours(tmp_path:
         motion.active.fail("upstream gave out")
 
         assert neighbour.said(Uninterest) == [Uninterest(TRUE.digest)]
-        assert not motion.active.asks(real(neighbour))
+        assert not motion.active.neighbours.asks(real(neighbour))

@@ -85,7 +85,7 @@ async def test_what_may_not_be_served_is_not_announced(tmp_path: Path, may_serve
         await motion.land(TRUE, 0)
         small = await stored(motion.node.store)
 
-        deltas = node_of(motion.node.store, may_serve=may_serve).full_announce()
+        deltas = node_of(motion.node.store, may_serve=may_serve).tracker_side.full_announce()
 
         assert {delta.key for delta in deltas} == ({TRUE.digest, small} if may_serve else set())
 
@@ -96,7 +96,7 @@ async def test_what_may_not_be_served_is_not_fetched_for_a_neighbour(may_serve: 
     node, authority = node_of(store, may_serve=may_serve), Wanted()
     node.authority = authority
 
-    node.frame(real(link("a")), Interest(TRUE.digest))
+    node.router.frame(real(link("a")), Interest(TRUE.digest))
 
     assert authority.digests == ([TRUE.digest] if may_serve else [])
     assert not node.actives
