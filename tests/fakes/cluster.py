@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -114,3 +115,14 @@ class Lab:
 async def open_lab(directory: Path, upstreams: Mapping[str, str]) -> AsyncIterator[Lab]:
     async with AsyncExitStack() as stack:
         yield Lab(directory, make_keys(directory / "keys"), upstreams, stack)
+
+
+async def announced(tracker: RunningTracker, peer: RunningPeer) -> None:
+    """Return when the tracker knows all that `peer` holds: who asks earlier is told of nobody."""
+    async with asyncio.timeout(10):
+        while True:
+            held = {d.key for d in peer.running.node.tracker_side.full_announce() if d.complete}
+            known = tracker.server.core.export(peer.running.me().host_id)
+            if known is not None and held <= {d.key for d in known.deltas if d.complete}:
+                return
+            await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ import pytest
 from p2pdist.model.ids import digest_of
 from p2pdist.peer.daemon import running_peer
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
-from tests.fakes.cluster import Lab, url_of
+from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault, TokenAuth
 from tests.faults.reading import check_stores, read_in_one_get
@@ -341,11 +341,12 @@ async def test_row_27_a_token_that_expires_in_mid_blob_costs_one_more(
 async def seeded(registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession):  # type: ignore[no-untyped-def]
     """A peer that has the blob, a fresh proxy that has not, a peer that has nothing."""
     registry.add_image("library/app", "1", [LAYER])
-    await lab.tracker()
+    tracker = await lab.tracker()
     async with lab.proxy_context("first"):
         seed = await lab.peer("seed")
         await manifest(client, url_of(seed.mirror))
         await read_blob(client, url_of(seed.mirror), DIGEST)
+    await announced(tracker, seed)
     lab.proxies.clear()
     proxy: RunningProxy = await lab.proxy("second")
     reader = await lab.peer("reader")

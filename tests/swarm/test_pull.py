@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from p2pdist.peer.core.circle import Circle
-from tests.fakes.cluster import Lab, url_of
+from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault
 
@@ -104,10 +104,11 @@ async def test_a_swarm_serves_after_registry_and_proxy_are_gone(
 ) -> None:
     """Manifest, tag and blobs come from a peer alone."""
     registry.add_image("library/app", "1", LAYERS)
-    await lab.tracker()
+    tracker = await lab.tracker()
     async with lab.proxy_context():
         first = await lab.peer("first")
         await pull(client, url_of(first.mirror))
+    await announced(tracker, first)
     for digest in list(registry.payload_bytes):
         registry.faults[digest] = Fault(status=500)
     third = await lab.peer("third")

@@ -13,7 +13,7 @@ from p2pdist.oci.manifest import OCI_MANIFEST
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.registry_proxy.daemon import RunningProxy
 from p2pdist.runtime.clock import unix_s
-from tests.fakes.cluster import Lab, url_of
+from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault
 from tests.faults.records import recorded
@@ -119,10 +119,11 @@ async def test_a_sealed_map_of_hours_ago_is_enough_for_peers_alone(
     registry.add_image("library/app", "1", [LAYER])
     monkeypatch.setattr("p2pdist.registry_proxy.ingest.unix_s", days_ago(0.1))
     with recorded(47, "chunk map of long ago", "sealed 2.4 h ago, proxy gone") as record:
-        await lab.tracker()
+        tracker = await lab.tracker()
         async with lab.proxy_context():
             first = await lab.peer("first")
             assert (await pull(client, url_of(first.mirror)))[DIGEST] == LAYER
+        await announced(tracker, first)
         second = await lab.peer("second")
         assert (await pull(client, url_of(second.mirror)))[DIGEST] == LAYER
 
