@@ -129,6 +129,7 @@ def _manifests(
         tags=tags,
         access=access,
         proven=lambda digest: _sealed_size(running.store, digest),
+        expiry_unix_s=lambda: running.node.health.sober_unix_s,
     )
 
 

@@ -108,11 +108,13 @@ class ManifestService:
         tags: TagCache | None = None,
         access: Access | None = None,
         stale_after_s: float = STALE_AFTER_S,
+        expiry_unix_s: Callable[[], float] = unix_s,
         proven: Callable[[Digest], int | None] = lambda _: None,
     ) -> None:
         """`keyring` says whose tag statements count: parents' and our own from before a restart.
 
         `proven`: the size of a blob that lies here sealed, which no claim overrules.
+        `expiry_unix_s`: the clock by which statements end; we sign by our own.
         """
         self._upstream = upstream
         self._store = store
@@ -123,6 +125,7 @@ class ManifestService:
         self.access = access if access is not None else Access(upstream.servable_hosts, Links())
         self.links = self.access.links
         self._stale_after_s = stale_after_s
+        self._expiry_unix_s = expiry_unix_s
         self.proven = proven
         self._lookups: SingleFlight[TagKey, Manifest] = SingleFlight("tag look-up")
         self._fetches: SingleFlight[tuple[ImageName, Digest], Manifest] = SingleFlight("manifest")
@@ -280,7 +283,7 @@ class ManifestService:
             record = told.statement or b""
             try:
                 stated = open_tag(self._keyring, key, record)
-                believe_tag(stated, now_unix_s=unix_s(), held=held, digest=told.digest)
+                believe_tag(stated, now_unix_s=self._expiry_unix_s(), held=held, digest=told.digest)
             except (PeerFault, NotBelieved) as error:
                 raise BadAnswer(f"a parent's tag without a statement that holds: {error}") from None
             kept = await self._keep(name, told)
@@ -419,9 +422,15 @@ class ManifestService:
     async def _recall(self, key: TagKey) -> None:
         """Take in what was known of a tag before a restart: its statement lies in the store."""
         held = await self._held(key)
-        if held is not None and held.statement.expires_at_s > unix_s():
-            checked_s = self._now_s() - age_at_hearing_s(held, unix_s())
-            self._tags.recall(key, TagEntry(held.statement.digest, checked_s, held.record))
+        if held is None:
+            return
+        now_unix_s = self._expiry_unix_s()
+        try:
+            believe_tag(held, now_unix_s=now_unix_s)
+        except NotBelieved:
+            return
+        checked_s = self._now_s() - age_at_hearing_s(held, now_unix_s)
+        self._tags.recall(key, TagEntry(held.statement.digest, checked_s, held.record))
 
     async def _held(self, key: TagKey) -> TagRecord | None:
         """The last that was said of a tag here, alive or not, by a key that still counts."""

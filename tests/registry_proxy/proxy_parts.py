@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,9 @@ from p2pdist.errors import StoreError, UpstreamError
 from p2pdist.model.ids import Digest, TagKey
 from p2pdist.model.statements import Keyring, Signer, TagStatement
 from p2pdist.oci.names import ImageName
-from p2pdist.registry_proxy.core.tags import TagCache
+from p2pdist.registry_proxy.core.tags import STALE_IF_ERROR_S, TagCache
 from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.serving import Manifest, PullContext, TagPage
 from p2pdist.runtime.upstream import UpstreamClient, UpstreamEntry, UpstreamTimeouts
 from tests.fakes.registry import FakeRegistry
@@ -117,8 +118,10 @@ async def proxy_before(
     parent_signer: Signer | None = None,
     soft_ttl_s: float = 30.0,
     stale_after_s: float = 5.0,
+    stale_if_error_s: float = STALE_IF_ERROR_S,
     store: MemoryStore | None = None,
     signer: Signer | None = None,
+    expiry_unix_s: Callable[[], float] = unix_s,
     **entry: Any,
 ) -> AsyncIterator[Proxy]:
     store, signer = store or MemoryStore(), signer or Signer.generate()
@@ -133,8 +136,13 @@ async def proxy_before(
             signer,
             keyring,
             parents=parents,
-            tags=TagCache(soft_ttl_s=soft_ttl_s, negative_ttl_s=5.0 if soft_ttl_s else 0.0),
+            tags=TagCache(
+                soft_ttl_s=soft_ttl_s,
+                stale_if_error_s=stale_if_error_s,
+                negative_ttl_s=5.0 if soft_ttl_s else 0.0,
+            ),
             stale_after_s=stale_after_s,
+            expiry_unix_s=expiry_unix_s,
         )
         try:
             yield Proxy(registry, upstream, store, signer, keyring, service)

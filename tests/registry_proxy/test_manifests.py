@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from p2pdist.errors import RegistryError
+from p2pdist.model.clocks import CLOCK_TOLERANCE_S
 from p2pdist.model.ids import digest_of, tag_key
 from p2pdist.model.statements import Signer, TagStatement
 from p2pdist.oci.manifest import OCI_INDEX, OCI_MANIFEST, media_type_of
@@ -211,6 +212,29 @@ async def test_a_restart_forgets_no_tag(registry: FakeRegistry, image: ImageInfo
 
     assert found.digest == image.manifest_digest
     assert found.stale is not None
+
+
+async def test_a_kept_statement_that_has_ended_is_not_believed(
+    registry: FakeRegistry, image: ImageInfo
+) -> None:
+    store, signer = MemoryStore(), Signer.generate()
+    async with proxy_before(registry, store=store, signer=signer) as before:
+        store.statements[KEY] = (await before.manifest("1")).statement or b""
+    registry.faults["1"] = Fault(status=503)
+
+    def later() -> float:
+        return unix_s() + STATEMENT_LIFETIME_S + CLOCK_TOLERANCE_S + 60
+
+    parts = proxy_before(
+        registry,
+        store=store,
+        signer=signer,
+        stale_if_error_s=30 * STATEMENT_LIFETIME_S,  # longer than anybody signs for
+        expiry_unix_s=later,
+    )
+    async with parts as after:
+        with pytest.raises(RegistryError):
+            await after.manifest("1")
 
 
 async def test_a_kept_statement_of_an_unknown_key_is_not_believed(
