@@ -45,6 +45,7 @@ class BlobMap:
         self._store = store
         self._listener = listener
         self._choice = MapChoice()
+        self._released = False
         self._recut: list[Blob] = []  # of other sizes, which readers may still send from
 
     @property
@@ -127,10 +128,14 @@ class BlobMap:
             self.blob = None
         if self.blob is None:
             blob = await self._store.create(chunk_map)
+            if self._released:
+                return
             blob.hold()
             self.blob = blob
         elif self.blob.chunk_map is not chunk_map:
             await self.blob.replace_map(chunk_map)
+            if self._released:
+                return
         self.start_with(self.blob)
 
     def start_with(self, blob: Blob) -> None:
@@ -145,7 +150,8 @@ class BlobMap:
         return self._choice.stuck(idle_s, complete=self.complete)
 
     def release(self) -> None:
-        """The store may evict it."""
+        """The store may evict it; what is still on its way into it is held by nobody."""
+        self._released = True
         for blob in (self.blob, *self._recut):
             if blob is not None:
                 blob.release()

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from p2pdist.exchange.frames import Cancel, Offer, Request
+from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import geometry_for
+from p2pdist.store.blob import Blob
 from p2pdist.store.files import blob_path
 from tests.peer.active_parts import FakeLink, Motion, SignedMap, in_motion, some_bytes
 
@@ -268,3 +270,29 @@ async def followed(motion: Motion, signed: SignedMap) -> None:
         while motion.active.map is None or motion.active.map.map_id != signed.head.map_id:
             motion.active._on_timer()
             await asyncio.sleep(0.01)
+
+
+async def test_a_blob_that_ends_while_its_map_is_taken_up_is_held_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing could ever evict it."""
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        store, created, ended = motion.node.store, asyncio.Event(), asyncio.Event()
+        create = store.create
+
+        async def slowly(chunk_map: ChunkMap) -> Blob:
+            blob = await create(chunk_map)
+            created.set()
+            await ended.wait()
+            return blob
+
+        monkeypatch.setattr(store, "create", slowly)
+        taking_up = motion.node.tasks.start(motion.active.adopt(TRUE.whole), name="take up")
+        await created.wait()
+        motion.active.end()
+        ended.set()
+        await taking_up
+
+        stored = store.get(TRUE.digest)
+        assert stored is not None
+        assert not stored.in_use
