@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from p2pdist.exchange.transport import Watchers
 from p2pdist.model.handshake import Session
@@ -13,19 +12,21 @@ from p2pdist.peer.node import Node
 from p2pdist.peer.refusing import RefusalLog
 from p2pdist.runtime.health import PROXY
 
-if TYPE_CHECKING:
-    from p2pdist.peer.assembly import NodeOptions
 
+def conditions(
+    node: Node, trackers: Sequence[str], addresses: Sequence[Address]
+) -> dict[Reason, str]:
+    """What holds now.
 
-def conditions(node: Node, options: NodeOptions, addresses: Sequence[Address]) -> dict[Reason, str]:
-    """What holds now; `addresses`: those that others are told to dial this host at."""
+    `trackers` are those configured, `addresses` those at which others are told to dial this host.
+    """
     found = {}
     if (trouble := node.store_trouble()) is not None:
         found[trouble] = "what comes in passes through unstored"
     if node.proxy_links.all_refuse:
         found[Reason.PROXIES_REFUSE] = "every proxy keeps no link with this host for now"
-    if options.trackers and not node.tracker.connected:
-        found[Reason.TRACKER_AWAY] = f"none of {', '.join(options.trackers)} is reached"
+    if trackers and not node.tracker.connected:
+        found[Reason.TRACKER_AWAY] = f"none of {', '.join(trackers)} is reached"
     if not addresses:
         found[Reason.UNREACHABLE] = "no tracker or proxy tells which address of this host they see"
     return found

@@ -190,7 +190,7 @@ async def running_node(
         known = [*options.trackers, *(client.base_url for client in proxies)]
         addresses += await advertised(bound, options.advertise, known)
         node.start(transport, tracker)
-        health.conditions = lambda: conditions(node, options, addresses)
+        health.conditions = lambda: conditions(node, options.trackers, addresses)
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
         node.tasks.start(health.watch(), name="health")
