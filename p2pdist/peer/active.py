@@ -23,6 +23,7 @@ from p2pdist.peer.blob_map import BlobMap, MapStatement
 from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.chunks import BlobChunks
 from p2pdist.peer.core import fetch as core
+from p2pdist.peer.core.progress import Progress
 from p2pdist.peer.inbox import Heard, Inbox
 from p2pdist.peer.intake import Arrival
 from p2pdist.peer.neighbours import BlobNeighbours
@@ -75,10 +76,11 @@ class ActiveBlob:
             take_offer=self._take_offer,
             punish=node.punish,
             disk_failed=self.disk_failed,
+            configured=node.configured_proxy,
         )
         self._halted = False
         self._used_s = self._loop.time()
-        self._progress_s = self._used_s
+        self._progress = Progress(self._used_s)
 
     # --- how it is ------------------------------------------------------------------------------
 
@@ -121,7 +123,9 @@ class ActiveBlob:
     @property
     def idle_s(self) -> float:
         """Seconds since bytes of this blob came in, or since it was held back last."""
-        return self._loop.time() - max(self._progress_s, self._asking.held_at_s or 0.0)
+        now_s = self._loop.time()
+        held_at_s = self._asking.held_at_s or 0.0
+        return min(self._progress.idle_s(now_s), now_s - held_at_s)
 
     @property
     def unused_s(self) -> float:
@@ -301,14 +305,14 @@ class ActiveBlob:
         self.landed(blob.verified.bits)
 
     def map_grew(self, record: bytes, bits: int) -> None:
-        self._progress_s = self._loop.time()
+        self._progress.came(self._loop.time())
         self._audience.relay(record, bits)
         self._asking.feed(core.HashesKnown(bits))
         if self.blob is not None:
             self.landed(self.blob.verified.bits & bits)
 
     def map_sealed(self, record: bytes) -> None:
-        self._progress_s = self._loop.time()
+        self._progress.came(self._loop.time())
         self._audience.tell(record)
         self.neighbours.note(self.blob)
         self._readers.look_again()
@@ -351,7 +355,7 @@ class ActiveBlob:
         vouched = self._map.vouched(bits)
         if self.blob is None or not vouched:
             return
-        self._progress_s = self._loop.time()
+        self._progress.came(self._loop.time())
         self._asking.feed(core.Landed(vouched))
         self._audience.hold(vouched, whole=self.complete)
         self._turn.wake()
@@ -375,13 +379,13 @@ class ActiveBlob:
 
     def working(self) -> None:
         """Bytes come in from outside; said to all readers, so that they wait for them."""
-        self._progress_s = self._loop.time()
+        self._progress.came(self._loop.time())
         self._audience.working()
 
     def hear_working(self) -> None:
         """A proxy says that it is being brought in."""
-        self._progress_s = self._loop.time()
-        self._audience.pass_on_working()
+        if self._progress.said(self._loop.time()):
+            self._audience.pass_on_working()
 
     def _arrived(self, arrival: Arrival, good: bool) -> None:
         self._asking.checked(arrival, good)

@@ -314,6 +314,10 @@ class Node:
         for map_id in [m for m, f in self.maps.items() if f is follower]:
             del self.maps[map_id]
 
+    def configured_proxy(self, link: Link) -> bool:
+        """The other end is one of the proxies that this host was told to use."""
+        return self.proxy_links.name_of(link.session.member.host_id) is not None
+
     def punish(self, link: Link, fault: PeerFault) -> None:
         """Count a wrong answer; a host with too many is banned and its link closed."""
         host = link.session.member.host_id

@@ -36,6 +36,7 @@ class RouterPorts(Protocol):
     store: Store
     counters: NodeCounters
     tasks: TaskOwner
+    is_proxy: bool
     requests: RequestTable
     records: OpenedRecords
     actives: dict[Digest, ActiveBlob]
@@ -47,6 +48,7 @@ class RouterPorts(Protocol):
     authority: Authority | None
 
     def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob: ...
+    def configured_proxy(self, link: Link) -> bool: ...
     def punish(self, link: Link, fault: PeerFault) -> None: ...
     def forget_flows(self, link: Link) -> None: ...
     async def revoke(self, record: bytes) -> None: ...
@@ -117,7 +119,7 @@ class FrameRouter:
                 if (active := self._node.actives.get(digest)) is not None:
                     active.hear(link, frame)
             case fr.Working(digest):
-                if link.session.member.role is Role.PROXY and digest in self._node.actives:
+                if digest in self._node.actives and self._believed(link):
                     self._node.actives[digest].hear_working()
             case fr.Request():
                 if self._server.unchecked(frame):
@@ -140,6 +142,12 @@ class FrameRouter:
                 pass
             case _:
                 raise PeerFault(f"unexpected frame {type(frame).__name__}")
+
+    def _believed(self, link: Link) -> bool:
+        """Who may have us wait on its word: a proxy of our settings; to a proxy, any proxy."""
+        if self._node.is_proxy:
+            return link.session.member.role is Role.PROXY
+        return self._node.configured_proxy(link)
 
     def _listeners(self, digest: Digest) -> BlobNeighbours | None:
         """Who hears of the runs of a blob in motion."""

@@ -78,6 +78,9 @@ class FakeNode:
 
     def forget_maps(self, follower: MapFollower) -> None: ...
 
+    def configured_proxy(self, link: Link) -> bool:
+        return link.session.member.role is Role.PROXY
+
     def punish(self, link: Link, fault: PeerFault) -> None:
         self.punished.append(str(fault))
 

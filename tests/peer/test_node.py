@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from p2pdist.errors import PeerFault
-from p2pdist.exchange.frames import Interest
+from p2pdist.exchange.frames import Interest, Working
 from p2pdist.model.ids import Digest, digest_of
+from p2pdist.model.members import Role
+from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.core.trust import STRIKES_MAX
 from p2pdist.peer.node import Node
 from p2pdist.peer.server import everything
@@ -100,3 +103,39 @@ async def test_what_may_not_be_served_is_not_fetched_for_a_neighbour(may_serve: 
 
     assert authority.digests == ([TRUE.digest] if may_serve else [])
     assert not node.actives
+
+
+# --- whose word counts --------------------------------------------------------------------------
+
+
+@dataclass
+class Waited:
+    """A blob in motion that notes on whose word it waits on."""
+
+    heard: int = 0
+
+    def hear_working(self) -> None:
+        self.heard += 1
+
+
+@pytest.mark.parametrize(
+    ("is_proxy", "configured", "role", "heard"),
+    [
+        (False, True, Role.PROXY, 1),
+        (False, False, Role.PROXY, 0),  # its role is its own word
+        (True, False, Role.PROXY, 1),  # of another datacenter
+        (True, False, Role.PEER, 0),
+    ],
+)
+async def test_who_may_have_a_reader_wait_on_its_word(
+    is_proxy: bool, configured: bool, role: Role, heard: int
+) -> None:
+    node, blob = node_of(None), Waited()
+    node.is_proxy = is_proxy
+    known: Any = SimpleNamespace(name_of=lambda host: "http://proxy" if configured else None)
+    node.proxy_links = known
+    node.actives[TRUE.digest] = cast("ActiveBlob", blob)
+
+    node.router.frame(real(link("a", role=role)), Working(TRUE.digest))
+
+    assert blob.heard == heard

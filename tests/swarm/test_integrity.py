@@ -12,6 +12,7 @@ from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, MapId, digest_of
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Seal, Signer
+from p2pdist.peer.core.trust import BAN_MAX_S
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.runtime.clock import unix_s
@@ -75,8 +76,12 @@ async def test_a_peer_with_wrong_bytes_is_banned_and_the_pull_succeeds(
 
 
 async def test_a_banned_peer_is_not_let_in_again(
-    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+    registry: FakeRegistry,
+    lab: Lab,
+    client: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("p2pdist.peer.core.trust.BAN_FIRST_S", BAN_MAX_S)
     registry.add_image("library/app", "1", [LAYER])
     peer = await swarm(lab)
     async with attack(lab, peer) as evil:

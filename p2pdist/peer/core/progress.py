@@ -1,0 +1,31 @@
+"""Since when a blob makes no progress, by what came and by what is only said to come."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# A registry that brings a chunk of 256 KiB in this time is the slowest that is waited for on the
+# word of its proxy. What nothing follows is no progress: a liar would hold a reader up for ever.
+WORD_MAX_S: Final = 30.0
+
+
+class Progress:
+    """Pure; one blob's."""
+
+    def __init__(self, now_s: float) -> None:
+        self._came_s = now_s
+        self._said_s = now_s
+
+    def came(self, now_s: float) -> None:
+        """Verified bytes, signed hashes, or our own read from outside."""
+        self._came_s = now_s
+
+    def said(self, now_s: float) -> bool:
+        """A proxy says that it brings the blob in; return whether that still counts."""
+        counts = now_s - self._came_s <= WORD_MAX_S
+        if counts:
+            self._said_s = now_s
+        return counts
+
+    def idle_s(self, now_s: float) -> float:
+        return now_s - max(self._came_s, self._said_s)
