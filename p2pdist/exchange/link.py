@@ -96,6 +96,8 @@ class Link:
         self.closed = False
         self.payload_sent = 0
         self.payload_received = 0
+        self.unsent_small_bytes = 0
+        """Of bodies in memory that wait for the other end to read."""
         self.remote = _name_of(sock)
         self._sock = sock
         self._handler = handler
@@ -177,14 +179,27 @@ class Link:
         self._runs.add(run)
         self._want_write()
 
-    def send_small(self, request_id: int, media_type: str, body: bytes) -> None:
-        """Answer a `GetSmall` with a whole body from memory."""
+    def send_small(
+        self, request_id: int, media_type: str, body: bytes, done: Callable[[], None]
+    ) -> None:
+        """Answer a `GetSmall` with a whole body from memory.
+
+        `done` is called once: when all of it went out, after a cancel, or when the link is closed.
+        """
         self.send(Small(request_id, len(body), media_type))  # type: ignore[arg-type]  # an int id
-        if body and not self.closed:
-            run = OutgoingRun(request_id, lambda _: None, body=body)
-            run.chunks.append((0, 0, len(body)))
-            self._runs.add(run)
-            self._want_write()
+        if not body or self.closed:
+            done()
+            return
+
+        def over(_: int) -> None:
+            self.unsent_small_bytes -= len(body)
+            done()
+
+        self.unsent_small_bytes += len(body)
+        run = OutgoingRun(request_id, over, body=body)
+        run.chunks.append((0, 0, len(body)))
+        self._runs.add(run)
+        self._want_write()
 
     def cancel_run(self, request_id: int) -> bool:
         """Stop sending a run; a slice on its way is finished. True if there was such a run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from p2pdist.errors import PeerFault
@@ -12,6 +13,7 @@ from p2pdist.model.ids import Digest, MapId, RequestId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
 from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.answering import CHECKS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
 from p2pdist.peer.core.wishes import Wishes
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.finding import SmallFinder
@@ -63,6 +65,8 @@ class FrameRouter:
         self._node = node
         self._server = server
         self._servable = servable
+        self._smalls = AnswerLines(node.tasks, "serve small", at_once=SMALLS_AT_ONCE)
+        self._checks = AnswerLines(node.tasks, "check and serve", at_once=CHECKS_AT_ONCE)
 
     # --- links ------------------------------------------------------------------------------------
 
@@ -73,6 +77,8 @@ class FrameRouter:
     def link_down(self, link: Link, reason: str) -> None:
         self._node.smalls.questions.link_down(link)
         self._node.requests.link_down(link)
+        for lines in (self._smalls, self._checks):
+            lines.link_down(link)
         idle = reason == IDLE or self._node.neighbourhood.is_aside(link)
         for active in list(self._node.actives.values()):
             active.neighbours.link_down(link, gone=not idle)
@@ -123,7 +129,9 @@ class FrameRouter:
                     self._node.actives[digest].hear_working()
             case fr.Request():
                 if self._server.unchecked(frame):
-                    self._node.tasks.start(self._serve_checked(link, frame), name="check and serve")
+                    self._answer(
+                        self._checks, link, frame, partial(self._serve_checked, link, frame)
+                    )
                 else:
                     self._server.serve_run(link, frame, self._listeners(frame.digest))
             case fr.Cancel(request_id):
@@ -131,11 +139,12 @@ class FrameRouter:
             case fr.Refuse(request_id, reason):
                 self._hear_refusal(link, RequestId(request_id), reason)
             case fr.GetSmall(request_id, digest):
-                small = self._server.serve_small(link, request_id, digest, self._node.authority)
-                self._node.tasks.start(small, name="serve small")
+                small = self._server.serve_small
+                work = partial(small, link, request_id, digest, self._node.authority)
+                self._answer(self._smalls, link, frame, work)
             case fr.GetStatement(request_id, key):
-                statement = self._server.serve_statement(link, request_id, key)
-                self._node.tasks.start(statement, name="serve tag")
+                work = partial(self._server.serve_statement, link, request_id, key)
+                self._answer(self._smalls, link, frame, work)
             case fr.StatementIs(request_id, record):
                 self._node.smalls.questions.answered(link, RequestId(request_id), record)
             case fr.LinkUse():
@@ -148,6 +157,16 @@ class FrameRouter:
         if self._node.is_proxy:
             return link.session.member.role is Role.PROXY
         return self._node.configured_proxy(link)
+
+    @staticmethod
+    def _answer(
+        lines: AnswerLines,
+        link: Link,
+        asked: fr.Request | fr.GetSmall | fr.GetStatement,
+        work: Work,
+    ) -> None:
+        if not lines.ask(link, work):
+            link.send(fr.Refuse(asked.request_id, fr.RefuseReason.BUSY))
 
     def _listeners(self, digest: Digest) -> BlobNeighbours | None:
         """Who hears of the runs of a blob in motion."""

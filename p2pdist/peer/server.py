@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -115,15 +116,18 @@ class Server:
     async def serve_small(
         self, link: Link, request_id: RequestId, digest: Digest, authority: Authority | None
     ) -> None:
+        """Answer with a small blob, or refuse; return when the answer has gone out."""
         answer = await self._small(digest, authority)
         if link.closed:
             return
         if answer is None:
             link.send(fr.Refuse(request_id, fr.RefuseReason.UNKNOWN))
         else:
-            link.send_small(request_id, answer.media_type, answer.body)
+            sent = asyncio.Event()
+            link.send_small(request_id, answer.media_type, answer.body, sent.set)
             receiver = receiver_of(link.session.member, self._place)
             self._counters.sent[receiver] += len(answer.body)
+            await sent.wait()
 
     async def _small(self, digest: Digest, authority: Authority | None) -> SmallAnswer | None:
         if not self._servable(digest):

@@ -180,10 +180,30 @@ async def test_a_small_body_arrives_whole(body: bytes) -> None:
     one, two = End(), End()
     async with linked(one, two) as (ours, theirs):
         ours.expect_small(9)
-        theirs.send_small(9, "text/plain", body)
+        theirs.send_small(9, "text/plain", body, lambda: None)
         await one.until(lambda: 9 in one.smalls)
 
     assert one.smalls[9] == ("text/plain", body)
+
+
+async def test_a_small_body_counts_as_unsent_until_the_other_end_took_it() -> None:
+    one, two = End(), End()
+    over: list[str] = []
+    async with linked(one, two) as (ours, theirs):
+        ours.expect_small(1)
+        theirs.send_small(1, "", bytes(1 * MIB), lambda: over.append("read"))
+        assert (theirs.unsent_small_bytes, over) == (MIB, [])
+        await one.until(lambda: 1 in one.smalls)
+        await two.until(lambda: over == ["read"])
+        assert theirs.unsent_small_bytes == 0
+
+        theirs.send_small(2, "", b"", lambda: over.append("empty"))
+        theirs.send_small(3, "", bytes(MIB), lambda: over.append("closed"))
+        theirs.close("away")
+        theirs.send_small(4, "", b"late", lambda: over.append("late"))
+
+    assert over == ["read", "empty", "closed", "late"]
+    assert theirs.unsent_small_bytes == 0
 
 
 async def test_a_wrong_secret_is_refused() -> None:

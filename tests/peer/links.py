@@ -29,6 +29,7 @@ class FakeLink:
     sent: list[Frame] = field(default_factory=list)
     runs: list[RequestId] = field(default_factory=list)
     """Requests that were answered with bytes."""
+    unsent_small_bytes: int = 0
     smalls: list[bytes] = field(default_factory=list)
 
     def send(self, frame: Frame) -> None:
@@ -49,8 +50,11 @@ class FakeLink:
         self.runs.append(request_id)
         done(sum(length for _, _, length in spans))
 
-    def send_small(self, request_id: RequestId, media_type: str, body: bytes) -> None:
+    def send_small(
+        self, request_id: RequestId, media_type: str, body: bytes, done: Callable[[], None]
+    ) -> None:
         self.smalls.append(body)
+        done()
 
     def expect_chunks(self, request_id: RequestId, chunks: Sequence[tuple[int, int]]) -> None: ...
 
