@@ -9,6 +9,7 @@ long (CPython 3.11, `BaseSelectorEventLoop._accept_connection`).
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -19,6 +20,28 @@ log = logging.getLogger(__name__)
 ACCEPT_PAUSE_S: Final = 0.1
 # A burst of connections must not keep the loop from those that are there.
 ACCEPTS_PER_TURN: Final = 16
+
+
+def network_of(sock: socket.socket) -> str:
+    """Who is at the other end, for shares among those who come: an IPv4 address, or the /64 of an
+    IPv6 one, of which any host has as many as it likes. Empty when it has gone."""
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return ""
+    return network_of_address(str(name[0]))
+
+
+def network_of_address(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False).network_address)
 
 
 class Acceptor:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.errors import PeerFault, WrongSecret
-from p2pdist.exchange.accepting import Acceptor
+from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.frames import SLICE_BYTES_MAX
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
@@ -35,6 +35,7 @@ from p2pdist.model.handshake import (
 )
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member
+from p2pdist.model.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class ExchangeLimits:
     links_max: int = 1024
     """Full: who dials us is refused with that reason, and we dial nobody."""
     handshakes_max: int = 256
+    """Full: the address with most of them gives one up."""
     upload_bytes_per_s: int = 0
     """Payload to all others together; 0: as fast as the network takes it."""
 
@@ -123,7 +125,8 @@ class ExchangeTransport:
         self._links: dict[HostId, Link] = {}
         self._all: set[Link] = set()
         self._acceptor = Acceptor(self._accepted, backlog=BACKLOG)
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[socket.socket, asyncio.Task[None]] = {}
+        self._greeting: Places[str, socket.socket] = Places(limits.handshakes_max)
         self._buffer = bytearray(RECEIVE_BYTES)
         self._pool = BufferPool()
         self._hold = BulkHold()
@@ -157,9 +160,10 @@ class ExchangeTransport:
 
     async def close(self) -> None:
         self._acceptor.close()
-        for task in list(self._handshakes):
+        handshakes = list(self._handshakes.values())
+        for task in handshakes:
             task.cancel()
-        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        await asyncio.gather(*handshakes, return_exceptions=True)
         for link in list(self._all):
             link.close("shutting down")
         await asyncio.sleep(0)  # lets the handler hear of the closed links
@@ -167,13 +171,21 @@ class ExchangeTransport:
     # --- accepting ------------------------------------------------------------------------------
 
     def _accepted(self, sock: socket.socket) -> None:
-        if len(self._handshakes) >= self._limits.handshakes_max:
+        loser = self._greeting.take(network_of(sock), sock)
+        if loser is sock:
             sock.close()
             return
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._accept(sock), name="exchange handshake")
-        self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
+        if loser is not None:
+            self._handshakes.pop(loser).cancel()
+        task = asyncio.get_running_loop().create_task(self._accept(sock), name="exchange handshake")
+        self._handshakes[sock] = task
+        task.add_done_callback(lambda task: self._shaken(sock, task))
+
+    def _shaken(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        self._handshakes.pop(sock, None)
+        self._greeting.leave(sock)
+        if task.cancelled():  # perhaps before it began
+            sock.close()
 
     async def _accept(self, sock: socket.socket) -> None:
         now_ms = self._watchers.unix_ms()

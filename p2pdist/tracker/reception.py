@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from p2pdist.errors import PeerFault, WrongSecret
-from p2pdist.exchange.accepting import Acceptor
+from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.model.control_wire import (
     FEATURE_ZSTD,
     FEATURES,
@@ -85,6 +85,7 @@ class Reception:
         self._links = itertools.count(1)
         self._codecs = shared_codecs()
         self._connections: set[Connection] = set()
+        self._greeted: dict[Connection, str] = {}  # and from which address
         self._handshakes: Deadlines[Connection] = Deadlines(HANDSHAKE_S)
         self._inbox: Inbox[Item] = Inbox(self._deal)
         self._acceptor = Acceptor(self._accepted, backlog=BACKLOG, per_turn=ACCEPTS_PER_TURN)
@@ -106,9 +107,9 @@ class Reception:
             if handle is not None:
                 handle.cancel()
         while waiting := self.intake.greet(CLOSES_PER_TURN):
-            for sock in waiting:
+            for sock, who in waiting:
                 sock.close()
-                self.intake.done(time.monotonic())
+                self.intake.done(who, time.monotonic())
         self._inbox.close()
         for number, connection in enumerate(list(self._connections), 1):
             connection.close(reason, CloseCode.GOING_AWAY)
@@ -125,7 +126,7 @@ class Reception:
 
     def _accepted(self, sock: socket.socket) -> None:
         # Not the loop's time: uvloop's stands still within a turn.
-        retry_after_s = self.intake.arrive(sock, time.monotonic())
+        retry_after_s = self.intake.arrive(sock, network_of(sock), time.monotonic())
         if retry_after_s is None:
             self._greet_soon()
         else:
@@ -140,38 +141,39 @@ class Reception:
         for sock in self.intake.drop_stale(time.monotonic()):
             sock.close()
         greeted = self.intake.greet(GREETS_PER_TURN)
-        for sock in greeted:
-            self._greetings.start(self._begin(sock), name="greet")
+        for sock, who in greeted:
+            self._greetings.start(self._begin(sock, who), name="greet")
         if greeted:  # else all places are taken, and the next one that is free goes on here
             self._greet_soon()
 
-    async def _begin(self, sock: socket.socket) -> None:
+    async def _begin(self, sock: socket.socket, who: str) -> None:
         now_ms = _unix_ms()
         handshake = ServerHandshake(self._secret, self._me, os.urandom, FEATURES, now_ms)
         connection = Connection(self, next(self._links), handshake)
+        self._greeted[connection] = who
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
         except BaseException as error:
             sock.close()
             if connection not in self._connections:
-                self._done()
+                self._done(connection)
             if not isinstance(error, OSError):  # OSError: it has gone in the meantime
                 raise
 
-    def _done(self) -> None:
-        self.intake.done(time.monotonic())
+    def _done(self, connection: Connection, *, silent: bool = False) -> None:
+        self.intake.done(self._greeted.pop(connection), time.monotonic(), silent=silent)
         self._greet_soon()
 
     def _shaken(self, connection: Connection) -> None:
         """Its handshake is over, well or not."""
         if connection in self._handshakes:
             self._handshakes.drop(connection)
-            self._done()
+            self._done(connection)
 
     def _expire(self) -> None:
         self._expiry = None
         for connection in self._handshakes.pop_due(time.monotonic()):
-            self._done()
+            self._done(connection, silent=True)
             self._refuse(connection, "too slow with its handshake")
         self._arm_expiry()
 

@@ -17,7 +17,12 @@ import pytest
 from p2pdist.errors import LinkRefused, PeerFault
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import CONTROL_BYTES_MAX, RUNS_MAX, Link
-from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport, keep_existing
+from p2pdist.exchange.transport import (
+    MAGIC,
+    ExchangeLimits,
+    ExchangeTransport,
+    keep_existing,
+)
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Address, Member, Place, Role
 
@@ -218,6 +223,38 @@ async def test_a_wrong_secret_is_refused() -> None:
     await theirs.close()
     assert not one.links
     assert not two.links
+
+
+async def slow_dial(address: Address) -> socket.socket:
+    """From another address than all others, and no further than three bytes."""
+    sock, loop = socket.socket(), asyncio.get_running_loop()
+    sock.setblocking(False)
+    sock.bind(("127.0.0.9", 0))
+    await loop.sock_connect(sock, (address.host, address.port))
+    await loop.sock_sendall(sock, MAGIC[:3])
+    return sock
+
+
+async def test_slow_handshakes_of_one_address_keep_nobody_out() -> None:
+    """256 places held with 3 bytes each: 1 of 20 honest dials used to get through."""
+    one, two = End(), End()
+    theirs = transport_of(two, "b", limits=ExchangeLimits(handshakes_max=4))
+    ours = transport_of(one, "a")
+    address = await theirs.listen("127.0.0.1", 0)
+    slow = [await slow_dial(address) for _ in range(12)]
+
+    for count in range(1, 4):  # the place that was free again is taken by a slow one
+        link = await ours.dial(address, timeout_s=5)
+        await two.until(lambda count=count: len(two.links) == count)
+        link.close("again")
+        await two.until(lambda: two.links[-1].closed)
+        slow.append(await slow_dial(address))
+
+    for sock in slow:
+        sock.close()
+    await ours.close()
+    await theirs.close()
+    assert len(two.links) == 3
 
 
 async def test_a_host_does_not_link_to_itself() -> None:

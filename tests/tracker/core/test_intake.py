@@ -15,6 +15,7 @@ from p2pdist.model.control_wire import CONNECT_S
 from p2pdist.model.redial import RETRY_AFTER_MAX_S as CLIENT_RETRY_AFTER_MAX_S
 from p2pdist.model.redial import Redial
 from p2pdist.tracker.core.intake import (
+    PER_ADDRESS_MAX,
     RETRY_AFTER_MAX_S,
     RETRY_AFTER_MIN_S,
     STALE_S,
@@ -25,7 +26,9 @@ from p2pdist.tracker.core.intake import (
 TRACKER = "tcp://tracker:5200"
 
 
-def herd(hosts: int, cost_s: float, *, seed: int = 1, end_s: float = 600.0) -> tuple[float, int]:
+def herd(
+    hosts: int, cost_s: float, *, seed: int = 1, end_s: float = 600.0, addresses: int = 1 << 20
+) -> tuple[float, int]:
     """Return when the last of `hosts` was in, and how many dials that took; each costs the one
     server `cost_s`. A host leaves after `CONNECT_S`, whether the tracker knows or not."""
     rng, numbers = Random(seed), itertools.count()
@@ -47,8 +50,8 @@ def herd(hosts: int, cost_s: float, *, seed: int = 1, end_s: float = 600.0) -> t
                 free_s = now_s + 1e-9
                 return
             free_s += cost_s
-            intake.done(free_s)
-            host, leaves_s = greeted[0]
+            host, leaves_s, who = *greeted[0][0], greeted[0][1]
+            intake.done(who, free_s)
             inside[host] |= free_s < leaves_s
 
     while not all(inside) and now_s < end_s:
@@ -61,7 +64,7 @@ def herd(hosts: int, cost_s: float, *, seed: int = 1, end_s: float = 600.0) -> t
         else:
             dials += 1
             leaves_s = now_s + CONNECT_S
-            retry_after_s = intake.arrive((host, leaves_s), now_s)
+            retry_after_s = intake.arrive((host, leaves_s), str(host % addresses), now_s)
             if retry_after_s is None:
                 heapq.heappush(events, (leaves_s, next(numbers), host, True))
                 continue
@@ -91,6 +94,15 @@ def test_no_host_starves_and_few_dials_are_in_vain(share: float) -> None:
     assert dials <= 4 * hosts
 
 
+def test_a_whole_network_behind_one_address_gets_in() -> None:
+    hosts, cost_s = 3000, 0.0007
+
+    last_s, dials = herd(hosts, cost_s, addresses=1)
+
+    assert last_s <= 2 * hosts * cost_s + 2 * CONNECT_S
+    assert dials <= 4 * hosts
+
+
 @given(st.integers(1, 400), st.floats(0.0002, 0.05), st.integers(0, 1 << 16))
 def test_every_herd_gets_in(hosts: int, cost_s: float, seed: int) -> None:
     last_s, _ = herd(hosts, cost_s, seed=seed)
@@ -101,17 +113,17 @@ def test_every_herd_gets_in(hosts: int, cost_s: float, seed: int) -> None:
 def test_nobody_waits_for_longer_than_a_host_does() -> None:
     intake: Intake[str] = Intake()
     assert WAIT_MAX_S < STALE_S < CONNECT_S
-    intake.arrive("old", 0.0)
-    intake.arrive("new", 1.0)
+    intake.arrive("old", "a", 0.0)
+    intake.arrive("new", "b", 1.0)
 
     assert intake.drop_stale(STALE_S + 0.5) == ["old"]
-    assert intake.greet(9) == ["new"]
+    assert intake.greet(9) == [("new", "b")]
     assert intake.dropped_total == 1
 
 
 def test_those_who_are_sent_away_come_back_one_after_the_other() -> None:
     intake: Intake[int] = Intake()
-    answers = [intake.arrive(number, 0.0) for number in range(6000)]
+    answers = [intake.arrive(number, str(number), 0.0) for number in range(6000)]
     delays = [after_s for after_s in answers if after_s is not None]
 
     assert answers[:2000] == [None] * 2000
@@ -122,7 +134,7 @@ def test_those_who_are_sent_away_come_back_one_after_the_other() -> None:
 
 def test_no_delay_grows_without_end_and_clients_believe_all_of_them() -> None:
     intake: Intake[int] = Intake()
-    delays = [intake.arrive(number, 0.0) or 0.0 for number in range(200_000)]
+    delays = [intake.arrive(number, str(number), 0.0) or 0.0 for number in range(200_000)]
 
     assert max(delays) == RETRY_AFTER_MAX_S < CLIENT_RETRY_AFTER_MAX_S
 
@@ -131,13 +143,13 @@ def test_a_tracker_that_gets_slower_takes_fewer() -> None:
     intake: Intake[int] = Intake()
     now_s = 0.0
     for number in range(1000):
-        intake.arrive(number, now_s)
+        intake.arrive(number, str(number), now_s)
     while intake.waiting:
-        intake.greet(1)
+        ((_, who),) = intake.greet(1)
         now_s += 0.004
-        intake.done(now_s)
+        intake.done(who, now_s)
 
-    taken = sum(intake.arrive(number, now_s) is None for number in range(2000))
+    taken = sum(intake.arrive(number, str(number), now_s) is None for number in range(2000))
 
     assert WAIT_MAX_S / 0.0045 <= taken <= WAIT_MAX_S / 0.0035
 
@@ -145,9 +157,47 @@ def test_a_tracker_that_gets_slower_takes_fewer() -> None:
 def test_not_more_handshakes_at_once_than_allowed() -> None:
     intake: Intake[int] = Intake(handshakes_max=3)
     for number in range(5):
-        intake.arrive(number, 0.0)
+        intake.arrive(number, str(number), 0.0)
 
-    assert intake.greet(9) == [0, 1, 2]
+    assert [number for number, _ in intake.greet(9)] == [0, 1, 2]
     assert intake.greet(9) == []
-    intake.done(0.1)
-    assert intake.greet(9) == [3]
+    intake.done("0", 0.1)
+    assert intake.greet(9) == [(3, "3")]
+
+
+def test_one_address_keeps_nobody_else_out_by_silence() -> None:
+    """1,024 connections that said nothing used to keep all others waiting until they gave up."""
+    intake: Intake[int] = Intake()
+    answers = [intake.arrive(number, "silent", 0.0) for number in range(5000)]
+    assert answers.count(None) == PER_ADDRESS_MAX
+    assert len(intake.greet(5000)) == PER_ADDRESS_MAX
+
+    assert intake.arrive(9999, "honest", 0.0) is None
+    assert intake.greet(9) == [(9999, "honest")]
+
+
+def test_who_is_done_makes_room_for_others_of_its_address() -> None:
+    intake: Intake[int] = Intake()
+    for number in range(PER_ADDRESS_MAX):
+        intake.arrive(number, "a", 0.0)
+    intake.greet(1)
+    intake.done("a", 0.1)
+    assert intake.arrive(5000, "a", 0.1) is None
+    assert intake.arrive(5001, "a", 0.1) is not None
+
+    assert len(intake.drop_stale(STALE_S + 1)) == PER_ADDRESS_MAX
+    assert intake.arrive(5002, "a", STALE_S + 1) is None
+
+
+def test_silence_of_the_other_end_is_not_the_pace_of_the_tracker() -> None:
+    """Else 1,024 handshakes that end by their deadline have every host sent away."""
+    intake: Intake[int] = Intake()
+    pace_s = intake.pace_s
+    for number in range(1000):
+        intake.arrive(number, str(number), 0.0)
+    now_s = 0.0
+    for _, who in intake.greet(1000):
+        now_s += 1.0
+        intake.done(who, now_s, silent=True)
+
+    assert intake.pace_s == pace_s
