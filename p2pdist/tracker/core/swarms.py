@@ -16,12 +16,7 @@ from p2pdist.model.control import Delta, SwarmKey, parse_swarm_key
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Member, Role
 from p2pdist.tracker.core.selector import Candidate
-
-# 12,288 blobs are several times what a 50 GB store of usual layers holds; about 1.2 KB each in
-# swarms of one, so a host that announces nonsense costs the tracker 16 MB at most.
-KEYS_PER_HOST_MAX: Final = 12_288
-# 30,000 hosts with 64 blobs each; about 0.3 KB per entry in swarms that are shared.
-ENTRIES_MAX: Final = 2_000_000
+from p2pdist.tracker.core.shares import KeyLimits, admits, units_of
 
 PoolKey = tuple[str, ...]
 ALL_PROXIES: Final[PoolKey] = ()
@@ -164,12 +159,10 @@ class Swarm:
 class Swarms:
     """All swarms. Full: what a host says beyond the limits is not kept, and the caller is told."""
 
-    def __init__(
-        self, *, keys_per_host_max: int = KEYS_PER_HOST_MAX, entries_max: int = ENTRIES_MAX
-    ) -> None:
+    def __init__(self, limits: KeyLimits | None = None) -> None:
         self._swarms: dict[SwarmKey, Swarm] = {}
-        self._keys_per_host_max = keys_per_host_max
-        self._entries_max = entries_max
+        self._limits = limits or KeyLimits()
+        self._holders = 0  # hosts with any entry
         self.entry_count = 0
 
     def __len__(self) -> int:
@@ -199,6 +192,7 @@ class Swarms:
             entry.swarm.remove(entry, entry.tier)
             self._drop_if_empty(entry.swarm)
         self.entry_count -= len(host.entries)
+        self._holders -= bool(host.entries)
         host.entries.clear()
 
     def _change(
@@ -214,7 +208,7 @@ class Swarms:
             checked = parse_swarm_key(key)
             if not interested and held in (None, (0, False)):
                 return True
-            if not self._room_for(host):
+            if not self._room_for(host, checked):
                 return False
             entry = self._enter(host, checked)
         tier = entry.tier
@@ -225,13 +219,25 @@ class Swarms:
         self._settle(entry, tier)
         return True
 
-    def _room_for(self, host: Host) -> bool:
-        return len(host.entries) < self._keys_per_host_max and self.entry_count < self._entries_max
+    @property
+    def units(self) -> int:
+        """What all of it takes, as `shares` counts."""
+        return units_of(self.entry_count, len(self._swarms))
+
+    def _room_for(self, host: Host, key: SwarmKey) -> bool:
+        return admits(
+            self._limits,
+            units=self.units,
+            hosts=self._holders + (not host.entries),
+            held=len(host.entries),
+            new_swarm=key not in self._swarms,
+        )
 
     def _enter(self, host: Host, key: SwarmKey) -> Entry:
         swarm = self._swarms.get(key)
         if swarm is None:
             swarm = self._swarms[key] = Swarm(key)
+        self._holders += not host.entries
         entry = host.entries[swarm.key] = Entry(swarm, host)
         swarm.add(entry, entry.tier)
         self.entry_count += 1
@@ -242,6 +248,7 @@ class Swarms:
         if tier is Tier.EMPTY and not entry.interested:
             swarm.remove(entry, before)
             del entry.host.entries[swarm.key]
+            self._holders -= not entry.host.entries
             self.entry_count -= 1
             self._drop_if_empty(swarm)
         elif tier is not before:

@@ -12,6 +12,7 @@ from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.members import Member, Role
 from p2pdist.model.statements import Keyring, Revocation, Signer
 from p2pdist.tracker.core.orders import Close, Send, SendAll
+from p2pdist.tracker.core.shares import KeyLimits
 from p2pdist.tracker.core.state import (
     HostConnected,
     HostDisconnected,
@@ -221,7 +222,7 @@ def test_a_malformed_key_closes_that_connection_only() -> None:
 
 
 def test_what_exceeds_the_limits_is_counted() -> None:
-    tracker = core(swarms=Swarms(keys_per_host_max=1))
+    tracker = core(swarms=Swarms(KeyLimits(keys_per_host_max=1)))
     connect(tracker, 1)
 
     tell(tracker, 1, Announce([seed(key("a")), seed(key("b"))]))
@@ -367,12 +368,15 @@ _steps = st.one_of(
 )
 
 
+LIMITS = KeyLimits(units_max=17, keys_per_host_max=2, keys_sure=1)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(_steps, st.floats(0, 4)), max_size=40))
 def test_any_sequence_of_events_keeps_the_indexes_true(
     steps: list[tuple[HostDisconnected | MessageReceived | tuple[int, str, Role], float]],
 ) -> None:
-    tracker = core(hosts_max=4, swarms=Swarms(keys_per_host_max=2, entries_max=5))
+    tracker = core(hosts_max=4, swarms=Swarms(LIMITS))
     links: dict[int, int] = {}
     now_s, fresh_link = 0.0, 0
     for step, wait_s in steps:
@@ -402,7 +406,9 @@ def check_indexes(tracker: TrackerCore) -> None:
     hosts = [tracker._hosts[host] for host in tracker.host_ids()]
     entries = [entry for host in hosts for entry in host.entries.values()]
     assert len(hosts) <= 4
-    assert tracker.swarms.entry_count == len(entries) <= 5
+    assert tracker.swarms.entry_count == len(entries)
+    assert tracker.swarms.units <= LIMITS.units_max
+    assert tracker.swarms._holders == sum(bool(host.entries) for host in hosts)
     linked = [host for host in hosts if host.link is not None]
     assert tracker.hosts_connected == sum(h.member.role is not Role.TRACKER for h in linked)
     for entry in entries:

@@ -6,6 +6,7 @@ import pytest
 
 from p2pdist.model.control import Delta
 from p2pdist.model.members import Role
+from p2pdist.tracker.core.shares import KeyLimits
 from p2pdist.tracker.core.swarms import ALL_PROXIES, Host, Swarms, Tier
 from tests.tracker.hosts import key, member, seed
 
@@ -59,7 +60,7 @@ def test_a_reader_that_retracts_its_offer_stays_while_it_is_interested() -> None
 
 
 def test_a_host_may_not_hold_more_keys_than_its_limit() -> None:
-    swarms, host = Swarms(keys_per_host_max=1), Host(member(1))
+    swarms, host = Swarms(KeyLimits(keys_per_host_max=1)), Host(member(1))
 
     assert swarms.note(host, seed(key("first")))
     assert not swarms.note(host, seed(key("second")))
@@ -67,7 +68,7 @@ def test_a_host_may_not_hold_more_keys_than_its_limit() -> None:
 
 
 def test_all_hosts_together_may_not_exceed_the_limit() -> None:
-    swarms = Swarms(entries_max=1)
+    swarms = Swarms(KeyLimits(units_max=5))
 
     assert swarms.note(Host(member(1)), seed(key()))
     assert not swarms.set_interest(Host(member(2)), key(), True)
