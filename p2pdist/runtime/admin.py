@@ -12,7 +12,7 @@ from aiohttp import web
 from p2pdist import __version__
 from p2pdist.model.members import Address
 from p2pdist.runtime import logs
-from p2pdist.runtime.http_protocol import malformed_total
+from p2pdist.runtime.http_protocol import dropped_total, malformed_total
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.metrics import Durations, Sample, Samples, registry_of, render
 from p2pdist.runtime.tasks import TaskOwner
@@ -113,6 +113,9 @@ class AdminServer:
         yield Sample(dropped, "counter", text, {}, logs.dropped_total())
         name, text = "p2pdist_http_malformed_total", "Requests that were no HTTP, by reason."
         for reason, count in malformed_total.items():
+            yield Sample(name, "counter", text, {"reason": reason}, count)
+        name, text = "p2pdist_http_dropped_total", "Connections that were ended, by reason."
+        for reason, count in dropped_total.items():
             yield Sample(name, "counter", text, {"reason": reason}, count)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 from typing import Final
 
 from aiohttp import web
 
-from p2pdist.exchange.accepting import Acceptor
+from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.model.members import Address
+from p2pdist.model.places import Places
 from p2pdist.runtime import logs
 from p2pdist.runtime.http_protocol import HttpProtocol
 from p2pdist.runtime.tasks import TaskOwner
@@ -18,6 +20,8 @@ from p2pdist.runtime.tasks import TaskOwner
 # A body that still goes out when the daemon ends has this long (operations, section 3).
 SHUTDOWN_S: Final = 30.0
 BACKLOG: Final = 1024
+# Also at most a quarter of this process's descriptors: bodies, links and files need the others.
+CONNECTIONS_MAX: Final = 4096
 
 
 class HttpServer:
@@ -29,8 +33,13 @@ class HttpServer:
         backlog: int = BACKLOG,
         shutdown_s: float = SHUTDOWN_S,
         handler_cancellation: bool = True,
+        connections_max: int = CONNECTIONS_MAX,
     ) -> None:
+        """More than `connections_max` at once: whose address has most of them loses its eldest."""
         self._listen = listen
+        self._connections: Places[str, HttpProtocol] = Places(
+            min(connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        )
         self._runner = web.AppRunner(
             app,
             handler_cancellation=handler_cancellation,
@@ -62,13 +71,17 @@ class HttpServer:
     async def _serve(self, sock: socket.socket) -> None:
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
+        connection = HttpProtocol(server, self._sparing, self._connections.leave, loop)
+        loser = self._connections.take(network_of(sock), connection)
+        if loser is not None:
+            loser.crowded_out()
         try:
-            await loop.connect_accepted_socket(
-                lambda: HttpProtocol(server, self._sparing, loop), sock
-            )
+            await loop.connect_accepted_socket(lambda: connection, sock)
         except OSError:  # it has gone in the meantime
+            self._connections.leave(connection)
             with contextlib.suppress(OSError):
                 sock.close()
         except BaseException:
+            self._connections.leave(connection)
             sock.close()
             raise

@@ -6,18 +6,20 @@ break, and answers several ranges, unknown units and If-Range wrongly.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final
 
 from aiohttp import hdrs, web
 
 from p2pdist.errors import BlobFailed, RegistryError
+from p2pdist.exchange.accepting import network_of_address
 from p2pdist.oci.ranges import Full, Multi, Partial, Unsatisfiable, parse_range
 from p2pdist.oci.routes import BlobRoute
 from p2pdist.runtime import logs
+from p2pdist.runtime.body_places import BodyPlace, BodyPlaces
 from p2pdist.runtime.registry_answers import (
     content_headers,
     error_answer,
@@ -45,7 +47,7 @@ class BlobServer:
 
     def __init__(self, backend: RegistryBackend, *, bodies_max: int = BODIES_MAX) -> None:
         self._backend = backend
-        self._places = asyncio.Semaphore(bodies_max)
+        self._places = BodyPlaces(bodies_max)
 
     async def answer(self, request: web.Request, pull: Pull) -> web.StreamResponse:
         """Raise RegistryError as long as no status line went out; afterwards nothing."""
@@ -57,26 +59,31 @@ class BlobServer:
         if request.method == hdrs.METH_HEAD:
             size = await self._backend.blob_size(pull.name, route.digest, pull.context)
             return _blob_response(pull, route, 200, size)
-        async with self._place(pull.context.sticky):
+        async with self._place(request, sticky=pull.context.sticky) as place:
             source = await self._backend.open_blob(pull.name, route.digest, pull.context)
             try:
-                return await _serve(request, pull, route, source)
+                return await _serve(request, pull, route, source, place)
             finally:
                 with _faults_logged(pull):
                     source.close()
 
     @asynccontextmanager
-    async def _place(self, sticky: bool) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(PLACE_WAIT_STICKY_S if sticky else PLACE_WAIT_S):
-                await self._places.acquire()
-        except TimeoutError:
-            # Never 429: containerd 1.6.20 answers it with six requests at once.
-            raise RegistryError(404, "BLOB_UNKNOWN", "too many transfers at once") from None
-        try:
-            yield
-        finally:
-            self._places.release()
+    async def _place(self, request: web.Request, *, sticky: bool) -> AsyncIterator[BodyPlace]:
+        within_s = PLACE_WAIT_STICKY_S if sticky else PLACE_WAIT_S
+        who, give_up = network_of_address(request.remote or ""), partial(_abort, request)
+        async with AsyncExitStack() as stack:
+            try:
+                held = self._places.held(who, give_up, within_s=within_s)
+                place = await stack.enter_async_context(held)
+            except TimeoutError:
+                # Never 429: containerd 1.6.20 answers it with six requests at once.
+                raise RegistryError(404, "BLOB_UNKNOWN", "too many transfers at once") from None
+            yield place
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 @contextmanager
@@ -90,7 +97,7 @@ def _faults_logged(pull: Pull) -> Iterator[None]:
 
 
 async def _serve(
-    request: web.Request, pull: Pull, route: BlobRoute, source: BlobSource
+    request: web.Request, pull: Pull, route: BlobRoute, source: BlobSource, place: BodyPlace
 ) -> web.StreamResponse:
     size = source.size_bytes
     header, if_range = request.headers.get(hdrs.RANGE), request.headers.get(hdrs.IF_RANGE)
@@ -105,7 +112,9 @@ async def _serve(
             start, stop = 0, size
             response = _blob_response(pull, route, 200, size)
     if start < stop:
-        await _deliver(request, response, pull, source.read(start, stop), stop - start)
+        body = BodyWriter(request, response, stop - start)
+        place.stalled_s = body.stalled_s
+        await _deliver(body, response, pull, source.read(start, stop))
     return response
 
 
@@ -122,13 +131,12 @@ def _blob_response(pull: Pull, route: BlobRoute, status: int, length: int) -> we
 
 
 async def _deliver(
-    request: web.Request,
+    body: BodyWriter,
     response: web.StreamResponse,
     pull: Pull,
     items: AsyncIterator[FileSpan | bytes],
-    length: int,
 ) -> None:
-    """Send `length` bytes of `items`; a body that cannot be completed ends short, by FIN.
+    """Send `items`; a body that cannot be completed ends short, by FIN.
 
     The first item comes before the status line, so that a blob without a source is an error answer
     and not a broken body.
@@ -139,7 +147,6 @@ async def _deliver(
         except (StopAsyncIteration, BlobFailed):
             raise RegistryError(404, "BLOB_UNKNOWN", "no source has this blob now") from None
         pull.status = response.status
-        body = BodyWriter(request, response, length)
         try:
             pull.outcome = await _send(body, first, items, pull.context.request_id)
         finally:

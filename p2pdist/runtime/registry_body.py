@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
@@ -36,7 +38,27 @@ class BodyWriter:
         self._request = request
         self._response = response
         self._left_bytes = length
+        self._writing_since_s: float | None = None
         self._sendfile = _has_sendfile(request)
+
+    def stalled_s(self) -> float:
+        """For how long the client has taken nothing of what we try to send; 0 while it is us who
+        have nothing for it."""
+        if self._writing_since_s is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._writing_since_s
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """Raises ClientStalled."""
+        self._writing_since_s = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(CLIENT_STALL_S):
+                yield
+        except TimeoutError:
+            raise ClientStalled from None
+        finally:
+            self._writing_since_s = None
 
     async def begin(self) -> None:
         """Send the status line and the headers."""
@@ -79,15 +101,13 @@ class BodyWriter:
         file = io.FileIO(fileno, "rb", closefd=False)
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(CLIENT_STALL_S):
+            async with self._writing():
                 sent = await loop.sendfile(transport, file, offset, count, fallback=False)
         except asyncio.SendfileNotAvailableError:
             # The file system cannot: nothing was sent yet.
             self._sendfile = False
             await self._copy_slice(fileno, offset, count)
             return
-        except TimeoutError:
-            raise ClientStalled from None
         self._account(sent)
         if sent < count:
             raise BlobFailed("file shorter than its blob")
@@ -99,11 +119,8 @@ class BodyWriter:
             raise BlobFailed("file shorter than its blob")
 
     async def _write(self, data: bytes | memoryview) -> None:
-        try:
-            async with asyncio.timeout(CLIENT_STALL_S):
-                await self._response.write(data)
-        except TimeoutError:
-            raise ClientStalled from None
+        async with self._writing():
+            await self._response.write(data)
         self._account(len(data))
 
     def _account(self, sent_bytes: int) -> None:

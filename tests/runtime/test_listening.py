@@ -11,11 +11,14 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from p2pdist.model.members import Address
+from p2pdist.runtime.http_protocol import dropped_total
 from p2pdist.runtime.listening import HttpServer
 
 LOOPBACK = Address("127.0.0.1", 0)
+DEADLINE_S = 20.0
 
 
 async def _hello(request: web.Request) -> web.Response:
@@ -23,10 +26,10 @@ async def _hello(request: web.Request) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def serving(host: str = "127.0.0.1"):
+async def serving(handler: Handler = _hello, *, host: str = "127.0.0.1", **options: int):  # type: ignore[no-untyped-def]
     app = web.Application()
-    app.router.add_get("/", _hello)
-    server = HttpServer(Address(host, 0), app)
+    app.router.add_get("/", handler)
+    server = HttpServer(Address(host, 0), app, **options)  # type: ignore[arg-type]
     address = await server.start()
     try:
         yield address
@@ -58,7 +61,7 @@ async def test_it_serves_on_a_free_port() -> None:
 
 
 async def test_it_serves_over_ipv6() -> None:
-    async with serving("::1") as address:
+    async with serving(host="::1") as address:
         assert await get(f"http://[::1]:{address.port}/") == "hello"
 
 
@@ -102,3 +105,74 @@ async def _turns_within(seconds: float) -> int:
         await asyncio.sleep(0.005)
         turns += 1
     return turns
+
+
+# --- connections that only take room ------------------------------------------------------------
+
+
+async def slow_client(address: Address, sent: bytes, source: str = "127.0.0.9") -> socket.socket:
+    sock, loop = socket.socket(), asyncio.get_running_loop()
+    sock.setblocking(False)
+    sock.bind((source, 0))
+    await loop.sock_connect(sock, (address.host, address.port))
+    await loop.sock_sendall(sock, sent)
+    return sock
+
+
+async def ended(sock: socket.socket) -> None:
+    """Return once the server has ended the connection."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(DEADLINE_S):
+        with contextlib.suppress(ConnectionError):
+            while await loop.sock_recv(sock, 1000):
+                pass
+    sock.close()
+
+
+WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [[b""], [b"GET / HT"], [WHOLE, b"GET / HT"]])
+async def test_a_head_that_does_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, sent: list[bytes]
+) -> None:
+    """2,000 of them used to stay for ever."""
+    monkeypatch.setattr("p2pdist.runtime.http_protocol.HEAD_S", 0.05)
+    before, loop = dropped_total["slow"], asyncio.get_running_loop()
+    async with serving() as address:
+        sock = await slow_client(address, sent[0])
+        for further in sent[1:]:
+            assert await loop.sock_recv(sock, 1000)
+            await loop.sock_sendall(sock, further)
+        await ended(sock)
+
+    assert dropped_total["slow"] == before + 1
+
+
+async def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pdist.runtime.http_protocol.HEAD_S", 0.02)
+
+    async def late(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.1)
+        return web.Response(text="hello")
+
+    async with serving(late) as address:
+        assert await get(f"http://{address}/") == "hello"
+
+
+async def test_one_address_does_not_keep_others_out() -> None:
+    before = dropped_total["crowded"]
+    async with serving(connections_max=3) as address:
+        slow = [await slow_client(address, b"GET / HT") for _ in range(3)]
+        assert await get(f"http://{address}/") == "hello"
+        await ended(slow[0])
+        for sock in slow[1:]:
+            sock.close()
+
+    assert dropped_total["crowded"] == before + 1
+
+
+async def test_a_place_is_free_again_when_its_connection_ends() -> None:
+    async with serving(connections_max=1) as address:
+        for _ in range(5):
+            assert await get(f"http://{address}/") == "hello"

@@ -186,6 +186,29 @@ async def test_a_body_that_finds_no_place_in_time_is_sent_on(
 
 
 @pytest.mark.parametrize("warm", [False, True])
+async def test_a_client_that_reads_nothing_makes_room_when_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    monkeypatch.setattr("p2pdist.runtime.body_places.STALLED_S", 0.2)
+    monkeypatch.setattr("p2pdist.runtime.body_places.LOOK_AGAIN_S", 0.02)
+    backend = FakeBackend(SeededContent(), tmp_path, piece_bytes=1 << 20)
+    async with registry_lab(tmp_path, backend, bodies_max=1) as lab:
+        _, big = lab.seed_blob(BIG)
+        _, target = lab.seed_blob(DATA)
+        if warm:
+            await lab.get(big)
+            await lab.wait_record()
+        reader, writer = await lab.connect()
+        writer.write(request_bytes(big))
+        await reader.readuntil(b"\r\n\r\n")
+
+        assert (await lab.get(target)).body == DATA
+        records = [await lab.wait_record(), await lab.wait_record()]
+        assert {record.outcome for record in records} == {"client_gone", "served"}
+        writer.close()
+
+
+@pytest.mark.parametrize("warm", [False, True])
 async def test_a_connection_serves_blob_after_blob(lab: RegistryLab, warm: bool) -> None:
     _, target = lab.seed_blob(DATA)
     if warm:

@@ -333,7 +333,7 @@ async def test_a_host_that_is_sent_away_comes_back_when_it_was_told_to() -> None
     intake = server.reception.intake
     async with running(server) as url:
         intake._pace_s = 2 * CONNECT_S
-        intake.arrive(socket.socket(), 0.0)  # somebody who is never greeted is before it
+        intake.arrive(socket.socket(), "", 0.0)  # somebody who is never greeted is before it
         began_s = asyncio.get_running_loop().time()
         async with online(host, url) as client:
             await wait_until(lambda: intake.sent_away_total == 1)
