@@ -211,6 +211,12 @@ class Host:
     labels: tuple[str, ...] = _setting(
         LABELS, (), "What selectors may choose by, such as role=web."
     )
+    http_names: tuple[str, ...] = _setting(
+        TEXTS,
+        (),
+        "Further names with a dot that HTTP ports on loopback are called by, such as one in "
+        "/etc/hosts; others get 421.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

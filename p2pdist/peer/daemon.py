@@ -84,7 +84,7 @@ async def running_peer(
             upstreams=upstream_hosts(settings),
             default_upstream=own.default_upstream,
         )
-        mirror = HttpServer(own.listen, endpoint.app())
+        mirror = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
         stack.push_async_callback(mirror.close)
         address = await mirror.start()
         admin = AdminServer(
@@ -98,6 +98,7 @@ async def running_peer(
             ready=lambda: {"mirror": True},
             degraded=running.node.health.names,
             durations=metrics.all(),
+            names=settings.host.http_names,
         )
         stack.push_async_callback(admin.close)
         yield RunningPeer(running, address, await admin.start(), admin, mirror)

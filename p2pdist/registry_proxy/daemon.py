@@ -94,7 +94,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         running.orders.go_to(prewarmer.take)
         backend = ProxyBackend(running.node, manifests, authority, source)
         endpoint = _endpoint(settings, running, backend, metrics, rules, signer)
-        registry = HttpServer(own.listen, endpoint.app())
+        registry = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
         stack.push_async_callback(registry.close)
         address = await registry.start()
         admin = AdminServer(
@@ -104,6 +104,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
             ready=lambda: {"registry": True},
             degraded=running.node.health.names,
             durations=metrics.all(),
+            names=settings.host.http_names,
         )
         stack.push_async_callback(admin.close)
         yield RunningProxy(running, address, await admin.start(), admin, upstream, registry, rules)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -36,10 +36,11 @@ class AdminServer:
         degraded: Callable[[], list[str]] = list,
         durations: Iterable[Durations] = (),
         routes: Iterable[web.RouteDef] = (),
+        names: Collection[str] = (),
     ) -> None:
         """`ready`: named conditions of readiness, all of which must hold. `degraded`: what works
         less well than it should; the daemon stays in service. `routes`: what else is served here;
-        they check who calls, and how much they read, themselves."""
+        they check who calls, and how much they read, themselves. `names`: as `HttpServer`'s."""
         self.draining = False
         self._status = status
         self._ready = ready
@@ -50,7 +51,7 @@ class AdminServer:
         self._rendered: tuple[float, bytes] = (-METRICS_CACHE_S, b"")
         self._rendering = asyncio.Lock()
         self._tasks = TaskOwner("admin")
-        self._http = HttpServer(listen, self._app(routes))
+        self._http = HttpServer(listen, self._app(routes), names=names)
 
     async def start(self) -> Address:
         self._tasks.start(self._probe_lag(), name="loop lag")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import socket
+from collections.abc import Collection
 from typing import Final
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.model.members import Address
 from p2pdist.model.places import Places
 from p2pdist.runtime import logs
+from p2pdist.runtime.host_check import host_check
 from p2pdist.runtime.http_protocol import HttpProtocol
 from p2pdist.runtime.tasks import TaskOwner
 
@@ -34,8 +36,11 @@ class HttpServer:
         shutdown_s: float = SHUTDOWN_S,
         handler_cancellation: bool = True,
         connections_max: int = CONNECTIONS_MAX,
+        names: Collection[str] = (),
     ) -> None:
-        """More than `connections_max` at once: whose address has most of them loses its eldest."""
+        """More than `connections_max` at once: whose address has most of them loses its eldest.
+        `names`: what the port may be called on loopback, beside what is nobody else's."""
+        app.middlewares.insert(0, host_check(names))
         self._listen = listen
         self._connections: Places[str, HttpProtocol] = Places(
             min(connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)

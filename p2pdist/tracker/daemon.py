@@ -72,6 +72,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
             ready=lambda: {"control": True},
             degraded=server.health.names,
             routes=JobHttp(JobDesk(server), secret).routes(),
+            names=settings.host.http_names,
         )
         stack.push_async_callback(admin.close)
         yield RunningTracker(server, control, await admin.start(), admin)
