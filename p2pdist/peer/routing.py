@@ -13,7 +13,7 @@ from p2pdist.model.ids import Digest, MapId, RequestId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
 from p2pdist.peer.active import ActiveBlob
-from p2pdist.peer.answering import CHECKS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
+from p2pdist.peer.answer_lines import CHECKS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
 from p2pdist.peer.core.wishes import Wishes
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.finding import SmallFinder

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from p2pdist.peer.answering import SMALLS_AT_ONCE, WAITING_MAX, AnswerLines
+from p2pdist.peer.answer_lines import SMALLS_AT_ONCE, WAITING_MAX, AnswerLines
 from p2pdist.runtime.tasks import TaskOwner
 from tests.peer.links import FakeLink, link, real
 
