@@ -180,6 +180,7 @@ class ProxyAuthority:
             self._rng,
             alone=alone,
             refuted=refuted,
+            delivered=lambda name: self._manifests.links.delivered(name.upstream, active.digest),
         )
         await ingest.run()
         if ingest.disproved:
@@ -224,11 +225,16 @@ class ProxyAuthority:
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 
-    async def small(self, digest: Digest, name: ImageName | None = None) -> SmallAnswer | None:
+    async def small(
+        self, digest: Digest, name: ImageName | None = None, *, by_itself: bool = False
+    ) -> SmallAnswer | None:
         """Return a whole small blob or manifest that some served repository named.
 
-        `name` asks for it: its registry is the first to be asked.
+        `name` asks for it: its registry is the first to be asked, or, `by_itself`, the only one.
         """
+        if by_itself and name is not None:
+            body = await self._read_small(name, digest)
+            return None if body is None else SmallAnswer("", body)
         names = [n for n in self._manifests.access.where(digest) if self._may_be_small(n, digest)]
         if not names:
             return None
@@ -267,6 +273,7 @@ class ProxyAuthority:
         except UpstreamError:
             return None
         self._node.counters.received[UPSTREAM] += len(body)
+        self._manifests.links.delivered(name.upstream, digest)
         return body
 
 

@@ -51,11 +51,15 @@ class ProxyBackend:
         size = await self._manifests.blob_size(name, digest)
         if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
             return WholeBlob(digest, b"")
+        # Not whole here, and another registry's to give: all of it comes from this one.
+        by_itself = self._manifests.access.must_show(name, digest)
         if geometry_for(size).single:
-            answer = await self._authority.small(digest, name)
+            answer = await self._authority.small(digest, name, by_itself=by_itself)
             if answer is None:
                 raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
             return WholeBlob(digest, answer.body)
+        if by_itself:
+            return PassingBlob(self._source, name, digest, size, self._used_fallback)
         active = self._authority.obtain(digest, size, [name])
         if active.geometry.size_bytes != size:
             return PassingBlob(self._source, name, digest, size, self._used_fallback)

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
 
+from p2pdist.errors import StoreError
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.model.statements import Signer, key_id
@@ -74,7 +76,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         parents = [ProxyClient(url, session) for url in own.parents]
         links, links_path = Links(), settings.host.state_dir / "proxy" / links_file.FILE_NAME
         await links_file.load(links, links_path)  # before anybody may ask what is servable
-        access = Access(upstream.servable_hosts, links)
+        access = Access(upstream.servable_hosts, links, accounts=upstream.account_hosts)
         node = running_node(_options(settings, signer), parents, servable=access.servable)
         running = await stack.enter_async_context(node)
         stack.push_async_callback(links_file.save, links, links_path)
@@ -130,6 +132,7 @@ def _manifests(
         tags=tags,
         access=access,
         proven=lambda digest: _sealed_size(running.store, digest),
+        held=partial(_held_part, running.store),
         expiry_unix_s=lambda: running.node.health.sober_unix_s,
     )
 
@@ -138,6 +141,22 @@ def _sealed_size(store: Store, digest: Digest) -> int | None:
     """A seal of one of our proxies says that the blob of this size has its digest."""
     blob = store.get(digest)
     return blob.geometry.size_bytes if blob is not None and blob.chunk_map.sealed else None
+
+
+async def _held_part(store: Store, digest: Digest, start: int, count: int) -> bytes | None:
+    blob = store.get(digest)
+    if blob is None:
+        small = await store.get_small(digest)
+        return None if small is None else small.body[start : start + count]
+    if not blob.complete:
+        return None
+    blob.hold()
+    try:
+        return await blob.read(start, count)
+    except StoreError:
+        return None
+    finally:
+        blob.release()
 
 
 def _endpoint(

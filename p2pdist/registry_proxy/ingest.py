@@ -60,11 +60,13 @@ class Ingest:
         *,
         alone: bool,
         refuted: Callable[[ImageName, int | None], None],
+        delivered: Callable[[ImageName], None] = lambda _: None,
     ) -> None:
         """`alone`: the leases say that nobody else reads this blob from its registry.
 
         `refuted` hears of a name whose claim is wrong, and how long its registry's body is. Only
-        that name is left for it: a size proves nothing about the others.
+        that name is left for it: a size proves nothing about the others. `delivered`: its registry
+        sent all of the blob, and that has the digest.
         """
         self._node = node
         self._active = active
@@ -73,6 +75,7 @@ class Ingest:
         self._source = source
         self._names = list(names)
         self._refuted = refuted
+        self._delivered = delivered
         self._opened: ChunkMap | None = None
         self.disproved = False
         """All of it was read, and had not the digest."""
@@ -141,7 +144,7 @@ class Ingest:
         # size: before anything is counted.
         unusable = self._distrusted or self._active.geometry != self._geometry
         chunk_map = await self._open_map() if unusable else None
-        whole, seen = DigestObserver(self._digest), 0
+        whole, seen, alone = DigestObserver(self._digest), 0, False
         while True:
             first = self._active.prefix_chunks
             await self._see(whole, seen, first)
@@ -164,9 +167,12 @@ class Ingest:
                 if not gives_way:
                     chunk_map = chunk_map or await self._open_map()
                     seen = await self._pump(body, pacing, first, chunk_map, whole)
+                    alone = first == 0 and seen == self._geometry.chunk_count
             if gives_way and await followed(self._active, GIVE_WAY_S):
                 return True
         await self._finish(whole, chunk_map or await self._open_map())
+        if alone and not self.disproved:
+            self._delivered(name)
         return True
 
     @property

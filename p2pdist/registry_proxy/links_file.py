@@ -39,6 +39,8 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
     is_manifest: bool
     names: list[tuple[str, str, _Size | None]]
     """Upstream, repository and the size that it claims."""
+    delivered: list[str] = []
+    """Upstreams; absent in the files of earlier versions."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -56,7 +58,11 @@ async def save(links: Links, path: Path) -> None:
     lines = []
     for record in links.records():
         names = [(name.upstream, name.repository, size) for name, size in record.names]
-        lines.append(_Line(record.digest, record.media_type, record.is_manifest, names))
+        lines.append(
+            _Line(
+                record.digest, record.media_type, record.is_manifest, names, list(record.delivered)
+            )
+        )
         if len(lines) % SLICE == 0:
             await asyncio.sleep(0)
     data = await asyncio.to_thread(_pack, lines)
@@ -118,4 +124,8 @@ def _record(line: _Line) -> LinkRecord:
             raise ValueError("a name that is none")
         names.append((ImageName(upstream, repository), size))
     digest = parse_digest(line.digest)
-    return LinkRecord(digest, line.media_type, line.is_manifest, tuple(names))
+    if any(canonical_upstream(upstream) != upstream for upstream in line.delivered):
+        raise ValueError("an upstream that is none")
+    return LinkRecord(
+        digest, line.media_type, line.is_manifest, tuple(names), tuple(line.delivered)
+    )

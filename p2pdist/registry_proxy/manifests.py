@@ -34,6 +34,7 @@ from p2pdist.registry_proxy.core.verdicts import (
     list_refusal,
     manifest_refusal,
 )
+from p2pdist.registry_proxy.showing import HeldPart, Showing
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.serving import Manifest, PullContext, TagPage
@@ -110,10 +111,12 @@ class ManifestService:
         stale_after_s: float = STALE_AFTER_S,
         expiry_unix_s: Callable[[], float] = unix_s,
         proven: Callable[[Digest], int | None] = lambda _: None,
+        held: HeldPart | None = None,
     ) -> None:
         """`keyring` says whose tag statements count: parents' and our own from before a restart.
 
         `proven`: the size of a blob that lies here sealed, which no claim overrules.
+        `held`: bytes of a blob that lies here whole; by default of the small ones in `store`.
         `expiry_unix_s`: the clock by which statements end; we sign by our own.
         """
         self._upstream = upstream
@@ -124,6 +127,7 @@ class ManifestService:
         self._tags: TagCache = tags if tags is not None else TagCache()
         self.access = access if access is not None else Access(upstream.servable_hosts, Links())
         self.links = self.access.links
+        self._showing = Showing(self.access, upstream, held or self._held_small)
         self._stale_after_s = stale_after_s
         self._expiry_unix_s = expiry_unix_s
         self.proven = proven
@@ -133,7 +137,7 @@ class ManifestService:
         self.stale_served_total = 0
 
     async def close(self) -> None:
-        for flights in (self._lookups, self._fetches, self._sizes):
+        for flights in (self._lookups, self._fetches, self._sizes, self._showing):
             await flights.close()
 
     # --- what is known without asking -----------------------------------------------------------
@@ -168,7 +172,7 @@ class ManifestService:
     async def by_digest(self, name: ImageName, digest: Digest) -> Manifest:
         """Return a manifest of `name`, from here if `name` is known to have it."""
         self.check_servable(name)
-        if self.links.allowed(name, digest) and (kept := await self._kept(digest)) is not None:
+        if (kept := await self._kept_for(name, digest)) is not None:
             return kept
         return await self._fetches.run((name, digest), lambda: self._fetch(name, digest))
 
@@ -250,9 +254,10 @@ class ManifestService:
         return kept
 
     async def _ask_upstream(self, name: ImageName, tag: str) -> Manifest:
-        """One HEAD; a GET only for what is not here yet."""
+        """One HEAD; a GET only for what this repository has not delivered yet: a HEAD proves
+        nothing, and would make anything that lies here readable under any name."""
         head = await self._upstream.head_manifest(name, tag)
-        if head.digest is not None and (kept := await self._kept(head.digest)) is not None:
+        if head.digest and (kept := await self._kept_for(name, head.digest)) is not None:
             await self._learn(name, kept)
             return kept
         found = await self._upstream.get_manifest(name, head.digest or tag)
@@ -265,11 +270,6 @@ class ManifestService:
         if (told := await self._ask_parents(from_parent)) is not None:
             return told
         try:
-            if (kept := await self._kept(digest)) is not None:
-                head = await self._upstream.head_manifest(name, digest)
-                if head.digest == digest:
-                    await self._learn(name, kept)
-                    return kept
             return await self._keep(name, await self._upstream.get_manifest(name, digest))
         except UpstreamError as error:
             raise _refusal(error) from error
@@ -309,13 +309,22 @@ class ManifestService:
         Until the blob lies here it is what `name` claims, and no other repository.
         """
         self.check_servable(name)
-        if self.links.allowed(name, digest):
-            size = await self._size_here(digest)
-            if size is None:
-                size = self.links.claim(name, digest)
-            if size is not None:
-                return size
-        return await self._sizes.run((name, digest), lambda: self._ask_size(name, digest))
+        size = await self._known_size(name, digest)
+        if size is None:
+            size = await self._sizes.run((name, digest), lambda: self._ask_size(name, digest))
+        if await self._showing.refuses(name, digest, size):
+            raise RegistryError(404, "BLOB_UNKNOWN", f"{name.upstream} does not show {digest}")
+        return size
+
+    async def _known_size(self, name: ImageName, digest: Digest) -> int | None:
+        if not self.links.allowed(name, digest):
+            return None
+        here = await self._size_here(digest)
+        return self.links.claim(name, digest) if here is None else here
+
+    async def _held_small(self, digest: Digest, start: int, count: int) -> bytes | None:
+        small = await self._store.get_small(digest)
+        return None if small is None else small.body[start : start + count]
 
     async def _size_here(self, digest: Digest) -> int | None:
         if (size := self.proven(digest)) is not None:
@@ -384,6 +393,7 @@ class ManifestService:
         """Store and link a verified manifest; raise ValueError for a body that is none."""
         manifest = Manifest(found.digest, found.media_type, found.body)
         await self._learn(name, manifest)
+        self.links.delivered(name.upstream, found.digest)
         try:
             await self._store.put_small(found.digest, found.body, found.media_type)
         except StoreError as error:  # served all the same: a full disk makes us a pass-through
@@ -410,6 +420,12 @@ class ManifestService:
         except ValueError:
             return None  # a config or a small layer: asked for as a manifest it is none
         return Manifest(digest, media_type, kept.body)
+
+    async def _kept_for(self, name: ImageName, digest: Digest) -> Manifest | None:
+        """The manifest that lies here, if it may go out under `name` without a question."""
+        if not self.links.allowed(name, digest) or self.access.must_show(name, digest):
+            return None
+        return await self._kept(digest)
 
     async def _of_entry(self, entry: TagEntry, stale: str | None) -> Manifest | None:
         kept = await self._kept(entry.digest)

@@ -148,6 +148,11 @@ class UpstreamClient:
         """The upstreams whose content may be given to others."""
         return frozenset(host for host, entry in self._entries.items() if entry.servable)
 
+    @property
+    def account_hosts(self) -> frozenset[str]:
+        """The upstreams that are read with an account."""
+        return frozenset(host for host, entry in self._entries.items() if entry.username)
+
     # --- manifests ------------------------------------------------------------------------------
 
     async def head_manifest(self, name: ImageName, reference: str) -> ManifestHead:
@@ -219,6 +224,30 @@ class UpstreamClient:
     ) -> AbstractAsyncContextManager[UpstreamBody]:
         """Open a blob at byte `start`; its bytes are the caller's to verify."""
         return self._open_blob(name, digest, start)
+
+    async def blob_part(self, name: ImageName, digest: Digest, start: int, count: int) -> bytes:
+        """Return `count` bytes (64 KiB or a few) of a blob; fewer where it ends before.
+
+        Raises UpstreamError also for one that sends more than was asked for from its beginning:
+        it would be read up to there.
+        """
+        byte_range = f"{start}-{start + count - 1}"
+        async with self._request("GET", name, "blobs", digest, byte_range=byte_range) as response:
+            if response.status == 200 and start:
+                raise BadAnswer(f"{name}: {digest} is sent in whole only")
+            return await self._read_some(response, count)
+
+    async def _read_some(self, response: aiohttp.ClientResponse, count: int) -> bytes:
+        part = bytearray()
+        try:
+            async with asyncio.timeout(self._timeouts.idle_s):
+                while len(part) < count and (data := await response.content.read(count)):
+                    part += data
+        except TimeoutError:
+            raise UpstreamError("a part of a blob did not come in time") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamError(f"the body broke off: {type(error).__name__}") from None
+        return bytes(part[:count])
 
     @asynccontextmanager
     async def _open_blob(

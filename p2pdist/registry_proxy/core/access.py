@@ -13,9 +13,13 @@ class Access:
     """Pure. An operator takes access back by the settings: what was read before stays where it
     lies, and is handed out by no way."""
 
-    def __init__(self, upstreams: Collection[str], links: Links) -> None:
-        """`upstreams`: the canonical names of those that may be served to others, now."""
+    def __init__(
+        self, upstreams: Collection[str], links: Links, *, accounts: Collection[str] = ()
+    ) -> None:
+        """`upstreams`: the canonical names of those that may be served to others, now. `accounts`:
+        those that are read with an account, so that not everybody could read the same there."""
         self._upstreams = frozenset(upstreams)
+        self._accounts = frozenset(accounts)
         self.links = links
 
     def may_serve(self, name: ImageName) -> bool:
@@ -24,6 +28,17 @@ class Access:
     def servable(self, digest: Digest) -> bool:
         """Some repository that may be served has it. What nobody named is not known to be."""
         return any(self.may_serve(name) for name in self.links.where(digest))
+
+    def must_show(self, name: ImageName, digest: Digest) -> bool:
+        """The registry of `name` is to show that it has `digest` before ours goes out under `name`.
+
+        It came, or may have come, by another registry's account; that one of the list says that it
+        has the same, in a manifest or a HEAD, is a way to read what somebody else may read.
+        """
+        has = self.links.upstreams(digest)
+        if has.get(name.upstream, False):
+            return False
+        return any(host in self._accounts for host in has if host != name.upstream)
 
     def where(self, digest: Digest) -> list[ImageName]:
         """The repositories through which it may be fetched and served, the latest first."""

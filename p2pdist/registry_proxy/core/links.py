@@ -6,7 +6,7 @@ until bytes prove it: it speaks for no other repository, however many have the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,6 +30,8 @@ class LinkRecord:
     media_type: str
     is_manifest: bool
     names: tuple[tuple[ImageName, int | None], ...]
+    delivered: tuple[str, ...] = ()
+    """The upstreams that sent its bytes, or showed that they have them."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class _Entry:
     is_manifest: bool
     claims: dict[ImageName, int | None] = field(default_factory=dict)
     """In the order of their last use; None: no size is known for this one."""
+    upstreams: dict[str, bool] = field(default_factory=dict)
+    """All that ever named it, and whether they delivered it; as many as are configured."""
     refuted: dict[ImageName, int] = field(default_factory=dict)
     """Sizes that bytes disproved; a manifest that says them again is not believed."""
 
@@ -88,6 +92,16 @@ class Links:
         if entry.claims[name] == size_bytes:
             entry.claims[name] = actual_bytes
 
+    def delivered(self, upstream: str, digest: Digest) -> None:
+        """Bytes of `upstream` had this digest, or were those that lie here."""
+        if (entry := self._entries.get(digest)) is not None:
+            entry.upstreams[upstream] = True
+
+    def upstreams(self, digest: Digest) -> Mapping[str, bool]:
+        """All upstreams that ever named `digest`, and whether they delivered it."""
+        entry = self._entries.get(digest)
+        return {} if entry is None else entry.upstreams
+
     def where(self, digest: Digest) -> list[ImageName]:
         """The repositories that have `digest`, the latest first."""
         entry = self._entries.get(digest)
@@ -110,7 +124,11 @@ class Links:
         """What a snapshot has to keep, least recently used first."""
         for digest, entry in list(self._entries.items()):
             yield LinkRecord(
-                digest, entry.media_type, entry.is_manifest, tuple(entry.claims.items())
+                digest,
+                entry.media_type,
+                entry.is_manifest,
+                tuple(entry.claims.items()),
+                tuple(host for host, delivered in entry.upstreams.items() if delivered),
             )
 
     def restore(self, records: Iterable[LinkRecord]) -> None:
@@ -119,6 +137,8 @@ class Links:
             if record.digest not in self._entries:
                 entry = _Entry(record.media_type, record.is_manifest)
                 entry.claims = dict(record.names[-self._names_max :])
+                entry.upstreams = dict.fromkeys((name.upstream for name in entry.claims), False)
+                entry.upstreams.update(dict.fromkeys(record.delivered, True))
                 self._entries[record.digest] = entry
 
     def _entry(self, digest: Digest, media_type: str, *, is_manifest: bool) -> _Entry:
@@ -136,6 +156,7 @@ class Links:
             self._claim(entry, name, child.size)
 
     def _claim(self, entry: _Entry, name: ImageName, size_bytes: int | None) -> None:
+        entry.upstreams.setdefault(name.upstream, False)
         entry.claims.pop(name, None)
         entry.claims[name] = size_bytes
         if len(entry.claims) > self._names_max:
