@@ -6,6 +6,7 @@ CVE-2026-33540 (distribution posted it to any realm).
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -14,6 +15,7 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
+from publicsuffixlist import PublicSuffixList
 
 # containers/image reads at most 1 MiB of a token answer (`iolimits.go`).
 TOKEN_BODY_BYTES_MAX: Final = 1 << 20
@@ -33,33 +35,22 @@ _PARAM: Final = re.compile(
 _SCHEME: Final = re.compile(rf"({_TOKEN})(?=[ \t,]|$)")
 _TOKEN68: Final = re.compile(r"[ \t]+[A-Za-z0-9\-._~+/]+=*(?=[ \t]*(?:,|$))")
 _ESCAPE: Final = re.compile(r"\\(.)")
+_HOST_NAME: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+_SCOPE_WORD: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_WORDS_MAX: Final = 4
 
-# Second-level labels under which countries register names (`example.co.uk`).
-_COUNTRY_SECOND_LABELS: Final = frozenset(
-    {"ac", "co", "com", "edu", "go", "gov", "ne", "net", "or", "org"}
-)
-# Domains whose subdomains belong to different customers: only the very same host is trusted there.
+# Domains of one owner in the Public Suffix List whose subdomains belong to different customers: only
+# the very same host is trusted there.
 _SHARED_DOMAINS: Final = frozenset(
     {
         "amazonaws.com",
-        "appspot.com",
+        "amazonaws.com.cn",
+        "azurecr.cn",
         "azurecr.io",
-        "azurewebsites.net",
-        "cloudfront.net",
         "cluster.local",
-        "github.io",
-        "gitlab.io",
-        "herokuapp.com",
         "jfrog.io",
-        "netlify.app",
-        "ngrok.io",
-        "pages.dev",
         "pkg.dev",
-        "run.app",
-        "vercel.app",
-        "web.app",
         "windows.net",
-        "workers.dev",
     }
 )
 
@@ -163,13 +154,33 @@ def _is_local(host: str) -> bool:
 
 def _registrable_domain(host: str) -> str | None:
     """The part of `host` that one owner registered; None where that cannot be told."""
-    labels = host.split(".")
-    if len(labels) < 2 or not all(labels) or ".".join(labels[-2:]) in _SHARED_DOMAINS:
-        return None
-    country = len(labels[-1]) == 2 and labels[-2] in _COUNTRY_SECOND_LABELS
-    if country and len(labels) < 3:
-        return None
-    return ".".join(labels[-3:] if country else labels[-2:])
+    domain: str | None = _public_suffixes().privatesuffix(host)
+    return None if domain in _SHARED_DOMAINS else domain
+
+
+@functools.cache
+def _public_suffixes() -> PublicSuffixList:
+    """35 ms to read, which a command that asks no registry need not spend."""
+    return PublicSuffixList()
+
+
+def service_allowed(service: str, upstream_host: str, extra_hosts: Collection[str] = ()) -> bool:
+    """Tell whether a token for `service` is one for `upstream_host` (`host[:port]`).
+
+    A token that an upstream may have us ask for in another one's name would be good there. Names
+    that are no host's (`harbor-registry`, `Docker registry`) say nothing.
+    """
+    name = service.partition(":")[0].lower().rstrip(".")
+    if _HOST_NAME.fullmatch(name) is None:
+        return True
+    return realm_allowed(f"https://{name}", upstream_host, extra_hosts)
+
+
+def scopes_asked(told: str, scope: str) -> list[str]:
+    """The scopes of a token to ask for: ours, whatever a challenge wishes, but for single words
+    (`aws`, of ECR Public), which name no right."""
+    words = [word for word in told.split()[:_WORDS_MAX] if _SCOPE_WORD.fullmatch(word)]
+    return [scope, *dict.fromkeys(words)]
 
 
 def parse_token_response(body: bytes) -> Token:

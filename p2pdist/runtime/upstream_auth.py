@@ -19,6 +19,8 @@ from p2pdist.oci.auth import (
     Token,
     parse_token_response,
     realm_allowed,
+    scopes_asked,
+    service_allowed,
 )
 from p2pdist.runtime import logs
 from p2pdist.runtime.single_flight import SingleFlight
@@ -32,7 +34,6 @@ TOKENS_MAX: Final = 10_000
 # A token is given up so much before its end, that it does not expire on its way.
 _EARLY_S: Final = 10.0
 _EARLY_SHARE: Final = 0.1
-_SCOPES_MAX: Final = 8
 # Docker's word for "the password is a refresh token".
 _REFRESH_USER: Final = "<token>"
 _CLIENT_ID: Final = "p2pdist"
@@ -99,17 +100,9 @@ class UpstreamAuth:
 
     async def _fetch(self, entry: UpstreamEntry, key: _Key, challenge: Challenge) -> str:
         realm = challenge.params.get("realm", "")
-        base = URL(entry.url)
-        if not realm_allowed(
-            realm,
-            f"{base.host}:{base.port}",
-            entry.auth_hosts,
-            upstream_is_http=base.scheme == "http",
-        ):
-            logs.event(log, logging.ERROR, "upstream.foreign_realm", upstream=entry.host)
-            raise BadAnswer(f"{entry.host} wants credentials sent to a foreign token service")
-        scopes = challenge.params.get("scope", key[2]).split()[:_SCOPES_MAX]
         service = challenge.params.get("service", "")
+        await asyncio.to_thread(_check_service, entry, realm, service)
+        scopes = scopes_asked(challenge.params.get("scope", ""), key[2])
         token = await self._ask(entry, parse_url(realm), service, scopes)
         early_s = min(_EARLY_S, token.expires_in_s * _EARLY_SHARE)
         self._tokens[key] = (token.token, _now_s() + token.expires_in_s - early_s)
@@ -163,6 +156,18 @@ class UpstreamAuth:
             raise BadAnswer(f"{entry.host}: {error}") from None
         finally:
             response.close()
+
+
+def _check_service(entry: UpstreamEntry, realm: str, service: str) -> None:
+    """Raise BadAnswer for a token service that is not the upstream's; reads a list at first."""
+    base = URL(entry.url)
+    host, is_http = f"{base.host}:{base.port}", base.scheme == "http"
+    if not realm_allowed(realm, host, entry.auth_hosts, upstream_is_http=is_http):
+        logs.event(log, logging.ERROR, "upstream.foreign_realm", upstream=entry.host)
+        raise BadAnswer(f"{entry.host} wants credentials sent to a foreign token service")
+    if not service_allowed(service, host, (*entry.auth_hosts, entry.host)):
+        logs.event(log, logging.ERROR, "upstream.foreign_service", upstream=entry.host)
+        raise BadAnswer(f"{entry.host} wants a token for another registry")
 
 
 def _basic(entry: UpstreamEntry) -> str:

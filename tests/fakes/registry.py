@@ -349,9 +349,9 @@ class FakeRegistry:
         if self._tokens.get(given.removeprefix("Bearer ")) in (scope, "*"):
             return None
         realm = auth.realm or f"{self.url}/token"
-        challenge = f'Bearer realm="{realm}",service="fake, registry"'
+        challenge = f'Bearer realm="{realm}",service="{auth.service}"'
         if repository:
-            challenge += f',scope="{scope}"'
+            challenge += f',scope="{auth.scope or scope}"'
         return self._challenge([*auth.extra_challenges, challenge])
 
     def _challenge(self, values: Sequence[str]) -> web.Response:

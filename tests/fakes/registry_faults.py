@@ -69,6 +69,9 @@ class TokenAuth:
     extra_challenges: tuple[str, ...] = ()
     """`WWW-Authenticate` values sent before the right one."""
     require_scope: bool = True
+    service: str = "fake, registry"
+    scope: str = ""
+    """What challenges wish for; by default what is needed."""
 
 
 @dataclass

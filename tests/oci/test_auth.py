@@ -10,7 +10,11 @@ from p2pdist.oci.auth import (
     parse_challenges,
     parse_token_response,
     realm_allowed,
+    scopes_asked,
+    service_allowed,
 )
+
+OURS = "repository:library/app:pull"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,16 @@ def test_realms_of_the_same_owner(realm: str, upstream: str) -> None:
         ("/token", "ghcr.io"),
         ("", "ghcr.io"),
         ("https://io/token", "ghcr.io"),
+        ("https://evil.me.uk/t", "registry.corp.me.uk"),
+        ("https://evil.duckdns.org/t", "me.duckdns.org"),
+        ("https://evil.fly.dev/t", "registry.fly.dev"),
+        ("https://evil.trycloudflare.com/t", "me.trycloudflare.com"),
+        ("https://other.azurecr.cn/t", "me.azurecr.cn"),
+        (
+            "https://2.dkr.ecr.cn-north-1.amazonaws.com.cn/t",
+            "1.dkr.ecr.cn-north-1.amazonaws.com.cn",
+        ),
+        ("https://evil.github.io/t", "me.github.io"),
     ],
 )
 def test_realms_of_strangers(realm: str, upstream: str) -> None:
@@ -127,6 +141,57 @@ def test_realms_of_strangers(realm: str, upstream: str) -> None:
 
 def test_the_operator_may_allow_another_host() -> None:
     assert realm_allowed("https://git.corp.test/jwt", "r.other.test", {"git.corp.test"})
+
+
+@pytest.mark.parametrize(
+    ("service", "upstream"),
+    [
+        ("registry.docker.io", "registry-1.docker.io:443"),
+        ("ghcr.io", "ghcr.io:443"),
+        ("me.azurecr.io", "me.azurecr.io"),
+        ("registry.gitlab.com:443", "registry.gitlab.com"),
+        ("harbor-registry", "harbor.corp.test"),
+        ("Docker registry", "r.corp.test:5000"),
+        ("container_registry", "registry.gitlab.com"),
+        ("", "ghcr.io"),
+    ],
+)
+def test_services_that_may_be_the_upstreams_own(service: str, upstream: str) -> None:
+    assert service_allowed(service, upstream)
+
+
+@pytest.mark.parametrize(
+    ("service", "upstream"),
+    [
+        ("other-registry.corp", "ghcr.io"),
+        ("ghcr.io", "mallory.example"),
+        ("GHCR.io.", "mallory.example"),
+        ("other.azurecr.io", "me.azurecr.io"),
+        ("10.0.0.2:5000", "10.0.0.1:5000"),
+    ],
+)
+def test_a_token_for_another_registry_is_not_asked_for(service: str, upstream: str) -> None:
+    assert not service_allowed(service, upstream)
+
+
+def test_the_operator_may_allow_another_service() -> None:
+    assert service_allowed("other-registry.corp", "ghcr.io", {"other-registry.corp"})
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        ("", [OURS]),
+        (OURS, [OURS]),
+        ("repository:prod/db:pull,push,delete registry:catalog:*", [OURS]),
+        ("repository:library/app:pull,push", [OURS]),
+        ("aws", [OURS, "aws"]),
+        ("a b c d e f g", [OURS, "a", "b", "c", "d"]),
+        ("x" * 33, [OURS]),
+    ],
+)
+def test_the_rights_of_a_token_are_what_we_need(told: str, asked: list[str]) -> None:
+    assert scopes_asked(told, OURS) == asked
 
 
 def test_plain_http_is_for_upstreams_that_are_plain_http() -> None:

@@ -173,6 +173,31 @@ async def test_rc58_no_credential_goes_to_a_foreign_realm(
     assert dns.asked == []
 
 
+async def test_rc58_a_token_is_for_what_we_pull_whatever_the_challenge_wishes(
+    registry: FakeRegistry, image: ImageInfo
+) -> None:
+    """Else whoever answers in a registry's name gets a token with all rights of our account."""
+    registry.auth = TokenAuth(
+        "robot", PASSWORD, scope="repository:prod/db:pull,push,delete registry:catalog:*"
+    )
+    async with client_of(registry, **ACCOUNT) as client:
+        await client.get_manifest(NAME, "1")
+
+    scopes = [asked.query["scope"] for asked in registry.asked if asked.path == "/token"]
+    assert scopes == [f"repository:{REPOSITORY}:pull"]
+
+
+async def test_rc58_no_token_is_asked_for_in_another_registrys_name(
+    registry: FakeRegistry, image: ImageInfo
+) -> None:
+    registry.auth = TokenAuth("robot", PASSWORD, service="other-registry.corp")
+    async with client_of(registry, **ACCOUNT) as client:
+        with pytest.raises(UpstreamError, match="another registry"):
+            await client.get_manifest(NAME, "1")
+
+    assert registry.count("GET", "/token") == 0
+
+
 async def test_rc58_a_realm_that_the_operator_named_is_used(
     registry: FakeRegistry, image: ImageInfo
 ) -> None:
