@@ -39,8 +39,8 @@ _HOST_NAME: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _SCOPE_WORD: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _WORDS_MAX: Final = 4
 
-# Domains of one owner in the Public Suffix List whose subdomains belong to different customers: only
-# the very same host is trusted there.
+# Domains of one owner in the Public Suffix List whose subdomains belong to different customers:
+# only the very same host is trusted there.
 _SHARED_DOMAINS: Final = frozenset(
     {
         "amazonaws.com",
