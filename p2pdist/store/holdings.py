@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import blake3
 
 from p2pdist.model.ids import Digest, TagKey
-from p2pdist.store.files import pread_all
+from p2pdist.runtime.files import pread_all
 
 if TYPE_CHECKING:
     from p2pdist.store.blob import Blob

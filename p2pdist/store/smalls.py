@@ -15,7 +15,8 @@ from cachetools import LRUCache
 from p2pdist.errors import PeerFault
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
-from p2pdist.store.files import blob_path, read_bounded_file, write_whole
+from p2pdist.runtime.files import read_bounded_file, write_whole
+from p2pdist.store.files import blob_path
 
 MEDIA_TYPE_BYTES_MAX: Final = 255
 CACHE_BYTES_MAX: Final = 32 << 20
@@ -74,7 +75,7 @@ class SmallFiles:
             return
         media = media_type.encode("ascii", "replace")[:MEDIA_TYPE_BYTES_MAX]
         data = bytes([len(media)]) + media + body
-        write_whole(self._path(digest), data + xxhash.xxh3_64_digest(data))
+        write_whole(self._path(digest), data + xxhash.xxh3_64_digest(data), durable=False)
         self._remember(SmallBlob(digest, media.decode("ascii"), body), len(data))
 
     def get(self, digest: Digest) -> SmallBlob | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from p2pdist.model.ids import TagKey
 from p2pdist.model.statements import RECORD_BYTES_MAX
-from p2pdist.store.files import read_file, write_whole
+from p2pdist.runtime.files import read_file, write_whole
 from p2pdist.store.records import decode_records, encode_record
 
 STATEMENTS_MAX: Final = 10_000
@@ -30,7 +30,7 @@ class StatementFiles:
 
     def put(self, key: TagKey, record: bytes) -> None:
         """Blocking. Raises OSError."""
-        write_whole(self._root / key.hex(), encode_record(record))
+        write_whole(self._root / key.hex(), encode_record(record), durable=False)
         with self._lock:
             self._known[key] = None
             self._known.move_to_end(key)

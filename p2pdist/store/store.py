@@ -23,12 +23,13 @@ from p2pdist.model.ids import Digest, MapId, TagKey, parse_digest
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.files import private_directory, sweep_unfinished, write_whole
 from p2pdist.store.aside import Aside, look_aside, reopen_files
 from p2pdist.store.bits import Bits
 from p2pdist.store.blob import Blob, create_files, load_files
 from p2pdist.store.core.room import Rank, Room, Tenant
 from p2pdist.store.disk import Disk
-from p2pdist.store.files import blob_path, private_directory, sweep_unfinished, write_whole
+from p2pdist.store.files import blob_path
 from p2pdist.store.holdings import Gone, Losses, Part, keyed_hash, missing_blobs
 from p2pdist.store.pins import Pins
 from p2pdist.store.revocations import Revocations

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from p2pdist.errors import StoreError
-from p2pdist.store import files
 from p2pdist.store.blob import Blob
 from p2pdist.store.store import Store
 from tests.store.conftest import OpenStore
@@ -216,7 +215,7 @@ async def test_a_full_disk_is_told_and_marks_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(files.os, "pwrite", full)
+        patched.setattr(os, "pwrite", full)
         with pytest.raises(StoreError) as caught:
             await blob.admit(0, chunk_of(DATA, 0), hash_of(DATA, 0))
 
@@ -230,7 +229,7 @@ async def test_a_chunk_whose_mark_is_refused_does_not_count(
 ) -> None:
     """It would be offered, and be gone after a restart."""
     blob = await (await open_store()).create(map_of(DATA))
-    write, written = files.os.pwrite, list[int]()
+    write, written = os.pwrite, list[int]()
 
     def full_after_the_chunk(fd: int, data: bytes, offset: int) -> int:
         written.append(len(data))
@@ -239,7 +238,7 @@ async def test_a_chunk_whose_mark_is_refused_does_not_count(
         return write(fd, data, offset)
 
     with monkeypatch.context() as patched:
-        patched.setattr(files.os, "pwrite", full_after_the_chunk)
+        patched.setattr(os, "pwrite", full_after_the_chunk)
         with pytest.raises(StoreError):
             await blob.admit(0, chunk_of(DATA, 0), hash_of(DATA, 0))
 

@@ -119,7 +119,7 @@ async def test_a_refusal_is_a_store_error_and_passes(
         await work(on)  # whatever it was refused, it can be done afterwards
 
 
-@pytest.mark.parametrize("call", ["mkdir", "open", "pwrite", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["mkdir", "open", "write", "fsync", "replace"])
 @pytest.mark.parametrize("number", NUMBERS)
 async def test_small_things_that_cannot_be_kept_are_said_and_remembered(
     open_store: OpenStore, call: str, number: int
