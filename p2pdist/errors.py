@@ -89,11 +89,17 @@ class RegistryError(P2pdistError):
 
 
 class StoreError(P2pdistError):
-    """The local store failed; `full` when the disk has no room left."""
+    """The local store failed; `full` when the disk has no room left, `no_descriptors` when this
+    process may open nothing more."""
 
-    def __init__(self, message: str, *, full: bool = False) -> None:
+    def __init__(self, message: str, *, full: bool = False, no_descriptors: bool = False) -> None:
         super().__init__(message)
         self.full = full
+        self.no_descriptors = no_descriptors
+
+
+class BlobGone(StoreError):
+    """The bytes of a blob were taken away from below, or replaced."""
 
 
 class BlobFailed(P2pdistError):

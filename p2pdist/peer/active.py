@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from p2pdist.errors import P2pdistError, StoreError
+from p2pdist.errors import BlobGone, P2pdistError, StoreError
 from p2pdist.exchange.frames import Interest, Offer, Retract
 from p2pdist.exchange.link import Link
 from p2pdist.model.bucket import TokenBucket
@@ -43,7 +43,8 @@ class ActiveBlob:
         self.digest = digest
         self.failure: str | None = None
         """Why nothing more will come of this blob; its readers end short."""
-        self.store_full = False
+        self.store_error: StoreError | None = None
+        """Why what comes in passes through unstored."""
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._map = BlobMap(node.store, size_bytes, self)
@@ -108,6 +109,11 @@ class ActiveBlob:
         listened_to = bool(self._readers) or bool(self._audience)
         over = self.complete or self.failure or self.unstored or self._halted
         return listened_to or not over
+
+    @property
+    def store_full(self) -> bool:
+        """The disk refuses it: readers go on from outside of the swarm."""
+        return self.store_error is not None
 
     @property
     def unstored(self) -> bool:
@@ -406,9 +412,12 @@ class ActiveBlob:
 
     def disk_failed(self, error: StoreError) -> None:
         """The store cannot keep it: readers go on from outside of the swarm."""
-        self.store_full = True
+        self.store_error = error
         logs.event(log, logging.ERROR, "store.failed", digest=self.digest, error=str(error))
         self._readers.look_again()
+        if isinstance(error, BlobGone):  # whoever takes it up next fetches it anew
+            self.neighbours.take_back()
+            self._node.tasks.start(self._node.store.remove(self.digest), name="remove lost blob")
 
     def end(self) -> None:
         """Let go of everything; the blob stays in the store as it is."""

@@ -238,11 +238,10 @@ class Node:
 
     def store_trouble(self) -> Reason | None:
         """What passes through unstored, blobs or only small things, and why."""
-        refusal = self.store.refusal
-        if refusal is not None and not refusal.full:
-            return Reason.STORE_FAILED
-        unstored = any(active.store_full for active in self.actives.values())
-        return Reason.STORE_FULL if unstored or refusal is not None else None
+        errors = [self.store.refusal, *(active.store_error for active in self.actives.values())]
+        reasons = {_reason_of(error) for error in errors if error is not None}
+        order = (Reason.FEW_DESCRIPTORS, Reason.STORE_FAILED, Reason.STORE_FULL)
+        return next((reason for reason in order if reason in reasons), None)
 
     def _rest(self, active: ActiveBlob) -> None:
         """End a blob's motion; what it counted stays."""
@@ -333,3 +332,9 @@ class Node:
         weight = 1 if fault.reason == "hash" else STRIKES_MAX
         if self.trust.strike(host, now_s, weight):
             link.close(f"banned: {fault}")
+
+
+def _reason_of(error: StoreError) -> Reason:
+    if error.no_descriptors:
+        return Reason.FEW_DESCRIPTORS
+    return Reason.STORE_FULL if error.full else Reason.STORE_FAILED

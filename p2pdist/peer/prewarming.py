@@ -263,8 +263,10 @@ class Prewarmer:
     async def _arrival(self, name: ImageName, active: ActiveBlob) -> None:
         began_s = asyncio.get_running_loop().time()
         while not active.complete:
-            if active.store_full:
-                raise OrderRefused("no_space", f"the disk has no room for {active.digest}")
+            if (error := active.store_error) is not None:
+                if error.full:
+                    raise OrderRefused("no_space", f"the disk has no room for {active.digest}")
+                raise error
             if active.failure is not None:
                 raise OrderRefused("error", active.failure)
             waited_s = asyncio.get_running_loop().time() - began_s

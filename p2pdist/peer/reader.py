@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from p2pdist.errors import BlobFailed, RegistryError, UpstreamError
+from p2pdist.errors import BlobFailed, RegistryError, StoreError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED
 from p2pdist.peer.fallback import OutsideSource, stream_checked
 from p2pdist.runtime.serving import FileSpan, PullContext
+from p2pdist.store.blob import Blob
+from p2pdist.store.open_files import Borrowed
 
 # Registry contract 3.7: 404 by 5 s, no silent gap above 5 s while another source exists. The switch
 # comes earlier, because the other source needs time to its first byte too.
@@ -105,6 +108,9 @@ class SwarmReader:
         self._reader: int | None = active.open_reader()
         self._delivered = 0
         self._to_end = True
+        self._data: tuple[Blob, Borrowed] | None = None
+        self._unreadable = False
+        """The disk does not give what lies here."""
         self._prefix_used = False  # by the body from outside: its digest begins with our chunks
 
     async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
@@ -114,21 +120,50 @@ class SwarmReader:
         self._to_end = stop == self.size_bytes
         while at < stop:
             end = min(self._deliverable_end(at), stop, at + SPAN_BYTES_MAX)
-            if end > at:
-                assert active.blob is not None
-                if not await active.checked(at, end):
-                    self._starving()
+            if end > at and not self._unreadable:
+                try:
+                    if not await active.checked(at, end):
+                        self._starving()
+                        continue
+                    fileno = self._opened()
+                except StoreError as error:
+                    active.disk_failed(error)
+                    self._unreadable = True
                     continue
-                yield FileSpan(active.blob.fileno, at, end - at)
+                yield FileSpan(fileno, at, end - at)
                 self._delivered += end - at
                 self._silent_since_s = self._loop.time()
                 at = end
                 active.reader_at(self._reader, at)
-            elif not await self._wait(at, first=at == start):
+            elif self._unreadable or not await self._wait(at, first=at == start):
                 async for data in self._from_fallbacks(at, stop, first=at == start):
                     at += len(data)
                     self._delivered += len(data)
                     yield data
+
+    def _opened(self) -> int:
+        """The data of the blob, open until this reader is closed. Raises StoreError."""
+        blob = self._active.blob
+        assert blob is not None
+        if self._data is None or self._data[0] is not blob:
+            data = blob.open_data()
+            self._let_go()
+            self._data = blob, data
+        return self._data[1].fileno
+
+    def _readable(self) -> bool:
+        """What lies here can be hashed once more, as the beginning of a body from outside."""
+        if self._active.blob is None or self._unreadable:
+            return False
+        with contextlib.suppress(StoreError):
+            self._opened()
+            return True
+        return False
+
+    def _let_go(self) -> None:
+        if self._data is not None:
+            self._data[1].close()
+            self._data = None
 
     @property
     def _contradicted(self) -> bool:
@@ -253,9 +288,8 @@ class SwarmReader:
             self._used_fallback(source.label, reason, nbytes)
             self._from_outside[source.label] = self._from_outside.get(source.label, 0) + nbytes
 
-        blob = self._active.blob
         at_chunk, rest = divmod(start, self._active.geometry.chunk_size_bytes)
-        lies_here = blob is not None and self._active.prefix_chunks >= at_chunk + bool(rest)
+        lies_here = self._active.prefix_chunks >= at_chunk + bool(rest) and self._readable()
         whole_prefix = lies_here and not self._contradicted
         self._prefix_used = whole_prefix and start > 0
         return stream_checked(
@@ -265,7 +299,7 @@ class SwarmReader:
             self.size_bytes,
             start=start,
             stop=stop,
-            prefix_fileno=blob.fileno if blob is not None and whole_prefix else None,
+            prefix_fileno=self._opened() if whole_prefix else None,
             count=count,
         )
 
@@ -273,6 +307,7 @@ class SwarmReader:
         """Leave the blob; what was delivered is booked to where it came from."""
         if self._reader is None:
             return
+        self._let_go()
         self._active.close_reader(self._reader)
         self._reader = None
         for source, total in self._active.received.items():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import IDLE, Link
 from p2pdist.model.ids import Digest, MapId, RequestId
@@ -175,7 +175,11 @@ class FrameRouter:
 
     async def _serve_checked(self, link: Link, request: fr.Request) -> None:
         """Hash what an earlier run left before it goes out the first time."""
-        lost = await self._server.check(request)
+        try:
+            lost = await self._server.check(request)
+        except StoreError as error:
+            self._server.refuse(link, request, error)
+            return
         if (active := self._node.actives.get(request.digest)) is not None:
             active.lost(lost)
         if not link.closed:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
 from p2pdist.model.geometry import Geometry
@@ -15,7 +16,10 @@ from p2pdist.model.members import Place
 from p2pdist.model.statements import Keyring, TagStatement
 from p2pdist.peer.counters import NodeCounters, receiver_of
 from p2pdist.peer.smalls import SmallAnswer
+from p2pdist.runtime import logs
 from p2pdist.store.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def everything(digest: Digest) -> bool:
@@ -71,7 +75,8 @@ class Server:
         return blob.unchecked(request.first, stop)
 
     async def check(self, request: fr.Request) -> list[int]:
-        """Hash them; return those that had rotted, which are gone from here now."""
+        """Hash them; return those that had rotted, which are gone from here now. Raises
+        StoreError."""
         blob = self._store.get(request.digest)
         if blob is None:
             return []
@@ -95,6 +100,11 @@ class Server:
         ):
             link.send(fr.Refuse(request.request_id, fr.RefuseReason.UNKNOWN))
             return
+        try:
+            data = blob.open_data()
+        except StoreError as error:
+            self.refuse(link, request, error)
+            return
         held, geometry = blob, blob.geometry
         held.hold()
         receiver = receiver_of(link.session.member, self._place)
@@ -105,13 +115,19 @@ class Server:
 
         def done(nbytes: int) -> None:
             self._counters.sent[receiver] += nbytes
+            data.close()
             held.release()
             if runs is not None:
                 sent = asked & whole_chunks(request, geometry, nbytes)
                 runs.sent(link, sent, asked & ~sent)
 
         spans = [(i, geometry.offset(i), geometry.length(i)) for i in range(request.first, stop)]
-        link.send_run(request.request_id, held.fileno, spans, done, bulk=request.bulk)
+        link.send_run(request.request_id, data.fileno, spans, done, bulk=request.bulk)
+
+    def refuse(self, link: Link, request: fr.Request, error: StoreError) -> None:
+        """The disk does not give what we hold."""
+        logs.event(log, logging.ERROR, "store.failed", digest=request.digest, error=str(error))
+        link.send(fr.Refuse(request.request_id, fr.RefuseReason.UNKNOWN))
 
     async def serve_small(
         self, link: Link, request_id: RequestId, digest: Digest, authority: Authority | None

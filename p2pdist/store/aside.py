@@ -34,8 +34,8 @@ def look_aside(path: Path, why: str) -> Aside | None:
         return Aside(path, 0, why)  # whoever may look into it knows
 
 
-def reopen_files(path: Path, chunk_map: ChunkMap) -> tuple[int, ChunkSet]:
-    """Put the data at `path` under `chunk_map`; return its file and the chunks that may be there.
+def reopen_files(path: Path, chunk_map: ChunkMap) -> ChunkSet:
+    """Put the data at `path` under `chunk_map`; return the chunks that may be there.
 
     None may be if it has another length. Blocking; raises OSError.
     """
@@ -48,7 +48,6 @@ def reopen_files(path: Path, chunk_map: ChunkMap) -> tuple[int, ChunkSet]:
             os.posix_fallocate(fd, 0, size)
         (path / "bits").unlink(missing_ok=True)  # they speak of the old map
         write_map(path, chunk_map)
-    except OSError:
+    finally:
         os.close(fd)
-        raise
-    return fd, ChunkSet.full(count) if same else ChunkSet(count)
+    return ChunkSet.full(count) if same else ChunkSet(count)

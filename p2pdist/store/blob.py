@@ -8,6 +8,7 @@ was not synced is hashed again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from p2pdist.errors import PeerFault, StoreError
+from p2pdist.errors import BlobGone, PeerFault, StoreError
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash, open_map
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry
@@ -26,7 +27,7 @@ from p2pdist.runtime import failpoints as fail
 from p2pdist.runtime.files import OPEN_FLAGS, pread_all, pwrite_all, read_file, write_all
 from p2pdist.store.bits import Bits, decode_bits, encode_bits
 from p2pdist.store.disk import Disk
-from p2pdist.store.files import KeptOpen
+from p2pdist.store.open_files import Borrowed, StoredFile
 from p2pdist.store.records import decode_records, encode_record
 
 Data = bytes | bytearray | memoryview
@@ -41,7 +42,6 @@ class Blob:
     def __init__(
         self,
         path: Path,
-        fd: int,
         chunk_map: ChunkMap,
         bits: Bits,
         disk: Disk,
@@ -55,7 +55,6 @@ class Blob:
         self.geometry: Geometry = chunk_map.geometry
         self.pins = 0
         self.used_at_s = now_s()
-        self._fd = fd
         self._boot_id = bits.boot_id
         self._verified = bits.verified
         self._checked = ChunkSet(chunk_map.geometry.chunk_count)  # hashed in this process
@@ -64,8 +63,10 @@ class Blob:
         self._disk = disk
         self._now_s = now_s
         self._lock = threading.Lock()  # bits and map file: one writer at a time
-        self._bits_file = KeptOpen(path / "bits", 0)
-        self._map_file = KeptOpen(path / "map", os.O_APPEND)
+        self._files = disk.files
+        self._data = StoredFile(path / "data", os.O_RDWR, self._doubt_what_is_not_synced)
+        self._bits_file = StoredFile(path / "bits", os.O_WRONLY | os.O_CREAT)
+        self._map_file = _map_file(path)
         self._holds = 0
         self._removed = False
 
@@ -89,9 +90,29 @@ class Blob:
         """All chunks are known to be on the disk itself."""
         return self._synced.complete
 
-    @property
-    def fileno(self) -> int:
-        return self._fd
+    def open_data(self) -> Borrowed:
+        """The data, for the event loop: opened if it is not, which takes some 10 us, and readable
+        until it is given back, whatever becomes of the blob. Raises StoreError."""
+        try:
+            return self._files.borrow(self._data, may_flush=False)
+        except FileNotFoundError as error:
+            raise BlobGone(f"{self.digest} is not here any more: {error.strerror}") from error
+        except OSError as error:
+            raise self._disk.refused(f"open {self.digest}", error) from error
+
+    def read_now(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes as they lie on the disk. Blocking; raises OSError."""
+        with self._files.borrow(self._data) as fd:
+            return pread_all(fd, length, offset)
+
+    def lies_there(self) -> bool:
+        """The file that was written still has its name, and all its bytes. Blocking."""
+        try:
+            status = os.lstat(self._data.path)
+        except OSError:
+            return False
+        same = self._data.inode in (None, status.st_ino)
+        return same and status.st_size == self.geometry.size_bytes
 
     @property
     def in_use(self) -> bool:
@@ -103,7 +124,7 @@ class Blob:
         return self.geometry.size_bytes
 
     def hold(self) -> None:
-        """Keep the file open and the blob from eviction until `release`."""
+        """Keep the blob from eviction until `release`."""
         self._holds += 1
         self.used_at_s = self._now_s()
 
@@ -111,8 +132,6 @@ class Blob:
         assert self._holds > 0
         self._holds -= 1
         self.used_at_s = self._now_s()
-        if self._removed and not self._holds:
-            self._close()
 
     # --- chunks ---------------------------------------------------------------------------------
 
@@ -162,13 +181,14 @@ class Blob:
 
     def _reclaim(self, chunks: list[int]) -> None:
         right = []
-        for chunk in chunks:
-            try:
-                data = pread_all(self._fd, self.geometry.length(chunk), self.geometry.offset(chunk))
-            except OSError:  # fetched like any other
-                continue
-            if chunk_hash(data) == self.chunk_map.hash_of(chunk):
-                right.append(chunk)
+        with self._files.borrow(self._data) as fd:
+            for chunk in chunks:
+                try:
+                    data = pread_all(fd, self.geometry.length(chunk), self.geometry.offset(chunk))
+                except OSError:  # fetched like any other
+                    continue
+                if chunk_hash(data) == self.chunk_map.hash_of(chunk):
+                    right.append(chunk)
         with self._lock:
             for chunk in chunks:
                 self._doubtful.discard(chunk)
@@ -176,33 +196,42 @@ class Blob:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Raises StoreError."""
-        return await self._disk.run("read", pread_all, self._fd, length, offset)
+        return await self._disk.run("read", self.read_now, offset, length)
 
     def _admit_many(self, chunks: Sequence[tuple[int, Data, bytes]]) -> list[bool]:
-        good = []
+        good, kept = [], []
         for chunk, data, expected_hash in chunks:
             right = len(data) == self.geometry.length(chunk) and chunk_hash(data) == expected_hash
             good.append(right)
             if right:
-                self._write(chunk, data)
-                self._doubtful.discard(chunk)
-        self._mark([chunk for (chunk, _, _), right in zip(chunks, good, strict=True) if right])
+                kept.append((chunk, data))
+        self._write(kept)
+        self._mark([chunk for chunk, _ in kept])
         return good
 
     def _land(self, chunk: int, data: Data, observers: Sequence[Callable[[Data], None]]) -> bytes:
         for see in observers:
             see(data)
         fresh_hash = chunk_hash(data)
-        self._write(chunk, data)
-        self._doubtful.discard(chunk)
+        self._write([(chunk, data)])
         self._mark([chunk])
         return fresh_hash
 
-    def _write(self, chunk: int, data: Data) -> None:
+    def _write(self, chunks: Sequence[tuple[int, Data]]) -> None:
+        if not chunks:
+            return
         if self._removed:
             raise StoreError(f"{self.digest} was removed")
-        fail.point("store.before_chunk")
-        pwrite_all(self._fd, data, self.geometry.offset(chunk))
+        with self._files.borrow(self._data) as fd:
+            if self._data.read_only:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            try:
+                for chunk, data in chunks:
+                    fail.point("store.before_chunk")
+                    pwrite_all(fd, data, self.geometry.offset(chunk))
+                    self._doubtful.discard(chunk)
+            finally:
+                self._data.dirty = True
 
     def _mark(self, chunks: Sequence[int]) -> None:
         """Set the bits of chunks whose bytes are written; if that fails none of them counts."""
@@ -224,7 +253,8 @@ class Blob:
     def _write_bits(self) -> None:
         data = encode_bits(Bits(self._boot_id, self._verified, self._synced))
         fail.point("store.before_bits")
-        pwrite_all(self._bits_file.fileno(), data, 0)
+        with self._files.borrow(self._bits_file) as fd:
+            pwrite_all(fd, data, 0)
         fail.point("store.after_bits")
 
     # --- map ------------------------------------------------------------------------------------
@@ -238,8 +268,8 @@ class Blob:
                 await self.sync()
 
     def _append_record(self, record: bytes) -> None:
-        with self._lock:
-            write_all(self._map_file.fileno(), encode_record(record))
+        with self._lock, self._files.borrow(self._map_file) as fd:
+            write_all(fd, encode_record(record))
 
     async def replace_map(self, chunk_map: ChunkMap) -> None:
         """Work under another map of the same bytes; chunks with the same hash stay, the others are
@@ -260,7 +290,8 @@ class Blob:
                     self._checked.discard(chunk)
                     self._doubtful.add(chunk)
             self._write_bits()
-            self._map_file.close()  # another file takes its name
+            self._files.end(self._map_file)  # another file takes its name
+            self._map_file = _map_file(self.path)
             write_map(self.path, chunk_map)
             self.chunk_map = chunk_map
 
@@ -280,15 +311,10 @@ class Blob:
         return await self._disk.run("hash chunks again", self._rehash, chunks)
 
     def _rehash(self, chunks: list[int]) -> list[int]:
-        lost = []
-        for chunk in chunks:
-            length = self.geometry.length(chunk)
-            try:
-                data = pread_all(self._fd, length, self.geometry.offset(chunk))
-            except OSError:  # a bad sector: fetched anew like rot
-                data = b""
-            if len(data) != length or chunk_hash(data) != self.chunk_map.hash_of(chunk):
-                lost.append(chunk)
+        if not chunks:
+            return []
+        with self._files.borrow(self._data) as fd:  # one that cannot be opened is not rot
+            lost = [chunk for chunk in chunks if not self._right(fd, chunk)]
         with self._lock:
             lost = [chunk for chunk in lost if chunk in self._verified]  # not found by another
             for chunk in chunks:
@@ -303,17 +329,25 @@ class Blob:
             self._close_kept()  # after another boot this is done for every blob
         return lost
 
+    def _right(self, fd: int, chunk: int) -> bool:
+        length = self.geometry.length(chunk)
+        try:
+            data = pread_all(fd, length, self.geometry.offset(chunk))
+        except OSError:  # a bad sector: fetched anew like rot
+            return False
+        return len(data) == length and chunk_hash(data) == self.chunk_map.hash_of(chunk)
+
     async def sync(self) -> None:
         """Flush to the disk itself, so that another boot need not hash again. Raises
         StoreError."""
         await self._disk.run("sync", self._sync)
 
     def _sync(self) -> None:
-        if self._removed:
-            return
         flushed = self._verified.copy()
+        if self._removed or not flushed.bits & ~self._synced.bits:
+            return
         fail.point("store.before_blob_sync")
-        os.fsync(self._fd)
+        self._files.sync(self._data)
         with self._lock:
             self._synced.update(flushed)
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
@@ -321,7 +355,7 @@ class Blob:
             self._close_if_complete()
 
     def remove(self) -> None:
-        """Take the files away; holders keep the open file until they release it. Blocking."""
+        """Take the files away; who has the data open keeps it until it is given back. Blocking."""
         if self._removed:
             return
         self._removed = True
@@ -329,21 +363,17 @@ class Blob:
         with contextlib.suppress(OSError):
             self.path.replace(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
-        if not self._holds:
-            self._close()
+        self._end_files()
 
     def close(self) -> None:
         """The store shuts down: nobody holds anything any more."""
         self._removed = True
-        self._close()
+        self._end_files()
 
-    def _close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+    def _end_files(self) -> None:
         with self._lock:
-            self._bits_file.end()
-            self._map_file.end()
+            for file in (self._data, self._bits_file, self._map_file):
+                self._files.end(file)
 
     def _close_if_complete(self) -> None:
         """Nothing more will be written but what the upkeep says."""
@@ -351,8 +381,18 @@ class Blob:
             self._close_kept()
 
     def _close_kept(self) -> None:
-        self._bits_file.close()
-        self._map_file.close()
+        self._files.close(self._bits_file)
+        self._files.close(self._map_file)
+
+    def _doubt_what_is_not_synced(self) -> None:
+        """After a failed sync the kernel may forget what was written: it is hashed again before it
+        goes out."""
+        count = self.geometry.chunk_count
+        self._checked = ChunkSet(count, self._checked.bits & self._synced.bits)
+
+
+def _map_file(path: Path) -> StoredFile:
+    return StoredFile(path / "map", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def write_map(path: Path, chunk_map: ChunkMap) -> None:
@@ -363,7 +403,7 @@ def write_map(path: Path, chunk_map: ChunkMap) -> None:
     fail.point("store.after_map_rename")
 
 
-def create_files(path: Path, chunk_map: ChunkMap, boot_id: str) -> tuple[int, Bits]:
+def create_files(path: Path, chunk_map: ChunkMap, boot_id: str) -> Bits:
     """Make an empty blob: the map and the whole room for the data. Raises OSError."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = chunk_map.geometry.size_bytes
@@ -372,15 +412,14 @@ def create_files(path: Path, chunk_map: ChunkMap, boot_id: str) -> tuple[int, Bi
         os.posix_fallocate(fd, 0, size)
         fail.point("store.before_map")
         write_map(path, chunk_map)
-    except OSError:
+    finally:
         os.close(fd)
-        raise
     count = chunk_map.geometry.chunk_count
-    return fd, Bits(boot_id, ChunkSet(count), ChunkSet(count))
+    return Bits(boot_id, ChunkSet(count), ChunkSet(count))
 
 
-def load_files(path: Path, keyring: Keyring, boot_id: str) -> tuple[int, ChunkMap, Bits, bool]:
-    """Open a blob from an earlier run: its file, map and bits, and whether to hash again.
+def load_files(path: Path, keyring: Keyring, boot_id: str) -> tuple[ChunkMap, Bits, bool]:
+    """Look at a blob from an earlier run: its map and bits, and whether to hash again.
 
     Raises PeerFault or ValueError for a map that does not hold, OSError where files lack.
     """
@@ -403,8 +442,7 @@ def load_files(path: Path, keyring: Keyring, boot_id: str) -> tuple[int, ChunkMa
     except ValueError:  # torn bits: everything with a known hash is worth a look
         intact, verified, synced = False, chunk_map.known.copy(), ChunkSet(count)
         bits = Bits("", verified, synced)
-    except OSError:
+    finally:
         os.close(fd)
-        raise
     rehash = not intact or bits.boot_id != boot_id
-    return fd, chunk_map, Bits(boot_id, verified, synced), rehash
+    return chunk_map, Bits(boot_id, verified, synced), rehash

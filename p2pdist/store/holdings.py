@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 import blake3
 
 from p2pdist.model.ids import Digest, TagKey
-from p2pdist.runtime.files import pread_all
 
 if TYPE_CHECKING:
     from p2pdist.store.blob import Blob
@@ -50,18 +48,9 @@ def keyed_hash(
     return hasher.digest()
 
 
-def still_there(blob: Blob) -> bool:
-    """Blocking. The file that is open still has its name, and all its bytes."""
-    try:
-        status = os.fstat(blob.fileno)
-    except OSError:
-        return False
-    return status.st_nlink > 0 and status.st_size == blob.geometry.size_bytes
-
-
 def missing_blobs(blobs: Iterable[Blob]) -> list[Digest]:
     """Blocking."""
-    return [blob.digest for blob in blobs if not still_there(blob)]
+    return [blob.digest for blob in blobs if not blob.lies_there()]
 
 
 def _read(part: Part, blobs: dict[Digest, Blob], smalls: SmallFiles) -> bytes:
@@ -72,9 +61,9 @@ def _read(part: Part, blobs: dict[Digest, Blob], smalls: SmallFiles) -> bytes:
             raise Gone(part.digest)
         return body[part.offset : part.offset + part.length]
     length = max(0, min(part.length, blob.geometry.size_bytes - part.offset))
-    if not blob.complete or not still_there(blob):
+    if not blob.complete or not blob.lies_there():
         raise Gone(part.digest)
-    data = pread_all(blob.fileno, length, part.offset)
+    data = blob.read_now(part.offset, length)
     if len(data) != length:
         raise Gone(part.digest)
     return data

@@ -184,11 +184,11 @@ class Store:
         async with self._reserved(chunk_map.geometry.size_bytes):
             try:
                 what = f"make room for {digest}"
-                fd, bits = await self._disk.keep(what, create_files, path, chunk_map, self._boot_id)
+                bits = await self._disk.keep(what, create_files, path, chunk_map, self._boot_id)
             except StoreError:
                 await self._disk.run("clear away", shutil.rmtree, path, True)
                 raise
-            blob = Blob(path, fd, chunk_map, bits, self._disk, self._clock)
+            blob = Blob(path, chunk_map, bits, self._disk, self._clock)
             self._blobs[digest] = blob
             return blob
 
@@ -198,12 +198,10 @@ class Store:
         try:
             async with self._reserved(chunk_map.geometry.size_bytes, lies_here=aside.size_bytes):
                 what = f"take {digest} up again"
-                fd, doubtful = await self._disk.keep(what, reopen_files, aside.path, chunk_map)
+                doubtful = await self._disk.keep(what, reopen_files, aside.path, chunk_map)
                 count = chunk_map.geometry.chunk_count
                 bits = Bits(self._boot_id, ChunkSet(count), ChunkSet(count))
-                blob = Blob(
-                    aside.path, fd, chunk_map, bits, self._disk, self._clock, doubtful=doubtful
-                )
+                blob = Blob(aside.path, chunk_map, bits, self._disk, self._clock, doubtful=doubtful)
                 self._blobs[digest] = blob
         except StoreError:
             self._aside[digest] = aside
@@ -217,7 +215,7 @@ class Store:
         return None if kept is None else kept.size_bytes
 
     async def remove(self, digest: Digest) -> None:
-        """Drop a blob or a small one; who holds it keeps the open file."""
+        """Drop a blob or a small one; who reads it keeps the open file."""
         async with self._lock_of(digest):
             await self._remove(digest)
 
@@ -433,7 +431,7 @@ class Store:
     async def _recover_blob(self, path: Path) -> None:
         """Take in a blob of an earlier run; what cannot be believed or read is kept aside."""
         try:
-            fd, chunk_map, bits, rehash = await self._disk.run(
+            chunk_map, bits, rehash = await self._disk.run(
                 "read a blob", load_files, path, self._keyring, self._boot_id
             )
         except (PeerFault, ValueError, StoreError) as error:
@@ -444,7 +442,7 @@ class Store:
                 digest = parse_digest(f"{path.parent.parent.name}:{path.name}")
                 self._aside[digest] = aside
             return
-        blob = Blob(path, fd, chunk_map, bits, self._disk, self._clock)
+        blob = Blob(path, chunk_map, bits, self._disk, self._clock)
         if self.revoked(chunk_map.map_id):
             await self._disk.run("remove", blob.remove)
             return
@@ -453,7 +451,8 @@ class Store:
             blob.used_at_s = (path / "bits").stat().st_mtime
         self._blobs[blob.digest] = blob
         if rehash:
-            await blob.recover()
+            with contextlib.suppress(StoreError):  # then before it goes out
+                await blob.recover()
 
 
 def _make_directories(root: Path) -> None:

@@ -269,7 +269,7 @@ async def test_a_small_blob_that_cannot_be_read_now_is_not_dropped(
         raise OSError(errno.EIO, "input/output error")
 
     with monkeypatch.context() as refused:
-        refused.setattr("p2pdist.store.files.os.open", refusing)
+        refused.setattr(os, "open", refusing)
         assert await store.get_small(digest_of(body)) is None
     found = await store.get_small(digest_of(body))
     assert found is not None

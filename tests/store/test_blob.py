@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pdist.errors import StoreError
+from p2pdist.errors import BlobGone, StoreError
+from p2pdist.model.ids import digest_of
 from p2pdist.store.blob import Blob
 from p2pdist.store.store import Store
 from tests.store.conftest import OpenStore
@@ -132,7 +133,7 @@ async def test_after_another_boot_unsynced_chunks_are_hashed_again(
 ) -> None:
     store = await open_store()
     blob = await filled(store)
-    os.pwrite(blob.fileno, b"lost by the power cut", 2 * CHUNK)
+    overwrite(blob, 2 * CHUNK, b"lost by the power cut")
     mark_unsynced(blob)
 
     again = await reopened(store, open_store, boot_id="another boot")
@@ -175,8 +176,7 @@ async def test_a_data_file_of_another_length_is_looked_at(open_store: OpenStore,
 
 async def test_scrubbing_finds_one_flipped_bit(open_store: OpenStore) -> None:
     blob = await filled(await open_store())
-    byte = os.pread(blob.fileno, 1, 3 * CHUNK + 5)
-    os.pwrite(blob.fileno, bytes([byte[0] ^ 4]), 3 * CHUNK + 5)
+    overwrite(blob, 3 * CHUNK + 5, bytes([DATA[3 * CHUNK + 5] ^ 4]))
 
     assert await blob.scrub() == [3]
     assert 3 not in blob.verified
@@ -246,18 +246,21 @@ async def test_a_chunk_whose_mark_is_refused_does_not_count(
     assert not blob.verified
 
 
-async def test_a_removed_blob_stays_readable_for_who_holds_it(open_store: OpenStore) -> None:
+async def test_a_removed_blob_stays_readable_for_who_has_it_open(open_store: OpenStore) -> None:
     store = await open_store()
+    before = open_descriptors()
     blob = await filled(store)
-    blob.hold()
+    data = blob.open_data()
 
     await store.remove(blob.digest)
 
     assert store.get(blob.digest) is None
     assert not blob.path.exists()
-    assert os.pread(blob.fileno, len(DATA), 0) == DATA
-    blob.release()
-    assert blob.fileno == -1
+    assert os.pread(data.fileno, len(DATA), 0) == DATA
+    data.close()
+    assert open_descriptors() == before
+    with pytest.raises(BlobGone):
+        blob.open_data()
 
 
 async def test_without_descriptors_a_blob_that_was_begun_goes_on(open_store: OpenStore) -> None:
@@ -284,16 +287,110 @@ async def test_a_whole_blob_keeps_one_descriptor(open_store: OpenStore) -> None:
     assert open_descriptors() == before + 1
 
 
-async def test_recovery_after_another_boot_keeps_one_descriptor(open_store: OpenStore) -> None:
+@pytest.mark.parametrize("boot_id", ["boot", "another"])
+async def test_a_start_opens_no_more_than_what_it_hashes(
+    open_store: OpenStore, boot_id: str
+) -> None:
     store = await open_store()
     before = open_descriptors()
-    await filled(store)
+    mark_unsynced(await filled(store))
     await store.close()
 
-    again = await open_store(boot_id="another")
+    again = await open_store(boot_id=boot_id)
 
     assert len(again.blobs()) == 1
-    assert open_descriptors() == before + 1
+    assert open_descriptors() == before + (boot_id == "another")
+
+
+async def test_many_blobs_cost_few_descriptors(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pdist.store.disk.open_files_allowed", lambda: 4)
+    store = await open_store()
+    before = open_descriptors()
+    bodies = [bytes([i]) + DATA[1:] for i in range(12)]
+    for body in bodies:
+        blob = await store.create(map_of(body))
+        for i in blob.geometry.indexes():
+            assert await blob.admit(i, chunk_of(body, i), hash_of(body, i))
+
+    assert open_descriptors() <= before + 4
+    for body in bodies:
+        whole = store.get(digest_of(body))
+        assert whole is not None
+        assert await whole.read(0, len(body)) == body
+    assert open_descriptors() <= before + 4
+    await store.close()
+    assert len((await open_store(boot_id="another")).blobs()) == len(bodies)
+    assert open_descriptors() <= before + 4
+
+
+async def test_without_descriptors_a_blob_is_refused_and_not_taken_for_rot(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    await filled(store)
+    await store.close()
+    store = await open_store()
+    (blob,) = store.blobs()
+
+    with no_descriptors():
+        for refused in (blob.read(0, 1), blob.scrub(), blob.check(0, 5)):
+            with pytest.raises(StoreError) as caught:
+                await refused
+            assert caught.value.no_descriptors
+        with pytest.raises(StoreError) as caught:
+            blob.open_data()
+        assert caught.value.no_descriptors
+
+    assert blob.verified.complete
+    assert await blob.check(0, 5) == []
+
+
+async def test_a_file_that_took_the_place_of_a_blob_is_not_believed(open_store: OpenStore) -> None:
+    """What was hashed in this process was another file, and is closed by now."""
+    store = await open_store()
+    blob = await filled(store)
+    await blob.sync()
+    store._disk.files.let_go()
+    data = blob.path / "data"
+    another = data.with_name("another")
+    another.write_bytes(bytes(len(DATA)))
+    another.replace(data)
+
+    with pytest.raises(BlobGone):
+        blob.open_data()
+    assert (await store.drop_lost()).blobs == [blob.digest]
+
+
+async def test_what_could_not_be_synced_is_hashed_before_it_goes_out(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed write-back the kernel may forget the bytes that it still showed."""
+    store = await open_store()
+    blob = await store.create(map_of(DATA))
+    for i in blob.geometry.indexes():
+        assert await blob.admit(i, chunk_of(DATA, i), hash_of(DATA, i))
+    assert not blob.unchecked(0, 5)
+
+    def refuse(fd: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", refuse)
+        with pytest.raises(StoreError):
+            await blob.sync()
+
+    assert blob.unchecked(0, 5)
+    overwrite(blob, 2 * CHUNK, b"what the disk had before")
+    assert await blob.check(0, 5) == [2]
+
+
+def overwrite(blob: Blob, offset: int, data: bytes) -> None:
+    """From below."""
+    with (blob.path / "data").open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
 
 
 async def test_a_seal_is_kept_also_where_the_blob_cannot_be_synced(
