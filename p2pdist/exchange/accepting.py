@@ -11,13 +11,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
+import resource
 import socket
 from collections.abc import Callable
 from typing import Final
 
+from p2pdist.model.health import RULES, Reason
+
 log = logging.getLogger(__name__)
 
 ACCEPT_PAUSE_S: Final = 0.1
+# Ten tries a second would say the same for as long as it lasts.
+SAY_EVERY_S: Final = 60.0
 # A burst of connections must not keep the loop from those that are there.
 ACCEPTS_PER_TURN: Final = 16
 
@@ -59,6 +65,7 @@ class Acceptor:
         self._per_turn = per_turn
         self._listeners: list[socket.socket] = []
         self._pauses: set[asyncio.TimerHandle] = set()
+        self._said_s = -math.inf
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept on every address that `host` stands for; return the first one that was bound.
@@ -114,11 +121,20 @@ class Acceptor:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:  # out of descriptors: pause, do not spin, do not die
-                log.warning("accept failed: %s", error)
+                self._say(error)
                 self._pause(listener)
                 return
             sock.setblocking(False)
             self._accepted(sock)
+
+    def _say(self, error: OSError) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._said_s < SAY_EVERY_S:
+            return
+        self._said_s = now_s
+        nofile, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        fix = RULES[Reason.FEW_DESCRIPTORS].fix
+        log.warning("accept failed: %s; %d files may be open; fix: %s", error, nofile, fix)
 
     def _pause(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

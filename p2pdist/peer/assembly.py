@@ -320,6 +320,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
             "bulk_paused_seconds_total", "counter", "Time that bulk waited for pulls.",
             node.bulk.gate.paused_s,
         ),
+        ("store_open_files", "gauge", "Files of blobs that are open.", usage.open_files),
         (
             "cache_aside_bytes", "gauge", "Of that: blobs whose map does not hold here.",
             usage.aside_bytes,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -16,20 +15,19 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from p2pdist.errors import ConfigError, PeerFault, StoreError
+from p2pdist.errors import PeerFault, StoreError
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.ids import Digest, MapId, TagKey, parse_digest
 from p2pdist.model.statements import Keyring
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.files import private_directory, sweep_unfinished, write_whole
 from p2pdist.store.aside import Aside, look_aside, reopen_files
 from p2pdist.store.bits import Bits
 from p2pdist.store.blob import Blob, create_files, load_files
 from p2pdist.store.core.room import Rank, Room, Tenant
 from p2pdist.store.disk import Disk
-from p2pdist.store.files import blob_path
+from p2pdist.store.files import blob_directories, blob_path, claim, make_directories
 from p2pdist.store.holdings import Gone, Losses, Part, keyed_hash, missing_blobs
 from p2pdist.store.pins import Pins
 from p2pdist.store.revocations import Revocations
@@ -38,7 +36,6 @@ from p2pdist.store.statements import StatementFiles
 
 log = logging.getLogger(__name__)
 
-FORMAT: Final = 1
 UNTOLD: Final = 1 << 62
 """Free bytes of a disk that is not asked: it says so itself when it has none."""
 # Left to the rest of the host: a full disk hurts more than the store.
@@ -61,6 +58,8 @@ class StoreUsage:
     blobs: int
     smalls: int
     evicted_bytes_total: int
+    open_files: int
+    """However many blobs there are (`open_files`)."""
     aside_bytes: int
     """Of blobs whose map does not hold here: kept until it does, or until room is needed."""
 
@@ -121,7 +120,7 @@ class Store:
         Raises ConfigError for a directory that others may write, that another daemon has, or that
         has a format of another version.
         """
-        lock_fd = await asyncio.to_thread(_claim, root)
+        lock_fd = await asyncio.to_thread(claim, root)
         options: dict[str, Any] = {"limits": limits, "keyring": keyring, "boot_id": boot_id}
         store = cls(root, lock_fd, clock=clock, **options)
         try:
@@ -344,7 +343,7 @@ class Store:
             await self.remove(digest)
         if blobs or smalls:
             with contextlib.suppress(StoreError):  # what is kept next makes its own
-                await self._disk.keep("make directories", _make_directories, self._root)
+                await self._disk.keep("make directories", make_directories, self._root)
         return Losses(blobs, smalls, statements)
 
     def _used(self) -> int:
@@ -368,6 +367,7 @@ class Store:
             len(self._blobs),
             len(self._smalls),
             self._evicted_bytes,
+            self._disk.files.open_count,
             sum(aside.size_bytes for aside in self._aside.values()),
         )
 
@@ -423,7 +423,7 @@ class Store:
         await read("read the small blobs", self._smalls.load)
         await read("read the pins", self._pins.load)
         await read("read the statements", self._statements.load)
-        for path in await read("read the blobs", _blob_directories, self._root / "blobs"):
+        for path in await read("read the blobs", blob_directories, self._root / "blobs"):
             await self._recover_blob(path)
         for why, number in Counter(aside.why for aside in self._aside.values()).most_common(3):
             logs.event(log, logging.WARNING, "store.kept_aside", blobs=number, error=why)
@@ -453,46 +453,3 @@ class Store:
         if rehash:
             with contextlib.suppress(StoreError):  # then before it goes out
                 await blob.recover()
-
-
-def _make_directories(root: Path) -> None:
-    private_directory(root)
-    for name in ("blobs", "small", "statements"):
-        private_directory(root / name)
-
-
-def _claim(root: Path) -> int:
-    """Make the directory ours, check its format, lock it; return the lock's descriptor."""
-    _make_directories(root)
-    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise ConfigError(f"{root} is in use by another daemon") from None
-    sweep_unfinished(root)
-    version = root / "format"
-    if not version.exists():
-        write_whole(version, f"{FORMAT}\n".encode())
-    found = version.read_text().strip()
-    if found != str(FORMAT):
-        os.close(fd)
-        raise ConfigError(
-            f"{root} has store format {found[:20]}, this version knows {FORMAT}: "
-            "use the version that made it, or move the directory away"
-        )
-    return fd
-
-
-def _blob_directories(root: Path) -> list[Path]:
-    """Directories whose names are digests; left-overs of removals are taken away."""
-    found = []
-    for path in root.glob("*/*/*"):
-        try:
-            parse_digest(f"{path.parent.parent.name}:{path.name}")
-        except ValueError:
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        if path.is_dir() and not path.is_symlink():
-            found.append(path)
-    return found

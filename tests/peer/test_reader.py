@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -103,6 +105,73 @@ async def test_a_body_goes_on_outside_behind_the_chunks_that_are_here(tmp_path: 
         assert await read(reader_of(motion, outside)) == DATA
 
     assert outside.starts == [TRUE.geometry.offset(2)]
+
+
+async def whole(directory: Path, motion: Motion) -> Path:
+    """All of it lies here, and is not open; return the file."""
+    await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+    await motion.land(TRUE, *range(TRUE.geometry.chunk_count))
+    blob = motion.active.blob
+    assert blob is not None
+    await until(lambda: blob.synced)
+    await until(lambda: not open_after_letting_go(motion))  # the sync may still have it
+    return blob.path / "data"
+
+
+def open_after_letting_go(motion: Motion) -> int:
+    files = motion.node.store._disk.files
+    files.let_go()
+    return files.open_count
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_blob_that_cannot_be_opened_comes_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside, real_open = Outside(DATA), os.open
+
+    def no_descriptors(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_ACCMODE == os.O_RDWR:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real_open(path, flags, mode)
+
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await whole(tmp_path, motion)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", no_descriptors)
+            assert await read(reader_of(motion, outside)) == DATA
+        error = motion.active.store_error
+        assert error is not None
+        assert error.no_descriptors
+        assert await read(reader_of(motion, Outside(None))) == DATA  # again from here
+
+    assert outside.starts == [0]
+
+
+async def test_a_blob_that_was_taken_away_from_below_comes_from_outside_and_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    outside = Outside(DATA)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        data = await whole(tmp_path, motion)
+        data.unlink()
+        assert await read(reader_of(motion, outside)) == DATA
+        await until(lambda: motion.node.store.get(TRUE.digest) is None)
+
+    assert outside.starts == [0]
+
+
+async def test_a_reader_that_ends_leaves_nothing_open(tmp_path: Path) -> None:
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await whole(tmp_path, motion)
+        assert await read(reader_of(motion, Outside(None))) == DATA
+        assert motion.node.store._disk.files.open_count == 1
+        assert open_after_letting_go(motion) == 0
 
 
 async def test_a_signed_size_is_what_a_new_reader_tells_its_client(tmp_path: Path) -> None:

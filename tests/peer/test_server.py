@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,6 +100,29 @@ async def test_chunks_go_out_only_to_who_asks_under_their_map(tmp_path: Path) ->
         server_of(motion).serve_run(real(neighbour), asked(0, 1, other), None)
 
     assert (neighbour.runs, neighbour.sent) == ([], REFUSED)
+
+
+async def test_chunks_that_cannot_be_opened_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neighbour = link("a")
+    async with holding(tmp_path) as motion:
+        blob, files = motion.node.store.get(TRUE.digest), motion.node.store._disk.files
+        assert blob is not None
+        await blob.sync()
+        files.let_go()
+
+        def no_descriptors(*_: object) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", no_descriptors)
+            server_of(motion).serve_run(real(neighbour), asked(0, 1), None)
+        assert (neighbour.runs, neighbour.sent) == ([], REFUSED)
+        assert not files.open_count
+
+        server_of(motion).serve_run(real(neighbour), asked(0, 1), None)
+        assert neighbour.runs == [REQUEST_ID]
 
 
 async def test_nothing_of_a_revoked_map_goes_out(tmp_path: Path) -> None:
