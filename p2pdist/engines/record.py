@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from p2pdist.errors import ConfigError
+from p2pdist.runtime.files import sync_directory
 
 FORMAT: Final = 1
 DEFAULT_DIR: Final = Path("/var/lib/p2pdist/runtime")
@@ -54,7 +55,9 @@ def load(directory: Path, engine: str) -> Record | None:
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from None
+        raise ConfigError(
+            f"{path} is damaged: {error}; take the engine's change back by hand and remove it"
+        ) from None
     if record.format != FORMAT:
         raise ConfigError(f"{path} is of another version of p2pdist (format {record.format})")
     return record
@@ -92,6 +95,7 @@ def write_file(path: Path, data: bytes, new_mode: int = 0o644) -> None:
             file.flush()
             os.fsync(descriptor)
         Path(name).replace(target)
+        sync_directory(target.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

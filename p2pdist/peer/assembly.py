@@ -29,6 +29,7 @@ from p2pdist.peer.refusing import RefusalLog, links_allowed
 from p2pdist.peer.scrubbing import scrub_for_ever
 from p2pdist.peer.server import everything
 from p2pdist.runtime import clock, logs
+from p2pdist.runtime.files import state_directory
 from p2pdist.runtime.health import Health
 from p2pdist.runtime.metrics import Sample, node_info
 from p2pdist.runtime.own_addresses import advertised
@@ -137,6 +138,7 @@ async def running_node(
 
     `servable`: which blobs and manifests may leave this host; asked before each of them does.
     """
+    state_directory(options.state_dir)
     host_id = load_host_id(options.state_dir)
     keyring = Keyring(list(options.proxy_keys))
     rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret

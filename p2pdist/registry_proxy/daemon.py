@@ -36,6 +36,7 @@ from p2pdist.registry_proxy.ordering import ProxyOrderSource
 from p2pdist.registry_proxy.replication_setup import Replicating, replicating
 from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.daemon import notify
+from p2pdist.runtime.files import state_directory
 from p2pdist.runtime.identity import (
     proxy_keys,
     read_secret,
@@ -74,7 +75,8 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         entries = upstream_entries(settings, with_secrets=True)
         upstream = await stack.enter_async_context(UpstreamClient(entries))
         parents = [ProxyClient(url, session) for url in own.parents]
-        links, links_path = Links(), settings.host.state_dir / "proxy" / links_file.FILE_NAME
+        links = Links()
+        links_path = state_directory(settings.host.state_dir / "proxy") / links_file.FILE_NAME
         await links_file.load(links, links_path)  # before anybody may ask what is servable
         access = Access(upstream.servable_hosts, links, accounts=upstream.account_hosts)
         node = running_node(_options(settings, signer), parents, servable=access.servable)

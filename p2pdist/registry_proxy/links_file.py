@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import secrets
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,6 +17,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, valid_repository
 from p2pdist.registry_proxy.core.links import LinkRecord, Links
 from p2pdist.runtime import logs
+from p2pdist.runtime.files import no_follow, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -66,42 +65,26 @@ async def save(links: Links, path: Path) -> None:
         if len(lines) % SLICE == 0:
             await asyncio.sleep(0)
     data = await asyncio.to_thread(_pack, lines)
-    temporary = path.with_suffix(f".{secrets.token_hex(4)}.new")
     try:
-        async with aiofiles.open(temporary, "wb") as file:
-            await file.write(data)
-        await asyncio.to_thread(temporary.replace, path)
+        await asyncio.to_thread(write_whole, path, data)
     except OSError as error:
         logs.event(log, logging.WARNING, "links.not_saved", error=str(error))
-        await asyncio.to_thread(_remove, temporary)
 
 
 async def load(links: Links, path: Path) -> int:
     """Take in a snapshot and return how many links it held; one that is damaged, or that the disk
     does not give, counts for nothing: registries are asked again."""
-    for unfinished in path.parent.glob("*.new"):
-        _remove(unfinished)
     try:
-        async with aiofiles.open(path, "rb") as file:
-            data = await file.read(FILE_BYTES_MAX)
+        async with aiofiles.open(path, "rb", opener=no_follow) as file:
+            data = await file.read(FILE_BYTES_MAX + 1)
+        records = await asyncio.to_thread(_unpack, data)
     except FileNotFoundError:
         return 0
-    except OSError as error:
-        logs.event(log, logging.WARNING, "links.damaged", error=str(error))
-        return 0
-    try:
-        records = await asyncio.to_thread(_unpack, data)
-    except (ValueError, msgspec.DecodeError, zstandard.ZstdError) as error:
+    except (OSError, ValueError, msgspec.DecodeError, zstandard.ZstdError) as error:
         logs.event(log, logging.WARNING, "links.damaged", error=str(error))
         return 0
     links.restore(records)
     return len(records)
-
-
-def _remove(path: Path) -> None:
-    """A disk that does not even let go of a file has said so before."""
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _pack(lines: list[_Line]) -> bytes:
@@ -110,6 +93,8 @@ def _pack(lines: list[_Line]) -> bytes:
 
 def _unpack(data: bytes) -> list[LinkRecord]:
     """Raise ValueError, DecodeError or ZstdError for anything that we did not write."""
+    if len(data) > FILE_BYTES_MAX:
+        raise ValueError(f"a file of more than {FILE_BYTES_MAX} bytes")
     size = zstandard.frame_content_size(data)
     if not 0 <= size <= FILE_BYTES_MAX:
         raise ValueError(f"a snapshot of {size} bytes")

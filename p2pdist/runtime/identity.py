@@ -120,6 +120,8 @@ def _read_private(path: Path, setting: str) -> bytes:
     data, mode = _read_small(path, setting)
     if mode & 0o077:
         raise ConfigError(f"{setting}: {path} may be read by others; run: chmod 600 {path}")
+    if not data.strip(b"\0"):  # as a power cut leaves it; zeros would be anybody's secret
+        raise ConfigError(f"{setting}: {path} lost its bytes; copy it from another host or backup")
     return data
 
 

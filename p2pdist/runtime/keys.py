@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from p2pdist.errors import ConfigError
+from p2pdist.runtime.files import write_whole
 from p2pdist.runtime.identity import read_signer
 
 SECRET_NAME = "cluster.secret"  # noqa: S105  # a file name
@@ -49,9 +49,7 @@ def make_keys(directory: Path) -> KeyFiles:
                 "directory and list both public keys"
             )
     for path, (data, mode) in files.items():
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
+        write_whole(path, data, mode=mode, replace=False)
     return KeyFiles(directory / SECRET_NAME, directory / KEY_NAME, public)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +11,19 @@ from typing import Final
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.ids import Digest, parse_digest
-from p2pdist.runtime.files import private_directory, sweep_unfinished, write_whole
+from p2pdist.runtime import logs
+from p2pdist.runtime.files import (
+    private_directory,
+    read_bounded_file,
+    sweep_unfinished,
+    write_whole,
+)
+
+log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
+FORMAT_BYTES_MAX: Final = 64
+_NAMES: Final = frozenset({"lock", "format", "blobs", "small", "statements", "revocations", "pins"})
 
 
 def blob_path(root: Path, digest: Digest) -> Path:
@@ -37,17 +48,30 @@ def claim(root: Path) -> int:
         os.close(fd)
         raise ConfigError(f"{root} is in use by another daemon") from None
     sweep_unfinished(root)
-    version = root / "format"
-    if not version.exists():
-        write_whole(version, f"{FORMAT}\n".encode())
-    found = version.read_text().strip()
-    if found != str(FORMAT):
+    try:
+        _check_format(root)
+    except BaseException:
         os.close(fd)
-        raise ConfigError(
-            f"{root} has store format {found[:20]}, this version knows {FORMAT}: "
-            "use the version that made it, or move the directory away"
-        )
+        raise
     return fd
+
+
+def _check_format(root: Path) -> None:
+    path = root / "format"
+    raw = read_bounded_file(path, FORMAT_BYTES_MAX) if path.exists() else b""
+    found = b"?" if raw is None else raw.strip(b"\0 \n")
+    if not found:  # new, or lost in a power cut: then whatever else lies here has to be ours
+        strange = sorted({entry.name for entry in root.iterdir()} - _NAMES)
+        if strange:
+            raise ConfigError(f"{path} is empty and {root / strange[0]} is not ours: remove it")
+        if raw or path.exists():
+            logs.event(log, logging.WARNING, "store.format_lost", path=str(path), taken_as=FORMAT)
+        write_whole(path, b"%d\n" % FORMAT)
+    elif found != b"%d" % FORMAT:
+        raise ConfigError(
+            f"{root} has store format {found.decode(errors='replace')}, this version knows "
+            f"{FORMAT}: use the version that made it, or move the directory away"
+        )
 
 
 def blob_directories(root: Path) -> list[Path]:

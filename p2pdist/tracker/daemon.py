@@ -18,6 +18,7 @@ from p2pdist.model.statements import Keyring
 from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.collector import short_pauses
 from p2pdist.runtime.daemon import notify
+from p2pdist.runtime.files import state_directory
 from p2pdist.runtime.identity import proxy_keys, read_secret
 from p2pdist.runtime.metrics import Sample, node_info
 from p2pdist.settings import Settings
@@ -41,8 +42,7 @@ class RunningTracker:
 async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
     """Run a tracker for as long as the block lasts. Raises ConfigError, OSError."""
     own = settings.tracker
-    state_dir = settings.host.state_dir / "tracker"
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_dir = state_directory(settings.host.state_dir / "tracker")
     me = Member(HostId(secrets.token_hex(16)), Role.TRACKER, Place(settings.host.dc))
     secret = read_secret(settings.cluster.secret_file)
     server = TrackerServer(

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import aiofiles
-import aiofiles.os
 import msgspec
 import zstandard
 
@@ -24,6 +22,7 @@ from p2pdist.model.control import Delta
 from p2pdist.model.ids import parse_host_id
 from p2pdist.model.members import Member
 from p2pdist.runtime import logs
+from p2pdist.runtime.files import Replacement, no_follow
 from p2pdist.tracker.admission import check_member
 from p2pdist.tracker.core.state import HostRecord, TrackerCore
 
@@ -60,11 +59,9 @@ async def save(core: TrackerCore, path: Path) -> bool:
     Hosts are read slice by slice between other work: each record is true for its host, and hosts
     do not depend on each other.
     """
-    scratch = path.with_suffix(".tmp")
     compressor = zstandard.ZstdCompressor(level=1).compressobj()
     try:
-        async with aiofiles.open(scratch, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
+        with await asyncio.to_thread(Replacement, path) as scratch:
             total_bytes = 0
             ids = core.host_ids()
             for start in range(0, len(ids), HOSTS_PER_SLICE):
@@ -73,9 +70,10 @@ async def save(core: TrackerCore, path: Path) -> bool:
                 total_bytes += len(plain)
                 if total_bytes > SNAPSHOT_BYTES_MAX:
                     break
-                await file.write(await asyncio.to_thread(compressor.compress, plain))
-            await file.write(compressor.flush())
-        await aiofiles.os.replace(scratch, path)
+                packed = await asyncio.to_thread(compressor.compress, plain)
+                await asyncio.to_thread(scratch.write, packed)
+            await asyncio.to_thread(scratch.write, compressor.flush())
+            await asyncio.to_thread(scratch.commit)
     except OSError as error:
         logs.event(log, logging.WARNING, "snapshot.failed", path=str(path), error=str(error))
         return False
@@ -86,8 +84,10 @@ async def load(core: TrackerCore, path: Path, now_s: float) -> int:
     """Restore what a snapshot holds; return the number of hosts, 0 without a usable file."""
     count = 0
     try:
-        async with aiofiles.open(path, "rb") as file:
-            packed = await file.read(SNAPSHOT_BYTES_MAX)
+        async with aiofiles.open(path, "rb", opener=no_follow) as file:
+            packed = await file.read(SNAPSHOT_BYTES_MAX + 1)
+        if len(packed) > SNAPSHOT_BYTES_MAX:
+            raise ValueError("snapshot beyond its limit")
         plain = await asyncio.to_thread(_decompress, packed)
         for record in _records(plain):
             core.restore(record, now_s)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,13 +56,17 @@ async def test_a_directory_that_is_gone_raises_nothing(tmp_path: Path) -> None:
     await links_file.save(some_links(), tmp_path / "gone" / "links")
 
 
-async def test_a_snapshot_that_a_kill_cut_is_swept(tmp_path: Path) -> None:
-    left = tmp_path / "links.0a1b2c3d.new"
-    left.write_bytes(b"half")
+async def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    elsewhere, path = tmp_path / "elsewhere", tmp_path / "links"
+    await links_file.save(some_links(), elsewhere)
+    before = elsewhere.read_bytes()
+    path.symlink_to(elsewhere)
 
-    await links_file.load(Links(), tmp_path / "links")
+    assert await links_file.load(Links(), path) == 0
+    await links_file.save(Links(), path)
 
-    assert not left.exists()
+    assert elsewhere.read_bytes() == before
+    assert stat.S_IMODE(path.lstat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
@@ -73,9 +79,7 @@ async def test_a_file_that_the_disk_does_not_give_stops_no_start(
     def refuse(*_: object) -> None:
         raise OSError(number, "refused")
 
-    monkeypatch.setattr(links_file.aiofiles, "open", refuse)
-    monkeypatch.setattr(Path, "unlink", refuse)
-    (tmp_path / "links.0a1b2c3d.new").write_bytes(b"half")
+    monkeypatch.setattr(os, "open", refuse)
 
     assert await links_file.load(Links(), path) == 0
 
@@ -86,7 +90,7 @@ async def test_a_disk_that_takes_nothing_raises_nothing(
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "read-only file system")
 
-    monkeypatch.setattr(links_file.aiofiles, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
 
     await links_file.save(some_links(), tmp_path / "links")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,38 @@ def test_a_short_secret_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="at least 16 bytes"):
         read_secret(path)
+
+
+@pytest.mark.parametrize("name", ["cluster.secret", "proxy.key"])
+@pytest.mark.parametrize("left", [b"", bytes(65)])
+def test_keys_that_a_power_cut_emptied_are_named_and_not_made_anew(
+    tmp_path: Path, name: str, left: bytes
+) -> None:
+    """Sixty-five zeros would be a secret that is long enough."""
+    make_keys(tmp_path)
+    (tmp_path / name).write_bytes(left)
+    read = read_secret if name == "cluster.secret" else read_signer
+
+    with pytest.raises(ConfigError, match=rf"{name} lost its bytes; copy it"):
+        read(tmp_path / name)
+    with pytest.raises(ConfigError):
+        make_keys(tmp_path)
+    assert (tmp_path / name).read_bytes() == left
+
+
+def test_keys_are_on_the_disk_when_they_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = [], os.fsync
+
+    def on_fsync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_size)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", on_fsync)
+    keys = make_keys(tmp_path)
+
+    assert {keys.secret_file.stat().st_size, keys.key_file.stat().st_size} < set(synced)
 
 
 def test_what_is_no_key_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,31 @@ async def test_a_symbolic_link_is_refused(tmp_path: Path, open_store: OpenStore)
         await open_store()
 
 
+@pytest.mark.parametrize("left", [b"", bytes(2)])
+async def test_a_format_that_a_power_cut_emptied_is_made_anew(
+    tmp_path: Path, open_store: OpenStore, left: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    await (await open_store()).close()
+    path = tmp_path / "store" / "format"
+    path.write_bytes(left)
+
+    await open_store()
+
+    assert path.read_bytes() == b"1\n"
+    assert [record.getMessage() for record in caplog.records] == ["store.format_lost"]
+
+
+async def test_a_directory_of_somebody_else_is_not_taken_for_a_store(
+    tmp_path: Path, open_store: OpenStore
+) -> None:
+    await (await open_store()).close()
+    (tmp_path / "store" / "format").write_bytes(b"")
+    (tmp_path / "store" / "photos").mkdir()
+
+    with pytest.raises(ConfigError, match="photos is not ours"):
+        await open_store()
+
+
 async def test_another_format_is_refused_plainly(tmp_path: Path, open_store: OpenStore) -> None:
     await (await open_store()).close()
     (tmp_path / "store" / "format").write_text("7\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from random import Random
 
@@ -85,7 +86,43 @@ async def test_a_foreign_file_is_ignored(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_refuses_costs_the_snapshot_alone(tmp_path: Path) -> None:
-    assert not await snapshot.save(with_holders(1), tmp_path / "missing" / "file")
+    (tmp_path / "full").write_bytes(b"no directory")
+    assert not await snapshot.save(with_holders(1), tmp_path / "full" / "file")
+
+
+async def test_a_link_in_the_place_of_a_snapshot_is_not_followed(tmp_path: Path) -> None:
+    """Whoever may write the directory must not choose what the tracker overwrites."""
+    victim, path = tmp_path / "victim", tmp_path / "snapshot.v1.zst"
+    victim.write_bytes(b"precious")
+    victim.chmod(0o644)
+    for link in (path, path.with_suffix(".tmp")):
+        link.symlink_to(victim)
+
+    assert await snapshot.save(with_holders(1), path)
+
+    assert (victim.read_bytes(), modes_in(tmp_path)["victim"]) == (b"precious", 0o644)
+    assert await snapshot.load(core(), path, 0.0) == 1
+
+
+async def test_a_snapshot_has_its_bytes_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, calls = tmp_path / snapshot.FILE_NAME, []
+    fsync, replace = os.fsync, Path.replace
+
+    def on_fsync(fd: int) -> None:
+        calls.append("sync")
+        fsync(fd)
+
+    def on_replace(scratch: Path, target: Path) -> Path:
+        calls.append("name")
+        return replace(scratch, target)
+
+    monkeypatch.setattr(os, "fsync", on_fsync)
+    monkeypatch.setattr(Path, "replace", on_replace)
+    assert await snapshot.save(with_holders(1), path)
+
+    assert calls == ["sync", "name", "sync"]
 
 
 async def test_the_snapshot_is_for_its_owner_alone(tmp_path: Path) -> None:
