@@ -127,7 +127,9 @@ class OpenFiles:
             fd = -1 if keep else self._fd_of(file)
             if keep:
                 self._idle[file] = None
+            doomed = self._surplus(self.open_max, flush=False)
         _close(fd)
+        self._retire(doomed)
 
     def sync(self, file: StoredFile) -> None:
         """Flush what was written to the disk itself. Blocking; raises OSError.
@@ -202,9 +204,7 @@ class OpenFiles:
         number = self._open - open_max
         if number <= 0:
             return []
-        doomed = list(islice((file for file in self._idle if not file.dirty), number))
-        if flush and not doomed:
-            doomed = list(islice(self._idle, number))
+        doomed = list(islice((file for file in self._idle if flush or not file.dirty), number))
         for file in doomed:
             self._taken(file)
         return doomed

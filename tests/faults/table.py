@@ -14,6 +14,7 @@ ROWS: Final = (
     *(27, 28, 30, 31, 33, 35),
     *range(38, 42),
     *range(47, 58),
+    60,
     70,
 )
 ROWS_TARGET: Final = len(ROWS)

@@ -83,18 +83,14 @@ def test_what_is_not_synced_is_synced_before_it_is_closed(
     assert not is_open(a)
 
 
-def test_clean_files_go_before_those_that_need_a_sync(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced = []
-    monkeypatch.setattr(os, "fsync", synced.append)
-    files, (a, b, c) = OpenFiles(2), stored(tmp_path, "a", "b", "c")
-    write(files, a, b"x")
-    use(files, b)
-    use(files, c)
+def test_what_many_used_at_once_does_not_stay_open(tmp_path: Path) -> None:
+    files, all_of_them = OpenFiles(1), stored(tmp_path, "a", "b", "c")
+    borrowed = [files.borrow(file) for file in all_of_them]
+    assert files.open_count == 3
+    for one in borrowed:
+        one.close()
 
-    assert [is_open(file) for file in (a, b, c)] == [True, False, True]
-    assert synced == []
+    assert [is_open(file) for file in all_of_them] == [False, False, True]
 
 
 def test_the_event_loop_waits_for_no_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,12 +98,14 @@ def test_the_event_loop_waits_for_no_sync(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "fsync", synced.append)
     files, (a, b, c) = OpenFiles(1), stored(tmp_path, "a", "b", "c")
     write(files, a, b"x")
-    files.borrow(b, may_flush=False).close()
+    on_the_loop = files.borrow(b, may_flush=False)
+    assert (synced, files.open_count) == ([], 2)
 
-    assert synced == []
-    assert files.open_count == 2
-    use(files, c)  # from a thread of the disk
-    assert files.open_count == 2
+    on_the_loop.close()  # what can be closed without, is
+    assert [is_open(file) for file in (a, b)] == [True, False]
+    use(files, c)  # in a thread of the disk
+    assert len(synced) == 1
+    assert [is_open(file) for file in (a, b, c)] == [False, False, True]
 
 
 def test_a_sync_that_fails_on_closing_is_told(
