@@ -302,6 +302,18 @@ async def test_a_start_opens_no_more_than_what_it_hashes(
     assert open_descriptors() == before + (boot_id == "another")
 
 
+async def test_a_blob_in_motion_opens_each_of_its_files_once(open_store: OpenStore) -> None:
+    store = await open_store()
+    blob = await store.create(map_of(DATA, sealed=False))
+    for i in blob.geometry.indexes():
+        assert await blob.admit(i, chunk_of(DATA, i), hash_of(DATA, i))
+        await blob.add_record(blob.chunk_map.records[0])
+        await blob.read(0, 1)
+        blob.open_data().close()
+
+    assert store._disk.files.opened_total == len(("data", "bits", "map"))
+
+
 async def test_many_blobs_cost_few_descriptors(
     open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
