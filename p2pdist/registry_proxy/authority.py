@@ -32,6 +32,7 @@ from p2pdist.registry_proxy.core.pauses import Pauses
 from p2pdist.registry_proxy.ingest import Ingest
 from p2pdist.registry_proxy.leasing import SOURCE_SILENCE_S, OutsideLeases, followed
 from p2pdist.registry_proxy.manifests import Claim, ManifestService
+from p2pdist.registry_proxy.slots import FetchSlots
 from p2pdist.runtime import logs
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.single_flight import SingleFlight
@@ -66,7 +67,7 @@ class ProxyAuthority:
         self._running: dict[Digest, ActiveBlob] = {}
         self._pauses = Pauses()
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
-        self._slots = asyncio.Semaphore(FETCHES_MAX)
+        self._slots = FetchSlots(FETCHES_MAX)
         self.budget_of: Callable[[Digest], TokenBucket | None] = lambda _: None
         """The rate of a job that is to fetch a blob; hosts may ask for it before its turn comes."""
 
@@ -136,7 +137,10 @@ class ProxyAuthority:
         """`tried`: the sizes with which this was in vain."""
         try:
             await self._clear_way(active)
-            async with self._slots, self._leases.held(active) as lease:
+            async with (
+                self._slots.held(names[0].upstream),
+                self._leases.held(active) as lease,
+            ):
                 if lease.holders and await self._from_swarm(active):
                     return
                 if self._parents and await self._from_parents(active, names):
