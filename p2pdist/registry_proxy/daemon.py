@@ -232,6 +232,11 @@ def _samples(
             "p2pdist_upstream_ratelimit_remaining", "gauge", "Pulls that upstream still grants.",
             {"upstream": host}, left,
         )  # fmt: skip
+    yield Sample(
+        "p2pdist_upstream_last_good_address_total", "counter",
+        "Registries' names that did not resolve, and were reached by their last good address.",
+        {}, upstream.kept_addresses_total,
+    )  # fmt: skip
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -133,6 +133,11 @@ class UpstreamClient:
         return self._requests.counters
 
     @property
+    def kept_addresses_total(self) -> int:
+        """Names that did not resolve, and were reached by their last good address."""
+        return self._net.resolver.kept_answers_total
+
+    @property
     def token_requests_total(self) -> int:
         return self._requests.auth.token_requests_total
 

@@ -24,6 +24,7 @@ from yarl import URL
 
 from p2pdist.errors import UpstreamError
 from p2pdist.runtime import logs
+from p2pdist.runtime.lasting_resolver import LastingResolver
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ _CONNECTIONS_PER_HOST_MAX: Final = 300
 _READ_BUFFER_BYTES: Final = 256 * 1024
 _READ_BUFFER_BOUNDED_BYTES: Final = 16 * 1024
 
+_UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -180,15 +182,15 @@ class UpstreamNet:
     def __init__(self, timeouts: UpstreamTimeouts, resolver: AbstractResolver | None) -> None:
         """Must be called inside of a running loop; `resolver` replaces DNS."""
         self._timeouts = timeouts
+        self.resolver = lasting = LastingResolver(resolver or aiohttp.ThreadedResolver())
         self._sessions = {
-            (private, bounded): _session(
-                timeouts, resolver or aiohttp.ThreadedResolver(), private, bounded=bounded
-            )
+            (private, bounded): _session(timeouts, lasting, private, bounded=bounded)
             for private in (False, True)
             for bounded in (False, True)
         }
 
     async def close(self) -> None:
+        await self.resolver.close()
         for session in self._sessions.values():
             await session.close()
 
@@ -237,6 +239,13 @@ class UpstreamNet:
         wait_s = self._timeouts.connect_s + self._timeouts.headers_s
         try:
             async with asyncio.timeout(wait_s):
+                try:
+                    return await session.request(
+                        method, target, headers=headers, data=form, allow_redirects=False
+                    )
+                except _UNCONNECTED:  # so nothing was sent
+                    if not await self._moved(target):
+                        raise
                 return await session.request(
                     method, target, headers=headers, data=form, allow_redirects=False
                 )
@@ -249,6 +258,20 @@ class UpstreamNet:
             )
             text = f"{target.host} cannot be reached: {_cause(error)}"
             raise UpstreamError(text, exhausted=_exhausted(error)) from None
+
+    async def _moved(self, target: URL) -> bool:
+        """Whether the host of `target` is to be found at another address now; no session asks the
+        former one again."""
+        host, port = target.host, target.port
+        if host is None or port is None or parse_ip(host) is not None:
+            return False
+        if not await self.resolver.moved(host, port):
+            return False
+        for session in self._sessions.values():
+            if isinstance(session.connector, aiohttp.TCPConnector):
+                session.connector.clear_dns_cache(host, port)
+        logs.event(log, logging.INFO, "upstream.moved", host=host)
+        return True
 
     @staticmethod
     def _private_allowed(entry: UpstreamEntry, target: URL) -> bool:

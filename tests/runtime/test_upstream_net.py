@@ -132,3 +132,32 @@ async def test_a_redirect_with_credentials_in_its_url_is_refused(
     async with client_of(registry) as client:
         with pytest.raises(BadAnswer, match="plain http"):
             await read_blob(client, digest)
+
+
+# --- names that do not resolve, or moved ----------------------------------------------------------
+
+
+async def test_a_registry_that_moved_is_found_at_once(
+    registry: FakeRegistry, image: ImageInfo
+) -> None:
+    dns = FakeDns({"registry.test": "127.0.0.2"})  # where nobody listens
+    url = f"http://registry.test:{registry.host.rpartition(':')[2]}"
+    async with client_of(registry, dns=dns, url=url, allow_private=True) as client:
+        with pytest.raises(UpstreamError, match="cannot be reached"):
+            await client.get_manifest(NAME, "1")
+        dns.addresses["registry.test"] = "127.0.0.1"
+
+        assert (await client.get_manifest(NAME, "1")).digest == image.manifest_digest
+
+
+async def test_a_kept_address_is_checked_like_any_other(registry: FakeRegistry) -> None:
+    dns = FakeDns({"registry.test": "127.0.0.1"})
+    url = f"http://registry.test:{registry.host.rpartition(':')[2]}"
+    async with client_of(registry, dns=dns, url=url) as client:
+        for _ in range(2):
+            with pytest.raises(UpstreamError, match="cannot be reached"):
+                await client.get_manifest(NAME, "1")
+            dns.addresses.clear()
+
+        assert client.kept_addresses_total > 0
+    assert registry.asked == []
