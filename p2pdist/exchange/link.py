@@ -119,7 +119,8 @@ class Link:
         self._slicing: OutgoingRun | None = None
         self._writing = False
         self._watched = False  # the selector tells when the socket takes more
-        self._heard_s = self._loop.time()
+        self.heard_s = self._loop.time()
+        """When something came last."""
         self._timer = self._loop.call_later(IDLE_PING_S, self._on_idle)
 
     def start(self) -> None:
@@ -333,7 +334,7 @@ class Link:
                 if nbytes == 0:
                     self.close("the other end closed")
                     return
-                self._heard_s = self._loop.time()
+                self.heard_s = self._loop.time()
                 for frame in self._decoder.feed(self._buffer[:nbytes]):
                     self._take(frame)
                 if nbytes < len(self._buffer):
@@ -411,7 +412,7 @@ class Link:
     # --- the end --------------------------------------------------------------------------------
 
     def _on_idle(self) -> None:
-        silent_s = self._loop.time() - self._heard_s
+        silent_s = self._loop.time() - self.heard_s
         if silent_s > DEAD_S:
             self.close("silent")
             return

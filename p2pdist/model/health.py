@@ -17,6 +17,7 @@ class Reason(enum.StrEnum):
     STORE_FAILED = "store_failed"
     PROXIES_REFUSE = "proxies_refuse"
     NO_PROXY_LINK = "no_proxy_link"
+    PROXY_HUNG = "proxy_hung"
     WRONG_SECRET = "wrong_secret"  # noqa: S105  # a name, no secret
     WRONG_KEY = "wrong_proxy_key"
     CLOCK_SKEW = "clock_skew"
@@ -47,6 +48,10 @@ RULES: Final[Mapping[Reason, Rule]] = {
     Reason.PROXIES_REFUSE: Rule("more hosts than links: raise proxy.links_max, or add a proxy"),
     Reason.NO_PROXY_LINK: Rule(
         "is the proxy running, and does the firewall let its proxy.exchange_listen through?"
+    ),
+    Reason.PROXY_HUNG: Rule(
+        "that proxy takes connections and answers nothing: look at its machine (memory, disk,"
+        " suspended), restart it"
     ),
     Reason.WRONG_SECRET: Rule(
         "give this host and the others the same file as cluster.secret_file, then restart",

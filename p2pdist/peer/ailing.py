@@ -25,6 +25,8 @@ def conditions(
         found[trouble] = "what comes in passes through unstored"
     if node.proxy_links.all_refuse:
         found[Reason.PROXIES_REFUSE] = "every proxy keeps no link with this host for now"
+    if hanging := node.proxy_links.answering.book.hanging:
+        found[Reason.PROXY_HUNG] = f"{', '.join(hanging)} answers nothing and is asked last"
     if trackers and not node.tracker.connected:
         found[Reason.TRACKER_AWAY] = f"none of {', '.join(trackers)} is reached"
     if not addresses:

@@ -306,6 +306,10 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
         ("escapes_total", "counter", "Runs asked of a proxy that did not offer.", totals.escapes),
         ("stalls_total", "counter", "Neighbours given up as silent.", totals.stalls),
         ("steals_total", "counter", "Runs moved to a faster neighbour.", totals.steals),
+        (
+            "proxy_hangs_total", "counter", "Times a proxy was found to hang.",
+            node.proxy_links.answering.hangs_total,
+        ),
         ("revocations_total", "counter", "Chunk maps taken back.", counters.revocations),
         ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
         ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),

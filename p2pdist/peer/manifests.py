@@ -100,6 +100,8 @@ class ManifestBook:
             return _as_its_body_says(digest, answer.body)
         if (found := await self._from_upstream(name, digest)) is not None:
             return found
+        if (found := await self._waited_for(name, digest)) is not None:
+            return found
         raise RegistryError(404, "MANIFEST_UNKNOWN", f"no source for {name}@{digest}")
 
     # --- by tag ---------------------------------------------------------------------------------
@@ -120,6 +122,8 @@ class ManifestBook:
         if (found := await self._from_swarm(key, held)) is not None:
             return found
         if (found := await self._from_upstream(name, tag)) is not None:
+            return found
+        if (found := await self._waited_for(name, tag, held)) is not None:
             return found
         raise RegistryError(404, "MANIFEST_UNKNOWN", f"no source for {name}:{tag}")
 
@@ -163,27 +167,59 @@ class ManifestBook:
     # --- sources --------------------------------------------------------------------------------
 
     async def _from_proxies(
-        self, name: ImageName, reference: str, timeout_s: float, held: TagRecord | None = None
+        self,
+        name: ImageName,
+        reference: str,
+        timeout_s: float,
+        held: TagRecord | None = None,
+        *,
+        leave_hung: bool = True,
     ) -> Manifest | None:
-        for client in self._proxies:
-            try:
-                found = await client.manifest(name, reference, timeout_s=timeout_s)
-                found = await self._taken(name, reference, found, held)
-            except UpstreamError as error:
-                if error.status in DEFINITE:
-                    named = isinstance(error, UpstreamRefusal) and error.code == "NAME_UNKNOWN"
-                    code = "NAME_UNKNOWN" if named else "MANIFEST_UNKNOWN"
-                    raise RegistryError(404, code, str(error)) from None
-                logs.event(log, logging.INFO, "proxy.no_manifest", error=str(error))
-            except P2pdistError as error:
-                logs.event(log, logging.WARNING, "proxy.manifest_refused", error=str(error))
-                if isinstance(error, UnknownKey):
-                    self._node.proxy_links.signed_by_stranger(client.base_url, error.signer)
-            else:
-                self._node.counters.blob_requests["dc"] += 1
-                self._node.counters.received[PROXY] += len(found.body)
-                return found
+        """`leave_hung`: there is another source; without one a proxy that hangs is waited for."""
+
+        async def asked(client: ProxyClient) -> Manifest | None:
+            return await self._from_proxy(client, name, reference, timeout_s, held)
+
+        answering = self._node.proxy_links.answering
+        proxies = sorted(self._proxies, key=lambda c: answering.book.hung(c.base_url))
+        found = await answering.first_of(proxies, asked, direct=leave_hung)
+        if found is not None:
+            self._node.counters.blob_requests["dc"] += 1
+            self._node.counters.received[PROXY] += len(found.body)
+        return found
+
+    async def _from_proxy(
+        self,
+        client: ProxyClient,
+        name: ImageName,
+        reference: str,
+        timeout_s: float,
+        held: TagRecord | None,
+    ) -> Manifest | None:
+        try:
+            found = await client.manifest(name, reference, timeout_s=timeout_s)
+            return await self._taken(name, reference, found, held)
+        except UpstreamError as error:
+            if error.status in DEFINITE:
+                named = isinstance(error, UpstreamRefusal) and error.code == "NAME_UNKNOWN"
+                code = "NAME_UNKNOWN" if named else "MANIFEST_UNKNOWN"
+                raise RegistryError(404, code, str(error)) from None
+            logs.event(log, logging.INFO, "proxy.no_manifest", error=str(error))
+        except P2pdistError as error:
+            logs.event(log, logging.WARNING, "proxy.manifest_refused", error=str(error))
+            if isinstance(error, UnknownKey):
+                self._node.proxy_links.signed_by_stranger(client.base_url, error.signer)
         return None
+
+    async def _waited_for(
+        self, name: ImageName, reference: str, held: TagRecord | None = None
+    ) -> Manifest | None:
+        """Wait for proxies that hang when nobody else has it: a slow success beats an error."""
+        if not self._node.proxy_links.answering.book.all_hang:
+            return None
+        return await self._from_proxies(
+            name, reference, PROXY_MANIFEST_LAST_S, held, leave_hung=False
+        )
 
     async def _taken(
         self, name: ImageName, reference: str, found: Manifest, held: TagRecord | None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from p2pdist.errors import RegistryError, UpstreamError
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
+from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.counters import SMALL, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource
 from p2pdist.peer.manifests import ManifestBook
@@ -16,11 +17,13 @@ from p2pdist.peer.node import Node
 from p2pdist.peer.outside import DirectSource, ProxySource, read_small
 from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.smalls import SmallAnswer
-from p2pdist.peer.sourcing import INTRODUCE_S, BlobFinder
+from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.runtime.single_flight import SingleFlight
 from p2pdist.runtime.upstream import UpstreamClient
+
+T = TypeVar("T")
 
 FORWARD_S: Final = 8.0
 
@@ -45,7 +48,11 @@ class MirrorBackend:
         self._proxies = proxies
         self._upstream = upstream
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
-        self._outside: list[OutsideSource] = [ProxySource(client) for client in proxies]
+        self._answering = node.proxy_links.answering
+        direct = upstream is not None
+        self._outside: list[OutsideSource] = [
+            ProxySource(client, self._answering, direct=direct) for client in proxies
+        ]
         if upstream is not None:
             self._outside.append(DirectSource(upstream))
 
@@ -74,38 +81,55 @@ class MirrorBackend:
             self._outside,
             size_bytes=size,
             used_fallback=self._used_fallback,
-            starving=lambda: self._finder.look(name, active),
+            starving=lambda: self._starving(name, active),
+            forsaken=lambda: self._answering.book.all_hang,
             patience_s=self._patience_s,
         )
 
+    def _starving(self, name: ImageName, active: ActiveBlob) -> None:
+        self._node.proxy_links.doubt_all()
+        self._finder.look(name, active)
+
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
-        for client in self._proxies:
+        missing = RegistryError(404, "NAME_UNKNOWN", f"no source for the tags of {name}")
+
+        async def listed(client: ProxyClient) -> TagPage:
             try:
                 return await client.tags(name, count, last, timeout_s=FORWARD_S)
             except UpstreamError as error:
-                if error.status == 404:
-                    break
-        raise RegistryError(404, "NAME_UNKNOWN", f"no source for the tags of {name}")
+                raise missing if error.status == 404 else error from None
+
+        return await self._forwarded(listed, missing)
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None
     ) -> Manifest:
-        for client in self._proxies:
+        missing = RegistryError(404, "NAME_UNKNOWN", f"no source for the referrers of {digest}")
+
+        async def listed(client: ProxyClient) -> Manifest:
             try:
                 return await client.referrers(name, digest, artifact_type, timeout_s=FORWARD_S)
             except UpstreamError as error:
-                if error.status == 404:
-                    break
-        raise RegistryError(404, "NAME_UNKNOWN", f"no source for the referrers of {digest}")
+                raise missing if error.status == 404 else error from None
+
+        return await self._forwarded(listed, missing)
+
+    async def _forwarded(
+        self, ask: Callable[[ProxyClient], Awaitable[T]], missing: RegistryError
+    ) -> T:
+        """Ask the proxies; raise `missing` when none can tell."""
+        proxies = sorted(self._proxies, key=lambda c: self._answering.book.hung(c.base_url))
+        found = await self._answering.first_of(proxies, ask, direct=False)
+        if found is None:
+            raise missing
+        return found
 
     # --- sizes and introductions ----------------------------------------------------------------
 
     async def _ask_size(self, name: ImageName, digest: Digest) -> int:
-        for client in await self._node.proxy_links.clients(digest):
-            try:
-                size = await client.introduce(name, digest, timeout_s=INTRODUCE_S)
-            except UpstreamError:
-                continue
+        direct = self._upstream is not None
+        size = await self._finder.size_at_a_proxy(name, digest, direct=direct)
+        if size is not None:
             self._book.learn_size(name, digest, size)
             return size
         if self._upstream is not None:

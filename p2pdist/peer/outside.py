@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from p2pdist.errors import UpstreamError
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.oci.names import ImageName
+from p2pdist.peer.answering import Answering
 from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.fallback import OutsideBody, OutsideSource
 from p2pdist.runtime.proxy_client import ProxyClient
@@ -19,17 +21,59 @@ SMALL_BYTES_MAX: Final = CHUNK_SIZE_MIN_BYTES
 
 
 class ProxySource:
-    """A proxy's `/v2/`, for what the exchange cannot bring or the disk cannot keep."""
+    """A proxy's `/v2/`, for what the exchange cannot bring or the disk cannot keep.
+
+    It is left as soon as it is known to hang, if there is another source.
+    """
 
     label: Final = PROXY
 
-    def __init__(self, client: ProxyClient) -> None:
+    def __init__(self, client: ProxyClient, answering: Answering, *, direct: bool) -> None:
+        """`direct`: there is a source beside the proxies."""
         self._client = client
+        self._answering = answering
+        self._direct = direct
 
-    def open_blob(
+    @asynccontextmanager
+    async def open_blob(
         self, name: ImageName, digest: Digest, *, start: int = 0
-    ) -> AbstractAsyncContextManager[OutsideBody]:
-        return self._client.open_blob(name, digest, start=start)
+    ) -> AsyncIterator[OutsideBody]:
+        async with AsyncExitStack() as stack:
+            opening = self._client.open_blob(name, digest, start=start)
+            async with self._answering.answer_of(self._client, direct=self._direct):
+                body = await stack.enter_async_context(opening)
+            yield _ProxyBody(body, self)
+
+    async def pieces(self, body: OutsideBody) -> AsyncIterator[bytes]:
+        chunks = body.chunks()
+        while True:
+            async with self._answering.listening(self._client, direct=self._direct):
+                data = await anext(chunks, None)
+            if data is None:
+                return
+            yield data
+
+
+class _ProxyBody:
+    """The body of a proxy that may begin to hang."""
+
+    def __init__(self, body: OutsideBody, source: ProxySource) -> None:
+        self._body = body
+        self._source = source
+
+    @property
+    def size_bytes(self) -> int | None:
+        return self._body.size_bytes
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._source.pieces(self._body)
+
+    def limit_buffer(self, nbytes: int) -> None:
+        self._body.limit_buffer(nbytes)
+
+    @property
+    def arrived_bytes(self) -> int:
+        return self._body.arrived_bytes
 
 
 class DirectSource:

@@ -15,6 +15,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Role
+from p2pdist.peer.answering import Answering
 from p2pdist.peer.core import proxy_links as core
 from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.neighbourhood import DIAL_TIMEOUT_S, Neighbourhood
@@ -57,8 +58,18 @@ class ProxyLinks:
         self._on_up = on_up
         self._health = health
         self._believed = believed
-        self._plan = core.ProxyLinkPlan(list(self._proxies), refusals, rng, idle_s=core.IDLE_S)
         self._loop = asyncio.get_running_loop()
+        self.answering = Answering(
+            self._proxies,
+            tasks,
+            linked_s=self._heard_s,
+            away=lambda name: self._plan.waits(name, self._loop.time()),
+            turned=self._turned,
+        )
+        hung = self.answering.book.hung
+        self._plan = core.ProxyLinkPlan(
+            list(self._proxies), refusals, rng, idle_s=core.IDLE_S, hung=hung
+        )
         self._greetings: dict[str, Greeting] = {}  # heard, and not dialled by yet
         self._unlinked: set[str] = set()  # answer, and a dial of their exchange failed
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -132,11 +143,33 @@ class ProxyLinks:
             return None
         return await asyncio.shield(self._dial(name))
 
-    def _live(self, name: str) -> Link | None:
+    def doubt_all(self) -> None:
+        """Nothing comes: find out which proxies hang."""
+        for client in self._proxies.values():
+            if not self._plan.waits(client.base_url, self._loop.time()):
+                self.answering.doubt(client)
+
+    def _turned(self, name: str) -> None:
+        """A proxy hangs from now on, or does so no longer: others own what it owned, or it again
+        does."""
+        hangs = self.answering.book.hung(name)
+        logs.event(log, logging.INFO, "proxy.hangs" if hangs else "proxy.answers", url=name)
+        self._turn(self._wanted())
+        for other in self._proxies:
+            if (link := self._link_to(other)) is not None:
+                self._on_up(link)
+
+    def _heard_s(self, name: str) -> float | None:
+        link = self._link_to(name)
+        return link.heard_s if link is not None else None
+
+    def _link_to(self, name: str) -> Link | None:
         host = self._plan.host_of(name)
-        link = self._neighbourhood.links.get(host) if host is not None else None
-        if host is not None and link is not None:
-            self._plan.used(host, self._loop.time())
+        return self._neighbourhood.links.get(host) if host is not None else None
+
+    def _live(self, name: str) -> Link | None:
+        if (link := self._link_to(name)) is not None:
+            self._plan.used(link.session.member.host_id, self._loop.time())
         return link
 
     # --- links ----------------------------------------------------------------------------------
@@ -223,6 +256,7 @@ class ProxyLinks:
         except (OSError, P2pdistError) as error:
             self._away(name, str(error) or type(error).__name__)
             return None
+        self.answering.heard(name)
         if name not in self._unlinked:  # else the link itself will tell
             self._plan.answered(name)
             self._health.mended(Reason.NO_PROXY_LINK, "")

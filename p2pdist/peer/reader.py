@@ -25,6 +25,8 @@ HURRY_S: Final = 0.5
 """What the last of several outside sources gets at least."""
 FIRST_WAIT_S: Final = 3.5
 GAP_S: Final = 3.5
+FORSAKEN_FIRST_S: Final = 1.0
+"""What peers get to begin, where every proxy is known to hang."""
 FORSAKEN_GAP_S: Final = 2.0
 """Without a proxy in the swarm nobody brings what it lacks (fault matrix, row 4: another source has
 taken over within 3 s)."""
@@ -78,12 +80,14 @@ class SwarmReader:
         size_bytes: int,
         used_fallback: Callable[[str, str, int], None],
         starving: Callable[[], None] = lambda: None,
+        forsaken: Callable[[], bool] = lambda: False,
         fallback_when_full_only: bool = False,
         patience_s: float = LAST_RESORT_S,
     ) -> None:
         """`size_bytes` is what the manifest claims; a signed map stands above it.
         `used_fallback` gets source, reason (of `counters.FALLBACK_REASONS`) and bytes.
-        `starving` is called while nothing comes in, once in `TURN_S`.
+        `starving` is called while nothing comes in, once in `TURN_S`; `forsaken`: every proxy
+        hangs, and so brings nothing to the swarm.
 
         `fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a second
         body of it makes sense only where the first one cannot be kept. `patience_s`: how long a
@@ -99,6 +103,7 @@ class SwarmReader:
         self._outside = list(fallbacks)
         self._used_fallback = used_fallback
         self._starving = starving
+        self._forsaken = forsaken
         self._last_resort_s = patience_s
         self._before = dict(active.received)
         self._from_outside: dict[str, int] = {}
@@ -205,10 +210,11 @@ class SwarmReader:
     def _patience_s(self, *, first: bool) -> float:
         if self._active.idle_s <= QUIET_S:
             return PROGRESS_WAIT_S
-        if self._fallbacks and not first:
-            return GAP_S if self._active.neighbours.proxy_linked else FORSAKEN_GAP_S
+        if self._fallbacks and first:
+            return FORSAKEN_FIRST_S if self._forsaken() else FIRST_WAIT_S
         if self._fallbacks:
-            return FIRST_WAIT_S
+            linked = self._active.neighbours.proxy_linked and not self._forsaken()
+            return GAP_S if linked else FORSAKEN_GAP_S
         if first:
             return STICKY_WAIT_S if self._context.sticky else FIRST_WAIT_S
         return self._last_resort_s
@@ -222,8 +228,10 @@ class SwarmReader:
         active, at = self._active, start
         if active.failure is not None and not first:
             raise BlobFailed(f"{self.digest}: {active.failure}")
-        for source in self._fallbacks:
-            hurried = first and at == start and not self._context.sticky
+        sources = self._fallbacks
+        for source in sources:
+            alone = source is sources[-1]
+            hurried = not alone or (first and at == start and not self._context.sticky)
             within_s = self._first_byte_left_s() if hurried else None
             asked_s = self._loop.time()
             try:
@@ -232,6 +240,7 @@ class SwarmReader:
                     if was_away and await self._swarm_goes_on(at):
                         return
                     at += len(data)
+                    self._silent_since_s = self._loop.time()
                     yield data
                 return
             except UpstreamError:
@@ -240,8 +249,6 @@ class SwarmReader:
                 if self._prefix_used:
                     active.doubt()
                 raise
-        if at > start:
-            self._silent_since_s = self._loop.time()
         self._outside_again_s = self._loop.time() + OUTSIDE_AGAIN_S
         silent_s = self._loop.time() - self._silent_since_s
         nothing_yet = first and at == start

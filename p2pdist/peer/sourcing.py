@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from p2pdist.errors import UpstreamError
+from p2pdist.exchange.link import Link
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.answering import Answering
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime.proxy_client import ProxyClient
@@ -65,23 +66,33 @@ class BlobFinder:
             fresh = [client for client in clients if client.base_url not in search.tried]
             if not fresh:
                 search.tried.clear()
-            for client in fresh or clients:
+
+            async def reached(client: ProxyClient) -> Link | None:
                 search.tried.add(client.base_url)
-                if not await self._introduced_to(client, name, active.digest):
-                    continue
-                if (link := await self._node.proxy_links.reach(client)) is not None:
-                    active.attach(link)
-                    return
+                await client.introduce(name, active.digest, timeout_s=INTRODUCE_S)
+                return await self._node.proxy_links.reach(client)
+
+            link = await self._answering.first_of(fresh or clients, reached, direct=False)
+            if link is not None:
+                active.attach(link)
         finally:
             search.running = False
 
-    @staticmethod
-    async def _introduced_to(client: ProxyClient, name: ImageName, digest: Digest) -> bool:
-        try:
-            await client.introduce(name, digest, timeout_s=INTRODUCE_S)
-        except UpstreamError:
-            return False
-        return True
+    async def size_at_a_proxy(self, name: ImageName, digest: Digest, *, direct: bool) -> int | None:
+        """Tell a proxy where a blob lies; return the size that it tells, None if none does.
+
+        `direct`: there is a source beside the proxies.
+        """
+
+        async def introduced(client: ProxyClient) -> int:
+            return await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+
+        clients = await self._node.proxy_links.clients(digest)
+        return await self._answering.first_of(clients, introduced, direct=direct)
+
+    @property
+    def _answering(self) -> Answering:
+        return self._node.proxy_links.answering
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 
@@ -93,7 +104,5 @@ class BlobFinder:
 
     async def _small(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
         if not self._node.store.has_small(digest):
-            for client in await self._node.proxy_links.clients(digest):
-                if await self._introduced_to(client, name, digest):
-                    break
+            await self.size_at_a_proxy(name, digest, direct=True)
         return await self._node.smalls.fetch(digest)

@@ -217,7 +217,8 @@ class ProxyAuthority:
 
     async def _introduce(self, digest: Digest, names: Sequence[ImageName]) -> bool:
         """Tell the owner among the parents where a blob lies; False when none has it to give."""
-        for client in await self._node.proxy_links.clients(digest):
+
+        async def introduced(client: ProxyClient) -> bool | None:
             for name in names:
                 try:
                     await client.introduce(name, digest, timeout_s=INTRODUCE_S)
@@ -225,7 +226,11 @@ class ProxyAuthority:
                     logs.event(log, logging.INFO, "parent.refused", error=str(error))
                 else:
                     return True
-        return False
+            return None
+
+        links = self._node.proxy_links
+        clients = await links.clients(digest)
+        return await links.answering.first_of(clients, introduced, direct=True) or False
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 

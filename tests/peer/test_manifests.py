@@ -19,6 +19,7 @@ from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import Keyring, Signer, TagStatement, key_id
 from p2pdist.oci.manifest import OCI_MANIFEST
 from p2pdist.oci.names import ImageName
+from p2pdist.peer.answering import Answering
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.manifests import ManifestBook
@@ -26,6 +27,7 @@ from p2pdist.peer.outstanding import RequestTable
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime.health import TRACKER, Health
 from p2pdist.runtime.serving import Manifest, PullContext
+from p2pdist.runtime.tasks import TaskOwner
 from tests.fakes.registry_images import build_image
 from tests.faults.records import recorded
 from tests.registry_proxy.proxy_parts import MemoryStore
@@ -126,8 +128,11 @@ class Bench:
         self.tracker = SimpleNamespace(note=lambda *_: None, join=self._named)
         self.neighbourhood = SimpleNamespace(reach=self._reached)
         self.strange_keys: list[str] = []
+        fakes: dict[str, Any] = {self.proxy.base_url: self.proxy}
         self.proxy_links = SimpleNamespace(
-            each=self._no_links, signed_by_stranger=lambda url, key: self.strange_keys.append(key)
+            answering=Answering(fakes, TaskOwner("test")),
+            each=self._no_links,
+            signed_by_stranger=lambda url, key: self.strange_keys.append(key),
         )
         node: Any = self
         self.smalls = SmallFinder(node)
@@ -166,7 +171,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 
 @pytest.fixture
-def bench(clocks: Clocks) -> Bench:
+async def bench(clocks: Clocks) -> Bench:
     return Bench(clocks)
 
 

@@ -15,6 +15,7 @@ from p2pdist.errors import UpstreamError
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.peer import sourcing
+from p2pdist.peer.answering import Answering
 from p2pdist.peer.sourcing import LOOK_PAUSE_FIRST_S, LOOK_PAUSE_MAX_S, BlobFinder
 from p2pdist.runtime.tasks import TaskOwner
 
@@ -61,6 +62,8 @@ class Swarm:
         node: Any = self
         self.finder = BlobFinder(node)
         self._proxies = list(proxies)
+        fakes: dict[str, Any] = {proxy.base_url: proxy for proxy in proxies}
+        self.answering = Answering(fakes, TaskOwner("answering"))
 
     def fetch(self, active: Active) -> None: ...
 

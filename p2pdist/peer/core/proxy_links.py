@@ -49,11 +49,14 @@ class ProxyLinkPlan:
         rng: Random,
         *,
         idle_s: float = IDLE_S,
+        hung: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """`hung`: the proxy of this name takes questions and answers none."""
         self.idle_s = idle_s
         self._proxies = {name: _Proxy() for name in names}
         self._refusals = refusals
         self._rng = rng
+        self._hung = hung
         self._used_s: dict[HostId, float] = {}
         """The live links to proxies, configured or not, and when each was last of use."""
 
@@ -103,11 +106,12 @@ class ProxyLinkPlan:
     # --- whose blob it is -----------------------------------------------------------------------
 
     def order(self, key: str, now_s: float) -> list[str]:
-        """All proxies: the owner of `key` first, then those that take over, those away last."""
+        """All proxies: the owner of `key` first, then those that take over; those that are away
+        or hang come last."""
         names = {proxy.host: name for name, proxy in self._proxies.items() if proxy.host}
         known = [names[HostId(host)] for host in ranked(key, names)]
         known += [name for name, proxy in self._proxies.items() if name not in known]
-        return sorted(known, key=lambda name: self.waits(name, now_s))
+        return sorted(known, key=lambda name: self.waits(name, now_s) or self._hung(name))
 
     def owner(self, key: str, now_s: float) -> str | None:
         """The proxy to ask for `key`; None: none may be dialled now, or it is not known yet."""
