@@ -208,7 +208,7 @@ class SwarmReader:
                 return False
 
     def _patience_s(self, *, first: bool) -> float:
-        if self._active.idle_s <= QUIET_S:
+        if self._active.idle_s <= (FORSAKEN_FIRST_S if self._forsaken() else QUIET_S):
             return PROGRESS_WAIT_S
         if self._fallbacks and first:
             return FORSAKEN_FIRST_S if self._forsaken() else FIRST_WAIT_S
