@@ -61,9 +61,11 @@ class SmallFinder:
         stored = await self._node.store.get_small(digest)
         if stored is not None:
             return SmallAnswer(stored.media_type, stored.body)
-        async for link in self._node.proxy_links.each(digest):
-            if (answer := await self._ask_small(link, digest, PROXY_ANSWER_S)) is not None:
-                return answer
+        found = await self._node.proxy_links.ask_each(
+            digest, lambda link: self._ask_small(link, digest, PROXY_ANSWER_S)
+        )
+        if found is not None:
+            return found
         for member in await self._find(digest_key(digest)):
             link_or_none = await self._node.neighbourhood.reach(member)
             if link_or_none is not None:

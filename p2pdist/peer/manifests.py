@@ -215,7 +215,7 @@ class ManifestBook:
         self, name: ImageName, reference: str, held: TagRecord | None = None
     ) -> Manifest | None:
         """Wait for proxies that hang when nobody else has it: a slow success beats an error."""
-        if not self._node.proxy_links.answering.book.all_hang:
+        if self._upstream is not None or not self._node.proxy_links.answering.book.all_hang:
             return None
         return await self._from_proxies(
             name, reference, PROXY_MANIFEST_LAST_S, held, leave_hung=False

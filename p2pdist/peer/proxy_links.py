@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from p2pdist.errors import P2pdistError
+from p2pdist.errors import P2pdistError, UpstreamError
 from p2pdist.exchange.link import Link
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
@@ -25,6 +26,8 @@ from p2pdist.runtime.proxy_client import Greeting, ProxyClient
 from p2pdist.runtime.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CHECKS_PER_IDLE: Final = 4
 
@@ -121,18 +124,25 @@ class ProxyLinks:
             await asyncio.wait(set(self._asking.values()), timeout=settled_s)
         return [self._proxies[name] for name in self._plan.order(key, self._loop.time())]
 
-    async def each(self, key: str) -> AsyncIterator[Link]:
-        """Links to the proxies in the order of `clients`, dialled one after the other.
+    async def ask_each(self, key: str, ask: Callable[[Link], Awaitable[T | None]]) -> T | None:
+        """Ask the proxies over their links, in the order of `clients`; return the first answer.
 
-        One that closed while its turn lasted, as it had been idle until then, is made anew.
+        A link that closed while its turn lasted, as it had been idle until then, is made anew. One
+        that hangs is passed over, or left: others may have it.
         """
         for client in await self.clients(key):
+            if self.answering.book.hung(client.base_url):
+                continue
             for _ in range(2):
                 if (link := await self.reach(client)) is None:
                     break
-                yield link
+                with contextlib.suppress(UpstreamError):
+                    async with self.answering.listening(client, direct=True):
+                        if (answer := await ask(link)) is not None:
+                            return answer
                 if not link.closed:
                     break
+        return None
 
     async def reach(self, client: ProxyClient) -> Link | None:
         """Return the link to a proxy, dialling it if need be; None if it cannot be had now."""

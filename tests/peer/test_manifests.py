@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -131,7 +130,7 @@ class Bench:
         fakes: dict[str, Any] = {self.proxy.base_url: self.proxy}
         self.proxy_links = SimpleNamespace(
             answering=Answering(fakes, TaskOwner("test")),
-            each=self._no_links,
+            ask_each=self._no_links,
             signed_by_stranger=lambda url, key: self.strange_keys.append(key),
         )
         node: Any = self
@@ -158,9 +157,8 @@ class Bench:
     async def _reached(self, member: ToldPeer) -> ToldPeer:
         return member
 
-    async def _no_links(self, digest: Digest) -> AsyncIterator[Any]:
-        for link in ():
-            yield link
+    async def _no_links(self, digest: Digest, ask: object) -> None:
+        """There are none."""
 
 
 @pytest.fixture

@@ -60,15 +60,20 @@ class Outside:
 
 
 def reader_of(
-    motion: Motion, outside: Outside, *, size_bytes: int = len(DATA), sticky: bool = False
+    motion: Motion,
+    *outside: Outside,
+    size_bytes: int = len(DATA),
+    sticky: bool = False,
+    forsaken: bool = False,
 ) -> SwarmReader:
     return SwarmReader(
         motion.active,
         NAME,
         PullContext("test", sticky),
-        [outside],
+        outside,
         size_bytes=size_bytes,
         used_fallback=lambda *_: None,
+        forsaken=lambda: forsaken,
         patience_s=0.2,
     )
 
@@ -301,3 +306,33 @@ async def gone(motion: Motion) -> None:
     async with asyncio.timeout(10):
         while motion.node.store.get(TRUE.digest) is not None:  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.01)
+
+
+async def test_where_every_proxy_hangs_the_swarm_gets_a_moment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FIRST_WAIT_S", "GAP_S", "QUIET_S", "PROGRESS_WAIT_S"):
+        monkeypatch.setattr(f"p2pdist.peer.reader.{name}", 3600.0)
+    monkeypatch.setattr("p2pdist.peer.reader.FORSAKEN_FIRST_S", 0.02)
+    outside = Outside(DATA)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        assert await read(reader_of(motion, outside, forsaken=True)) == DATA
+
+
+async def test_a_silent_source_is_not_waited_for_while_there_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pdist.peer.reader.FIRST_BYTE_S", 0.0)
+    monkeypatch.setattr("p2pdist.peer.reader.HURRY_S", 0.02)
+    silent, other = Outside(DATA), Outside(DATA)
+    silent.back = _never
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+        await motion.land(TRUE, 0, 1)
+        assert await read(reader_of(motion, silent, other)) == DATA
+
+    assert len(other.starts) == 1
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()

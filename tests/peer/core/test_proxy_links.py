@@ -27,7 +27,10 @@ class Bench:
 
     def __init__(self, seed: int = 1) -> None:
         self.refusals = RefusalBook(Random(seed))
-        self.plan = ProxyLinkPlan(NAMES, self.refusals, Random(seed))
+        self.hung: set[str] = set()
+        self.plan = ProxyLinkPlan(
+            NAMES, self.refusals, Random(seed), hung=lambda name: name in self.hung
+        )
 
     def told(self) -> ProxyLinkPlan:
         for name in self.plan.unknown(0.0):
@@ -50,6 +53,19 @@ def test_the_owner_is_the_one_that_the_tracker_names(key: str) -> None:
 
     assert plan.order(key, 0.0) == by_rank(key)
     assert plan.owner(key, 0.0) == by_rank(key)[0]
+
+
+def test_one_that_hangs_owns_nothing_while_another_is_there() -> None:
+    bench = Bench()
+    plan, (first, *others) = bench.told(), by_rank(KEYS[0])
+    plan.up(HOSTS[first], 0.0)
+
+    bench.hung = {first}
+    assert plan.order(KEYS[0], 0.0) == [*others, first]
+    assert plan.to_dial([KEYS[0]], 0.0) == [others[0]]
+
+    bench.hung = set(NAMES)
+    assert plan.owner(KEYS[0], 0.0) == first
 
 
 def test_each_proxy_is_asked_once_who_it_is() -> None:
