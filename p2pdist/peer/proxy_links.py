@@ -162,8 +162,10 @@ class ProxyLinks:
     def _turned(self, name: str) -> None:
         """A proxy hangs from now on, or does so no longer: others own what it owned, or it again
         does."""
-        hangs = self.answering.book.hung(name)
-        logs.event(log, logging.INFO, "proxy.hangs" if hangs else "proxy.answers", url=name)
+        if self.answering.book.hung(name):
+            logs.event(log, logging.INFO, "proxy.hangs", url=name)
+        else:
+            logs.event(log, logging.INFO, "proxy.answers", url=name)
         self._turn(self._wanted())
         for other in self._proxies:
             if (link := self._link_to(other)) is not None:

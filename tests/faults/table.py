@@ -11,10 +11,9 @@ ROWS: Final = (
     *range(1, 7),
     *range(8, 18),
     *range(21, 26),
-    *(27, 28, 30, 31, 33, 35),
+    *(27, 28, 30, 31, 33, 34, 35),
     *range(38, 42),
-    *range(47, 58),
-    60,
+    *range(47, 61),
     70,
 )
 ROWS_TARGET: Final = len(ROWS)

@@ -11,6 +11,7 @@ from aiohttp.abc import ResolveResult
 
 from p2pdist.runtime import lasting_resolver
 from p2pdist.runtime.lasting_resolver import LastingResolver
+from tests.faults.records import recorded
 from tests.runtime.upstream_parts import FakeDns
 
 pytestmark = pytest.mark.faults
@@ -52,14 +53,15 @@ async def addresses(resolver: LastingResolver, host: str = HOST) -> list[str]:
 async def test_the_last_good_address_is_given_while_the_name_is_gone(
     dns: SilentDns, resolver: LastingResolver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert await addresses(resolver) == ["192.0.2.1"]
-    dns.addresses.clear()
+    with recorded(34, "DNS away", "name gone") as record, caplog.at_level("INFO"):
+        assert await addresses(resolver) == ["192.0.2.1"]
+        dns.addresses.clear()
 
-    with caplog.at_level("INFO"):
         assert [await addresses(resolver) for _ in range(3)] == [["192.0.2.1"]] * 3
 
-    assert resolver.kept_answers_total == 3
-    assert [record.message for record in caplog.records].count("upstream.name_unresolved") == 1
+        assert resolver.kept_answers_total == 3
+        assert [line.message for line in caplog.records].count("upstream.name_unresolved") == 1
+        record.outcome = "the last good address is used, said once and counted"
 
 
 async def test_a_name_that_resolves_is_never_answered_from_memory(
@@ -80,12 +82,14 @@ async def test_a_name_that_never_resolved_fails(resolver: LastingResolver) -> No
 async def test_a_silent_resolver_is_not_waited_for_and_asked_once_at_a_time(
     dns: SilentDns, resolver: LastingResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lasting_resolver, "DNS_PATIENCE_S", 0.01)
-    await addresses(resolver)
-    dns.silent = True
+    with recorded(34, "DNS away", "resolver silent") as record:
+        monkeypatch.setattr(lasting_resolver, "DNS_PATIENCE_S", 0.01)
+        await addresses(resolver)
+        dns.silent = True
 
-    assert [await addresses(resolver) for _ in range(3)] == [["192.0.2.1"]] * 3
-    assert len(dns.asked) == 2
+        assert [await addresses(resolver) for _ in range(3)] == [["192.0.2.1"]] * 3
+        assert len(dns.asked) == 2
+        record.outcome = "the last good address is used; one question is out"
 
 
 async def test_a_host_moved_when_it_has_other_addresses_now(
