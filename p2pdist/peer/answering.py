@@ -29,7 +29,8 @@ BUSY_S: Final = 2.0
 """What one gets that is: it asks a registry, and another proxy would ask that again."""
 PROBE_LASTS_S: Final = 10.0
 LOOK_S: Final = 0.25
-"""How often the link of a proxy that hangs is looked at."""
+LOOK_PROBED_S: Final = 0.05
+"""How often the link of a proxy is looked at that hangs, or that was just probed over it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,16 +58,19 @@ class Answering:
         tasks: TaskOwner,
         *,
         linked_s: Callable[[str], float | None] = lambda _: None,
+        ping: Callable[[str], None] = lambda _: None,
         away: Callable[[str], bool] = lambda _: False,
         turned: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`linked_s`: when something came over the link of a proxy last; `away`: it cannot be
-        reached now; `turned`: it hangs from now on, or does so no longer."""
+        """`linked_s`: when something came over the link of a proxy last, None
+        without one; `ping`: have something come; `away`: it cannot be reached now; `turned`: it
+        hangs from now on, or does so no longer."""
         self.book = AnswerBook(clients)
         self.hangs_total = 0
         self._clients = clients
         self._tasks = tasks
         self._linked_s = linked_s
+        self._ping = ping
         self._away = away
         self._turned = turned
         self._loop = asyncio.get_running_loop()
@@ -176,8 +180,9 @@ class Answering:
         if not self.book.hung(name):
             return
         another = any(not self.book.hung(n) and not self._away(n) for n in self._clients)
-        for wait in waits:
+        for wait in list(waits):
             if wait.direct or another:
+                self._waits[name].discard(wait)
                 wait.limit.reschedule(self._loop.time())
 
     # --- doubts ---------------------------------------------------------------------------------
@@ -204,16 +209,28 @@ class Answering:
             self._looks.pop(name).cancel()
 
     async def _probed(self, client: ProxyClient) -> bool:
-        """One probe; False: it was not answered."""
+        """One probe; False: it was not answered.
+
+        Over its link, if there is one: that costs a proxy little when a whole fleet waits for it.
+        """
+        name, began_s = client.base_url, self._loop.time()
+        self._ping(name)
+        while self._linked_s(name) is not None:
+            self._look_at_link(name)
+            if self.book.lives(name, began_s):
+                return True
+            if self._loop.time() - began_s > PROBE_LASTS_S:
+                return False
+            await asyncio.sleep(LOOK_PROBED_S)
         began_s = self._loop.time()
         try:
             await client.greet(timeout_s=PROBE_LASTS_S)
         except UpstreamError as error:
             if not error.status:
-                if self._loop.time() - began_s < HUNG_S and self.book.gone(client.base_url):
-                    self._turned(client.base_url)
+                if self._loop.time() - began_s < HUNG_S and self.book.gone(name):
+                    self._turned(name)
                 return False
-        self.heard(client.base_url)
+        self.heard(name)
         return True
 
     def _look_later(self, name: str, delay_s: float) -> None:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from p2pdist.errors import P2pdistError, UpstreamError
+from p2pdist.exchange.frames import Ping
 from p2pdist.exchange.link import Link
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
@@ -66,6 +67,7 @@ class ProxyLinks:
             self._proxies,
             tasks,
             linked_s=self._heard_s,
+            ping=self._ping,
             away=lambda name: self._plan.waits(name, self._loop.time()),
             turned=self._turned,
         )
@@ -174,6 +176,10 @@ class ProxyLinks:
     def _heard_s(self, name: str) -> float | None:
         link = self._link_to(name)
         return link.heard_s if link is not None else None
+
+    def _ping(self, name: str) -> None:
+        if (link := self._link_to(name)) is not None:
+            link.send(Ping(0))
 
     def _link_to(self, name: str) -> Link | None:
         host = self._plan.host_of(name)

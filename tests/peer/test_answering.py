@@ -24,7 +24,8 @@ HUNG_S = 0.05
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "HUNG_S", HUNG_S)
     monkeypatch.setattr(shell, "HUNG_S", HUNG_S)
-    monkeypatch.setattr(shell, "LOOK_S", HUNG_S / 5)
+    for name in ("LOOK_S", "LOOK_PROBED_S"):
+        monkeypatch.setattr(shell, name, HUNG_S / 5)
     for name in ("USUAL_MIN_S", "USUAL_MAX_S", "PROBE_AGAIN_FIRST_S", "PROBE_AGAIN_MAX_S"):
         monkeypatch.setattr(core, name, HUNG_S / 5)
     monkeypatch.setattr(shell, "LIFE_S", HUNG_S / 5)
@@ -75,7 +76,18 @@ class Lab:
 
     def knowing(self, *proxies: Proxy) -> Answering:
         known: dict[str, Any] = {proxy.base_url: proxy for proxy in proxies}
-        return Answering(known, self.tasks, linked_s=self.linked_s.get, turned=self.turned.append)
+        return Answering(
+            known,
+            self.tasks,
+            linked_s=self.linked_s.get,
+            ping=self._ping,
+            turned=self.turned.append,
+        )
+
+    def _ping(self, name: str) -> None:
+        """What comes over the link of the first proxy, if there is one, while it runs."""
+        if name in self.linked_s and self.one.runs.is_set():
+            self.linked_s[name] = asyncio.get_running_loop().time()
 
     async def ask(self, *proxies: Proxy, direct: bool = False) -> str | None:
         asked: Any = proxies or (self.one, self.two)
@@ -186,7 +198,24 @@ async def test_a_probe_that_is_answered_late_ends_it(lab: Lab) -> None:
     assert await lab.ask() == "one"
 
 
+async def test_a_proxy_with_a_link_is_probed_over_it(lab: Lab) -> None:
+    lab.answering = lab.knowing(lab.one)
+    lab.linked_s["one"] = 0.0
+    lab.one.answers.clear()
+    asked = lab.asking(direct=True)
+    await lab.until(lambda: lab.linked_s["one"] > 0)
+    await asyncio.sleep(2 * HUNG_S)
+    assert lab.turned == []
+
+    lab.one.hang()
+    await lab.until(lambda: lab.turned == ["one"])
+
+    assert await asked is None
+    assert lab.one.probed == 0
+
+
 async def test_a_link_that_shows_life_ends_it(lab: Lab) -> None:
+    lab.linked_s["one"] = 0.0
     lab.one.hang()
     await lab.ask()
     await lab.until(lambda: lab.answering.book.hung("one"))

@@ -20,7 +20,7 @@ HUNG_S: Final = 2.0
 """A probe without an answer for so long: far above what a proxy takes that serves a herd, and with
 what was waited before it below the 5 s of silence of registry contract 3.7."""
 PROBE_AGAIN_FIRST_S: Final = 0.5
-PROBE_AGAIN_MAX_S: Final = 8.0
+PROBE_AGAIN_MAX_S: Final = 2.0
 
 
 @dataclass(slots=True)
