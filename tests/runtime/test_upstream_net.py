@@ -13,6 +13,7 @@ from p2pdist.errors import UpstreamError
 from p2pdist.runtime.upstream import BadAnswer
 from p2pdist.runtime.upstream_net import address_allowed, parse_url
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo
+from tests.faults.records import recorded
 from tests.runtime.upstream_parts import NAME, REPOSITORY, FakeDns, client_of, read_blob
 
 
@@ -137,17 +138,20 @@ async def test_a_redirect_with_credentials_in_its_url_is_refused(
 # --- names that do not resolve, or moved ----------------------------------------------------------
 
 
+@pytest.mark.faults
 async def test_a_registry_that_moved_is_found_at_once(
     registry: FakeRegistry, image: ImageInfo
 ) -> None:
-    dns = FakeDns({"registry.test": "127.0.0.2"})  # where nobody listens
-    url = f"http://registry.test:{registry.host.rpartition(':')[2]}"
-    async with client_of(registry, dns=dns, url=url, allow_private=True) as client:
-        with pytest.raises(UpstreamError, match="cannot be reached"):
-            await client.get_manifest(NAME, "1")
-        dns.addresses["registry.test"] = "127.0.0.1"
+    with recorded(34, "DNS away", "registry moved") as record:
+        dns = FakeDns({"registry.test": "127.0.0.2"})  # where nobody listens
+        url = f"http://registry.test:{registry.host.rpartition(':')[2]}"
+        async with client_of(registry, dns=dns, url=url, allow_private=True) as client:
+            with pytest.raises(UpstreamError, match="cannot be reached"):
+                await client.get_manifest(NAME, "1")
+            dns.addresses["registry.test"] = "127.0.0.1"
 
-        assert (await client.get_manifest(NAME, "1")).digest == image.manifest_digest
+            assert (await client.get_manifest(NAME, "1")).digest == image.manifest_digest
+        record.outcome = "found at its new address with the next question"
 
 
 async def test_a_kept_address_is_checked_like_any_other(registry: FakeRegistry) -> None:
