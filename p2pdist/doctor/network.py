@@ -18,6 +18,7 @@ import aiohttp
 
 from p2pdist.doctor.findings import Finding, failed, passed, warned
 from p2pdist.errors import ConfigError, LinkRefused, PeerFault, WrongSecret
+from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.transport import probe
 from p2pdist.model.clocks import SKEW_TOLERATED_S, ClockBook
 from p2pdist.model.control import FromTracker
@@ -67,13 +68,15 @@ def _bind_error(address: Address) -> OSError | None:
         infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
         return error
-    family, kind, proto, _, target = infos[0]
-    with socket.socket(family, kind, proto) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(target)
-        except OSError as error:
-            return error
+    for family, kind, proto, _, target in infos:
+        with socket.socket(family, kind, proto) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # as the daemon binds it, beside the same port of IPv4
+                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                tried.bind(target)
+            except OSError as error:
+                return error
     return None
 
 
@@ -170,7 +173,7 @@ async def _check_tracker(url: str, secret_file: Path | None) -> list[Finding]:
         line = ControlLine(prober, secret, _myself(), shared_codecs())
         async with asyncio.timeout(REACH_S):
             loop = asyncio.get_running_loop()
-            await loop.create_connection(lambda: line, address.host, address.port)
+            await loop.create_connection(lambda: line, sock=await connected(address))
             why = await prober.ended
     except (OSError, TimeoutError) as error:
         reason = str(error) or "no answer"
@@ -283,8 +286,8 @@ async def _check_exchange(host: str, port: str, secret: bytes | None) -> Finding
 async def _connect(address: Address) -> None:
     """Raises OSError, which TimeoutError is as well, where nobody answers."""
     async with asyncio.timeout(REACH_S):
-        _, writer = await asyncio.open_connection(address.host, address.port)
-    writer.close()
+        sock = await connected(address)
+    sock.close()
 
 
 def _clock(url: str, unix_ms: int, asked_s: float, answered_s: float) -> list[Finding]:

@@ -17,6 +17,7 @@ from typing import Final
 from p2pdist.errors import PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.exchange.buffers import BufferPool
+from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.frames import SLICE_BYTES_MAX
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
 from p2pdist.exchange.outgoing import BulkHold
@@ -144,7 +145,7 @@ class ExchangeTransport:
         if len(self._all) >= self._limits.links_max:
             raise PeerFault("as many links as allowed")
         async with asyncio.timeout(timeout_s):
-            sock = await _connect(address)
+            sock = await connected(address)
             try:
                 session, proof = await self._shake_as_client(sock)
                 await _send(sock, proof)
@@ -295,24 +296,10 @@ async def probe(address: Address, *, secret: bytes, me: Member, timeout_s: float
     Raises as `ExchangeTransport.dial` does.
     """
     async with asyncio.timeout(timeout_s):
-        sock = await _connect(address)
+        sock = await connected(address)
         with contextlib.closing(sock):
             _, session = await _hear_server(sock, ClientHandshake(secret, me, os.urandom))
             return session
-
-
-async def _connect(address: Address) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    family, kind, proto, _, target = infos[0]
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setblocking(False)
-        await loop.sock_connect(sock, target)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 async def _hear_server(sock: socket.socket, hand: ClientHandshake) -> tuple[bytes, Session]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
+from p2pdist.exchange.dialling import STAGGER_S
 from p2pdist.exchange.frames import LinkUse
 from p2pdist.exchange.link import IDLE, Link
 from p2pdist.exchange.transport import ExchangeTransport
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 # An address that does not answer the dial may cost a pull this much (fault matrix, section 7: the
 # swarm has other neighbours meanwhile).
 DIAL_TIMEOUT_S: Final = 1.5
-# What an address that does not answer may cost, where the host has another one (fault matrix 7).
-DIAL_STAGGER_S: Final = 0.15
 DIALS_MAX: Final = 16
 
 
@@ -160,7 +159,7 @@ class Neighbourhood:
             for address in addresses:
                 dial = self._dial_one(host, address)
                 attempts.add(self._tasks.start(dial, name=f"dial {address}"))
-                if (link := await _first_link(attempts, DIAL_STAGGER_S)) is not None:
+                if (link := await _first_link(attempts, STAGGER_S)) is not None:
                     break
             else:
                 link = await _first_link(attempts, None)

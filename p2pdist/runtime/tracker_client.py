@@ -19,6 +19,7 @@ from random import Random
 from typing import Final, Protocol, TypeVar, assert_never
 
 from p2pdist.errors import PeerFault
+from p2pdist.exchange.dialling import connected
 from p2pdist.model.control import (
     DELTAS_MAX,
     Announce,
@@ -316,7 +317,12 @@ class TrackerClient:
         loop = asyncio.get_running_loop()
         address = parse_tracker_url(url)
         async with asyncio.timeout(CONNECT_S):
-            await loop.create_connection(lambda: line, address.host, address.port)
+            sock = await connected(address)
+            try:
+                await loop.create_connection(lambda: line, sock=sock)
+            except BaseException:
+                sock.close()
+                raise
             try:
                 await self._first(self._greeted, CONNECT_S)
             except BaseException:
