@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from p2pdist.exchange.transport import Watchers
 from p2pdist.model.handshake import Session
 from p2pdist.model.health import Reason
-from p2pdist.model.members import Address, Role
+from p2pdist.model.members import Role
 from p2pdist.peer.node import Node
 from p2pdist.peer.refusing import RefusalLog
 from p2pdist.runtime.health import PROXY
 
 
-def conditions(
-    node: Node, trackers: Sequence[str], addresses: Sequence[Address]
-) -> dict[Reason, str]:
+def conditions(node: Node, trackers: Sequence[str], unreachable: str | None) -> dict[Reason, str]:
     """What holds now.
 
-    `trackers` are those configured, `addresses` those at which others are told to dial this host.
+    `trackers` are those configured; `unreachable`: why nobody can dial this host.
     """
     found = {}
     if (trouble := node.store_trouble()) is not None:
@@ -29,8 +27,8 @@ def conditions(
         found[Reason.PROXY_HUNG] = f"{', '.join(hanging)} answers nothing and is asked last"
     if trackers and not node.tracker.connected:
         found[Reason.TRACKER_AWAY] = f"none of {', '.join(trackers)} is reached"
-    if not addresses:
-        found[Reason.UNREACHABLE] = "no tracker or proxy tells which address of this host they see"
+    if unreachable is not None:
+        found[Reason.UNREACHABLE] = unreachable
     return found
 
 

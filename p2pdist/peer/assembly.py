@@ -32,7 +32,7 @@ from p2pdist.runtime import clock, logs
 from p2pdist.runtime.files import state_directory
 from p2pdist.runtime.health import Health
 from p2pdist.runtime.metrics import Sample, node_info
-from p2pdist.runtime.own_addresses import advertised
+from p2pdist.runtime.own_addresses import OwnAddresses
 from p2pdist.runtime.own_platform import own_platform
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.tracker_client import PrewarmOrder, TrackerClient
@@ -148,10 +148,11 @@ async def running_node(
         keyring=keyring,
         boot_id=BOOT_ID_PATH.read_text().strip(),
     )
-    addresses: list[Address] = []
+    towards = [*options.trackers, *(client.base_url for client in proxies)]
+    addresses = OwnAddresses(options.advertise, towards)
 
     def me() -> Member:
-        return Member(host_id, options.role, options.place, tuple(addresses))
+        return Member(host_id, options.role, options.place, addresses.current)
 
     health = Health(unix_s=options.unix_s)
     node = Node(
@@ -185,16 +186,17 @@ async def running_node(
         numbers=lambda: _numbers(node),
         describe=options.about.message,
         on_order=orders.put,
+        spoke_from=addresses.spoke_from,
         health=health,
     )
     try:
         bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)
-        known = [*options.trackers, *(client.base_url for client in proxies)]
-        addresses += await advertised(bound, options.advertise, known)
+        await addresses.listening(bound)
         node.start(transport, tracker)
-        health.conditions = lambda: conditions(node, options.trackers, addresses)
+        health.conditions = lambda: conditions(node, options.trackers, addresses.trouble())
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
+        node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
         node.tasks.start(health.watch(), name="health")
         started_s = asyncio.get_running_loop().time()
         yield RunningNode(node, transport, tracker, store, me, bound, started_s, orders)

@@ -1,50 +1,134 @@
-"""Which addresses of this host to tell others."""
+"""Which addresses of this host to tell others, for as long as it runs: networks come and change."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from p2pdist.model.members import Address
 
+LOOK_EVERY_S: Final = 5.0
+_Target = tuple[int, int, int, tuple[Any, ...]]
+"""Family, kind, protocol and address of what is spoken to."""
 
-async def advertised(
-    bound: Address, configured: Sequence[Address], towards: Iterable[str]
-) -> tuple[Address, ...]:
-    """Return the addresses under which others reach what listens on `bound`.
+
+class OwnAddresses:
+    """The addresses under which others reach what listens on `bound`, looked up again and again.
 
     `configured` wins; its ports 0 mean the bound one. A listener on all interfaces (`0.0.0.0`,
     `[::]`) is reached where this host speaks from when it speaks to its trackers and proxies:
     `towards` are their base URLs. Nothing is sent to find that out.
     """
-    if configured:
-        return tuple(Address(a.host, a.port or bound.port) for a in configured)
-    if not _unspecified(bound.host):
-        return (bound,)
-    hosts = [h for url in towards if (h := urlsplit(url).hostname) is not None]
-    found = [host for name in hosts for host in await _speaking_from(name)]
-    return tuple(Address(host, bound.port) for host in dict.fromkeys(found))
+
+    def __init__(self, configured: Sequence[Address], towards: Iterable[str]) -> None:
+        self._configured = configured
+        self._names = list(dict.fromkeys(h for url in towards if (h := _host_of(url)) is not None))
+        self._bound: Address | None = None
+        self._targets: dict[str, list[_Target]] = {}
+        """By name, as it was resolved last."""
+        self._spoken: dict[str, str] = {}
+        """By name, where a connection to it came from: what routes only let expect."""
+        self._routed: dict[str, list[str]] = {}
+
+    async def listening(self, bound: Address) -> None:
+        """The exchange listens there: from now on there is something to tell."""
+        self._bound = bound
+        await self.look()
+
+    @property
+    def current(self) -> tuple[Address, ...]:
+        """What to tell others now, nearest first; nothing where nobody can reach this host."""
+        bound = self._bound
+        if bound is None:
+            return ()
+        if self._configured:
+            return tuple(Address(a.host, a.port or bound.port) for a in self._configured)
+        if not ip_address(bound.host).is_unspecified:
+            return (bound,)
+        found = [host for name in self._names for host in self._from(name)]
+        return tuple(Address(host, bound.port) for host in _tellable(found))
+
+    def trouble(self) -> str | None:
+        """Why others cannot reach this host, where that is known here."""
+        bound = self._bound
+        if bound is None or self._configured:
+            return None
+        if not self.current:
+            return "no tracker or proxy tells which address of this host they see"
+        if not _is_ours(bound.host):
+            return f"it listens on {bound}, which is no address of this host any more"
+        return None
+
+    def spoke_from(self, url: str, host: str) -> None:
+        """A connection to `url` has this end."""
+        if (name := _host_of(url)) is not None:
+            self._spoken[name] = host
+
+    async def look(self) -> None:
+        """Look up where this host speaks from now. Names are resolved again only where what they
+        stood for has no route: thousands of hosts that ask every few seconds are a load."""
+        bound = self._bound
+        if bound is None or self._configured or not ip_address(bound.host).is_unspecified:
+            return
+        for name in self._names:
+            if not (found := _routes(self._targets.get(name, ()))):
+                self._targets[name] = await _resolve(name)
+                found = _routes(self._targets[name])
+            # A network that is down for a moment makes nobody forget where this host was.
+            self._routed[name] = found or [h for h in self._routed.get(name, ()) if _is_ours(h)]
+
+    async def watch(self, looked: Callable[[], None]) -> None:
+        """Look for ever; `looked` is called after each time."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.look()
+            looked()
+
+    def _from(self, name: str) -> list[str]:
+        spoken = self._spoken.get(name)
+        first = [spoken] if spoken is not None and _is_ours(spoken) else []
+        return [*first, *self._routed.get(name, ())]
 
 
-def _unspecified(host: str) -> bool:
-    try:
-        return ip_address(host).is_unspecified
-    except ValueError:
-        return False
+def _host_of(url: str) -> str | None:
+    return urlsplit(url).hostname
 
 
-async def _speaking_from(name: str) -> list[str]:
-    """The local addresses that the kernel would use towards `name`; none if it has no route."""
+def _tellable(found: Iterable[str]) -> list[str]:
+    """Leave out what means something else to another host, where there is anything better."""
+    hosts = list(dict.fromkeys(found))
+    hosts = [host for host in hosts if not ip_address(host).is_link_local]
+    return [host for host in hosts if not ip_address(host).is_loopback] or hosts
+
+
+def _is_ours(host: str) -> bool:
+    """Whether it is an address of this host now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
+async def _resolve(name: str) -> list[_Target]:
     loop = asyncio.get_running_loop()
     try:
         infos = await loop.getaddrinfo(name, 9, type=socket.SOCK_DGRAM)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that cannot be one
         return []
+    return [(family, kind, proto, target) for family, kind, proto, _, target in infos]
+
+
+def _routes(targets: Iterable[_Target]) -> list[str]:
+    """The local addresses that the kernel would use towards `targets`."""
     found = []
-    for family, kind, proto, _, target in infos:
+    for family, kind, proto, target in targets:
         with socket.socket(family, kind, proto) as probe:
             try:
                 probe.connect(target)  # of a datagram socket: only looks the route up

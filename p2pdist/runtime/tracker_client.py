@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -123,8 +124,9 @@ class _HeldLease:
 class TrackerClient:
     """Keeps one connection to the first of `urls` that answers (base URLs, `tcp://host:port`).
 
-    `me` and `numbers` are asked at each connection and each heartbeat. All methods are for the
-    event loop and return at once, but `lease` and `close`.
+    `me` and `numbers` are asked at each connection and each heartbeat, `me` once it is known where
+    the connection comes from (`spoke_from`: the URL and the address of this end). All methods are
+    for the event loop and return at once, but `lease` and `close`.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class TrackerClient:
         numbers: Callable[[], dict[str, float]],
         describe: Callable[[], Describe] | None = None,
         on_order: Callable[[PrewarmOrder], None] = lambda _: None,
+        spoke_from: Callable[[str, str], None] = lambda url, host: None,
         health: Health | None = None,
     ) -> None:
         """`describe`: what to say of this host first; without it, it takes no prewarm orders.
@@ -154,6 +157,7 @@ class TrackerClient:
         self._numbers = numbers
         self._describe = describe
         self._on_order = on_order
+        self._spoke_from = spoke_from
         self._health = health or Health()
         self._seq = itertools.count(1)
         self._active: OrderedDict[SwarmKey, _Active] = OrderedDict()
@@ -166,8 +170,11 @@ class TrackerClient:
         self._connected_before = False
         self._closed = False
         self._codecs = shared_codecs()
+        self._dialled: ControlLine | None = None
         self._line: ControlLine | None = None
         """The one that the handshake is done on."""
+        self._told: Member | None = None
+        """What the tracker knows this host as."""
         self._up_s = 0.0
         self._greeted: asyncio.Future[None]
         self._welcomed: asyncio.Future[Welcome]
@@ -260,6 +267,11 @@ class TrackerClient:
         """Answer an order; without a connection it is dropped, as the next one orders anew."""
         self._send(message)
 
+    def tell_who_we_are(self) -> None:
+        """Connect anew if the tracker knows this host as something that it is not any more."""
+        if self._line is not None and self._told != self._me():
+            self._line.hang_up(CloseCode.GOING_AWAY)
+
     # --- the connection -------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -279,15 +291,10 @@ class TrackerClient:
     async def _try(self, redial: Redial) -> None:
         """Connect and stay; tell `redial` how it went, once it is over."""
         loop = asyncio.get_running_loop()
-        self._greeted, self._welcomed = loop.create_future(), loop.create_future()
-        self._ended, self._up_s = loop.create_future(), 0.0
-        line = ControlLine(
-            self, self._secret, self._me(), self._codecs, unix_ms=self._health.unix_ms
-        )
-        line.on_clock = partial(self._hear_clock, redial.url)
+        self._forget_line()
         error = ""
         try:
-            await self._dial(line, redial.url)
+            line = await self._dial(redial.url)
             welcome = await self._first(self._welcomed, HANDSHAKE_S)
             await self._converse(line, welcome)
         except* (OSError, PeerFault) as group:  # TimeoutError is an OSError
@@ -295,11 +302,12 @@ class TrackerClient:
         finally:
             up_s, self._up_s = self._up_s, 0.0
             url = redial.url
-            self._down(line)
-        if line.wrong_secret:
+            self._down()
+        last = self._dialled
+        if last is not None and last.wrong_secret:
             self._health.happened(Reason.WRONG_SECRET, url, f"the tracker {url} has another secret")
-        if line.retry_after_s is not None:
-            redial.refused(line.retry_after_s, loop.time())
+        if last is not None and last.retry_after_s is not None:
+            redial.refused(last.retry_after_s, loop.time())
         elif up_s:
             redial.lost(loop.time() - up_s)
         else:
@@ -312,13 +320,20 @@ class TrackerClient:
             TRACKER, url, told.unix_ms, asked_s=told.asked_s, answered_s=told.answered_s
         )
 
-    async def _dial(self, line: ControlLine, url: str) -> None:
+    def _forget_line(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._greeted, self._welcomed = loop.create_future(), loop.create_future()
+        self._ended, self._up_s = loop.create_future(), 0.0
+        self._dialled = None
+
+    async def _dial(self, url: str) -> ControlLine:
         """Connect and be answered; `CONNECT_S` is for both together."""
         loop = asyncio.get_running_loop()
         address = parse_tracker_url(url)
         async with asyncio.timeout(CONNECT_S):
             sock = await connected(address)
             try:
+                line = self._begin(url, sock)
                 await loop.create_connection(lambda: line, sock=sock)
             except BaseException:
                 sock.close()
@@ -328,6 +343,17 @@ class TrackerClient:
             except BaseException:
                 line.abort("no answer in time")
                 raise
+        return line
+
+    def _begin(self, url: str, sock: socket.socket) -> ControlLine:
+        self._spoke_from(url, sock.getsockname()[0])
+        self._told = self._me()
+        line = ControlLine(
+            self, self._secret, self._told, self._codecs, unix_ms=self._health.unix_ms
+        )
+        line.on_clock = partial(self._hear_clock, url)
+        self._dialled = line
+        return line
 
     async def _first(self, future: asyncio.Future[T], timeout_s: float) -> T:
         """Return what comes; raise ConnectionError where the line ends before."""
@@ -375,10 +401,10 @@ class TrackerClient:
         self._listener.tracker_up()
         return returning
 
-    def _down(self, line: ControlLine) -> None:
+    def _down(self) -> None:
         if self._line is not None:
+            self._line.hang_up(CloseCode.GOING_AWAY)
             self._line = None
-            line.hang_up(CloseCode.GOING_AWAY)
         self._changed.clear()
         for answer in self._asked.values():
             if not answer.done():
@@ -406,7 +432,7 @@ class TrackerClient:
             raise PeerFault("a tracker that does not begin with a welcome")
 
     def line_lost(self, line: ControlLine, why: str) -> None:
-        if not self._ended.done():
+        if line is self._dialled and not self._ended.done():
             self._ended.set_result(why)
 
     # --- from the tracker -----------------------------------------------------------------------

@@ -7,13 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from p2pdist.model.control import Announce, Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.control_wire import CONNECT_S
 from p2pdist.model.ids import Digest, MapId
-from p2pdist.model.members import Member, Role
+from p2pdist.model.members import Address, Member, Role
 from p2pdist.model.statements import Revocation
 from p2pdist.runtime import clock, tracker_client
+from p2pdist.runtime.control_line import ControlLine
 from p2pdist.runtime.health import Health
 from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.tracker.core.intake import RETRY_AFTER_MIN_S
@@ -306,6 +308,52 @@ async def test_a_revocation_reaches_other_hosts_and_trackers_that_start_later() 
 
         await wait_until(lambda: peer.revocations == [record])
         await sender.close()
+
+
+async def test_a_host_that_became_another_is_told_anew_and_one_that_did_not_is_left() -> None:
+    """Others are named the addresses that it has now."""
+    server, host = tracker_server(), Host(member(1))
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        client.tell_who_we_are()
+        host.me = replace(host.me, addresses=(Address("127.0.0.9", 1001),))
+        client.tell_who_we_are()
+
+        known = server.core.hosts
+        await wait_until(lambda: known[host.me.host_id].member == host.me and host.ups == 2)
+        client.tell_who_we_are()
+        client.join(key())
+        await wait_until(lambda: host.handouts)
+    assert server.core.counters.connections_total == 2
+
+
+async def test_who_we_are_is_asked_when_it_is_known_where_we_speak_from() -> None:
+    server, host = tracker_server(), Host(member(1))
+    async with running(server) as url:
+
+        def spoke_from(towards: str, address: str) -> None:
+            host.me = replace(host.me, addresses=(Address(f"{address}.test", 7),))
+            assert towards == url
+
+        client = client_of(host, url)
+        client._spoke_from = spoke_from
+        client.start()
+        await wait_until(lambda: client.connected)
+        known = server.core.hosts[host.me.host_id].member
+        await client.close()
+
+    assert known.addresses == (Address("127.0.0.1.test", 7),)
+
+
+async def test_the_late_end_of_an_older_line_ends_nothing() -> None:
+    host = Host(member(1))
+    async with running(tracker_server()) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        client.line_lost(ControlLine(client, SECRET, host.me, client._codecs), "late")
+
+        client.join(key())
+        await wait_until(lambda: host.handouts)
+    assert host.ups == 1
 
 
 async def test_the_numbers_of_a_host_reach_the_tracker() -> None:
