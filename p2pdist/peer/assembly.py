@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -15,15 +14,15 @@ from random import Random
 from typing import Any, Final, Literal
 
 from p2pdist import __version__
-from p2pdist.errors import ConfigError
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.control import Describe
 from p2pdist.model.handshake import OTHER, REFUSALS
-from p2pdist.model.ids import Digest, HostId, parse_host_id
+from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.peer.ailing import conditions, watchers_of
 from p2pdist.peer.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
+from p2pdist.peer.host_id import OwnId, machine_mark
 from p2pdist.peer.node import Node
 from p2pdist.peer.refusing import RefusalLog, links_allowed
 from p2pdist.peer.scrubbing import scrub_for_ever
@@ -102,6 +101,8 @@ class NodeOptions:
     scrub_bytes_per_s: int = 0
     """0: stored blobs are hashed again when they are read first, and not besides."""
     unix_s: Callable[[], float] = clock.unix_s
+    machine: str = field(default_factory=machine_mark)
+    """Which one this is, as far as that can be told: the host id is bound to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ async def running_node(
     `servable`: which blobs and manifests may leave this host; asked before each of them does.
     """
     state_directory(options.state_dir)
-    host_id = load_host_id(options.state_dir)
+    own_id = OwnId.load(options.state_dir, options.machine)
     keyring = Keyring(list(options.proxy_keys))
     rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
     store = await Store.open(
@@ -152,7 +153,7 @@ async def running_node(
     addresses = OwnAddresses(options.advertise, towards)
 
     def me() -> Member:
-        return Member(host_id, options.role, options.place, addresses.current)
+        return Member(own_id.current, options.role, options.place, addresses.current)
 
     health = Health(unix_s=options.unix_s)
     node = Node(
@@ -205,23 +206,6 @@ async def running_node(
         await node.close()
         await transport.close()
         await store.close()
-
-
-def load_host_id(state_dir: Path) -> HostId:
-    """Return this host's id, made at the first start; raise ConfigError for a damaged one."""
-    path = state_dir / "host_id"
-    try:
-        return parse_host_id(path.read_text().strip())
-    except FileNotFoundError:
-        pass
-    except ValueError:
-        raise ConfigError(f"{path} is damaged; remove it to be given a new host id") from None
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = HostId(secrets.token_hex(16))
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(fresh + "\n")
-    temporary.replace(path)
-    return fresh
 
 
 def node_status(running: RunningNode) -> dict[str, Any]:
