@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from p2pdist.errors import PeerFault, WrongSecret
+from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.dialling import connected
@@ -22,14 +22,17 @@ from p2pdist.exchange.frames import SLICE_BYTES_MAX
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
 from p2pdist.exchange.outgoing import BulkHold
 from p2pdist.model.bucket import TokenBucket
+from p2pdist.model.clones import CloneBook
 from p2pdist.model.handshake import (
     DRAINING,
     FULL,
     HELLO_BYTES_MAX,
+    ID_IN_USE,
     LINK_USE,
     NO_PROOF,
     PROOF_BYTES,
     ClientHandshake,
+    Hello,
     Refusal,
     ServerHandshake,
     Session,
@@ -49,6 +52,8 @@ BACKLOG: Final = 512
 SENT_POLL_S: Final = 0.02
 # Idle links end after a minute, so there may be room by then; who is refused again waits longer.
 FULL_RETRY_S: Final = 30
+# The refused host has another id in a moment.
+ID_IN_USE_RETRY_S: Final = 1
 # A restart takes a few seconds.
 DRAINING_RETRY_S: Final = 2
 FEATURES: Final = LINK_USE
@@ -68,6 +73,8 @@ class Watchers:
     clock: Callable[[Session, float, float], None] = lambda session, asked_s, answered_s: None
     """Whom we dialled told its wall clock (`session.unix_ms`) between these two moments of
     `time.monotonic()`."""
+    id_in_use: Callable[[str], None] = lambda detail: None
+    """Whom we dialled has a link with another host of our id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +118,15 @@ class ExchangeTransport:
         limits: ExchangeLimits,
         random_bytes: Callable[[int], bytes] = os.urandom,
         watchers: Watchers | None = None,
+        instance: bytes = b"",
     ) -> None:
+        """`instance`: of this process, see `clones`; empty: none."""
         self._handler = handler
         self._secret = secret
         self._me = me
         self._limits = limits
+        self._instance = instance
+        self._clones = CloneBook()
         self._random_bytes = random_bytes
         self._watchers = watchers or Watchers()
         self.refused: Counter[str] = Counter()
@@ -149,8 +160,10 @@ class ExchangeTransport:
             try:
                 session, proof = await self._shake_as_client(sock)
                 await _send(sock, proof)
-            except BaseException:
+            except BaseException as error:
                 sock.close()
+                if isinstance(error, LinkRefused) and error.reason == ID_IN_USE:
+                    self._watchers.id_in_use(f"the host at {address} has a link with it")
                 raise
         return self._establish(sock, session, dialled=True)
 
@@ -159,14 +172,18 @@ class ExchangeTransport:
         while any(link.sending for link in self._all):  # noqa: ASYNC110  # links have no event
             await asyncio.sleep(SENT_POLL_S)
 
+    def drop_links(self, reason: str) -> None:
+        """End all links; whoever wants one dials anew."""
+        for link in list(self._all):
+            link.close(reason)
+
     async def close(self) -> None:
         self._acceptor.close()
         handshakes = list(self._handshakes.values())
         for task in handshakes:
             task.cancel()
         await asyncio.gather(*handshakes, return_exceptions=True)
-        for link in list(self._all):
-            link.close("shutting down")
+        self.drop_links("shutting down")
         await asyncio.sleep(0)  # lets the handler hear of the closed links
 
     # --- accepting ------------------------------------------------------------------------------
@@ -190,7 +207,9 @@ class ExchangeTransport:
 
     async def _accept(self, sock: socket.socket) -> None:
         now_ms = self._watchers.unix_ms()
-        hand = ServerHandshake(self._secret, self._me(), self._random_bytes, FEATURES, now_ms)
+        hand = ServerHandshake(
+            self._secret, self._me(), self._random_bytes, FEATURES, now_ms, self._instance
+        )
         admitted = False
         try:
             async with asyncio.timeout(HANDSHAKE_S):
@@ -213,10 +232,13 @@ class ExchangeTransport:
         finally:
             self._admitted -= admitted
 
-    def _refuse(self, member: Member) -> Refusal | None:
-        """Why there is no link for `member` now; one that it had already makes way for the new."""
+    def _refuse(self, hello: Hello) -> Refusal | None:
+        """Why there is no link for this host now; one that it had already makes way for the new."""
+        member = hello.member
         if self.draining:
             refusal = Refusal(DRAINING, DRAINING_RETRY_S)
+        elif self._twice(member.host_id, hello.instance):
+            refusal = Refusal(ID_IN_USE, ID_IN_USE_RETRY_S)
         elif member.host_id in self._links or self._room > 0:
             return None
         else:
@@ -224,6 +246,13 @@ class ExchangeTransport:
         self.refused[refusal.reason] += 1
         self._watchers.refused(member, refusal)
         return refusal
+
+    def _twice(self, host: HostId, instance: bytes) -> bool:
+        """There is a link with another host that has the same id."""
+        link = self._links.get(host)
+        if link is None or link.closed:
+            return False
+        return self._clones.both_alive(host, instance, link.session.instance)
 
     @property
     def _room(self) -> int:
@@ -234,7 +263,9 @@ class ExchangeTransport:
     async def _shake_as_client(self, sock: socket.socket) -> tuple[Session, bytes]:
         """Hear the server's proof; return the session, and our own proof, which is not sent yet."""
         now_ms = self._watchers.unix_ms()
-        hand = ClientHandshake(self._secret, self._me(), self._random_bytes, FEATURES, now_ms)
+        hand = ClientHandshake(
+            self._secret, self._me(), self._random_bytes, FEATURES, now_ms, self._instance
+        )
         asked_s = time.monotonic()
         proof, session = await _hear_server(sock, hand)
         self._watchers.clock(session, asked_s, time.monotonic())
@@ -255,12 +286,16 @@ class ExchangeTransport:
         if other == me:
             sock.close()
             raise PeerFault("this host itself")
+        if self._twice(other, session.instance):
+            sock.close()
+            raise PeerFault("a link with another host of the same id is there")
         existing = self._links.get(other)
         if existing is not None and not existing.closed:
             keep = keep_existing(me, other, existing_dialled=existing.dialled, new_dialled=dialled)
             if keep:
                 sock.close()
                 return existing
+            self._clones.replaced(other, existing.session.instance, session.instance)
             existing.close("replaced by another connection")
             self._ended(existing, "replaced by another connection")
         _tune(sock)

@@ -68,6 +68,8 @@ class CloseCode(enum.IntEnum):
     """A tracker that stops."""
     REFUSED = 2
     """The other end did what it must not do; the reason says what."""
+    ID_IN_USE = 3
+    """A host whose id another one has, which is connected; the reason says where."""
 
 
 Limits = Mapping[int, int]

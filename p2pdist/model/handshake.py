@@ -22,6 +22,7 @@ import msgspec
 
 from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
 from p2pdist.model.clocks import UNIX_MS_MAX
+from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.ids import parse_host_id
 from p2pdist.model.members import PROTOCOL_MAX, PROTOCOL_MIN, Member
 
@@ -39,7 +40,9 @@ LINK_USE: Final = 1
 
 FULL: Final = "full"
 DRAINING: Final = "draining"
-REFUSALS: Final = (FULL, DRAINING)
+ID_IN_USE: Final = "host_id_in_use"
+"""Another host with the client's id is there, see `clones`."""
+REFUSALS: Final = (FULL, DRAINING, ID_IN_USE)
 OTHER: Final = "other"
 """What a reason that we do not know counts as."""
 RETRY_S_MAX: Final = 3600
@@ -64,6 +67,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """Of a server alone; older clients do not look at it and find the connection closed."""
     unix_ms: Annotated[int, msgspec.Meta(ge=0, le=UNIX_MS_MAX)] = 0
     """The wall clock of the one who says hello; 0: an older version. For `clocks` alone."""
+    instance: Annotated[bytes, msgspec.Meta(max_length=INSTANCE_BYTES)] = b""
+    """Made up by each process when it starts; empty: an older version. For `clones` alone."""
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -75,6 +80,8 @@ class Session(msgspec.Struct, frozen=True):
     features: int
     unix_ms: int = 0
     """The other end's wall clock when it made its hello; 0: it did not tell."""
+    instance: bytes = b""
+    """The other end's, see `Hello`."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -89,11 +96,20 @@ class _Side:
         random_bytes: Callable[[int], bytes],
         features: int,
         unix_ms: int,
+        instance: bytes,
     ) -> None:
         assert len(secret) >= SECRET_BYTES_MIN
         self._secret = secret
         nonce = random_bytes(NONCE_BYTES)
-        hello = Hello(PROTOCOL_MIN, PROTOCOL_MAX, features, me, nonce, unix_ms=unix_ms)
+        hello = Hello(
+            PROTOCOL_MIN,
+            PROTOCOL_MAX,
+            features,
+            me,
+            nonce,
+            unix_ms=unix_ms,
+            instance=instance,
+        )
         self._own = hello
         self._own_bytes = _encoder.encode(hello)
 
@@ -112,7 +128,7 @@ class _Side:
             ours = f"{self._own.protocol_min}-{self._own.protocol_max}"
             raise PeerFault(f"no common protocol: they speak {theirs}, we speak {ours}")
         features = self._own.features & other.features
-        return Session(other.member, protocol, features, other.unix_ms)
+        return Session(other.member, protocol, features, other.unix_ms, other.instance)
 
 
 class ClientHandshake(_Side):
@@ -125,8 +141,9 @@ class ClientHandshake(_Side):
         random_bytes: Callable[[int], bytes],
         features: int = 0,
         unix_ms: int = 0,
+        instance: bytes = b"",
     ) -> None:
-        super().__init__(secret, me, random_bytes, features, unix_ms)
+        super().__init__(secret, me, random_bytes, features, unix_ms, instance)
         self.hello = self._own_bytes
 
     def finish(self, server_hello: bytes, server_proof: bytes) -> tuple[bytes, Session]:
@@ -153,22 +170,23 @@ class ServerHandshake(_Side):
         random_bytes: Callable[[int], bytes],
         features: int = 0,
         unix_ms: int = 0,
+        instance: bytes = b"",
     ) -> None:
-        super().__init__(secret, me, random_bytes, features, unix_ms)
+        super().__init__(secret, me, random_bytes, features, unix_ms, instance)
         self._client_hello = b""
         self.refusal: Refusal | None = None
         """What `answer` told the client: it sends no proof, and `finish` is not for it."""
 
     def answer(
-        self, client_hello: bytes, refuse: Callable[[Member], Refusal | None] = lambda _: None
+        self, client_hello: bytes, refuse: Callable[[Hello], Refusal | None] = lambda _: None
     ) -> tuple[bytes, bytes]:
         """Return our hello and our proof; raise PeerFault for a malformed hello.
 
         `refuse` says whether this client is turned away; who it is has not been proved by then.
         """
-        member = decode_hello(client_hello).member
+        hello = decode_hello(client_hello)
         self._client_hello = client_hello
-        if (refusal := refuse(member)) is not None:
+        if (refusal := refuse(hello)) is not None:
             self.refusal = refusal
             self._own_bytes = _encoder.encode(msgspec.structs.replace(self._own, refusal=refusal))
         return self._own_bytes, self._proof(b"server", client_hello, self._own_bytes)

@@ -26,6 +26,7 @@ class Reason(enum.StrEnum):
     UNREACHABLE = "unreachable"
     FEW_DESCRIPTORS = "few_descriptors"
     STRANGERS = "strangers"
+    HOST_CLONED = "host_cloned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ RULES: Final[Mapping[Reason, Rule]] = {
     Reason.STRANGERS: Rule(
         "give those hosts the cluster.secret_file of this one; or a firewall, if they are none of"
         " yours",
+    ),
+    Reason.HOST_CLONED: Rule(
+        "it took a new host id; remove host.state_dir from the image that machines are made from"
     ),
 }
 

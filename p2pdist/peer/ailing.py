@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from p2pdist.exchange.transport import Watchers
 from p2pdist.model.handshake import Session
@@ -32,7 +32,7 @@ def conditions(node: Node, trackers: Sequence[str], unreachable: str | None) -> 
     return found
 
 
-def watchers_of(node: Node, refused: RefusalLog) -> Watchers:
+def watchers_of(node: Node, refused: RefusalLog, id_in_use: Callable[[str], None]) -> Watchers:
     """What the exchange's handshakes show goes to the node's health."""
     health, strangers = node.health, 0
 
@@ -50,5 +50,9 @@ def watchers_of(node: Node, refused: RefusalLog) -> Watchers:
         health.heard_clock(PROXY, name, session.unix_ms, asked_s=asked_s, answered_s=answered_s)
 
     return Watchers(
-        unix_ms=lambda: health.unix_ms, refused=refused.note, stranger=stranger, clock=clock
+        unix_ms=lambda: health.unix_ms,
+        refused=refused.note,
+        stranger=stranger,
+        clock=clock,
+        id_in_use=id_in_use,
     )

@@ -15,8 +15,10 @@ from typing import Any, Final, Literal
 
 from p2pdist import __version__
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
+from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe
 from p2pdist.model.handshake import OTHER, REFUSALS
+from p2pdist.model.health import Reason
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
@@ -112,6 +114,7 @@ class RunningNode:
     tracker: TrackerClient
     store: Store
     me: Callable[[], Member]
+    own_id: OwnId
     exchange_address: Address
     started_s: float
     orders: Orders
@@ -169,13 +172,24 @@ async def running_node(
     limits = ExchangeLimits(
         links_max=links_allowed(options.links_max), upload_bytes_per_s=options.upload_bytes_per_s
     )
-    refused = RefusalLog()
+    refused, instance = RefusalLog(), secrets.token_bytes(INSTANCE_BYTES)
+
+    def id_in_use(detail: str) -> None:
+        """Another host has our id: go by another one from here on, everywhere."""
+        keep = own_id.renew(asyncio.get_running_loop().time(), detail)
+        if keep is not None:
+            health.happened(Reason.HOST_CLONED, "", f"another host had the same host id: {detail}")
+            node.tasks.start(asyncio.to_thread(keep), name="keep the host id")
+            transport.drop_links("this host has a new id")
+            tracker.tell_who_we_are()
+
     transport = ExchangeTransport(
         node.router,
         secret=options.secret,
         me=me,
         limits=limits,
-        watchers=watchers_of(node, refused),
+        watchers=watchers_of(node, refused, id_in_use),
+        instance=instance,
     )
     orders = Orders()
     tracker = TrackerClient(
@@ -188,6 +202,8 @@ async def running_node(
         describe=options.about.message,
         on_order=orders.put,
         spoke_from=addresses.spoke_from,
+        instance=instance,
+        on_id_in_use=id_in_use,
         health=health,
     )
     try:
@@ -200,7 +216,7 @@ async def running_node(
         node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
         node.tasks.start(health.watch(), name="health")
         started_s = asyncio.get_running_loop().time()
-        yield RunningNode(node, transport, tracker, store, me, bound, started_s, orders)
+        yield RunningNode(node, transport, tracker, store, me, own_id, bound, started_s, orders)
     finally:
         await tracker.close()
         await node.close()
@@ -297,6 +313,10 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
             node.proxy_links.answering.hangs_total,
         ),
         ("revocations_total", "counter", "Chunk maps taken back.", counters.revocations),
+        (
+            "host_ids_given_up_total", "counter", "Host ids given up as another host has them.",
+            running.own_id.renewed_total,
+        ),
         ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
         ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),
         ("cache_bytes", "gauge", "Bytes in the store.", usage.bytes_used),

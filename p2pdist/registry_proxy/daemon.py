@@ -174,7 +174,7 @@ def _endpoint(
         upstreams=upstream_hosts(settings),
         default_upstream=settings.proxy.default_upstream,
         on_done=metrics.note,
-        proxy_headers={
+        proxy_headers=lambda: {
             EXCHANGE_PORT: str(running.exchange_address.port),
             HOST_ID: running.me().host_id,
             KEY_ID: key_id(signer.public_key_bytes).hex(),

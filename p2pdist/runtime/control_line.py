@@ -80,6 +80,7 @@ class ControlLine(asyncio.Protocol):
         "_why",
         "clock",
         "heard",
+        "id_in_use",
         "on_clock",
         "retry_after_s",
         "wrong_secret",
@@ -93,21 +94,25 @@ class ControlLine(asyncio.Protocol):
         codecs: Mapping[int, FrameCodec],
         *,
         unix_ms: int = 0,
+        instance: bytes = b"",
     ) -> None:
-        """`unix_ms`: what to tell the tracker of this host's clock; 0: nothing."""
+        """`unix_ms`: what to tell the tracker of this host's clock; 0: nothing. `instance`: of this
+        process, see `clones`; empty: none."""
         self.heard = False
         """Something came since this was set to False."""
         self.retry_after_s: float | None = None
         """The delay that the tracker named in place of an answer."""
         self.wrong_secret = False
         """The tracker does not know our cluster secret."""
+        self.id_in_use = ""
+        """What the tracker says of another host with our id, which is connected."""
         self.clock: ClockHeard | None = None
         """What the tracker told last of its wall clock."""
         self.on_clock: Callable[[ClockHeard], None] = lambda _: None
         self._user = user
         self._codecs = codecs
         self._handshake: ClientHandshake | None = ClientHandshake(
-            secret, me, os.urandom, FEATURES, unix_ms
+            secret, me, os.urandom, FEATURES, unix_ms, instance
         )
         self._asked_s = 0.0
         self._reader = FrameReader(SERVER_HANDSHAKE)
@@ -191,11 +196,16 @@ class ControlLine(asyncio.Protocol):
             self.retry_after_s = read_retry(payload)
             self.abort(f"told to come back in {self.retry_after_s:.1f} s")
         elif kind == Kind.CLOSE:
-            self.abort(f"closed by the tracker: {read_close(payload)[1]}")
+            self._closed(*read_close(payload))
         elif kind == Kind.PING:
             self._write(frame(Kind.PONG))
         elif kind == Kind.PONG:
             self._hear_clock(read_pong(payload))
+
+    def _closed(self, code: int, reason: str) -> None:
+        if code == CloseCode.ID_IN_USE and self._handshake is None:  # behind the tracker's proof
+            self.id_in_use = reason
+        self.abort(f"closed by the tracker: {reason}")
 
     def _hear_clock(self, unix_ms: int) -> None:
         self.clock = ClockHeard(unix_ms, self._asked_s, time.monotonic())

@@ -61,7 +61,7 @@ class RegistryEndpoint:
     """One `/v2/` surface.
 
     `upstreams` and `default_upstream` are canonical hosts; the list may change while we run.
-    `proxy_headers` go with the answer to `GET /v2/`; `on_done` hears of each manifest and blob
+    `proxy_headers()` go with the answer to `GET /v2/`; `on_done` hears of each manifest and blob
     request that is over.
     """
 
@@ -71,7 +71,7 @@ class RegistryEndpoint:
         *,
         upstreams: Collection[str],
         default_upstream: str,
-        proxy_headers: Mapping[str, str] | None = None,
+        proxy_headers: Callable[[], Mapping[str, str]] = dict,
         on_done: Callable[[PullRecord], None] | None = None,
         bodies_max: int = BODIES_MAX,
         beside: Mapping[str, Handler] | None = None,
@@ -81,7 +81,7 @@ class RegistryEndpoint:
         self._blobs = BlobServer(backend, bodies_max=bodies_max)
         self._upstreams = upstreams
         self._default_upstream = default_upstream
-        self._proxy_headers = dict(proxy_headers or {})
+        self._proxy_headers = proxy_headers
         self._on_done = on_done
         self._beside = dict(beside or {})
 
@@ -109,7 +109,7 @@ class RegistryEndpoint:
         route = parse_route(request.method, raw_path, query)
         match route:
             case Ping():
-                return json_answer(b"{}", {**headers, **self._proxy_headers})
+                return json_answer(b"{}", {**headers, **self._proxy_headers()})
             case Unsupported():
                 raise RegistryError(405, "UNSUPPORTED", "this registry is for pulling only")
         ns = query.get("ns")

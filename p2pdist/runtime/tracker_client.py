@@ -141,11 +141,14 @@ class TrackerClient:
         describe: Callable[[], Describe] | None = None,
         on_order: Callable[[PrewarmOrder], None] = lambda _: None,
         spoke_from: Callable[[str, str], None] = lambda url, host: None,
+        instance: bytes = b"",
+        on_id_in_use: Callable[[str], None] = lambda _: None,
         health: Health | None = None,
     ) -> None:
         """`describe`: what to say of this host first; without it, it takes no prewarm orders.
         `on_order` gets the tracker's; called on the event loop, must not block. `health` is told of
-        other secrets and clocks."""
+        other secrets and clocks. `instance`: of this process, see `clones`; `on_id_in_use` hears
+        what a tracker says of another host with our id, before it is dialled again."""
         self.connected = False
         self.tracker: Member | None = None
         """Whom we are connected to."""
@@ -158,6 +161,8 @@ class TrackerClient:
         self._describe = describe
         self._on_order = on_order
         self._spoke_from = spoke_from
+        self._instance = instance
+        self._on_id_in_use = on_id_in_use
         self._health = health or Health()
         self._seq = itertools.count(1)
         self._active: OrderedDict[SwarmKey, _Active] = OrderedDict()
@@ -306,6 +311,8 @@ class TrackerClient:
         last = self._dialled
         if last is not None and last.wrong_secret:
             self._health.happened(Reason.WRONG_SECRET, url, f"the tracker {url} has another secret")
+        if last is not None and last.id_in_use:
+            self._on_id_in_use(f"{url}: {last.id_in_use}")
         if last is not None and last.retry_after_s is not None:
             redial.refused(last.retry_after_s, loop.time())
         elif up_s:
@@ -349,7 +356,12 @@ class TrackerClient:
         self._spoke_from(url, sock.getsockname()[0])
         self._told = self._me()
         line = ControlLine(
-            self, self._secret, self._told, self._codecs, unix_ms=self._health.unix_ms
+            self,
+            self._secret,
+            self._told,
+            self._codecs,
+            unix_ms=self._health.unix_ms,
+            instance=self._instance,
         )
         line.on_clock = partial(self._hear_clock, url)
         self._dialled = line

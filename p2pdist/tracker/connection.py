@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         "closing",
         "codec",
         "handshake",
+        "instance",
         "leaving",
         "link",
         "member",
@@ -69,8 +70,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, taker: Taker, link: int, handshake: ServerHandshake) -> None:
         self.link = link
         self.handshake: ServerHandshake | None = handshake
-        """Until it is done; `member` and `codec` are there from then on."""
+        """Until it is done; `member`, `instance` and `codec` are there from then on."""
         self.member: Member
+        self.instance: bytes
         self.codec: FrameCodec
         self.closing = False
         """We ended it: nothing is sent or taken in any more."""

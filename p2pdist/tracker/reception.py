@@ -247,7 +247,7 @@ class Reception:
     def _let_in(self, connection: Connection, handshake: ServerHandshake, proof: bytes) -> None:
         session = handshake.finish(proof)
         check_member(session.member)
-        connection.member = session.member
+        connection.member, connection.instance = session.member, session.instance
         connection.codec = self._codecs[session.features & FEATURE_ZSTD]
         connection.handshake = None
         connection.reader.limits = SESSION

@@ -22,7 +22,7 @@ from p2pdist.model.control import (
     encoder,
     to_tracker_decoder,
 )
-from p2pdist.model.control_wire import FEATURE_ZSTD, Kind, frame, shared_codecs
+from p2pdist.model.control_wire import FEATURE_ZSTD, CloseCode, Kind, frame, shared_codecs
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
@@ -105,6 +105,7 @@ class TrackerServer:
         self._stopping = False
         self._refusals = logs.Sparing()
         self._closings = logs.Sparing()
+        self._clones = logs.Sparing()
         self.reception = Reception(self, secret=secret, me=me)
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
@@ -156,7 +157,9 @@ class TrackerServer:
 
     def welcome(self, connection: Connection) -> None:
         self._connections[connection.link] = connection
-        self._feed(HostConnected(connection.link, connection.member))
+        self._feed(
+            HostConnected(connection.link, connection.member, connection.peer, connection.instance)
+        )
 
     def take(self, connection: Connection, packed: bytes) -> bool:
         """Feed the core; return whether the same message has another step to come."""
@@ -232,8 +235,8 @@ class TrackerServer:
                     self._send_to([one for one in found if one is not None], message)
                 case SendAll(message):
                     self._send_to(list(self._connections.values()), message)
-                case Close(link, reason):
-                    self._close(link, reason)
+                case Close():
+                    self._close(order)
                 case Forward():
                     self._federation.forward(order)
                 case ForwardEnd():
@@ -241,12 +244,23 @@ class TrackerServer:
                 case _:
                     assert_never(order)
 
-    def _close(self, link: int, reason: str) -> None:
-        connection = self._connections.get(link)
-        if connection is not None:
-            host = connection.member.host_id
-            self._closings.event(log, logging.WARNING, "control.closed", host=host, reason=reason)
-            connection.close(reason)
+    def _close(self, order: Close) -> None:
+        connection = self._connections.get(order.link)
+        if connection is None:
+            return
+        fields = {
+            "host": connection.member.host_id,
+            "peer": connection.peer,
+            "reason": order.reason,
+        }
+        if order.in_use:
+            self._clones.event(log, logging.WARNING, "host.cloned", **fields)
+            detail = f"a host at {connection.peer} was told: {order.reason}"
+            self.health.happened(Reason.HOST_CLONED, "", detail)
+            connection.close(order.reason, CloseCode.ID_IN_USE)
+        else:
+            self._closings.event(log, logging.WARNING, "control.closed", **fields)
+            connection.close(order.reason)
 
     def _send_to(self, connections: list[Connection], message: FromTracker) -> None:
         payload = encoder.encode(message)

@@ -21,6 +21,7 @@ from p2pdist.exchange.transport import (
     MAGIC,
     ExchangeLimits,
     ExchangeTransport,
+    Watchers,
     keep_existing,
 )
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
@@ -94,11 +95,23 @@ class End:
 
 
 def transport_of(
-    end: End, name: str, secret: bytes = SECRET, limits: ExchangeLimits | None = None
+    end: End,
+    name: str,
+    secret: bytes = SECRET,
+    limits: ExchangeLimits | None = None,
+    *,
+    watchers: Watchers | None = None,
+    instance: bytes = b"",
 ) -> ExchangeTransport:
     member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
-    limits = limits or ExchangeLimits()
-    return ExchangeTransport(end, secret=secret, me=lambda: member, limits=limits)
+    return ExchangeTransport(
+        end,
+        secret=secret,
+        me=lambda: member,
+        limits=limits or ExchangeLimits(),
+        watchers=watchers,
+        instance=instance,
+    )
 
 
 @asynccontextmanager
@@ -381,6 +394,68 @@ async def test_more_links_than_allowed_are_not_accepted() -> None:
     for transport in (listening, *dialling):
         await transport.close()
     assert three.links == []
+
+
+async def test_of_two_hosts_with_one_id_the_second_is_refused_and_told() -> None:
+    proxy, one, two = End(), End(), End()
+    told: list[str] = []
+    listening = transport_of(proxy, "a")
+    address = await listening.listen("127.0.0.1", 0)
+    watchers = Watchers(id_in_use=told.append)
+    first = transport_of(one, "b", instance=b"first", watchers=watchers)
+    second = transport_of(two, "b", instance=b"second")
+    try:
+        for transport in (first, first, second, second):  # whoever merely dials again is let in
+            await transport.dial(address, timeout_s=5)
+        await proxy.until(lambda: len(proxy.links) == 4)
+        assert told == []
+
+        with pytest.raises(LinkRefused, match="host_id_in_use"):
+            await first.dial(address, timeout_s=5)
+
+        assert told == [f"the host at {address} has a link with it"]
+        assert not proxy.links[-1].closed
+        assert listening.refused == {"host_id_in_use": 1}
+    finally:
+        for transport in (listening, first, second):
+            await transport.close()
+
+
+async def test_a_dialled_host_whose_namesake_has_a_link_is_left() -> None:
+    dialler, one, two = End(), End(), End()
+    dialling = transport_of(dialler, "a")
+    first = transport_of(one, "b", instance=b"first")
+    second = transport_of(two, "b", instance=b"second")
+    addresses = [await transport.listen("127.0.0.1", 0) for transport in (first, second)]
+    try:
+        for address in addresses:
+            last = await dialling.dial(address, timeout_s=5)
+
+        with pytest.raises(PeerFault, match="another host of the same id"):
+            await dialling.dial(addresses[0], timeout_s=5)
+        assert not last.closed
+    finally:
+        for transport in (dialling, first, second):
+            await transport.close()
+
+
+async def test_dropped_links_are_down_at_both_ends_and_may_be_dialled_anew() -> None:
+    one, two = End(), End()
+    ours, theirs = transport_of(one, "a"), transport_of(two, "b")
+    address = await theirs.listen("127.0.0.1", 0)
+    try:
+        await ours.dial(address, timeout_s=5)
+        await two.until(lambda: two.links)
+
+        ours.drop_links("a new id")
+        await one.until(lambda: one.downs)
+        await two.until(lambda: two.downs)
+
+        assert one.downs == ["a new id"]
+        assert not (await ours.dial(address, timeout_s=5)).closed
+    finally:
+        await ours.close()
+        await theirs.close()
 
 
 async def test_dials_at_once_do_not_get_past_the_limit() -> None:

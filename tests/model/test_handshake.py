@@ -193,7 +193,7 @@ def before_time() -> list[object]:
     """The fields of a hello of the version that told no time."""
     hello = msgspec.msgpack.encode(Hello(1, 1, 0, CLIENT, bytes(32), unix_ms=5))
     fields: list[object] = msgspec.msgpack.decode(hello)
-    assert fields.pop() == 5
+    assert [fields.pop(), fields.pop()] == [b"", 5]
     return fields
 
 

@@ -51,7 +51,7 @@ async def far(session: aiohttp.ClientSession, tmp_path: Path) -> AsyncIterator[F
         backend,
         upstreams=[NAME.upstream, "docker.io"],
         default_upstream="docker.io",
-        proxy_headers={EXCHANGE_PORT: "5101", HOST_ID: "ab" * 16},
+        proxy_headers=lambda: {EXCHANGE_PORT: "5101", HOST_ID: "ab" * 16},
     )
     runner = web.AppRunner(endpoint.app(), access_log=None, shutdown_timeout=1)
     await runner.setup()

@@ -19,7 +19,7 @@ def target(lab: RegistryLab) -> str:
 
 
 async def test_proxy_headers_go_with_the_ping_only(tmp_path: Path) -> None:
-    async with registry_lab(tmp_path, proxy_headers={"P2pdist-Proxy": "p1"}) as lab:
+    async with registry_lab(tmp_path, proxy_headers=lambda: {"P2pdist-Proxy": "p1"}) as lab:
         assert (await lab.get("/v2/")).headers["P2pdist-Proxy"] == "p1"
         assert (await lab.get(MANIFEST)).headers["P2pdist-Proxy"] is None
 

@@ -354,6 +354,57 @@ async def test_the_late_end_of_an_older_line_ends_nothing() -> None:
         assert not client._ended.done(), "what the client waits for to dial again"
 
 
+async def test_of_two_hosts_with_one_id_one_is_told_before_it_dials_again() -> None:
+    server, told = tracker_server(), asyncio.Queue[str]()
+    hosts = [Host(member(1)), Host(member(1))]
+    async with running(server) as url:
+        clients = []
+        for number, host in enumerate(hosts):
+            client = client_of(host, url)
+            client._instance = b"instance %d" % number
+
+            def id_in_use(detail: str, host: Host = host) -> None:
+                host.me = member(2)
+                told.put_nowait(detail)
+
+            client._on_id_in_use = id_in_use
+            clients.append(client)
+            client.start()
+
+        async with asyncio.timeout(DEADLINE_S):
+            detail = await told.get()
+        await wait_until(lambda: server.core.hosts_connected == 2)
+        assert server.health.names() == ["host_cloned"]
+        for client in clients:
+            await client.close()
+
+    assert detail == f"{url}: this host id is in use at 127.0.0.1"
+    assert told.empty()
+    assert {host.me.host_id for host in hosts} == {member(1).host_id, member(2).host_id}
+    assert server.core.counters.host_ids_in_use_total == 1
+
+
+async def test_a_host_that_lost_its_network_or_has_another_tracker_is_no_clone() -> None:
+    """Its old connections are still there when the next ones come: it cannot end them."""
+    host, told = Host(member(1)), list[str]()
+    first, second = tracker_server(), tracker_server()
+    async with running(first) as url, running(second) as other, AsyncExitStack() as stack:
+        for _ in range(4):  # nobody tells the tracker that the one before is cut off
+            await stack.enter_async_context(dialled(url, host.me, instance=b"this process"))
+        client = client_of(host, url, other)
+        client._instance = b"this process"
+        client._on_id_in_use = told.append
+        client.start()
+        await wait_until(lambda: client.connected)
+        await first.close()
+        await wait_until(lambda: second.core.hosts_connected)
+        await client.close()
+
+    assert told == []
+    for server in (first, second):
+        assert server.core.counters.host_ids_in_use_total == 0
+
+
 async def test_the_numbers_of_a_host_reach_the_tracker() -> None:
     server = tracker_server()
     async with running(server) as url, online(Host(member(1)), url):

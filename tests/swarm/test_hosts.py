@@ -1,19 +1,27 @@
-"""Hosts whose network comes late or changes."""
+"""Hosts whose network comes late or changes, and hosts that are copies of one another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import aiohttp
 import pytest
 
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address
-from p2pdist.peer.daemon import running_peer
+from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.runtime import own_addresses
-from tests.fakes.cluster import Lab
+from p2pdist.runtime.proxy_client import HOST_ID
+from tests.fakes.cluster import Lab, url_of
+from tests.fakes.pulling import pull, random_bytes, read_blob
+from tests.fakes.registry import FakeRegistry
 from tests.tracker.servers import wait_until
+
+MIB = 1 << 20
+LAYER = random_bytes(3 * MIB, 77)
 
 
 async def test_a_host_is_named_at_the_address_that_it_has_now(
@@ -46,3 +54,82 @@ async def test_a_host_is_named_at_the_address_that_it_has_now(
             ours.append(address)
             await wait_until(lambda: named(ours[-1]))
             assert Reason.UNREACHABLE not in node.health.names()
+
+
+@asynccontextmanager
+async def cloned(lab: Lab, names: Sequence[str], host_id: str) -> AsyncIterator[list[RunningPeer]]:
+    """Peers whose state directories were copied from one host."""
+    async with AsyncExitStack() as stack:
+        peers = []
+        for name in names:
+            state = lab.settings(name).host.state_dir / "peer"
+            state.mkdir(mode=0o700, parents=True)
+            (state / "host_id").write_text(f"{host_id}\n")
+            peers.append(await stack.enter_async_context(lab.peer_context(name)))
+        yield peers
+
+
+async def test_hosts_made_from_one_image_become_hosts_of_their_own(
+    registry: FakeRegistry,
+    lab: Lab,
+    client: aiohttp.ClientSession,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On one machine, so that the id is not given up at the start already."""
+    registry.add_image("library/app", "1", [LAYER])
+    tracker = await lab.tracker()
+    await lab.proxy()
+    shared, names = "ab" * 16, ("a", "b", "c")
+    async with cloned(lab, names, shared) as peers:
+        await wait_until(lambda: tracker.server.core.hosts_connected == 1 + len(peers))
+
+        ids = [peer.running.me().host_id for peer in peers]
+        assert len(set(ids)) == len(peers)
+        assert set(ids) <= {host.host_id for host in tracker.server.core.hosts.values()}
+        renewed = [peer for peer in peers if peer.running.own_id.renewed_total]
+        assert len(renewed) == len(peers) - 1, "one of them keeps it"
+        for peer in renewed:
+            assert peer.running.node.health.names() == ["host_cloned"]
+            page = b"p2pdist_host_ids_given_up_total 1.0"
+            async with client.get(f"{url_of(peer.admin)}/metrics") as answer:
+                assert page in await answer.read()
+        for peer in peers:
+            await pull(client, url_of(peer.mirror))
+    kept = [lab.settings(name).host.state_dir / "peer" / "host_id" for name in names]
+    assert [path.read_text().split()[0] for path in kept] == ids, "the next start has the new id"
+    (said, *_) = [r for r in caplog.records if r.getMessage() == "host.cloned"]
+    fields = said.__dict__["fields"]
+    assert (fields["host"], fields["peer"]) == (shared, "127.0.0.1")
+    assert fields["reason"] == "this host id is in use at 127.0.0.1"
+
+
+async def test_without_a_tracker_the_proxy_tells_hosts_of_one_image(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    layers = [random_bytes(2 * MIB, 60 + number) for number in range(8)]
+    image = registry.add_image("library/app", "1", layers)
+    await lab.proxy()
+    async with cloned(lab, ("a", "b"), "ab" * 16) as peers:
+        ids = lambda: {peer.running.me().host_id for peer in peers}  # noqa: E731
+        for (
+            digest
+        ) in image.layer_digests:  # each asks the proxy anew, whose link with the other makes way
+            for peer in peers:
+                await read_blob(client, url_of(peer.mirror), digest)
+        await wait_until(lambda: len(ids()) == 2)
+
+
+async def test_a_proxy_that_takes_a_new_id_tells_it_who_asks(
+    lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    proxy = await lab.proxy()
+    own_id = proxy.running.own_id
+
+    async def told() -> str:
+        async with client.get(f"{url_of(proxy.registry)}/v2/") as answer:
+            return answer.headers[HOST_ID]
+
+    before = await told()
+    own_id.renew(0.0, "in use elsewhere")
+
+    assert before != await told() == own_id.current

@@ -81,9 +81,9 @@ class HandHost:
         self.codec = FrameCodec(0)
         self._ahead: list[tuple[int, bytes]] = []
 
-    async def shake(self, me: Member, secret: bytes, features: int) -> None:
+    async def shake(self, me: Member, secret: bytes, features: int, instance: bytes = b"") -> None:
         """Raises PeerFault where the tracker does not know the secret, or ends the handshake."""
-        handshake = ClientHandshake(secret, me, os.urandom, features)
+        handshake = ClientHandshake(secret, me, os.urandom, features, instance=instance)
         self._writer.write(MAGIC)
         await self.send_frame(Kind.HELLO, handshake.hello)
         kind, answer = await self.receive_frame()
@@ -149,9 +149,14 @@ async def connected(url: str) -> AsyncIterator[HandHost]:
 
 @asynccontextmanager
 async def dialled(
-    url: str, me: Member, *, secret: bytes = SECRET, features: int = FEATURES
+    url: str,
+    me: Member,
+    *,
+    secret: bytes = SECRET,
+    features: int = FEATURES,
+    instance: bytes = b"",
 ) -> AsyncIterator[HandHost]:
     """Yield a host that did the handshake; its welcome is the first message."""
     async with connected(url) as host:
-        await host.shake(me, secret, features)
+        await host.shake(me, secret, features, instance)
         yield host

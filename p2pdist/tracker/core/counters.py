@@ -23,6 +23,8 @@ class TrackerCounters:
     revocations_refused_total: int = 0
     """Records that none of our proxies signed."""
     hosts_refused_total: int = 0
+    host_ids_in_use_total: int = 0
+    """Hosts that were told that another one has their id."""
     hosts_expired_total: int = 0
     """Hosts whose offers vanished because they stayed away or silent."""
     keys_refused_total: int = 0

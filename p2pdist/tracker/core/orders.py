@@ -33,3 +33,5 @@ class SendAll:
 class Close:
     link: int
     reason: str
+    in_use: bool = False
+    """Another host, which is connected, has this one's id."""

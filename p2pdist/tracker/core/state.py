@@ -4,6 +4,7 @@
 | --- | --- | --- | --- |
 | HostConnected | unknown or away | connected | Send Welcome, Send Revoked |
 | HostConnected | connected | connected by the new link | Close the old link, as above |
+| HostConnected, another host of that id | connected | connected | Close the new link |
 | HostDisconnected, not leaving | connected | away: offers stay for the grace | |
 | HostDisconnected, leaving | connected | unknown: offers vanish, leases end | |
 | grace over | away | unknown | |
@@ -18,6 +19,7 @@ from random import Random
 from typing import Final, assert_never
 
 from p2pdist.model import control
+from p2pdist.model.clones import CloneBook
 from p2pdist.model.control import SwarmKey, ToTracker
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Member, Role
@@ -51,6 +53,10 @@ class HostConnected:
 
     link: int
     member: Member
+    at: str = ""
+    """The address that it comes from."""
+    instance: bytes = b""
+    """The process at its end, see `clones`."""
 
 
 @dataclass(slots=True)
@@ -142,6 +148,7 @@ class TrackerCore:
             self._hosts, rng=rng, token=token, unix_s=lambda now_s: epoch_unix_s + now_s - epoch_s
         )
         self._links: dict[int, Host] = {}
+        self._clones = CloneBook()
         self._remote_links = 0
         """Those of other trackers."""
         self._proxies: dict[str, set[HostId]] = {}
@@ -195,8 +202,8 @@ class TrackerCore:
 
     def _handle(self, event: Event, now_s: float) -> list[Order]:
         match event:
-            case HostConnected(link, member):
-                return list(self._connect(link, member, now_s))
+            case HostConnected():
+                return list(self._connect(event, now_s))
             case HostDisconnected(link, leaving):
                 return self._disconnect(link, leaving, now_s)
             case MessageReceived(link, message):
@@ -249,23 +256,30 @@ class TrackerCore:
 
     # --- hosts ----------------------------------------------------------------------------------
 
-    def _connect(self, link: int, member: Member, now_s: float) -> Iterator[Order]:
+    def _connect(self, event: HostConnected, now_s: float) -> Iterator[Order]:
+        link, member = event.link, event.member
         assert link not in self._links
         host = self._hosts.get(member.host_id)
         if host is not None and host.link is not None:
-            yield Close(host.link, "replaced by a newer connection of this host")
+            if self._clones.both_alive(host.host_id, event.instance, host.instance):
+                self.counters.host_ids_in_use_total += 1
+                yield Close(link, f"this host id is in use at {host.at}", in_use=True)
+                return
+            self._clones.replaced(host.host_id, host.instance, event.instance)
+            yield Close(host.link, f"replaced by a newer connection of this host, from {event.at}")
             yield from self._disconnect(host.link, leaving=False, now_s=now_s)
         if host is None and not self._make_room(now_s):
             self.counters.hosts_refused_total += 1
             yield Close(link, "the tracker has all the hosts it can hold")
             return
         self.counters.connections_total += 1
-        self._admit(host, link, member, now_s)
+        self._admit(host, event, now_s)
         yield Send(link, control.Welcome(self._epoch, self._interval_s(), self.limits.heartbeat_s))
         for records in self.revocations.batches():
             yield Send(link, control.Revoked(records))
 
-    def _admit(self, host: Host | None, link: int, member: Member, now_s: float) -> None:
+    def _admit(self, host: Host | None, event: HostConnected, now_s: float) -> None:
+        link, member = event.link, event.member
         if host is not None and (host.member.place, host.member.role) != (
             member.place,
             member.role,
@@ -274,7 +288,7 @@ class TrackerCore:
             host = None
         if host is None:
             host = self._hosts[member.host_id] = Host(member)
-        host.member = member
+        host.member, host.at, host.instance = member, event.at, event.instance
         # A reconnecting host joins again what it still wants.
         self.swarms.lose_interest(host)
         host.link = link

@@ -41,12 +41,14 @@ class _Slot(enum.IntEnum):
 class Host:
     """One host as the tracker knows it, shared by all entries of the host."""
 
-    __slots__ = ("about", "entries", "link", "member", "numbers", "places")
+    __slots__ = ("about", "at", "entries", "instance", "link", "member", "numbers", "places")
 
     def __init__(self, member: Member) -> None:
         self.member = member
         self.link: int | None = None
         """The connection that speaks for the host; None while it is away."""
+        self.instance, self.at = b"", ""
+        """The process at its end (see `clones`), and the address that it comes from."""
         self.entries: dict[SwarmKey, Entry] = {}
         self.numbers: dict[str, float] = {}
         self.about: Candidate | None = None

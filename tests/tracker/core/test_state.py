@@ -184,6 +184,31 @@ def test_a_newer_connection_replaces_the_older_one() -> None:
     assert tell(tracker, 2, Join(1, key()), 20.0)
 
 
+def test_the_second_of_two_hosts_with_one_id_is_told_where_the_first_is() -> None:
+    tracker = core()
+    tracker.handle(HostConnected(1, member(1), "10.0.0.1", b"one"), 0.0)
+    replaced = tracker.handle(HostConnected(2, member(1), "10.0.0.2", b"two"), 1.0)
+    assert replaced[0] == Close(1, "replaced by a newer connection of this host, from 10.0.0.2")
+    tell(tracker, 2, Announce([seed(key())]), 1.0)
+
+    orders = tracker.handle(HostConnected(3, member(1), "10.0.0.1", b"one"), 2.0)
+    tracker.handle(HostDisconnected(3), 2.0)
+
+    assert orders == [Close(3, "this host id is in use at 10.0.0.2", in_use=True)]
+    assert tracker.counters.host_ids_in_use_total == 1
+    connect(tracker, 4)
+    assert named(tracker, 4, 2.0) == [member(1)], "the one that is connected stays what it was"
+
+
+def test_a_host_that_reconnects_again_and_again_is_no_clone() -> None:
+    tracker = core()
+    instances = [b"one", b"one", b"two", b"two", b"three", b"three"]  # restarts among them
+    for link, instance in enumerate(instances, 1):
+        orders = tracker.handle(HostConnected(link, member(1), f"10.0.0.{link}", instance), 0.0)
+        assert not any(isinstance(order, Close) and order.in_use for order in orders)
+    assert tracker.counters.host_ids_in_use_total == 0
+
+
 def test_a_host_that_moved_is_found_at_its_new_place() -> None:
     tracker = core()
     connect(tracker, 1, "dc1/r1")
