@@ -148,10 +148,13 @@ class ExchangeTransport:
         """Accept links on `host`:`port` (0: any free one); return the bound address."""
         return Address(*await self._acceptor.listen(host, port))
 
-    async def dial(self, address: Address, *, timeout_s: float) -> Link:
-        """Return a link to whoever listens there.
+    async def dial(
+        self, address: Address, *, timeout_s: float, expected: HostId | None = None
+    ) -> Link:
+        """Return a link to `expected`, or to whoever listens there.
 
-        Raise OSError, TimeoutError, PeerFault, or LinkRefused where that host wants none.
+        An address may have gone to another host: one that is not `expected` is left. Raise OSError,
+        TimeoutError, PeerFault, or LinkRefused where that host wants none.
         """
         if len(self._all) >= self._limits.links_max:
             raise PeerFault("as many links as allowed")
@@ -159,6 +162,8 @@ class ExchangeTransport:
             sock = await connected(address)
             try:
                 session, proof = await self._shake_as_client(sock)
+                if expected is not None and session.member.host_id != expected:
+                    raise PeerFault(f"it is the host {session.member.host_id[:12]} by now")
                 await _send(sock, proof)
             except BaseException as error:
                 sock.close()

@@ -169,7 +169,7 @@ class Neighbourhood:
 
     async def _dial_one(self, host: HostId | None, address: Address) -> Link | None:
         try:
-            link = await self._transport.dial(address, timeout_s=DIAL_TIMEOUT_S)
+            link = await self._transport.dial(address, timeout_s=DIAL_TIMEOUT_S, expected=host)
         except LinkRefused as refusal:
             self._refused(host, address, refusal)
         except (OSError, PeerFault, TimeoutError) as error:

@@ -115,6 +115,26 @@ async def test_a_host_without_a_live_address_is_not_reached(
     assert await dialler.reach(host()) is None
 
 
+async def test_another_host_that_has_the_address_by_now_is_left(
+    dialler: Neighbourhood, addresses: tuple[Address, Address]
+) -> None:
+    """What would be asked of the one that was named is not asked of whoever is there."""
+    listener = Listener()
+    other = transport_of(listener, "c")
+    try:
+        reused = await other.listen("127.0.0.1", 0)
+
+        assert await dialler.reach(host(reused)) is None
+        assert dialler.links == {}
+
+        found = await dialler.reach(host(reused, addresses[0]))
+        assert found is not None
+        assert found.session.member.host_id == "b" * 32
+        assert list(dialler.links) == ["b" * 32]
+    finally:
+        await other.close()
+
+
 async def test_both_ends_hear_of_another_secret(dialler: Neighbourhood, health: Health) -> None:
     strangers: asyncio.Queue[str] = asyncio.Queue()
     watchers = Watchers(stranger=strangers.put_nowait)

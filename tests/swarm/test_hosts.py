@@ -106,7 +106,7 @@ async def test_hosts_made_from_one_image_become_hosts_of_their_own(
 async def test_without_a_tracker_the_proxy_tells_hosts_of_one_image(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
-    layers = [random_bytes(2 * MIB, 60 + number) for number in range(8)]
+    layers = [random_bytes(2 * MIB, 60 + number) for number in range(2)]
     image = registry.add_image("library/app", "1", layers)
     await lab.proxy()
     async with cloned(lab, ("a", "b"), "ab" * 16) as peers:
