@@ -13,7 +13,7 @@ ROWS: Final = (
     *range(21, 26),
     *(27, 28, 30, 31, 33, 34, 35),
     *range(38, 42),
-    *range(47, 61),
+    *range(47, 64),
     70,
 )
 ROWS_TARGET: Final = len(ROWS)

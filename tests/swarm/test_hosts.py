@@ -18,7 +18,10 @@ from p2pdist.runtime.proxy_client import HOST_ID
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry
+from tests.faults.records import recorded
 from tests.tracker.servers import wait_until
+
+pytestmark = pytest.mark.faults
 
 MIB = 1 << 20
 LAYER = random_bytes(3 * MIB, 77)
@@ -50,10 +53,12 @@ async def test_a_host_is_named_at_the_address_that_it_has_now(
         await wait_until(lambda: peer.running.tracker.connected)
         assert Reason.UNREACHABLE in node.health.names()
 
-        for address in ("127.0.0.7", "127.0.0.8"):
-            ours.append(address)
-            await wait_until(lambda: named(ours[-1]))
-            assert Reason.UNREACHABLE not in node.health.names()
+        with recorded(61, "network that comes late, and changes") as record:
+            for address in ("127.0.0.7", "127.0.0.8"):
+                ours.append(address)
+                await wait_until(lambda: named(ours[-1]))
+                assert Reason.UNREACHABLE not in node.health.names()
+            record.outcome = "named at its new address each time; unreachable in readyz before"
 
 
 @asynccontextmanager
@@ -81,42 +86,49 @@ async def test_hosts_made_from_one_image_become_hosts_of_their_own(
     await lab.proxy()
     shared, names = "ab" * 16, ("a", "b", "c")
     async with cloned(lab, names, shared) as peers:
-        await wait_until(lambda: tracker.server.core.hosts_connected == 1 + len(peers))
-
-        ids = [peer.running.me().host_id for peer in peers]
-        assert len(set(ids)) == len(peers)
-        assert set(ids) <= {host.host_id for host in tracker.server.core.hosts.values()}
-        renewed = [peer for peer in peers if peer.running.own_id.renewed_total]
-        assert len(renewed) == len(peers) - 1, "one of them keeps it"
+        with recorded(62, "hosts with one id", "three, a tracker") as record:
+            await wait_until(lambda: tracker.server.core.hosts_connected == 1 + len(peers))
+            ids = [peer.running.me().host_id for peer in peers]
+            assert len(set(ids)) == len(peers)
+            assert set(ids) <= tracker.server.core.hosts.keys()
+            renewed = [peer for peer in peers if peer.running.own_id.renewed_total]
+            assert len(renewed) == len(peers) - 1, "one of them keeps it"
+            record.outcome = f"{len(set(ids))} ids, {len(renewed)} of them new"
         for peer in renewed:
             assert peer.running.node.health.names() == ["host_cloned"]
-            page = b"p2pdist_host_ids_given_up_total 1.0"
             async with client.get(f"{url_of(peer.admin)}/metrics") as answer:
-                assert page in await answer.read()
+                assert b"p2pdist_host_ids_given_up_total 1.0" in await answer.read()
         for peer in peers:
             await pull(client, url_of(peer.mirror))
     kept = [lab.settings(name).host.state_dir / "peer" / "host_id" for name in names]
     assert [path.read_text().split()[0] for path in kept] == ids, "the next start has the new id"
-    (said, *_) = [r for r in caplog.records if r.getMessage() == "host.cloned"]
-    fields = said.__dict__["fields"]
-    assert (fields["host"], fields["peer"]) == (shared, "127.0.0.1")
-    assert fields["reason"] == "this host id is in use at 127.0.0.1"
+    said = next(r for r in caplog.records if r.getMessage() == "host.cloned")
+    assert said.__dict__["fields"] == {
+        "host": shared,
+        "peer": "127.0.0.1",
+        "reason": "this host id is in use at 127.0.0.1",
+    }
 
 
 async def test_without_a_tracker_the_proxy_tells_hosts_of_one_image(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
+    """Where nothing else does: it has a link with one of them when the other comes back."""
     layers = [random_bytes(2 * MIB, 60 + number) for number in range(2)]
     image = registry.add_image("library/app", "1", layers)
     await lab.proxy()
     async with cloned(lab, ("a", "b"), "ab" * 16) as peers:
-        ids = lambda: {peer.running.me().host_id for peer in peers}  # noqa: E731
-        for (
-            digest
-        ) in image.layer_digests:  # each asks the proxy anew, whose link with the other makes way
-            for peer in peers:
-                await read_blob(client, url_of(peer.mirror), digest)
-        await wait_until(lambda: len(ids()) == 2)
+
+        def ids() -> set[str]:
+            return {peer.running.me().host_id for peer in peers}
+
+        with recorded(62, "hosts with one id", "two, a proxy and no tracker") as record:
+            for digest in image.layer_digests:  # each time the link of the other makes way
+                for peer in peers:
+                    await read_blob(client, url_of(peer.mirror), digest)
+            await wait_until(lambda: len(ids()) == len(peers))
+            new = sum(peer.running.own_id.renewed_total for peer in peers)
+            record.outcome = f"all blobs read; {len(ids())} ids, {new} of them new"
 
 
 async def test_a_proxy_that_takes_a_new_id_tells_it_who_asks(
