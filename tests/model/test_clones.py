@@ -81,6 +81,7 @@ def test_a_host_that_comes_back_when_the_other_has_gone_is_taken_in() -> None:
     server.goes()
 
     assert server.comes(b"x")
+    assert server.comes(b"x"), "its connection broke: nobody else is there"
 
 
 def test_of_older_versions_nothing_can_be_told() -> None:
