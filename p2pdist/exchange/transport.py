@@ -138,7 +138,8 @@ class ExchangeTransport:
         self._all: set[Link] = set()
         self._acceptor = Acceptor(self._accepted, backlog=BACKLOG)
         self._handshakes: dict[socket.socket, asyncio.Task[None]] = {}
-        self._greeting: Places[str, socket.socket] = Places(limits.handshakes_max)
+        # A handshake takes milliseconds: what is here for long is not going to end.
+        self._greeting: Places[str, socket.socket] = Places(limits.handshakes_max, eldest_goes=True)
         self._buffer = bytearray(RECEIVE_BYTES)
         self._pool = BufferPool()
         self._hold = BulkHold()

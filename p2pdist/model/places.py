@@ -17,8 +17,11 @@ class Places(Generic[K, T]):
     places held with 3 bytes each: 1 of 20 honest dials got through).
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, eldest_goes: bool = False) -> None:
+        """`eldest_goes`: who has most of all gives up its own eldest for a new one, where it is
+        what comes last that most likely goes on; else it gets no more."""
         self._most = most
+        self._eldest_goes = eldest_goes
         self._whose: dict[T, K] = {}
         self._of: dict[K, dict[T, None]] = {}
 
@@ -34,7 +37,10 @@ class Places(Generic[K, T]):
         loser: T | None = None
         if len(self._whose) >= self._most:
             loudest = max(self._of, key=lambda one: len(self._of[one]), default=who)
-            if len(self._of.get(loudest, ())) <= len(self._of.get(who, ())) + 1:
+            most, own = len(self._of.get(loudest, ())), len(self._of.get(who, ()))
+            if self._eldest_goes and own and own == most:
+                loudest = who
+            elif most <= own + 1:
                 return item
             loser = next(iter(self._of[loudest]))
             self.leave(loser)

@@ -44,6 +44,21 @@ def test_a_place_is_not_passed_to_and_fro() -> None:
     assert out[-1] == 3
 
 
+def test_who_has_most_may_give_up_its_own_eldest() -> None:
+    """Slow handshakes of a host do not keep out another one behind the same address."""
+    places: Places[str, int] = Places(3, eldest_goes=True)
+    out = [places.take(one, number) for number, one in enumerate("aabaab")]
+
+    assert out == [None, None, None, 0, 1, 5]
+    assert [number in places for number in (2, 3, 4)] == [True] * 3
+
+
+def test_of_many_with_one_each_none_gives_up() -> None:
+    places: Places[str, int] = Places(2, eldest_goes=True)
+
+    assert [places.take(one, number) for number, one in enumerate("abc")] == [None, None, 2]
+
+
 def test_a_place_that_was_given_back_is_free() -> None:
     places, _ = taken(1, "a")
     places.leave(0)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from p2pdist.peer.core.progress import WORD_MAX_S, Progress
+from p2pdist.peer.core.progress import PASSED_ON_MAX_S, WORD_MAX_S, Progress
 
 
 def test_what_came_is_progress() -> None:
@@ -13,16 +13,16 @@ def test_what_came_is_progress() -> None:
 def test_the_word_of_a_proxy_counts_for_a_while() -> None:
     progress = Progress(0.0)
 
-    assert progress.said(WORD_MAX_S)
+    progress.said(WORD_MAX_S)
     assert progress.idle_s(WORD_MAX_S + 1) == 1.0
 
 
 def test_a_word_that_nothing_follows_counts_no_more() -> None:
     """Said each second for ever, it would keep a reader from every other source."""
     progress = Progress(0.0)
-    heard = [progress.said(float(second)) for second in range(1, 100)]
+    passed_on = [progress.said(float(second)) for second in range(1, 100)]
 
-    assert heard == [True] * int(WORD_MAX_S) + [False] * (99 - int(WORD_MAX_S))
+    assert passed_on == [True] * int(PASSED_ON_MAX_S) + [False] * (99 - int(PASSED_ON_MAX_S))
     assert progress.idle_s(99.0) == 99.0 - WORD_MAX_S
 
 
@@ -30,4 +30,6 @@ def test_each_chunk_gives_the_word_its_weight_back() -> None:
     progress = Progress(0.0)
     progress.came(100.0)
 
-    assert progress.said(100.0 + WORD_MAX_S)
+    assert progress.said(100.0 + PASSED_ON_MAX_S)
+    progress.said(100.0 + WORD_MAX_S)
+    assert progress.idle_s(100.0 + WORD_MAX_S) == 0.0
