@@ -43,15 +43,17 @@ class Replacement:
     """What will lie at `path` as a whole, after a power cut too, or not at all.
 
     A context: what was not committed by its end is gone. Blocking; all methods raise OSError.
+    `points`: how the failpoints of its steps begin.
     """
 
-    def __init__(self, path: Path, mode: int = 0o600) -> None:
+    def __init__(self, path: Path, mode: int = 0o600, *, points: str = "files") -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = path
         # A name of chance: nobody can have put a link in its place.
         self._scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
         self._fd = os.open(self._scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600)
         self._mode = mode
+        self._points = points
 
     def write(self, data: bytes) -> None:
         write_all(self._fd, data)
@@ -60,14 +62,14 @@ class Replacement:
         """Give it its name. `durable`: return once a power cut cannot bring the old file back.
         Without `replace`, FileExistsError is raised where something has the name."""
         os.fchmod(self._fd, self._mode)
-        fail.point("store.before_sync")
+        fail.point(f"{self._points}.before_sync")
         os.fsync(self._fd)
-        fail.point("store.before_rename")
+        fail.point(f"{self._points}.before_rename")
         if replace:
             self._scratch.replace(self._path)
         else:
             os.link(self._scratch, self._path)
-        fail.point("store.after_rename")
+        fail.point(f"{self._points}.after_rename")
         if durable:
             sync_directory(self._path.parent)
 
@@ -86,11 +88,17 @@ class Replacement:
 
 
 def write_whole(
-    path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True, replace: bool = True
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    durable: bool = True,
+    replace: bool = True,
+    points: str = "files",
 ) -> None:
     """Put `data` at `path` (see `Replacement`). `durable` may be left out for what comes again when
     it is lacking: it costs one flush more. Blocking; raises OSError."""
-    with Replacement(path, mode) as scratch:
+    with Replacement(path, mode, points=points) as scratch:
         scratch.write(data)
         scratch.commit(durable=durable, replace=replace)
 

@@ -60,7 +60,7 @@ class Pins:
     def save(self) -> None:
         """Blocking. Raises OSError."""
         with self._lock:
-            write_whole(self._path, msgspec.msgpack.encode(dict(self._jobs)))
+            write_whole(self._path, msgspec.msgpack.encode(dict(self._jobs)), points="store")
 
     def load(self) -> None:
         """Blocking. A file that makes no sense is as none: pins spare an eviction, no more."""

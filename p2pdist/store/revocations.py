@@ -44,7 +44,7 @@ class Revocations:
             room = REVOCATIONS_MAX - len(self._records)
             kept = [*self._foreign[:room], *self._records.values()]
             data = b"".join(encode_record(record) for record in kept)
-            write_whole(self._path, data)
+            write_whole(self._path, data, points="store")
 
     def load(self, keyring: Keyring) -> None:
         """Blocking. Records of keys that are not trusted are in no force."""

@@ -75,7 +75,9 @@ class SmallFiles:
             return
         media = media_type.encode("ascii", "replace")[:MEDIA_TYPE_BYTES_MAX]
         data = bytes([len(media)]) + media + body
-        write_whole(self._path(digest), data + xxhash.xxh3_64_digest(data), durable=False)
+        write_whole(
+            self._path(digest), data + xxhash.xxh3_64_digest(data), durable=False, points="store"
+        )
         self._remember(SmallBlob(digest, media.decode("ascii"), body), len(data))
 
     def get(self, digest: Digest) -> SmallBlob | None:

@@ -30,7 +30,7 @@ class StatementFiles:
 
     def put(self, key: TagKey, record: bytes) -> None:
         """Blocking. Raises OSError."""
-        write_whole(self._root / key.hex(), encode_record(record), durable=False)
+        write_whole(self._root / key.hex(), encode_record(record), durable=False, points="store")
         with self._lock:
             self._known[key] = None
             self._known.move_to_end(key)

@@ -3,10 +3,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import resource
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -17,6 +15,7 @@ from aiohttp.typedefs import Handler
 from p2pdist.model.members import Address
 from p2pdist.runtime.http_protocol import dropped_total
 from p2pdist.runtime.listening import HttpServer
+from tests.fakes.descriptors import no_descriptors_left
 
 LOOPBACK = Address("127.0.0.1", 0)
 DEADLINE_S = 20.0
@@ -41,19 +40,6 @@ async def serving(handler: Handler = _hello, *, host: str = "127.0.0.1", **optio
 async def get(url: str) -> str:
     async with aiohttp.ClientSession() as client, client.get(url) as answer:
         return await answer.text()
-
-
-@contextlib.contextmanager
-def no_descriptors_left() -> Iterator[None]:
-    """Nothing more can be opened in this process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_it_serves_on_a_free_port() -> None:

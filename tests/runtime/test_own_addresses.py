@@ -10,6 +10,7 @@ import pytest
 from p2pdist.model.members import Address
 from p2pdist.runtime import own_addresses
 from p2pdist.runtime.own_addresses import OwnAddresses
+from tests.fakes.descriptors import no_descriptors_left
 
 TRACKER = "tcp://127.0.0.1:5200"
 ANYWHERE = Address("0.0.0.0", 5301)
@@ -207,3 +208,14 @@ async def test_who_watches_is_told_after_each_look(
                 pass
     finally:
         watching.cancel()
+
+
+async def test_what_is_ours_is_asked_of_the_system() -> None:
+    assert own_addresses._is_ours("127.0.0.1")
+    assert not own_addresses._is_ours("192.0.2.1")
+
+
+async def test_a_host_without_descriptors_does_not_take_its_addresses_for_lost() -> None:
+    """`/readyz` used to answer 500 then."""
+    with no_descriptors_left():
+        assert own_addresses._is_ours("127.0.0.1")
