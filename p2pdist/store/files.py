@@ -66,7 +66,7 @@ def _check_format(root: Path) -> None:
             raise ConfigError(f"{path} is empty and {root / strange[0]} is not ours: remove it")
         if raw or path.exists():
             logs.event(log, logging.WARNING, "store.format_lost", path=str(path), taken_as=FORMAT)
-        write_whole(path, b"%d\n" % FORMAT)
+        write_whole(path, b"%d\n" % FORMAT, points="store")
     elif found != b"%d" % FORMAT:
         raise ConfigError(
             f"{root} has store format {found.decode(errors='replace')}, this version knows "
