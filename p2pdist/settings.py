@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from p2pdist.model.control_wire import parse_tracker_url
 from p2pdist.model.members import Address
+from p2pdist.model.private_places import PrivatePlace, parse_private_place
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)[bB]?")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -53,6 +54,12 @@ def _trackers(value: Any) -> tuple[str, ...]:
     for url in urls:
         parse_tracker_url(url)
     return urls
+
+
+def _private_places(value: Any) -> tuple[PrivatePlace, ...]:
+    if isinstance(value, bool):
+        raise ValueError('name the hosts or networks, such as ["10.0.0.0/8"]')
+    return tuple(parse_private_place(text) for text in _texts(value))
 
 
 def _path(value: Any) -> Path | None:
@@ -160,6 +167,7 @@ def _choice(*allowed: str) -> Kind:
 
 TEXT: Final = Kind("text", _text)
 TEXTS: Final = Kind("list of texts", _texts)
+PRIVATE_PLACES: Final = Kind("list of host or network[:port]", _private_places)
 TRACKERS: Final = Kind("list of tcp://host:port", _trackers)
 LABELS: Final = Kind("list of key=value", _labels)
 PATH: Final = Kind("path", _path)
@@ -328,7 +336,13 @@ class Upstream:
     username: str = _setting(TEXT, "", "User for the registry.")
     password_file: Path | None = _setting(PATH, None, "File with the password or token.")
     auth_hosts: tuple[str, ...] = _setting(TEXTS, (), "Hosts that may ask for the credentials.")
-    allow_private: bool = _setting(FLAG, False, "Allow loopback and private addresses.")
+    allow_private: tuple[PrivatePlace, ...] = _setting(
+        PRIVATE_PLACES,
+        (),
+        "Private hosts and networks that it may lead to, such as minio.corp:9000 or 10.0.0.0/8; "
+        "without a port: at 80, 443 and the port of `url`. Its own host and port are one of them "
+        "once a place is named, or if `url` has an address.",
+    )
 
     @property
     def base_url(self) -> str:
@@ -422,7 +436,7 @@ def all_leaves() -> list[Leaf]:
 
 def show(value: Any) -> Any:
     """A value as the file would hold it."""
-    if isinstance(value, (Path, Address)):
+    if isinstance(value, (Path, Address, PrivatePlace)):
         return str(value)
     if isinstance(value, tuple):
         return [show(part) for part in value]

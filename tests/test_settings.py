@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from p2pdist.settings import (
     parse_address,
     parse_duration,
     parse_size,
+    show,
 )
 from p2pdist.settings_load import load_settings
 from p2pdist.settings_page import render
@@ -89,6 +91,30 @@ def test_docker_hub_is_the_upstream_by_default() -> None:
     (hub,) = Settings().upstream
 
     assert (hub.host, hub.base_url) == ("docker.io", "https://registry-1.docker.io")
+
+
+def test_private_places_of_an_upstream_are_read_and_shown_as_written(tmp_path: Path) -> None:
+    written = ["10.0.0.0/8", "Minio.corp:9000"]
+    text = f'[[upstream]]\nhost = "r.test"\nallow_private = {json.dumps(written)}\n'
+
+    (upstream,) = load_settings(write(tmp_path, text), environ={}).settings.upstream
+
+    assert show(upstream.allow_private) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("true", r'name the hosts or networks, such as \["10.0.0.0/8"\]'),
+        ("false", "name the hosts"),
+        ('["10.0.0.0/33"]', "no host, address or network"),
+    ],
+)
+def test_private_places_that_are_none_are_refused(tmp_path: Path, value: str, hint: str) -> None:
+    text = f'[[upstream]]\nhost = "r.test"\nallow_private = {value}\n'
+
+    with pytest.raises(ConfigError, match=hint):
+        load_settings(write(tmp_path, text), environ={})
 
 
 def test_an_upstream_needs_a_host(tmp_path: Path) -> None:

@@ -177,7 +177,6 @@ def _config(
         "[[upstream]]": {
             "host": "docker.io",
             "url": f"http://127.0.0.1:{registry_port}",
-            "allow_private": True,
         },
     }
     lines = []

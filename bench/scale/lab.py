@@ -205,7 +205,6 @@ def _config(work: Path, role: str, own: dict[str, Any], keys: KeyFiles, registry
         "[[upstream]]": {
             "host": "docker.io",
             "url": f"http://{registry}",
-            "allow_private": True,
         },
     }
     lines = []

@@ -131,6 +131,6 @@ def _config(directory: Path, cluster: DemoCluster, daemon: Daemon, keys: KeyFile
     for section, values in sections.items():
         lines.append(f"[{section}]")
         lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    lines += ["[[upstream]]", f'host = "{UPSTREAM}"', "allow_private = true"]
+    lines += ["[[upstream]]", f'host = "{UPSTREAM}"']
     lines.append(f'url = "http://127.0.0.1:{cluster.registry_port}"')
     return "\n".join(lines) + "\n"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import socket
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from p2pdist.errors import UpstreamError
+from p2pdist.model.private_places import PrivatePlace, Reach, parse_ip
 from p2pdist.runtime import logs
 from p2pdist.runtime.lasting_resolver import LastingResolver
 
@@ -34,7 +34,7 @@ Access = Literal["public", "private", "shared"]
 REDIRECTS_MAX: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DNS_TTL_S: Final = 10
-# 300 parallel bodies per upstream are far above what one proxy asks for; the rest queue.
+# 300 parallel bodies per host are far above what one proxy asks for; the rest queue.
 _CONNECTIONS_MAX: Final = 512
 _CONNECTIONS_PER_HOST_MAX: Final = 300
 # One chunk of the smallest geometry; aiohttp pauses the socket at twice as much.
@@ -42,9 +42,6 @@ _READ_BUFFER_BYTES: Final = 256 * 1024
 _READ_BUFFER_BOUNDED_BYTES: Final = 16 * 1024
 
 _UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +58,13 @@ class UpstreamEntry:
     """`shared`: what our credentials can read may be served to everybody here."""
     auth_hosts: tuple[str, ...] = ()
     """Further hosts that token realms may name."""
-    allow_private: bool = False
-    """May connect to private and loopback addresses."""
+    allow_private: tuple[PrivatePlace, ...] = ()
+    """Private and loopback places that it may lead us to."""
+
+    @property
+    def reach(self) -> Reach:
+        base = URL(self.url)
+        return Reach(base.host or "", base.port or 0, self.allow_private)
 
     @property
     def servable(self) -> bool:
@@ -91,60 +93,28 @@ class BadAnswer(UpstreamError):
         super().__init__(message, status=502)
 
 
-def address_allowed(address: _Address, *, allow_private: bool) -> bool:
-    """Tell whether an upstream may lead us to `address`.
-
-    Link-local addresses (cloud metadata), multicast and the unspecified one never; loopback and
-    private ones (shared address space included) for those who may.
-    """
-    inner = _embedded(address)
-    if inner is not None:
-        return address_allowed(inner, allow_private=allow_private)
-    if address.is_multicast or address.is_link_local or address.is_unspecified:
-        return False
-    return address.is_global or (
-        allow_private and not (address.is_reserved and address.version == 4)
-    )
-
-
-def _embedded(address: _Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64)."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
-
-
-def parse_ip(host: str) -> _Address | None:
-    try:
-        return ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-
-
 class _CheckedResolver(AbstractResolver):
     """Resolves names and leaves out the addresses that must not be reached."""
 
-    def __init__(self, inner: AbstractResolver, *, allow_private: bool) -> None:
+    def __init__(self, inner: AbstractResolver, reach: Reach) -> None:
         self._inner = inner
-        self._allow_private = allow_private
+        self._reach = reach
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self._inner.resolve(host, port, family)
-        allowed = [result for result in found if self._allowed(result["host"])]
+        allowed = [result for result in found if self._allowed(host, port, result["host"])]
         if not allowed:
             raise OSError(f"{host} has no address that may be reached")
         return allowed
 
-    def _allowed(self, text: str) -> bool:
+    def _allowed(self, host: str, port: int, text: str) -> bool:
         address = parse_ip(text)
-        return address is not None and address_allowed(address, allow_private=self._allow_private)
+        return address is not None and self._reach.allows(host, port, address)
 
     async def close(self) -> None:
-        await self._inner.close()
+        """The inner one is shared."""
 
 
 _receive_buffer_bytes: ContextVar[int | None] = ContextVar("receive buffer", default=None)
@@ -176,18 +146,16 @@ def _socket_of(
 
 
 class UpstreamNet:
-    """Client sessions: with and without private addresses, each with and without a bound on what
-    sources may send ahead (`receive_buffer`)."""
+    """Client sessions of each upstream, with and without a bound on what sources may send ahead
+    (`receive_buffer`): a connection is never shared by upstreams that may reach different places.
+    """
 
     def __init__(self, timeouts: UpstreamTimeouts, resolver: AbstractResolver | None) -> None:
         """Must be called inside of a running loop; `resolver` replaces DNS."""
         self._timeouts = timeouts
-        self.resolver = lasting = LastingResolver(resolver or aiohttp.ThreadedResolver())
-        self._sessions = {
-            (private, bounded): _session(timeouts, lasting, private, bounded=bounded)
-            for private in (False, True)
-            for bounded in (False, True)
-        }
+        self.resolver = LastingResolver(resolver or aiohttp.ThreadedResolver())
+        self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
+        """By upstream, and whether bounded; made with the first request."""
 
     async def close(self) -> None:
         await self.resolver.close()
@@ -221,7 +189,7 @@ class UpstreamNet:
             if response.status not in _REDIRECTS or location is None:
                 return response
             response.close()
-            target = parse_url(location, base=target)
+            target = _next_hop(entry, target, location)
         raise BadAnswer(f"{entry.host}: more than {REDIRECTS_MAX} redirects")
 
     async def ask(
@@ -234,8 +202,8 @@ class UpstreamNet:
         form: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """One request, no redirects followed."""
-        bounded = _receive_buffer_bytes.get() is not None
-        session = self._sessions[self._private_allowed(entry, target), bounded]
+        _check_literal(entry, target)
+        session = self._session(entry)
         wait_s = self._timeouts.connect_s + self._timeouts.headers_s
         try:
             async with asyncio.timeout(wait_s):
@@ -273,17 +241,40 @@ class UpstreamNet:
         logs.event(log, logging.INFO, "upstream.moved", host=host)
         return True
 
-    @staticmethod
-    def _private_allowed(entry: UpstreamEntry, target: URL) -> bool:
-        """Check a literal address, which no resolver sees, and choose the session."""
-        host = target.host or ""
-        configured = URL(entry.url).host == host
-        address = parse_ip(host)
-        if address is None:
-            return entry.allow_private or (configured and host == "localhost")
-        if not configured and not address_allowed(address, allow_private=entry.allow_private):
-            raise BadAnswer(f"{entry.host} leads to the address {host}, which must not be reached")
-        return True
+    def _session(self, entry: UpstreamEntry) -> aiohttp.ClientSession:
+        bounded = _receive_buffer_bytes.get() is not None
+        session = self._sessions.get((entry.host, bounded))
+        if session is None:
+            session = _new_session(self._timeouts, self.resolver, entry.reach, bounded=bounded)
+            self._sessions[entry.host, bounded] = session
+        return session
+
+
+def _check_literal(entry: UpstreamEntry, target: URL) -> None:
+    """Raise BadAnswer for an address that must not be reached and that no resolver sees."""
+    host, port = target.host or "", target.port or 0
+    address = parse_ip(host)
+    if address is None or entry.reach.allows(host, port, address):
+        return
+    logs.event(
+        log, logging.WARNING, "upstream.private_place", upstream=entry.host, host=host, port=port
+    )
+    raise BadAnswer(f"{entry.host} leads to {host} port {port}, which must not be reached")
+
+
+def _next_hop(entry: UpstreamEntry, here: URL, location: str) -> URL:
+    """Where a redirect leads; raise BadAnswer for one that gives up encryption.
+
+    A tag is believed because its registry proved who it is: what comes after a hop in the clear is
+    anybody's word.
+    """
+    target = parse_url(location, base=here)
+    if here.scheme == "https" and target.scheme == "http":
+        logs.event(
+            log, logging.WARNING, "upstream.downgrade", upstream=entry.host, host=target.host
+        )
+        raise BadAnswer(f"{entry.host} leads from https to http")
+    return target
 
 
 def parse_url(text: str, base: URL | None = None) -> URL:
@@ -298,11 +289,11 @@ def parse_url(text: str, base: URL | None = None) -> URL:
     raise BadAnswer("an URL that is no plain http or https URL")
 
 
-def _session(
-    timeouts: UpstreamTimeouts, resolver: AbstractResolver, allow_private: bool, *, bounded: bool
+def _new_session(
+    timeouts: UpstreamTimeouts, resolver: AbstractResolver, reach: Reach, *, bounded: bool
 ) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
-        resolver=_CheckedResolver(resolver, allow_private=allow_private),
+        resolver=_CheckedResolver(resolver, reach),
         ttl_dns_cache=_DNS_TTL_S,
         limit=_CONNECTIONS_MAX,
         limit_per_host=_CONNECTIONS_PER_HOST_MAX,

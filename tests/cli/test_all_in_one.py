@@ -38,7 +38,7 @@ def settings_in(directory: Path, url: str) -> Settings:
                 admin_listen=addresses[7],
                 direct=False,
             ),
-            upstream=(Upstream("docker.io", url, allow_private=True),),
+            upstream=(Upstream("docker.io", url),),
         )
     )
 

@@ -66,9 +66,7 @@ class Lab:
                 direct=False,
             ),
             store=StoreSection(max_bytes=4_000_000_000),
-            upstream=tuple(
-                Upstream(host, url, allow_private=True) for host, url in self.upstreams.items()
-            ),
+            upstream=tuple(Upstream(host, url) for host, url in self.upstreams.items()),
         )
 
     async def tracker(

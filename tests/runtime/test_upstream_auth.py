@@ -13,7 +13,15 @@ from p2pdist.oci.names import ImageName
 from p2pdist.runtime import upstream_auth
 from p2pdist.runtime.upstream import UpstreamEntry
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo, TokenAuth
-from tests.runtime.upstream_parts import NAME, REPOSITORY, FakeDns, client_of, read_blob
+from tests.runtime.upstream_parts import (
+    LOOPBACK,
+    NAME,
+    REPOSITORY,
+    FakeDns,
+    client_of,
+    places,
+    read_blob,
+)
 
 PASSWORD = "correct horse"
 ACCOUNT: dict[str, Any] = {"username": "robot", "password": PASSWORD}
@@ -166,7 +174,7 @@ async def test_rc58_no_credential_goes_to_a_foreign_realm(
 ) -> None:
     registry.auth = TokenAuth(realm=realm)
     dns = FakeDns({"evil.test": "127.0.0.1"})
-    async with client_of(registry, dns=dns, allow_private=True, **ACCOUNT) as client:
+    async with client_of(registry, dns=dns, allow_private=LOOPBACK, **ACCOUNT) as client:
         with pytest.raises(UpstreamError, match="foreign token service"):
             await client.get_manifest(NAME, "1")
 
@@ -207,7 +215,11 @@ async def test_rc58_a_realm_that_the_operator_named_is_used(
     )
     dns = FakeDns({"auth.elsewhere.test": "127.0.0.1"})
     async with client_of(
-        registry, dns=dns, allow_private=True, auth_hosts=("auth.elsewhere.test",), **ACCOUNT
+        registry,
+        dns=dns,
+        allow_private=places("auth.elsewhere.test"),
+        auth_hosts=("auth.elsewhere.test",),
+        **ACCOUNT,
     ) as client:
         assert (await client.get_manifest(NAME, "1")).digest == image.manifest_digest
 

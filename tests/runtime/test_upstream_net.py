@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
+from unittest.mock import create_autospec
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from p2pdist.errors import UpstreamError
-from p2pdist.runtime.upstream import BadAnswer
-from p2pdist.runtime.upstream_net import address_allowed, parse_url
+from p2pdist.model.private_places import PrivatePlace
+from p2pdist.runtime.upstream import BadAnswer, UpstreamEntry
+from p2pdist.runtime.upstream_net import UpstreamNet, UpstreamTimeouts, parse_url
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo
 from tests.faults.records import recorded
-from tests.runtime.upstream_parts import NAME, REPOSITORY, FakeDns, client_of, read_blob
+from tests.runtime.upstream_parts import (
+    LOOPBACK,
+    NAME,
+    REPOSITORY,
+    FakeDns,
+    client_of,
+    entry_for,
+    places,
+    read_blob,
+)
 
 
 @pytest.fixture
@@ -26,41 +40,6 @@ async def registry() -> AsyncIterator[FakeRegistry]:
 @pytest.fixture
 def image(registry: FakeRegistry) -> ImageInfo:
     return registry.add_image(REPOSITORY, "1", [b"layer " * 1000])
-
-
-@pytest.mark.parametrize("text", ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"])
-def test_public_addresses_are_allowed(text: str) -> None:
-    assert address_allowed(ipaddress.ip_address(text), allow_private=False)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"],
-)
-def test_private_addresses_are_for_those_who_may(text: str) -> None:
-    address = ipaddress.ip_address(text)
-
-    assert not address_allowed(address, allow_private=False)
-    assert address_allowed(address, allow_private=True)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "169.254.169.254", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "240.0.0.1",
-        "255.255.255.255", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1",
-    ],
-)  # fmt: skip
-def test_rc66_metadata_and_odd_addresses_are_for_nobody(text: str) -> None:
-    assert not address_allowed(ipaddress.ip_address(text), allow_private=True)
-
-
-@given(st.ip_addresses(v=4, network="127.0.0.0/8"))
-def test_no_spelling_of_loopback_is_public(address: ipaddress.IPv4Address) -> None:
-    mapped = ipaddress.IPv6Address(f"::ffff:{address}")
-
-    assert not address_allowed(address, allow_private=False)
-    assert not address_allowed(mapped, allow_private=False)
 
 
 @given(st.text())
@@ -77,7 +56,8 @@ def test_an_url_is_http_without_credentials_or_refused(text: str) -> None:
 async def test_rc66_a_name_that_resolves_to_loopback_is_refused(registry: FakeRegistry) -> None:
     dns = FakeDns({"registry.test": "127.0.0.1"})
     port = registry.host.rpartition(":")[2]
-    async with client_of(registry, dns=dns, url=f"http://registry.test:{port}") as client:
+    url = f"http://registry.test:{port}"
+    async with client_of(registry, dns=dns, url=url, allow_private=()) as client:
         with pytest.raises(UpstreamError, match="no address that may be reached"):
             await client.get_manifest(NAME, "1")
 
@@ -90,7 +70,7 @@ async def test_a_private_upstream_is_reached_where_the_operator_allows_it(
     dns = FakeDns({"registry.test": "127.0.0.1"})
     port = registry.host.rpartition(":")[2]
     url = f"http://registry.test:{port}"
-    async with client_of(registry, dns=dns, url=url, allow_private=True) as client:
+    async with client_of(registry, dns=dns, url=url, allow_private=LOOPBACK) as client:
         assert (await client.get_manifest(NAME, "1")).digest == image.manifest_digest
 
 
@@ -116,7 +96,8 @@ async def test_rc66_a_redirect_to_a_name_of_a_forbidden_address_is_refused(
     registry.faults[f"/v2/{REPOSITORY}/blobs/{digest}"] = Fault(
         redirect=f"http://rebound.test:{port}/storage/{{digest}}"
     )
-    async with client_of(registry, dns=FakeDns({"rebound.test": "127.0.0.1"})) as client:
+    dns = FakeDns({"rebound.test": "127.0.0.1"})
+    async with client_of(registry, dns=dns, allow_private=()) as client:
         with pytest.raises(UpstreamError, match="no address that may be reached"):
             await read_blob(client, digest)
 
@@ -135,6 +116,107 @@ async def test_a_redirect_with_credentials_in_its_url_is_refused(
             await read_blob(client, digest)
 
 
+@pytest.mark.parametrize("allowed", [(), places("10.0.0.0/8"), places("127.0.0.1:1")])
+async def test_a_private_registry_does_not_open_what_stands_beside_it(
+    registry: FakeRegistry, image: ImageInfo, allowed: tuple[PrivatePlace, ...]
+) -> None:
+    digest = image.layer_digests[0]
+    registry.faults[f"/v2/{REPOSITORY}/blobs/{digest}"] = Fault(
+        redirect=f"{registry.storage_url}/storage/{{digest}}"
+    )
+    async with client_of(registry, allow_private=allowed) as client:
+        with pytest.raises(BadAnswer, match="must not be reached"):
+            await read_blob(client, digest)
+
+    assert registry.count(path_part="/storage/") == 0
+
+
+async def test_what_one_registry_may_reach_another_may_not(
+    registry: FakeRegistry, image: ImageInfo
+) -> None:
+    """Connections and names that the first one had are no way there for the second."""
+    digest = image.layer_digests[0]
+    port = registry.storage_url.rpartition(":")[2]
+    storage = f"http://storage.test:{port}/storage/{digest}"
+    may = entry_for(registry, allow_private=places(f"storage.test:{port}"))
+    may_not = entry_for(registry, host="other.test", allow_private=())
+    net = UpstreamNet(UpstreamTimeouts(), FakeDns({"storage.test": "127.0.0.1"}))
+    try:
+        async with await net.ask(may, "GET", parse_url(storage), {}) as answer:
+            await answer.read()  # so the connection is kept
+        with pytest.raises(UpstreamError, match="no address that may be reached"):
+            await net.ask(may_not, "GET", parse_url(storage), {})
+    finally:
+        await net.close()
+
+
+# --- encryption is not given up -------------------------------------------------------------------
+
+
+class _ScriptedNet(UpstreamNet):
+    """Answers redirects by a script, as no server with a certificate would here."""
+
+    def __init__(self, locations: Mapping[str, str]) -> None:
+        super().__init__(UpstreamTimeouts(), FakeDns({}))
+        self._locations = locations
+        self.asked: list[str] = []
+
+    async def ask(
+        self,
+        entry: UpstreamEntry,
+        method: str,
+        target: URL,
+        headers: Mapping[str, str],
+        *,
+        form: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        self.asked.append(str(target))
+        answer = create_autospec(aiohttp.ClientResponse, instance=True)
+        location = self._locations.get(str(target))
+        answer.status = 200 if location is None else 307
+        answer.headers = {} if location is None else {"Location": location}
+        return cast(aiohttp.ClientResponse, answer)
+
+
+async def _hops(start: str, locations: Mapping[str, str]) -> list[str]:
+    net = _ScriptedNet(locations)
+    try:
+        await net.follow(UpstreamEntry("r.test", start), "GET", start, {}, authorization=None)
+    finally:
+        await net.close()
+    return net.asked
+
+
+@pytest.mark.parametrize(
+    "locations",
+    [
+        {"https://r.test/m": "http://r.test/m?sig=SECRET"},
+        {"https://r.test/m": "https://cdn.test/m", "https://cdn.test/m": "http://x.test/?SECRET"},
+        {"https://r.test/m": "HTTP://r.test/SECRET"},
+    ],
+)
+async def test_a_redirect_from_https_to_http_is_refused(
+    locations: Mapping[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG), pytest.raises(BadAnswer, match="https to http"):
+        await _hops("https://r.test/m", locations)
+
+    assert "upstream.downgrade" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+async def test_a_registry_without_encryption_may_lead_to_either() -> None:
+    locations = {
+        "http://r.test/m": "http://cdn.test/m",
+        "http://cdn.test/m": "https://cdn.test/m",
+        "https://cdn.test/m": "/n",
+    }
+
+    hops = await _hops("http://r.test/m", locations)
+
+    assert hops == [*locations, "https://cdn.test/n"]
+
+
 # --- names that do not resolve, or moved ----------------------------------------------------------
 
 
@@ -145,7 +227,7 @@ async def test_a_registry_that_moved_is_found_at_once(
     with recorded(34, "DNS away", "registry moved") as record:
         dns = FakeDns({"registry.test": "127.0.0.2"})  # where nobody listens
         url = f"http://registry.test:{registry.host.rpartition(':')[2]}"
-        async with client_of(registry, dns=dns, url=url, allow_private=True) as client:
+        async with client_of(registry, dns=dns, url=url, allow_private=LOOPBACK) as client:
             with pytest.raises(UpstreamError, match="cannot be reached"):
                 await client.get_manifest(NAME, "1")
             dns.addresses["registry.test"] = "127.0.0.1"
@@ -157,7 +239,7 @@ async def test_a_registry_that_moved_is_found_at_once(
 async def test_a_kept_address_is_checked_like_any_other(registry: FakeRegistry) -> None:
     dns = FakeDns({"registry.test": "127.0.0.1"})
     url = f"http://registry.test:{registry.host.rpartition(':')[2]}"
-    async with client_of(registry, dns=dns, url=url) as client:
+    async with client_of(registry, dns=dns, url=url, allow_private=()) as client:
         for _ in range(2):
             with pytest.raises(UpstreamError, match="cannot be reached"):
                 await client.get_manifest(NAME, "1")

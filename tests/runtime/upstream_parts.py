@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from p2pdist.model.ids import Digest
+from p2pdist.model.private_places import PrivatePlace, parse_private_place
 from p2pdist.oci.names import ImageName
 from p2pdist.runtime.upstream import UpstreamClient, UpstreamEntry, UpstreamTimeouts
 from tests.fakes.registry import FakeRegistry
@@ -47,8 +48,18 @@ class FakeDns(AbstractResolver):
         pass
 
 
+def places(*texts: str) -> tuple[PrivatePlace, ...]:
+    return tuple(map(parse_private_place, texts))
+
+
+LOOPBACK = places("127.0.0.0/8")
+
+
 def entry_for(registry: FakeRegistry, **settings: Any) -> UpstreamEntry:
-    return UpstreamEntry(**{"host": NAME.upstream, "url": registry.url, **settings})
+    """`allow_private`: its storage, unless told otherwise."""
+    storage = places(registry.storage_url.removeprefix("http://"))
+    given = {"host": NAME.upstream, "url": registry.url, "allow_private": storage}
+    return UpstreamEntry(**{**given, **settings})
 
 
 @asynccontextmanager

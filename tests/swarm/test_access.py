@@ -50,7 +50,6 @@ def account(registry: FakeRegistry, tmp_path: Path) -> Upstream:
         access="shared",
         username=ACCOUNT.username,
         password_file=password_file,
-        allow_private=True,
     )
 
 
@@ -150,7 +149,7 @@ async def test_what_a_public_repository_has_as_well_is_still_served(
     await lab.tracker()
     async with FakeRegistry() as public:
         public.add_image("open/app", "1", [LAYER, b"another"])
-        listed = Upstream("ghcr.io", public.url, allow_private=True)
+        listed = Upstream("ghcr.io", public.url)
         await filled(lab, client, image, account, listed)
         private = replace(account, access="private")
         async with proxy_of(lab, private, listed) as proxy:
@@ -191,7 +190,7 @@ async def test_a_peer_keeps_what_it_read_of_a_private_registry_to_its_host(
         image = registry.add_image("library/app", "1", [LAYER, SMALL])
         await lab.tracker()
         settings = lab.settings("a")
-        private = Upstream("docker.io", registry.url, access="private", allow_private=True)
+        private = Upstream("docker.io", registry.url, access="private")
         settings = replace(settings, peer=replace(settings.peer, direct=True), upstream=(private,))
         async with running_peer(settings) as peer:
             bodies = await pull(client, url_of(peer.mirror))

@@ -38,8 +38,8 @@ async def test_a_slow_registry_does_not_take_every_slot(
         for digest in trickling.layer_digests:
             slow.faults[digest] = Fault(bytes_per_s=1)
         upstreams = (
-            Upstream("docker.io", registry.url, allow_private=True),
-            Upstream("ghcr.io", slow.url, allow_private=True),
+            Upstream("docker.io", registry.url),
+            Upstream("ghcr.io", slow.url),
         )
         settings = replace(lab.settings("proxy"), upstream=upstreams)
         proxy = await stack.enter_async_context(running_proxy(settings))

@@ -78,7 +78,6 @@ def account(registry: FakeRegistry, tmp_path: Path) -> Upstream:
         access="shared",
         username=ACCOUNT.username,
         password_file=password_file,
-        allow_private=True,
     )
 
 
@@ -88,7 +87,7 @@ async def filled(
 ) -> AsyncIterator[RunningProxy]:
     """A proxy that has read all of the image by the account; docker.io is at `other`."""
     await lab.tracker()
-    upstreams = account, Upstream("docker.io", other, allow_private=True)
+    upstreams = account, Upstream("docker.io", other)
     async with running_proxy(replace(lab.settings("proxy"), upstream=upstreams)) as proxy:
         base = url_of(proxy.registry)
         for what in ("manifests/1", *(f"blobs/{d}" for d in image.layer_digests)):
@@ -177,7 +176,7 @@ async def test_what_was_shown_outlives_a_restart_and_the_registry(
                 assert await status(client, f"{base}/{what}?ns=docker.io") == 200
         url = public.url
 
-    upstreams = account, Upstream("docker.io", url, allow_private=True)
+    upstreams = account, Upstream("docker.io", url)
     async with running_proxy(replace(lab.settings("proxy"), upstream=upstreams)) as proxy:
         base = f"{url_of(proxy.registry)}/v2/open/app"
         assert await status(client, f"{base}/blobs/{layer}?ns=docker.io") == 200

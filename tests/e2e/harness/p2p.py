@@ -269,7 +269,6 @@ class Cluster:
         entry: dict[str, object] = {
             "host": name,
             "url": f"http://{registry.endpoint}",
-            "allow_private": True,
         }
         if registry.private:
             password = self._work / "password"
