@@ -28,6 +28,7 @@ from p2pdist.model.ids import (
     parse_host_id,
 )
 from p2pdist.model.statements import KEY_ID_BYTES, RECORD_BYTES_MAX
+from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES, media_type_of
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import valid_tag
@@ -52,7 +53,6 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 _KEY_ID: Final = re.compile(rf"[0-9a-f]{{{2 * KEY_ID_BYTES}}}")
 _DIGITS: Final = re.compile(r"\d{1,5}")
 _WARNING: Final = re.compile(r'299 \S{1,255} "([^"\\]{0,512})"')
-_LINK_NEXT: Final = re.compile(r'rel="?next"?', re.IGNORECASE)
 
 
 class _TagsJson(msgspec.Struct):
@@ -147,7 +147,7 @@ class ProxyClient:
         tail = f"list?{asked}" if asked else "list"
         async with self._deadline(timeout_s), self._ask("GET", name, "tags", tail) as response:
             body = await read_bounded(response, MANIFEST_SIZE_MAX_BYTES, idle_s=timeout_s)
-            more = _LINK_NEXT.search(response.headers.get(hdrs.LINK, "")) is not None
+            more = next_page(response.headers.getall(hdrs.LINK, ())) is not None
         try:
             found = msgspec.json.decode(body, type=_TagsJson).tags or []
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

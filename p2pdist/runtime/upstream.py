@@ -7,7 +7,6 @@ failures are UpstreamError; its `status` is the upstream's, 0 where there was no
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from yarl import URL
 from p2pdist.errors import UpstreamError
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES, MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
+from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_ACCEPT, parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import valid_tag
@@ -76,8 +76,6 @@ _RETRYABLE: Final = frozenset({0, 500, 502, 503, 504})
 # Answers to HEAD after which only GET can tell: not supported, refused to HEAD alone (ECR Public,
 # storage behind presigned URLs), or without the body that names the reason.
 _HEAD_INCONCLUSIVE: Final = frozenset({400, 401, 403, 404, 405, 501})
-
-_LINK_NEXT: Final = re.compile(r'<([^<>]{1,2048})>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +277,7 @@ class UpstreamClient:
         tail = f"list?{asked}" if asked else "list"
         async with self._request("GET", name, "tags", tail) as response:
             body = await self._read(response, TAG_LIST_BYTES_MAX)
-            more = _LINK_NEXT.search(response.headers.get(hdrs.LINK, "")) is not None
+            more = next_page(response.headers.getall(hdrs.LINK, ())) is not None
         try:
             found = msgspec.json.decode(body, type=_TagsJson).tags or []
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -302,11 +300,11 @@ class UpstreamClient:
             async with self._request("GET", name, "referrers", digest + query) as response:
                 left = MANIFEST_SIZE_MAX_BYTES - sum(map(len, pages))
                 pages.append(await self._read(response, left))
-                following = _LINK_NEXT.search(response.headers.get(hdrs.LINK, ""))
+                following = next_page(response.headers.getall(hdrs.LINK, ()))
             if following is None:
                 return pages
             here = URL(self._url(name, "referrers", digest), encoded=True)
-            target = parse_url(following[1], base=here)
+            target = parse_url(following, base=here)
             if target.with_query(None) != here:
                 raise BadAnswer(f"{name}: the next page of a list lies elsewhere")
             query = f"?{target.raw_query_string}"
