@@ -24,6 +24,7 @@ from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime import logs
+from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.serving import Manifest, PullContext
 from p2pdist.runtime.single_flight import SingleFlight
@@ -81,7 +82,7 @@ class ManifestBook:
             )
         else:
             found = await self._by_digest(name, digest)
-        self._learn(name, found)
+        await self._learn(name, found)
         return found
 
     # --- by digest ------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ class ManifestBook:
     async def _by_digest(self, name: ImageName, digest: Digest) -> Manifest:
         if (local := await self._node.store.get_small(digest)) is not None:
             self._node.counters.blob_requests["hit"] += 1
-            return _as_its_body_says(digest, local.body)
+            return await _as_its_body_says(digest, local.body)
         return await self._flights.run((name, digest), lambda: self._fetch(name, digest))
 
     async def _fetch(self, name: ImageName, digest: Digest) -> Manifest:
@@ -97,7 +98,7 @@ class ManifestBook:
             return found
         if (answer := await self._node.smalls.fetch(digest)) is not None:
             self._node.counters.blob_requests["peer"] += 1
-            return _as_its_body_says(digest, answer.body)
+            return await _as_its_body_says(digest, answer.body)
         if (found := await self._from_upstream(name, digest)) is not None:
             return found
         if (found := await self._waited_for(name, digest)) is not None:
@@ -227,7 +228,7 @@ class ManifestBook:
         """Store what a proxy told; raise PeerFault or NotBelieved for a tag without a statement
         that holds, and RegistryError for a body that is no manifest."""
         if reference == found.digest:
-            taken = _as_its_body_says(found.digest, found.body)
+            taken = await _as_its_body_says(found.digest, found.body)
         else:
             key = tag_key(name.upstream, name.repository, reference)
             told = open_tag(self._node.keyring, key, found.statement or b"")
@@ -251,9 +252,9 @@ class ManifestBook:
             await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
         return Manifest(found.digest, found.media_type, found.body)
 
-    def _learn(self, name: ImageName, found: Manifest) -> None:
+    async def _learn(self, name: ImageName, found: Manifest) -> None:
         try:
-            info = parse_manifest(found.body, found.media_type)
+            info = await parsed(lambda body: parse_manifest(body, found.media_type), found.body)
         except ValueError:
             return  # not ours to judge: the runtime gets the bytes as they were pushed
         for descriptor in (*info.manifests, *info.layers, *((info.config,) if info.config else ())):
@@ -269,10 +270,10 @@ class ManifestBook:
         return asyncio.get_running_loop().time()
 
 
-def _as_its_body_says(digest: Digest, body: bytes) -> Manifest:
+async def _as_its_body_says(digest: Digest, body: bytes) -> Manifest:
     """The body is proven by its digest, and it says itself of which type it is."""
     try:
-        return Manifest(digest, media_type_of(body), body)
+        return Manifest(digest, await parsed(media_type_of, body), body)
     except ValueError as error:
         raise RegistryError(404, "MANIFEST_UNKNOWN", f"{digest}: {error}") from None
 

@@ -37,6 +37,7 @@ from p2pdist.registry_proxy.core.verdicts import (
 from p2pdist.registry_proxy.showing import HeldPart, Showing
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import Manifest, PullContext, TagPage
 from p2pdist.runtime.single_flight import SingleFlight
 from p2pdist.runtime.upstream import BadAnswer, UpstreamClient, UpstreamManifest, UpstreamRefusal
@@ -370,7 +371,7 @@ class ManifestService:
             raise list_refusal(error.status, str(error)) from error
         except ValueError as error:
             raise list_refusal(0, str(error)) from error
-        return Manifest(digest_of(body), OCI_INDEX, body)
+        return Manifest(await asyncio.to_thread(digest_of, body), OCI_INDEX, body)
 
     async def _referrer_pages(
         self, name: ImageName, digest: Digest, artifact_type: str | None
@@ -401,7 +402,7 @@ class ManifestService:
         return manifest
 
     async def _learn(self, name: ImageName, found: Manifest) -> None:
-        info = parse_manifest(found.body, found.media_type)
+        info = await parsed(lambda body: parse_manifest(body, found.media_type), found.body)
         self.links.tell(
             name,
             found.digest,
@@ -416,10 +417,10 @@ class ManifestService:
         if kept is None:
             return None
         try:
-            media_type = parse_manifest(kept.body, kept.media_type).media_type
+            info = await parsed(lambda body: parse_manifest(body, kept.media_type), kept.body)
         except ValueError:
             return None  # a config or a small layer: asked for as a manifest it is none
-        return Manifest(digest, media_type, kept.body)
+        return Manifest(digest, info.media_type, kept.body)
 
     async def _kept_for(self, name: ImageName, digest: Digest) -> Manifest | None:
         """The manifest that lies here, if it may go out under `name` without a question."""

@@ -8,6 +8,7 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.jobs import Blob, JobImage, PlatformImage
 from p2pdist.oci.manifest import Descriptor, ManifestInfo, parse_manifest
 from p2pdist.oci.reference import Reference
+from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import Manifest
 
 GetManifest = Callable[[Reference, str], Awaitable[Manifest]]
@@ -20,7 +21,7 @@ async def resolve_image(reference: Reference, get: GetManifest) -> JobImage:
     Attestations (platform `unknown/unknown`) and foreign layers are left out: no host pulls them.
     """
     top = await get(reference, reference.target)
-    info = parse_manifest(top.body, top.media_type)
+    info = await _parsed(top)
     platforms: list[PlatformImage] = []
     if info.kind == "index":
         for child in info.manifests:
@@ -28,7 +29,7 @@ async def resolve_image(reference: Reference, get: GetManifest) -> JobImage:
             if platform == "unknown/unknown":
                 continue
             manifest = await get(reference, child.digest)
-            own = parse_manifest(manifest.body, manifest.media_type)
+            own = await _parsed(manifest)
             if own.kind == "image":
                 blobs = _blobs(own)
                 platforms.append(PlatformImage(platform, [top.digest, child.digest], blobs))
@@ -39,6 +40,10 @@ async def resolve_image(reference: Reference, get: GetManifest) -> JobImage:
     tag = "" if reference.digest is not None else reference.target
     name = reference.name
     return JobImage(name.upstream, name.repository, tag, top.digest, platforms)
+
+
+async def _parsed(manifest: Manifest) -> ManifestInfo:
+    return await parsed(lambda body: parse_manifest(body, manifest.media_type), manifest.body)
 
 
 def _blobs(info: ManifestInfo) -> list[Blob]:

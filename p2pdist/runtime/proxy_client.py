@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import urlencode
 
 import aiohttp
-import msgspec
 from aiohttp import hdrs
 from yarl import URL
 
@@ -31,7 +30,8 @@ from p2pdist.model.statements import KEY_ID_BYTES, RECORD_BYTES_MAX
 from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES, media_type_of
 from p2pdist.oci.names import ImageName
-from p2pdist.oci.reference import valid_tag
+from p2pdist.oci.tag_list import parse_tag_list
+from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import Manifest, TagPage
 from p2pdist.runtime.upstream_body import UpstreamBody, blob_span, content_length, read_bounded
 from p2pdist.runtime.upstream_net import BadAnswer
@@ -53,10 +53,6 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 _KEY_ID: Final = re.compile(rf"[0-9a-f]{{{2 * KEY_ID_BYTES}}}")
 _DIGITS: Final = re.compile(r"\d{1,5}")
 _WARNING: Final = re.compile(r'299 \S{1,255} "([^"\\]{0,512})"')
-
-
-class _TagsJson(msgspec.Struct):
-    tags: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +145,9 @@ class ProxyClient:
             body = await read_bounded(response, MANIFEST_SIZE_MAX_BYTES, idle_s=timeout_s)
             more = next_page(response.headers.getall(hdrs.LINK, ())) is not None
         try:
-            found = msgspec.json.decode(body, type=_TagsJson).tags or []
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise BadAnswer(f"{self.base_url}: a tag list that is none") from None
-        return TagPage([tag for tag in found if valid_tag(tag)], more)
+            return TagPage(await parsed(parse_tag_list, body), more)
+        except ValueError as error:
+            raise BadAnswer(f"{self.base_url}: {error}") from None
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None, *, timeout_s: float
@@ -161,7 +156,8 @@ class ProxyClient:
         tail = f"{digest}{query}"
         async with self._deadline(timeout_s), self._ask("GET", name, "referrers", tail) as response:
             body = await read_bounded(response, MANIFEST_SIZE_MAX_BYTES, idle_s=timeout_s)
-        return Manifest(await asyncio.to_thread(digest_of, body), _media_type(response, body), body)
+        media_type = await _media_type(response, body)
+        return Manifest(await asyncio.to_thread(digest_of, body), media_type, body)
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -232,18 +228,18 @@ async def _read_manifest(response: aiohttp.ClientResponse, body: bytes, referenc
     warning = _WARNING.search(response.headers.get(hdrs.WARNING, ""))
     return Manifest(
         digest,
-        _media_type(response, body),
+        await _media_type(response, body),
         body,
         statement=_statement(response.headers.get(STATEMENT)),
         stale=warning[1] if warning else None,
     )
 
 
-def _media_type(response: aiohttp.ClientResponse, body: bytes) -> str:
+async def _media_type(response: aiohttp.ClientResponse, body: bytes) -> str:
     """The type that the answer names, if it is one of a manifest; else the body's own."""
     told = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
     try:
-        return told if told in MANIFEST_MEDIA_TYPES else media_type_of(body)
+        return told if told in MANIFEST_MEDIA_TYPES else await parsed(media_type_of, body)
     except ValueError as error:
         raise BadAnswer(f"a proxy's answer: {error}") from None
 

@@ -91,6 +91,7 @@ def manifest_answer(manifest: Manifest, headers: Mapping[str, str], *, fixed: bo
 
 def tags_answer(route: TagsRoute, page: TagPage, headers: Mapping[str, str]) -> web.Response:
     """`Link` leads to the next page here, under the name that the client used."""
+    # On the loop: 4 MiB of tags take 5 ms, and in a thread they would hold it as long.
     body = msgspec.json.encode({"name": route.path_name, "tags": page.tags})
     answer = json_answer(body, headers)
     if page.more and page.tags:

@@ -14,7 +14,6 @@ from typing import Final, Self, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
-import msgspec
 import stamina
 from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver
@@ -26,7 +25,8 @@ from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
 from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_ACCEPT, parse_manifest
 from p2pdist.oci.names import ImageName
-from p2pdist.oci.reference import valid_tag
+from p2pdist.oci.tag_list import parse_tag_list
+from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import TagPage
 from p2pdist.runtime.upstream_body import (
     UpstreamBody,
@@ -94,10 +94,6 @@ class UpstreamManifest:
     digest: Digest
     media_type: str
     body: bytes
-
-
-class _TagsJson(msgspec.Struct):
-    tags: list[str] | None = None
 
 
 class UpstreamClient:
@@ -189,11 +185,12 @@ class UpstreamClient:
         for expected in (wanted, claimed):
             if expected is not None:
                 await check_digest(body, expected, str(name))
+        told_type = _bare_type(response)
         try:
-            media_type = parse_manifest(body, _bare_type(response)).media_type
+            info = await parsed(lambda data: parse_manifest(data, told_type), body)
         except ValueError as error:
             raise BadAnswer(f"{name}: {error}") from None
-        return UpstreamManifest(digest, media_type, body)
+        return UpstreamManifest(digest, info.media_type, body)
 
     # --- blobs ----------------------------------------------------------------------------------
 
@@ -279,10 +276,9 @@ class UpstreamClient:
             body = await self._read(response, TAG_LIST_BYTES_MAX)
             more = next_page(response.headers.getall(hdrs.LINK, ())) is not None
         try:
-            found = msgspec.json.decode(body, type=_TagsJson).tags or []
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise BadAnswer(f"{name}: a tag list that is none") from None
-        tags = [tag for tag in found if valid_tag(tag)]
+            tags = await parsed(parse_tag_list, body)
+        except ValueError as error:
+            raise BadAnswer(f"{name}: {error}") from None
         page = tags if count is None else tags[:count]
         return TagPage(page, more=more or len(page) < len(tags))
 

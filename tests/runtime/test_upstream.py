@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 
 from p2pdist.errors import UpstreamError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_of
-from p2pdist.oci.manifest import MANIFEST_ACCEPT, OCI_INDEX, OCI_MANIFEST
+from p2pdist.oci.manifest import MANIFEST_ACCEPT, OCI_INDEX, OCI_MANIFEST, parse_manifest
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.tag_list import parse_tag_list
+from p2pdist.runtime import upstream
+from p2pdist.runtime.off_loop import OFF_LOOP_BYTES
 from p2pdist.runtime.upstream import BadAnswer, ManifestHead, UpstreamClient, UpstreamRefusal
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo
 from tests.runtime.upstream_parts import HASTY, NAME, REPOSITORY, client_of, read_blob
+
+T = TypeVar("T")
 
 LAYER = bytes(range(256)) * 2000
 
@@ -468,6 +475,33 @@ async def test_what_is_no_tag_is_left_out(registry: FakeRegistry, client: Upstre
     registry.add_manifest(REPOSITORY, b"{}", tag="bad tag\r\n")
 
     assert (await client.tags(NAME, None, None)).tags == ["good"]
+
+
+async def test_what_a_registry_sends_at_length_is_not_read_on_the_loop(
+    registry: FakeRegistry, client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy stood still for a second over a list of a million tags."""
+    threads: set[int] = set()
+
+    def noting(parse: Callable[..., T]) -> Callable[..., T]:
+        def noted(*given: Any) -> T:
+            threads.add(threading.get_ident())
+            return parse(*given)
+
+        return noted
+
+    monkeypatch.setattr(upstream, "parse_tag_list", noting(parse_tag_list))
+    monkeypatch.setattr(upstream, "parse_manifest", noting(parse_manifest))
+    layer = {"digest": digest_of(b""), "size": 0}
+    padding = "x" * OFF_LOOP_BYTES
+    document = {"schemaVersion": 2, "config": layer, "layers": [], "annotations": {"x": padding}}
+    registry.add_manifest(REPOSITORY, json.dumps(document).encode(), tag="1")
+    registry.add_manifest(REPOSITORY, b"{}", tag=f" {padding}")
+
+    assert (await client.tags(NAME, None, None)).tags == ["1"]
+    assert (await client.get_manifest(NAME, "1")).media_type == OCI_MANIFEST
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def refer(registry: FakeRegistry, subject: Digest, number: int) -> Digest:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.manifest import OCI_INDEX, media_type_of
-from p2pdist.registry_proxy.core.referrers import fallback_tag, merge_referrers
+from p2pdist.registry_proxy.core.referrers import REFERRERS_MAX, fallback_tag, merge_referrers
 
 
 def page(*types: str) -> bytes:
@@ -32,6 +32,28 @@ def test_a_wanted_type_is_filtered_for() -> None:
 
 def test_no_pages_are_an_empty_index() -> None:
     assert media_type_of(merge_referrers([], None)) == OCI_INDEX
+
+
+def test_descriptors_go_out_byte_by_byte() -> None:
+    child = b'{ "digest":"d", "x":1.50, "x":[[ ]], "artifactType":"\\u0061" }'
+
+    merged = merge_referrers([b'{"manifests":[' + child + b"]}"], "a")
+
+    assert child in merged
+
+
+@pytest.mark.parametrize("child", ["1", "null", "[]", '{"artifactType": 1}'])
+def test_what_is_no_descriptor_is_refused(child: str) -> None:
+    with pytest.raises(ValueError, match="no index"):
+        merge_referrers([f'{{"manifests":[{child}]}}'.encode()], None)
+
+
+@pytest.mark.parametrize("counts", [[REFERRERS_MAX + 1], [REFERRERS_MAX, 1]])
+def test_more_referrers_than_anybody_has_are_refused(counts: list[int]) -> None:
+    pages = [page(*["t"] * count) for count in counts]
+
+    with pytest.raises(ValueError, match="more than"):
+        merge_referrers(pages, "x")
 
 
 @given(st.binary(max_size=200))
