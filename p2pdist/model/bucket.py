@@ -38,6 +38,11 @@ class TokenBucket:
         self._tokens -= amount
         return 0.0
 
+    def give_back(self, amount: float, now_s: float) -> None:
+        """What was taken turned out to be free."""
+        self._refill(now_s)
+        self._tokens = min(self._burst, self._tokens + amount)
+
     def _refill(self, now_s: float) -> None:
         self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate_per_s)
         self._at_s = now_s

@@ -30,6 +30,7 @@ from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.backend import ProxyBackend
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
+from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.ordering import ProxyOrderSource
@@ -104,7 +105,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         admin = AdminServer(
             own.admin_listen,
             status=lambda: _status(running, prewarmer, address),
-            samples=lambda: _samples(running, upstream, rules, prewarmer),
+            samples=lambda: _samples(running, upstream, rules, prewarmer, manifests.misses),
             ready=lambda: {"registry": True},
             degraded=running.node.health.names,
             durations=metrics.all(),
@@ -208,7 +209,11 @@ def _status(running: RunningNode, prewarmer: Prewarmer, registry: Address) -> di
 
 
 def _samples(
-    running: RunningNode, upstream: UpstreamClient, rules: Replicating, prewarmer: Prewarmer
+    running: RunningNode,
+    upstream: UpstreamClient,
+    rules: Replicating,
+    prewarmer: Prewarmer,
+    misses: MissBudget,
 ) -> Iterable[Sample]:
     """The node's counters and what upstreams were asked; upstreams are the configured ones."""
     yield from node_samples(running)
@@ -232,6 +237,11 @@ def _samples(
             "p2pdist_upstream_ratelimit_remaining", "gauge", "Pulls that upstream still grants.",
             {"upstream": host}, left,
         )  # fmt: skip
+    yield Sample(
+        "p2pdist_proxy_questions_refused_total", "counter",
+        "Questions not passed on to upstream: their clients asked too much in vain.",
+        {}, misses.refused_total,
+    )  # fmt: skip
     yield Sample(
         "p2pdist_upstream_last_good_address_total", "counter",
         "Registries' names that did not resolve, and were reached by their last good address.",

@@ -24,8 +24,10 @@ from p2pdist.model.tags import (
 )
 from p2pdist.oci.manifest import OCI_INDEX, parse_manifest
 from p2pdist.oci.names import ImageName
+from p2pdist.registry_proxy.asking import Asking
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
+from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.referrers import fallback_tag, merge_referrers
 from p2pdist.registry_proxy.core.tags import Absent, Fresh, Revalidate, TagCache, TagEntry
 from p2pdist.registry_proxy.core.verdicts import (
@@ -109,6 +111,7 @@ class ManifestService:
         parents: Sequence[Parent] = (),
         tags: TagCache | None = None,
         access: Access | None = None,
+        misses: MissBudget | None = None,
         stale_after_s: float = STALE_AFTER_S,
         expiry_unix_s: Callable[[], float] = unix_s,
         proven: Callable[[Digest], int | None] = lambda _: None,
@@ -129,6 +132,8 @@ class ManifestService:
         self.access = access if access is not None else Access(upstream.servable_hosts, Links())
         self.links = self.access.links
         self._showing = Showing(self.access, upstream, held or self._held_small)
+        self.misses = misses or MissBudget()
+        self._asking = Asking(self.misses)
         self._stale_after_s = stale_after_s
         self._expiry_unix_s = expiry_unix_s
         self.proven = proven
@@ -232,7 +237,9 @@ class ManifestService:
         if (told := await self._tag_from_parents(name, tag, key)) is not None:
             return told
         try:
-            return await self._ask_and_confirm(name, tag, key)
+            if self._tags.known(key):
+                return await self._ask_and_confirm(name, tag, key)
+            return await self._asking.upstream(lambda: self._ask_and_confirm(name, tag, key))
         except UpstreamError as error:
             return await self._without_answer(name, key, error)
 
@@ -271,7 +278,8 @@ class ManifestService:
         if (told := await self._ask_parents(from_parent)) is not None:
             return told
         try:
-            return await self._keep(name, await self._upstream.get_manifest(name, digest))
+            found = await self._asking.upstream(lambda: self._upstream.get_manifest(name, digest))
+            return await self._keep(name, found)
         except UpstreamError as error:
             raise _refusal(error) from error
 
@@ -337,7 +345,7 @@ class ManifestService:
         size = await self._ask_parents(lambda p: p.introduce(name, digest, timeout_s=PARENT_S))
         try:
             if size is None:
-                size = await self._upstream.blob_size(name, digest)
+                size = await self._asking.upstream(lambda: self._upstream.blob_size(name, digest))
         except UpstreamError as error:
             raise blob_refusal(error.status, str(error)) from error
         self.links.tell(name, digest, size)
@@ -350,7 +358,9 @@ class ManifestService:
         if told is not None:
             return told
         try:
-            return await self._upstream.tags(name, count, last)
+            return await self._asking.upstream(
+                lambda: self._upstream.tags(name, count, last), answer_kept=False
+            )
         except UpstreamError as error:
             raise list_refusal(error.status, str(error)) from error
 
@@ -365,7 +375,9 @@ class ManifestService:
         if told is not None:
             return told
         try:
-            pages = await self._referrer_pages(name, digest, artifact_type)
+            pages = await self._asking.upstream(
+                lambda: self._referrer_pages(name, digest, artifact_type), answer_kept=False
+            )
             body = await asyncio.to_thread(merge_referrers, pages, artifact_type)
         except UpstreamError as error:
             raise list_refusal(error.status, str(error)) from error

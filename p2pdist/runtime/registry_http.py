@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from p2pdist.errors import RegistryError
+from p2pdist.exchange.accepting import network_of_address
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.routes import (
     BlobRoute,
@@ -43,7 +44,7 @@ from p2pdist.runtime.registry_answers import (
 )
 from p2pdist.runtime.registry_blobs import BODIES_MAX, BlobServer
 from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull
-from p2pdist.runtime.serving import PullContext, RegistryBackend, TagPage
+from p2pdist.runtime.serving import PullContext, RegistryBackend, TagPage, client_network
 
 _logger = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class RegistryEndpoint:
         )
         if ns is not None:
             headers[NAMESPACE] = ns
+        client_network.set(network_of_address(request.remote or ""))
         try:
             return await self._serve(request, route, name, headers, sticky=sticky)
         except RegistryError:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
+
+client_network: ContextVar[str] = ContextVar("client network", default="")
+"""Where the request that is answered came from, for shares among those who ask; empty for work of
+our own. What a request starts, such as a look-up that others wait for too, is on its account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,10 @@ class TagCache:
             return Fresh(entry, trouble.why)
         return Revalidate(entry)
 
+    def known(self, key: TagKey) -> bool:
+        """Whether upstream had this tag when it was last asked."""
+        return key in self._entries
+
     def confirmed(self, key: TagKey, entry: TagEntry) -> None:
         """Upstream said at `entry.checked_s` what the tag stands for."""
         self._entries[key] = entry

@@ -1,0 +1,54 @@
+"""Asks upstream on behalf of clients, as long as what they ask for is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from p2pdist.errors import RegistryError, UpstreamError
+from p2pdist.registry_proxy.core.misses import MissBudget
+from p2pdist.registry_proxy.core.verdicts import is_answer
+from p2pdist.runtime import logs
+from p2pdist.runtime.serving import client_network
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Asking:
+    """Bounds the questions that upstream answers with no, by the network that they come from.
+
+    Our own work, such as jobs and replication, comes from no network and is not bounded.
+    """
+
+    def __init__(self, budget: MissBudget) -> None:
+        self._budget = budget
+
+    async def upstream(
+        self, question: Callable[[], Awaitable[T]], *, answer_kept: bool = True
+    ) -> T:
+        """Return the answer to what nobody knows here; raise RegistryError 404 unasked for a client
+        that has spent its misses. An answer that is not kept costs as much as one that is no."""
+        client = client_network.get()
+        if not client:
+            return await question()
+        if not self._budget.ask(client, _now_s()):
+            if self._budget.to_be_said(client, _now_s()):
+                logs.event(log, logging.WARNING, "proxy.misses_spent", client=client)
+            raise RegistryError(404, "NAME_UNKNOWN", "too many questions for what is not there")
+        in_vain = not answer_kept
+        try:
+            return await question()
+        except UpstreamError as error:
+            in_vain = is_answer(error.status)
+            raise
+        finally:
+            if not in_vain:
+                self._budget.give_back(client, _now_s())
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
