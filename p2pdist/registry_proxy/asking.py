@@ -1,4 +1,4 @@
-"""Asks upstream on behalf of clients, as long as what they ask for is there."""
+"""Asks parents and upstream on behalf of clients, as long as what they ask for is there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Asking:
-    """Bounds the questions that upstream answers with no, by the network that they come from.
+    """Bounds the questions that are answered with no, by the network that they come from.
 
     Our own work, such as jobs and replication, comes from no network and is not bounded.
     """
@@ -27,9 +27,7 @@ class Asking:
     def __init__(self, budget: MissBudget) -> None:
         self._budget = budget
 
-    async def upstream(
-        self, question: Callable[[], Awaitable[T]], *, answer_kept: bool = True
-    ) -> T:
+    async def outside(self, question: Callable[[], Awaitable[T]], *, answer_kept: bool = True) -> T:
         """Return the answer to what nobody knows here; raise RegistryError 404 unasked for a client
         that has spent its misses. An answer that is not kept costs as much as one that is no."""
         client = client_network.get()

@@ -234,12 +234,13 @@ class ManifestService:
 
     async def _look_up(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
         """Ask the parents, then upstream; an old answer stands in for silence."""
-        if (told := await self._tag_from_parents(name, tag, key)) is not None:
-            return told
+
+        async def ask() -> Manifest:
+            told = await self._tag_from_parents(name, tag, key)
+            return told or await self._ask_and_confirm(name, tag, key)
+
         try:
-            if self._tags.known(key):
-                return await self._ask_and_confirm(name, tag, key)
-            return await self._asking.upstream(lambda: self._ask_and_confirm(name, tag, key))
+            return await (ask() if self._tags.known(key) else self._asking.outside(ask))
         except UpstreamError as error:
             return await self._without_answer(name, key, error)
 
@@ -275,11 +276,12 @@ class ManifestService:
         async def from_parent(parent: Parent) -> Manifest:
             return await self._keep(name, await parent.manifest(name, digest, timeout_s=PARENT_S))
 
-        if (told := await self._ask_parents(from_parent)) is not None:
-            return told
+        async def ask() -> Manifest:
+            told = await self._ask_parents(from_parent)
+            return told or await self._keep(name, await self._upstream.get_manifest(name, digest))
+
         try:
-            found = await self._asking.upstream(lambda: self._upstream.get_manifest(name, digest))
-            return await self._keep(name, found)
+            return await self._asking.outside(ask)
         except UpstreamError as error:
             raise _refusal(error) from error
 
@@ -342,10 +344,12 @@ class ManifestService:
         return None if small is None else len(small.body)
 
     async def _ask_size(self, name: ImageName, digest: Digest) -> int:
-        size = await self._ask_parents(lambda p: p.introduce(name, digest, timeout_s=PARENT_S))
+        async def ask() -> int:
+            told = await self._ask_parents(lambda p: p.introduce(name, digest, timeout_s=PARENT_S))
+            return told if told is not None else await self._upstream.blob_size(name, digest)
+
         try:
-            if size is None:
-                size = await self._asking.upstream(lambda: self._upstream.blob_size(name, digest))
+            size = await self._asking.outside(ask)
         except UpstreamError as error:
             raise blob_refusal(error.status, str(error)) from error
         self.links.tell(name, digest, size)
@@ -354,13 +358,13 @@ class ManifestService:
 
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
         self.check_servable(name)
-        told = await self._ask_parents(lambda p: p.tags(name, count, last, timeout_s=PARENT_S))
-        if told is not None:
-            return told
+
+        async def ask() -> TagPage:
+            told = await self._ask_parents(lambda p: p.tags(name, count, last, timeout_s=PARENT_S))
+            return told or await self._upstream.tags(name, count, last)
+
         try:
-            return await self._asking.upstream(
-                lambda: self._upstream.tags(name, count, last), answer_kept=False
-            )
+            return await self._asking.outside(ask, answer_kept=False)
         except UpstreamError as error:
             raise list_refusal(error.status, str(error)) from error
 
@@ -369,20 +373,25 @@ class ManifestService:
     ) -> Manifest:
         """Return one index over all that refers to `digest`, by the API or by the tag schema."""
         self.check_servable(name)
-        told = await self._ask_parents(
-            lambda p: p.referrers(name, digest, artifact_type, timeout_s=PARENT_S)
-        )
-        if told is not None:
-            return told
-        try:
-            pages = await self._asking.upstream(
-                lambda: self._referrer_pages(name, digest, artifact_type), answer_kept=False
+
+        async def ask() -> Manifest:
+            told = await self._ask_parents(
+                lambda p: p.referrers(name, digest, artifact_type, timeout_s=PARENT_S)
             )
-            body = await asyncio.to_thread(merge_referrers, pages, artifact_type)
+            return told or await self._referrers(name, digest, artifact_type)
+
+        try:
+            return await self._asking.outside(ask, answer_kept=False)
         except UpstreamError as error:
             raise list_refusal(error.status, str(error)) from error
         except ValueError as error:
             raise list_refusal(0, str(error)) from error
+
+    async def _referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None
+    ) -> Manifest:
+        pages = await self._referrer_pages(name, digest, artifact_type)
+        body = await asyncio.to_thread(merge_referrers, pages, artifact_type)
         return Manifest(await asyncio.to_thread(digest_of, body), OCI_INDEX, body)
 
     async def _referrer_pages(

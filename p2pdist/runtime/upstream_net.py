@@ -106,7 +106,7 @@ class _CheckedResolver(AbstractResolver):
         found = await self._inner.resolve(host, port, family)
         allowed = [result for result in found if self._allowed(host, port, result["host"])]
         if not allowed:
-            raise OSError(f"{host} has no address that may be reached")
+            raise OSError(f"{host} has no address that may be reached (see allow_private)")
         return allowed
 
     def _allowed(self, host: str, port: int, text: str) -> bool:
@@ -259,7 +259,9 @@ def _check_literal(entry: UpstreamEntry, target: URL) -> None:
     logs.event(
         log, logging.WARNING, "upstream.private_place", upstream=entry.host, host=host, port=port
     )
-    raise BadAnswer(f"{entry.host} leads to {host} port {port}, which must not be reached")
+    raise BadAnswer(
+        f"{entry.host} leads to {host} port {port}, which must not be reached (see allow_private)"
+    )
 
 
 def _next_hop(entry: UpstreamEntry, here: URL, location: str) -> URL:
