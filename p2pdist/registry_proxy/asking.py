@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from p2pdist.errors import RegistryError, UpstreamError
+from p2pdist.errors import UpstreamError
 from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.verdicts import is_answer
 from p2pdist.runtime import logs
@@ -16,6 +16,10 @@ from p2pdist.runtime.serving import client_network
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class MissesSpent(UpstreamError):
+    """Nobody was asked, so nothing is decided: peers go on to the swarm and to other proxies."""
 
 
 class Asking:
@@ -28,15 +32,15 @@ class Asking:
         self._budget = budget
 
     async def outside(self, question: Callable[[], Awaitable[T]], *, answer_kept: bool = True) -> T:
-        """Return the answer to what nobody knows here; raise RegistryError 404 unasked for a client
-        that has spent its misses. An answer that is not kept costs as much as one that is no."""
+        """Return the answer to what nobody knows here; raise MissesSpent for a client that has no
+        more questions. An answer that is not kept costs as much as one that is no."""
         client = client_network.get()
         if not client:
             return await question()
         if not self._budget.ask(client, _now_s()):
             if self._budget.to_be_said(client, _now_s()):
                 logs.event(log, logging.WARNING, "proxy.misses_spent", client=client)
-            raise RegistryError(404, "NAME_UNKNOWN", "too many questions for what is not there")
+            raise MissesSpent("too many questions for what is not there", status=429)
         in_vain = not answer_kept
         try:
             return await question()

@@ -24,7 +24,7 @@ from p2pdist.model.tags import (
 )
 from p2pdist.oci.manifest import OCI_INDEX, parse_manifest
 from p2pdist.oci.names import ImageName
-from p2pdist.registry_proxy.asking import Asking
+from p2pdist.registry_proxy.asking import Asking, MissesSpent
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.misses import MissBudget
@@ -254,6 +254,8 @@ class ManifestService:
         refusal = _refusal(error)
         if is_answer(error.status):
             self._tags.refused(key, refusal, self._now_s())
+            raise refusal
+        if isinstance(error, MissesSpent):
             raise refusal
         logs.event(log, logging.WARNING, "upstream.unanswered", image=str(name), error=str(error))
         old = self._tags.unanswered(key, str(error), self._now_s())
