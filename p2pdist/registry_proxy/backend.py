@@ -81,12 +81,12 @@ class ProxyBackend:
             self._authority.obtain(active.digest, active.geometry.size_bytes, names)
 
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
-        return await self._manifests.tags(name, count, last)
+        return await self._manifests.lists.tags(name, count, last)
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None
     ) -> Manifest:
-        return await self._manifests.referrers(name, digest, artifact_type)
+        return await self._manifests.lists.referrers(name, digest, artifact_type)
 
     def _used_fallback(self, label: str, reason: str, nbytes: int) -> None:
         self._node.counters.fallbacks[label] += nbytes

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, assert_never
 
 from p2pdist.errors import PeerFault, RegistryError, StoreError, UpstreamError
-from p2pdist.model.ids import Digest, TagKey, digest_of, parse_digest, tag_key
+from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
 from p2pdist.model.statements import Keyring, Signer, TagStatement
 from p2pdist.model.tags import (
     NotBelieved,
@@ -22,25 +22,25 @@ from p2pdist.model.tags import (
     believe_tag,
     open_tag,
 )
-from p2pdist.oci.manifest import OCI_INDEX, parse_manifest
+from p2pdist.oci.manifest import parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.asking import Asking, MissesSpent
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.misses import MissBudget
-from p2pdist.registry_proxy.core.referrers import fallback_tag, merge_referrers
 from p2pdist.registry_proxy.core.tags import Absent, Fresh, Revalidate, TagCache, TagEntry
 from p2pdist.registry_proxy.core.verdicts import (
     blob_refusal,
     is_answer,
-    list_refusal,
     manifest_refusal,
 )
+from p2pdist.registry_proxy.lists import ListService
+from p2pdist.registry_proxy.parents import PARENT_S, Parent, Parents
 from p2pdist.registry_proxy.showing import HeldPart, Showing
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.off_loop import parsed
-from p2pdist.runtime.serving import Manifest, PullContext, TagPage
+from p2pdist.runtime.serving import Manifest, PullContext
 from p2pdist.runtime.single_flight import SingleFlight
 from p2pdist.runtime.upstream import BadAnswer, UpstreamClient, UpstreamManifest, UpstreamRefusal
 
@@ -50,8 +50,6 @@ T = TypeVar("T")
 
 # Registry contract 3.7: 2 s, then the cached copy; the look-up goes on for the next who asks.
 STALE_AFTER_S: Final = 2.0
-# A parent that is asked first must leave upstream its own part of the 8 s for a manifest.
-PARENT_S: Final = 3.0
 # As long as stale answers are good for: no peer may believe a tag longer than we would serve it.
 STATEMENT_LIFETIME_S: Final = 24 * 3600
 
@@ -72,22 +70,6 @@ class SmallStore(Protocol):
     async def put_small(self, digest: Digest, body: bytes, media_type: str = "") -> None: ...
 
     async def get_statement(self, key: TagKey) -> bytes | None: ...
-
-
-class Parent(Protocol):
-    """A proxy of another datacenter: it may know what we would have to ask upstream."""
-
-    async def manifest(self, name: ImageName, reference: str, *, timeout_s: float) -> Manifest: ...
-
-    async def introduce(self, name: ImageName, digest: Digest, *, timeout_s: float) -> int: ...
-
-    async def tags(
-        self, name: ImageName, count: int | None, last: str | None, *, timeout_s: float
-    ) -> TagPage: ...
-
-    async def referrers(
-        self, name: ImageName, digest: Digest, artifact_type: str | None, *, timeout_s: float
-    ) -> Manifest: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +109,14 @@ class ManifestService:
         self._store = store
         self._signer = signer
         self._keyring = keyring
-        self._parents = parents
+        self._parents = Parents(parents)
         self._tags: TagCache = tags if tags is not None else TagCache()
         self.access = access if access is not None else Access(upstream.servable_hosts, Links())
         self.links = self.access.links
         self._showing = Showing(self.access, upstream, held or self._held_small)
         self.misses = misses or MissBudget()
         self._asking = Asking(self.misses)
+        self.lists = ListService(upstream, self._parents, self._asking, self.check_servable)
         self._stale_after_s = stale_after_s
         self._expiry_unix_s = expiry_unix_s
         self.proven = proven
@@ -279,7 +262,7 @@ class ManifestService:
             return await self._keep(name, await parent.manifest(name, digest, timeout_s=PARENT_S))
 
         async def ask() -> Manifest:
-            told = await self._ask_parents(from_parent)
+            told = await self._parents.first(from_parent)
             return told or await self._keep(name, await self._upstream.get_manifest(name, digest))
 
         try:
@@ -303,18 +286,9 @@ class ManifestService:
             self._tags.confirmed(key, TagEntry(kept.digest, self._now_s(), record))
             return Manifest(kept.digest, kept.media_type, kept.body, record, told.stale)
 
-        return await self._ask_parents(from_parent)
+        return await self._parents.first(from_parent)
 
-    async def _ask_parents(self, ask: Callable[[Parent], Awaitable[T]]) -> T | None:
-        """The first answer that is one; upstream is there for all that parents do not know."""
-        for parent in self._parents:
-            try:
-                return await ask(parent)
-            except (UpstreamError, ValueError) as error:
-                logs.event(log, logging.INFO, "parent.no_answer", error=str(error))
-        return None
-
-    # --- blobs and lists ------------------------------------------------------------------------
+    # --- blobs ----------------------------------------------------------------------------------
 
     async def blob_size(self, name: ImageName, digest: Digest) -> int:
         """Return a blob's size in bytes, if `name` has it; raise RegistryError if not.
@@ -347,7 +321,9 @@ class ManifestService:
 
     async def _ask_size(self, name: ImageName, digest: Digest) -> int:
         async def ask() -> int:
-            told = await self._ask_parents(lambda p: p.introduce(name, digest, timeout_s=PARENT_S))
+            told = await self._parents.first(
+                lambda p: p.introduce(name, digest, timeout_s=PARENT_S)
+            )
             return told if told is not None else await self._upstream.blob_size(name, digest)
 
         try:
@@ -357,59 +333,6 @@ class ManifestService:
         self.links.tell(name, digest, size)
         here = await self._size_here(digest)
         return size if here is None else here
-
-    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
-        self.check_servable(name)
-
-        async def ask() -> TagPage:
-            told = await self._ask_parents(lambda p: p.tags(name, count, last, timeout_s=PARENT_S))
-            return told or await self._upstream.tags(name, count, last)
-
-        try:
-            return await self._asking.outside(ask, answer_kept=False)
-        except UpstreamError as error:
-            raise list_refusal(error.status, str(error)) from error
-
-    async def referrers(
-        self, name: ImageName, digest: Digest, artifact_type: str | None
-    ) -> Manifest:
-        """Return one index over all that refers to `digest`, by the API or by the tag schema."""
-        self.check_servable(name)
-
-        async def ask() -> Manifest:
-            told = await self._ask_parents(
-                lambda p: p.referrers(name, digest, artifact_type, timeout_s=PARENT_S)
-            )
-            return told or await self._referrers(name, digest, artifact_type)
-
-        try:
-            return await self._asking.outside(ask, answer_kept=False)
-        except UpstreamError as error:
-            raise list_refusal(error.status, str(error)) from error
-        except ValueError as error:
-            raise list_refusal(0, str(error)) from error
-
-    async def _referrers(
-        self, name: ImageName, digest: Digest, artifact_type: str | None
-    ) -> Manifest:
-        pages = await self._referrer_pages(name, digest, artifact_type)
-        body = await asyncio.to_thread(merge_referrers, pages, artifact_type)
-        return Manifest(await asyncio.to_thread(digest_of, body), OCI_INDEX, body)
-
-    async def _referrer_pages(
-        self, name: ImageName, digest: Digest, artifact_type: str | None
-    ) -> list[bytes]:
-        try:
-            return await self._upstream.referrers(name, digest, artifact_type)
-        except UpstreamError as error:
-            if error.status != 404:
-                raise
-        try:
-            return [(await self._upstream.get_manifest(name, fallback_tag(digest))).body]
-        except UpstreamRefusal as error:
-            if error.status == 404 and error.code != "NAME_UNKNOWN":
-                return []
-            raise
 
     # --- keeping --------------------------------------------------------------------------------
 

@@ -311,7 +311,9 @@ class Replication:
             return [pattern.tag]
         tags: list[str] = []
         for _ in range(POLL_PAGES_MAX):
-            page = await self._manifests.tags(name, POLL_PAGE_TAGS, tags[-1] if tags else None)
+            page = await self._manifests.lists.tags(
+                name, POLL_PAGE_TAGS, tags[-1] if tags else None
+            )
             tags += page.tags
             if not page.more or not page.tags:
                 break

@@ -346,8 +346,8 @@ async def test_what_an_account_can_read_is_not_for_everybody(
             proxy.manifest("1"),
             proxy.manifest(image.manifest_digest),
             proxy.service.blob_size(NAME, image.layer_digests[0]),
-            proxy.service.tags(NAME, None, None),
-            proxy.service.referrers(NAME, image.manifest_digest, None),
+            proxy.service.lists.tags(NAME, None, None),
+            proxy.service.lists.referrers(NAME, image.manifest_digest, None),
         ):
             with pytest.raises(RegistryError) as caught:
                 await attempt
@@ -466,12 +466,12 @@ async def test_a_parent_tells_sizes(registry: FakeRegistry) -> None:
 
 
 async def test_rc20_tags_are_passed_on(proxy: Proxy, image: ImageInfo) -> None:
-    assert (await proxy.service.tags(NAME, None, None)).tags == ["1"]
+    assert (await proxy.service.lists.tags(NAME, None, None)).tags == ["1"]
 
 
 async def test_the_tags_of_an_unknown_repository_are_404(proxy: Proxy) -> None:
     with pytest.raises(RegistryError) as caught:
-        await proxy.service.tags(NAME, None, None)
+        await proxy.service.lists.tags(NAME, None, None)
 
     assert (caught.value.status, caught.value.code) == (404, "NAME_UNKNOWN")
 
@@ -496,7 +496,7 @@ async def test_rc21_referrers_are_filtered_where_upstream_does_not(
     wanted = refer(proxy.registry, image, "application/x.sbom")
     refer(proxy.registry, image, "application/x.signature")
 
-    index = await proxy.service.referrers(NAME, image.manifest_digest, "application/x.sbom")
+    index = await proxy.service.lists.referrers(NAME, image.manifest_digest, "application/x.sbom")
 
     children = json.loads(index.body)["manifests"]
     assert [child["digest"] for child in children] == [digest_of(wanted)]
@@ -509,7 +509,7 @@ async def test_rc21_without_the_api_the_tag_schema_is_asked(proxy: Proxy, image:
     tag = image.manifest_digest.replace(":", "-")
     proxy.registry.add_manifest(REPOSITORY, json.dumps(index).encode(), OCI_INDEX, tag=tag)
 
-    found = await proxy.service.referrers(NAME, image.manifest_digest, None)
+    found = await proxy.service.lists.referrers(NAME, image.manifest_digest, None)
 
     assert [c["digest"] for c in json.loads(found.body)["manifests"]] == [digest_of(b"sbom")]
 
@@ -517,7 +517,7 @@ async def test_rc21_without_the_api_the_tag_schema_is_asked(proxy: Proxy, image:
 async def test_rc21_no_referrers_are_an_empty_index(proxy: Proxy, image: ImageInfo) -> None:
     proxy.registry.referrers_supported = False
 
-    found = await proxy.service.referrers(NAME, image.manifest_digest, None)
+    found = await proxy.service.lists.referrers(NAME, image.manifest_digest, None)
 
     assert media_type_of(found.body) == OCI_INDEX
     assert json.loads(found.body)["manifests"] == []
