@@ -330,8 +330,11 @@ class Node:
             log, logging.WARNING, "peer.fault", peer=host, reason=fault.reason, error=str(fault)
         )
         weight = 1 if fault.reason == "hash" else STRIKES_MAX
-        if self.trust.strike(host, now_s, weight):
-            link.close(f"banned: {fault}")
+        # Bits that flip on the way are no fault of a proxy, and there may be no other one: its link
+        # is made anew, after a while.
+        ban = not self.configured_proxy(link)
+        if self.trust.strike(host, now_s, weight, ban=ban):
+            link.close(f"banned: {fault}" if ban else str(fault))
 
 
 def _reason_of(error: StoreError) -> Reason:

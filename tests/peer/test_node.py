@@ -53,6 +53,11 @@ def node_of(store: Any, *, may_serve: bool = True) -> Node:
     return node
 
 
+def no_proxies(name: str | None = None) -> Any:
+    """The links to proxies of a host that has none, or, with `name`, only such neighbours."""
+    return SimpleNamespace(name_of=lambda host: name)
+
+
 # --- faults -------------------------------------------------------------------------------------
 
 
@@ -63,6 +68,7 @@ async def test_wrong_bytes_may_be_an_accident_and_all_else_bans_at_once(
     reason: str, faults: int
 ) -> None:
     node, neighbour = node_of(None), link("a")
+    node.proxy_links = no_proxies()
     for n in range(1, faults + 1):
         assert not neighbour.closed
         node.punish(real(neighbour), PeerFault("wrong", reason=reason))
@@ -70,6 +76,18 @@ async def test_wrong_bytes_may_be_an_accident_and_all_else_bans_at_once(
 
     assert node.counters.rejected[reason] == faults
     assert "banned" in neighbour.close_reason
+
+
+@pytest.mark.parametrize("reason", ["hash", "map", "proto"])
+async def test_bits_that_flip_on_the_way_take_no_proxy_away(reason: str) -> None:
+    """Three of them used to ban a host's only proxy for ten minutes."""
+    node, proxy = node_of(None), link("a", role=Role.PROXY)
+    node.proxy_links = no_proxies("http://proxy")
+    for _ in range(STRIKES_MAX):
+        node.punish(real(proxy), PeerFault("wrong", reason=reason))
+
+    assert proxy.closed
+    assert node.trust.bans_total == 0
 
 
 # --- access that was taken back -----------------------------------------------------------------
@@ -132,8 +150,7 @@ async def test_who_may_have_a_reader_wait_on_its_word(
 ) -> None:
     node, blob = node_of(None), Waited()
     node.is_proxy = is_proxy
-    known: Any = SimpleNamespace(name_of=lambda host: "http://proxy" if configured else None)
-    node.proxy_links = known
+    node.proxy_links = no_proxies("http://proxy" if configured else None)
     node.actives[TRUE.digest] = cast("ActiveBlob", blob)
 
     node.router.frame(real(link("a", role=role)), Working(TRUE.digest))

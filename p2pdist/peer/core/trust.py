@@ -36,8 +36,9 @@ class TrustBook:
         self._hosts: dict[HostId, _Record] = {}
         self.bans_total = 0
 
-    def strike(self, host: HostId, now_s: float, weight: int = 1) -> bool:
-        """Note a wrong answer; return whether `host` is banned by it.
+    def strike(self, host: HostId, now_s: float, weight: int = 1, *, ban: bool = True) -> bool:
+        """Note a wrong answer; return whether it was one too many: the link to `host` is to end,
+        and the host is banned, unless `ban` is False.
 
         What was on its way from a host that is banned already counts no more.
         """
@@ -53,6 +54,8 @@ class TrustBook:
         if record.strikes < STRIKES_MAX:
             return False
         record.strikes = 0
+        if not ban:
+            return True
         record.until_s = now_s + min(BAN_MAX_S, BAN_FIRST_S * 2.0 ** min(record.bans, 16))
         record.bans += 1
         self.bans_total += 1

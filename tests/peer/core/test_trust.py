@@ -31,6 +31,16 @@ def test_the_third_wrong_chunk_bans() -> None:
     assert book.banned(LIAR, 1.0)
 
 
+def test_a_link_may_end_without_a_ban() -> None:
+    book = TrustBook()
+
+    outcomes = [book.strike(LIAR, 0.0, ban=False) for _ in range(2 * STRIKES_MAX)]
+
+    assert outcomes == [False, False, True] * 2
+    assert not book.banned(LIAR, 0.0)
+    assert book.bans_total == 0
+
+
 def test_what_a_man_on_the_wire_can_bring_about_is_short() -> None:
     book = TrustBook()
 
