@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
+from p2pdist.model.health import Reason
 from p2pdist.runtime import logs
 from tests.fakes.cluster import open_lab, url_of
 from tests.fakes.pulling import pull
@@ -36,6 +37,20 @@ def documented(pattern: str) -> set[str]:
 
 def test_every_log_event_is_documented() -> None:
     assert documented(r"[a-z-]+\.[a-z_]+") == logged_events()
+
+
+def test_nothing_has_two_rows() -> None:
+    first_cells = re.findall(r"^\| (.+?) \|", PAGE, re.MULTILINE)
+    names = [name for cell in first_cells for name in re.findall(r"`([^`]+)`", cell)]
+
+    assert {name: names.count(name) for name in names if names.count(name) > 1} == {}
+
+
+def test_every_reason_to_be_degraded_is_documented() -> None:
+    (row,) = re.findall(r"^\| `p2pdist_degraded` .*$", PAGE, re.MULTILINE)
+    (reasons,) = re.findall(r"reason: ([\w, ]+)", row)
+
+    assert sorted(reasons.strip().split(", ")) == sorted(Reason)
 
 
 async def test_every_metric_is_documented(tmp_path: Path) -> None:
