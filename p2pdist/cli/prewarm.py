@@ -22,12 +22,12 @@ from p2pdist.cli.prewarming.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from p2pdist.cli.prewarming.ask import Wish
     from p2pdist.cli.prewarming.picture import Picture
     from p2pdist.cli.prewarming.trackers import Filed, Found, Planned, Trackers
-    from p2pdist.model.jobs import JobSpec
+    from p2pdist.model.jobs import JobSpec, JobStatus
 
 _ABOUT: Final = {
     "ls": "list the jobs of all trackers",
@@ -321,7 +321,7 @@ def ls(
         async with open_trackers(trackers, secret_file, config) as opened:
             listed = await opened.jobs()
         runs: dict[str, list[tuple[Filed, Any]]] = {}
-        for tracker, status in sorted(listed, key=lambda row: -row[1].created_unix_s):
+        for tracker, status in sorted(listed.jobs, key=lambda row: -row[1].created_unix_s):
             runs.setdefault(run_of(status), []).append((Filed(tracker, status.id), status))
         pictures = {run: Picture([status for _, status in jobs]) for run, jobs in runs.items()}
         if output == "json":
@@ -329,14 +329,15 @@ def ls(
                 run_json(picture, [filed for filed, _ in runs[run]], run, picture.exit_code)
                 for run, picture in pictures.items()
             ]
-            click.echo(json.dumps({"schema_version": 1, "runs": objects}, indent=2))
+            answer = {"schema_version": 1, "runs": objects, "trackers_away": list(listed.away)}
+            click.echo(json.dumps(answer, indent=2))
         elif not runs:
             click.echo("no jobs")
         else:
             titles = ["JOB", "STATE", "AGE", "READY", "FAILED", "DC", "IMAGES", "BY"]
             rows = [run_row(picture, run, unix_s()) for run, picture in pictures.items()]
             echo(headed(titles, rows, "llrrrlll"))
-        return Exit.DONE
+        return _said_away(listed.away, "its jobs are not shown")
 
     _finish(None, run())
 
@@ -375,16 +376,20 @@ def show(
     async def run() -> Exit:
         async with open_trackers(trackers, secret_file, config) as opened:
             found = await opened.find(job)
+            if wait and found.away:
+                # What it has for this run is not known: no end that is seen is the end.
+                raise CommandError("; ".join(found.away.values()), Exit.UPSTREAM)
             if wait:
                 return await errand.follow(opened, found.name, found.filed)
             await _show(opened, found, output, hosts)
-        return Exit.DONE
+        return _said_away(found.away, "its part is not shown")
 
     _finish(errand, run())
 
 
-def _verb(name: str, text: str) -> click.Command:
-    """Make the command of one wish at a job that is there."""
+def _verb(name: str, text: str, effect: Callable[[JobStatus, JobStatus], bool]) -> click.Command:
+    """Make the command of one wish at a job that is there. `effect` says, by how it stood before
+    and after, whether there was anything to do."""
 
     def command(
         job: str,
@@ -396,9 +401,12 @@ def _verb(name: str, text: str) -> click.Command:
         async def run() -> Exit:
             async with open_trackers(trackers, secret_file, config) as opened:
                 found = await opened.find(job)
-                await opened.act(found.filed, name)
+                after = await opened.act(found.filed, name)
                 await _show(opened, found, output, "problems")
-            return Exit.DONE
+            if not any(map(effect, found.states, after)):
+                states = ", ".join(dict.fromkeys(status.state for status in after))
+                click.echo(f"p2pdist: nothing to {name}: {found.name} is {states}", err=True)
+            return _said_away(found.away, f"it was not told to {name}: repeat this once it is back")
 
         _finish(None, run())
 
@@ -410,16 +418,30 @@ def _verb(name: str, text: str) -> click.Command:
 cancel = _verb(
     "cancel",
     "Stop JOB everywhere. Hosts keep what they have; it is pinned no longer.",
+    lambda before, _: before.state not in ("done", "partly", "cancelled"),
 )
 retry = _verb(
     "retry",
     "Try the failed hosts of JOB again, those that gave up as well.",
+    # One whose hosts the tracker has forgotten stays `partly`.
+    lambda before, after: (
+        any(row.failed for row in before.dcs)
+        and after.state not in ("partly", "cancelled", "scheduled")
+    ),
 )
 resume = _verb(
     "resume",
     "Open the next wave of JOB, though too few hosts of the waves so far are ready.",
+    lambda before, _: before.state == "held",
 )
 ShortForm.verbs.update(ls=ls, show=show, cancel=cancel, retry=retry, resume=resume)
+
+
+def _said_away(away: Mapping[str, str], consequence: str) -> Exit:
+    """Say on stderr which trackers do not answer; return the code that goes with it."""
+    for why in away.values():
+        click.echo(f"p2pdist: {why}; {consequence}", err=True)
+    return Exit.UPSTREAM if away else Exit.DONE
 
 
 async def _show(trackers: Trackers, found: Found, output: str, hosts: str) -> None:
@@ -433,6 +455,7 @@ async def _show(trackers: Trackers, found: Found, output: str, hosts: str) -> No
     picture = Picture(await trackers.show(found.filed, hosts=wanted))
     if output == "json":
         answer = run_json(picture, found.filed, found.name, picture.exit_code)
+        answer["trackers_away"] = list(found.away)
         click.echo(json.dumps(answer, indent=2))
         return
     screen = screen_of(sys.stdout)

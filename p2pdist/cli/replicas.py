@@ -20,6 +20,8 @@ from p2pdist.cli.prewarming.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from p2pdist.cli.prewarming.standing import Standing
 
 _COLORS: Final = {
@@ -47,7 +49,10 @@ def replicas(
     """Show where IMAGE lies, and which datacenters are behind what its tag names now.
 
     Read off the jobs of all trackers that brought it, those of replication rules as well. The lag
-    is the age of the job that is to bring what the registry has now. Exit code 7: not everywhere.
+    is the age of the job that is to bring what the registry has now.
+
+    Exit codes: 0 in step, 3 unknown image, 4 not authorised, 5 a tracker or the registry is out of
+    reach (the others are shown), 7 not everywhere.
 
     \b
     Examples:
@@ -66,28 +71,35 @@ def replicas(
     tag = None if parsed.digest else parsed.tag or DEFAULT_TAG
     reference = Reference(parsed.name, tag, parsed.digest)
 
-    async def ask() -> tuple[str, list[Standing]]:
+    async def ask() -> tuple[str, list[Standing], Mapping[str, str]]:
         async with (
             open_trackers(trackers, secret_file, config) as opened,
             open_resolver(endpoint) as resolver,
         ):
             digest = await resolver.digest(reference)
-            jobs = [status for _, status in await opened.jobs()]
-        return digest, standings(str(reference), digest, jobs, unix_s())
+            listed = await opened.jobs()
+        jobs = [status for _, status in listed.jobs]
+        return digest, standings(str(reference), digest, jobs, unix_s()), listed.away
 
-    digest, rows = asyncio.run(ask())
+    digest, rows, away = asyncio.run(ask())
     if output == "json":
-        click.echo(json.dumps(_json(str(reference), digest, rows), indent=2))
+        click.echo(json.dumps(_json(str(reference), digest, rows, away), indent=2))
     else:
         _print(str(reference), digest, rows)
-    click.get_current_context().exit(int(_code(rows)))
+    for why in away.values():
+        click.echo(f"p2pdist: {why}; its datacenter is not shown", err=True)
+    click.get_current_context().exit(int(_code(rows, away)))
 
 
-def _code(rows: list[Standing]) -> Exit:
+def _code(rows: list[Standing], away: Mapping[str, str]) -> Exit:
+    if away:
+        return Exit.UPSTREAM
     return Exit.DONE if rows and all(row.state == "in step" for row in rows) else Exit.PARTIAL
 
 
-def _json(image: str, digest: str, rows: list[Standing]) -> dict[str, object]:
+def _json(
+    image: str, digest: str, rows: list[Standing], away: Mapping[str, str]
+) -> dict[str, object]:
     import dataclasses
 
     return {
@@ -95,7 +107,8 @@ def _json(image: str, digest: str, rows: list[Standing]) -> dict[str, object]:
         "image": image,
         "digest": digest,
         "dcs": [dataclasses.asdict(row) for row in rows],
-        "exit_code": int(_code(rows)),
+        "trackers_away": list(away),
+        "exit_code": int(_code(rows, away)),
     }
 
 

@@ -513,3 +513,92 @@ async def test_an_interrupt_leaves_the_job_and_says_how_to_follow_it(desk: Desk)
     assert f"p2pdist prewarm cancel {run}" in stderr.decode()
     assert "Traceback" not in stderr.decode()
     assert desk.first.states == {"a1": "running"}
+
+
+# --- a tracker of several that is away ------------------------------------------------------------
+
+
+async def filed_then_one_away(desk: Desk) -> str:
+    """Return the name of a run whose second tracker does not answer."""
+    run: str = (await desk.run("app:1", "--detach")).stdout.strip()
+    await desk.second.stop()
+    return run
+
+
+async def test_the_list_has_what_the_other_trackers_know(desk: Desk) -> None:
+    run = await filed_then_one_away(desk)
+
+    listed, told = await desk.run("ls"), await desk.run("ls", "-o", "json")
+
+    assert listed.exit_code == told.exit_code == Exit.UPSTREAM
+    assert run in listed.stdout
+    assert f"{desk.second.url} does not answer" in listed.stderr
+    assert [one["run"] for one in answer(told)["runs"]] == [run]
+    assert answer(told)["trackers_away"] == [desk.second.url]
+
+
+async def test_a_run_is_shown_as_far_as_it_is_known(desk: Desk) -> None:
+    run = await filed_then_one_away(desk)
+
+    shown = await desk.run("show", run)
+
+    assert shown.exit_code == Exit.UPSTREAM
+    assert "dc1" in shown.stdout
+    assert "its part is not shown" in shown.stderr
+
+
+async def test_a_run_is_cancelled_where_it_can_be_and_it_is_said_where_not(desk: Desk) -> None:
+    run = await filed_then_one_away(desk)
+
+    result = await desk.run("cancel", run)
+
+    assert result.exit_code == Exit.UPSTREAM
+    assert desk.first.states == {"a1": "cancelled"}
+    assert desk.second.url in result.stderr
+    assert "not told to cancel: repeat this" in result.stderr
+
+
+async def test_the_end_of_a_part_is_not_taken_for_the_end_of_the_run(desk: Desk) -> None:
+    run = await filed_then_one_away(desk)
+    desk.first.finish("a1")
+
+    assert_fails(await desk.run("show", "--wait", run), Exit.UPSTREAM, desk.second.url)
+
+
+async def test_a_job_that_only_the_other_tracker_may_know_is_not_denied(desk: Desk) -> None:
+    await filed_then_one_away(desk)
+
+    assert_fails(await desk.run("cancel", "b1"), Exit.UPSTREAM, "no tracker that answers")
+
+
+async def test_without_any_tracker_there_is_no_list(desk: Desk) -> None:
+    await desk.first.stop()
+    await desk.second.stop()
+
+    assert_fails(await desk.run("ls"), Exit.UPSTREAM, "does not answer")
+
+
+# --- wishes that change nothing -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "resume"])
+async def test_a_wish_at_a_job_that_is_over_says_that_nothing_is_to_do(
+    desk: Desk, verb: str
+) -> None:
+    run = (await desk.run("app:1", "--detach")).stdout.strip()
+    desk.first.finish("a1")
+    desk.second.finish("b1")
+
+    result = await desk.run(verb, run)
+
+    assert result.exit_code == Exit.DONE
+    assert f"nothing to {verb}: {run} is" in result.stderr
+
+
+async def test_a_wish_that_is_fulfilled_says_no_such_thing(desk: Desk) -> None:
+    run = (await desk.run("app:1", "--detach")).stdout.strip()
+    desk.first.states["a1"] = "held"
+
+    resumed, cancelled = await desk.run("resume", run), await desk.run("cancel", run)
+
+    assert "nothing to" not in resumed.stderr + cancelled.stderr

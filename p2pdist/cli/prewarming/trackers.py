@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -50,11 +50,23 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The jobs of the trackers that answer, each one's newest first."""
+
+    jobs: Sequence[tuple[JobsClient, JobStatus]]
+    away: Mapping[str, str]
+    """The trackers that do not, by address, and why: what they know is missing here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Jobs that a name stands for."""
 
     name: str
     filed: Sequence[Filed]
+    states: Sequence[JobStatus]
+    away: Mapping[str, str]
+    """As of `Listed`: these trackers may have jobs of that name as well."""
 
 
 def new_run() -> str:
@@ -135,36 +147,54 @@ class Trackers:
             raise error
         return filed
 
-    async def jobs(self) -> list[tuple[JobsClient, JobStatus]]:
-        """Return the jobs of all trackers, each one's newest first. Raises CommandError."""
+    async def jobs(self) -> Listed:
+        """Return what the trackers have. Raises CommandError: one refuses, or none answers."""
 
-        async def ask(tracker: JobsClient) -> list[JobStatus]:
+        async def ask(tracker: JobsClient) -> list[JobStatus] | JobsError:
             try:
                 return await tracker.list()
             except JobsError as error:
-                raise failure(error) from None
+                if not is_away(error):
+                    raise failure(error) from None
+                return error
 
-        listed = await all_of([ask(tracker) for tracker in self.clients])
-        return [
-            (tracker, status)
-            for tracker, statuses in zip(self.clients, listed, strict=True)
-            for status in statuses
-        ]
+        answers = await all_of([ask(tracker) for tracker in self.clients])
+        jobs: list[tuple[JobsClient, JobStatus]] = []
+        away: dict[str, JobsError] = {}
+        for tracker, answer in zip(self.clients, answers, strict=True):
+            if isinstance(answer, JobsError):
+                away[tracker.base_url] = answer
+            else:
+                jobs += [(tracker, status) for status in answer]
+        if len(away) == len(self.clients):
+            raise failure(next(iter(away.values())))
+        return Listed(jobs, {url: str(error) for url, error in away.items()})
 
     async def find(self, text: str) -> Found:
         """Return the jobs that a run's or a job's name, or the beginning of one, stands for.
 
-        Raises CommandError: none (NOT_FOUND), several (USAGE).
+        Raises CommandError: none (NOT_FOUND; UPSTREAM where a tracker is away), several (USAGE).
         """
-        found: dict[str, list[Filed]] = {}
-        for tracker, status in await self.jobs():
+        found: dict[str, list[tuple[Filed, JobStatus]]] = {}
+        listed = await self.jobs()
+        for tracker, status in listed.jobs:
             for name in {run_of(status), status.id}:
                 if name.startswith(text) or name.removeprefix("run-").startswith(text):
-                    found.setdefault(name, []).append(Filed(tracker, status.id))
+                    found.setdefault(name, []).append((Filed(tracker, status.id), status))
+
+        def named(name: str) -> Found:
+            filed, states = zip(*found[name], strict=True)
+            return Found(name, filed, states, listed.away)
+
         if text in found:
-            return Found(text, found[text])
+            return named(text)
         # The name of a run and the id of its only job may both begin so, and mean the same.
-        meant = {tuple(one.job for one in found[name]): name for name in sorted(found)}
+        meant = {tuple(one.job for one, _ in found[name]): name for name in sorted(found)}
+        if not meant and listed.away:
+            raise CommandError(
+                f"no tracker that answers knows a job {text!r}; {'; '.join(listed.away.values())}",
+                Exit.UPSTREAM,
+            )
         if not meant:
             raise CommandError(
                 f"no tracker knows a job {text!r}", Exit.NOT_FOUND, "`p2pdist prewarm ls` lists all"
@@ -173,18 +203,22 @@ class Trackers:
             names = ", ".join(sorted(found)[:6])
             raise CommandError(f"{text!r} may be any of {names}", Exit.USAGE, "type more of it")
         (name,) = meant.values()
-        return Found(name, found[name])
+        return named(name)
 
     async def act(self, filed: Sequence[Filed], verb: str) -> list[JobStatus]:
-        """`verb` is `cancel`, `retry` or `resume`. Raises CommandError."""
+        """`verb` is `cancel`, `retry` or `resume`. Raises CommandError, once all were told."""
 
-        async def ask(one: Filed) -> JobStatus:
+        async def ask(one: Filed) -> JobStatus | JobsError:
             try:
                 return await one.tracker.act(one.job, verb)
             except JobsError as error:
-                raise failure(error) from None
+                return error
 
-        return await all_of([ask(one) for one in filed])
+        answers = await all_of([ask(one) for one in filed])
+        for answer in answers:
+            if isinstance(answer, JobsError):
+                raise failure(answer)
+        return [answer for answer in answers if isinstance(answer, JobStatus)]
 
     async def show(self, filed: Sequence[Filed], *, hosts: str) -> list[JobStatus]:
         """Return how the jobs stand. Raises CommandError."""
