@@ -164,6 +164,31 @@ OVERVIEW: Final = Board(
             warn=0.05,
             bad=0.25,
         ),
+        Panel(
+            "Degraded",
+            "Daemons that do without part of the swarm, by reason; board *one host* says which it is there.",
+            [Query("sum by (reason) (p2pdist_degraded)", "{{reason}}")],
+            warn=1,
+        ),
+        Panel(
+            "Proxies that hang",
+            "Times that a host found one that takes questions and answers none, within the time shown.",
+            [Query(f"sum by (dc) (increase(p2pdist_proxy_hangs_total[$__range]) {DC})", "{{dc}}")],
+            kind="stat",
+            bad=1,
+        ),
+        Panel(
+            "Rude clients",
+            "Connections that daemons ended: `slow`, `crowded`; and what was no HTTP.",
+            [
+                Query(f"sum by (reason) (rate(p2pdist_http_dropped_total{RATE}))", "{{reason}}"),
+                Query(
+                    f"sum by (reason) (rate(p2pdist_http_malformed_total{RATE}))",
+                    "malformed {{reason}}",
+                ),
+            ],
+            unit="ops",
+        ),
     ],
     [DCS],
 )
@@ -247,6 +272,23 @@ DATACENTERS: Final = Board(
             "Images behind",
             "Images that are not in step.",
             [Query("max by (rule, dc) (p2pdist_replication_behind)", "{{rule}} {{dc}}")],
+        ),
+        Panel(
+            "Put off by trackers",
+            "Hosts told when to come back, connections dropped unread (both: a storm that is being "
+            "served), hosts beyond what a tracker holds.",
+            [
+                Query(
+                    f"sum by (dc) (rate(p2pdist_tracker_{name}_total{RATE}) {DC})",
+                    f"{{{{dc}}}} {text}",
+                )
+                for name, text in (
+                    ("sent_away", "later"),
+                    ("dropped", "dropped"),
+                    ("hosts_refused", "refused"),
+                )
+            ],
+            unit="ops",
         ),
     ],
     [DCS],
@@ -426,10 +468,11 @@ HOST: Final = Board(
         ),
         Panel(
             "Store",
-            "Bytes held, and those that are pinned.",
+            "Bytes held; those that are pinned; those kept aside, as their map does not hold here.",
             [
                 Query('sum(p2pdist_cache_bytes{instance=~"$instance"})', "held"),
                 Query('sum(p2pdist_pinned_bytes{instance=~"$instance"})', "pinned"),
+                Query('sum(p2pdist_cache_aside_bytes{instance=~"$instance"})', "aside"),
             ],
             unit="bytes",
         ),
@@ -454,13 +497,14 @@ HOST: Final = Board(
         ),
         Panel(
             "Second tries",
-            "Chunks asked twice, silent neighbours, runs asked of a proxy in need.",
+            "Chunks asked twice, silent neighbours, runs asked of a proxy in need, runs moved to a faster neighbour.",
             [
                 Query(f'sum(rate(p2pdist_hedges_total{{instance=~"$instance"}}{RATE}))', "hedges"),
                 Query(f'sum(rate(p2pdist_stalls_total{{instance=~"$instance"}}{RATE}))', "stalls"),
                 Query(
                     f'sum(rate(p2pdist_escapes_total{{instance=~"$instance"}}{RATE}))', "escapes"
                 ),
+                Query(f'sum(rate(p2pdist_steals_total{{instance=~"$instance"}}{RATE}))', "steals"),
             ],
             unit="ops",
         ),
@@ -518,6 +562,22 @@ HOST: Final = Board(
             "How far the clocks of tracker and proxy are ahead of this host's.",
             [Query('p2pdist_clock_skew_seconds{instance=~"$instance"}', "{{to}}")],
             unit="s",
+        ),
+        Panel(
+            "Links refused",
+            "By this host or by others; `full`: more hosts than `links_max`.",
+            [
+                Query(
+                    f'sum by (by, reason) (rate(p2pdist_links_refused_total{{instance=~"$instance"}}{RATE}))',
+                    "{{by}} {{reason}}",
+                )
+            ],
+            unit="ops",
+        ),
+        Panel(
+            "Open files",
+            "Of blobs: those in use and the last ones that were, an eighth of what is allowed at most.",
+            [Query('sum(p2pdist_store_open_files{instance=~"$instance"})')],
         ),
     ],
     [Variable("instance", "label_values(p2pdist_node_info, instance)", many=False)],
@@ -604,6 +664,23 @@ UPSTREAMS: Final = Board(
                 Query(
                     f"sum by (rule, result) (rate(p2pdist_replications_total{RATE}))",
                     "{{rule}} {{result}}",
+                )
+            ],
+            unit="ops",
+        ),
+        Panel(
+            "Chunk maps taken back",
+            "A registry's bytes did not have the digest that it gives them: `upstream.wrong_digest` names them.",
+            [Query(f"sum by (dc) (rate(p2pdist_revocations_total{RATE}) {DC})", "{{dc}}")],
+            unit="ops",
+        ),
+        Panel(
+            "Names that did not resolve",
+            "Registries reached by their last good address, for 10 minutes: then nothing reaches them.",
+            [
+                Query(
+                    f"sum by (dc) (rate(p2pdist_upstream_last_good_address_total{RATE}) {DC})",
+                    "{{dc}}",
                 )
             ],
             unit="ops",

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Final
 
+from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.model.health import Reason
 from p2pdist.peer.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
 from p2pdist.peer.node import Node
 from p2pdist.registry_proxy.core.notifications import KINDS
+from p2pdist.runtime.http_protocol import dropped_total, malformed_total
 from p2pdist.tracker.daemon import RunningTracker
-from tests.e2e.dashboards.release import PULLS_LEFT, REFUSED, RULE, Release
+from tests.e2e.dashboards.release import PULLS_LEFT, REFUSED, RUDE, RULE, Release
 
 WINDOW_S: Final = 120.0
 """Longer than the release: every rate is what came, divided by this."""
@@ -95,8 +97,8 @@ def _nodes(release: Release) -> Iterable[tuple[Node, str]]:
 def expected(release: Release) -> Mapping[Key, Mapping[str, Range]]:
     sums = Sums(release)
     boards = {
-        "p2pdist-overview": _overview(sums),
-        "p2pdist-datacenters": _datacenters(sums),
+        "p2pdist-overview": {**_overview(sums), **_troubles(release)},
+        "p2pdist-datacenters": {**_datacenters(sums), **_put_off(release)},
         "p2pdist-release": _release(release, sums),
         "p2pdist-host": _host(release),
         "p2pdist-upstreams": _upstreams(release, sums),
@@ -139,6 +141,38 @@ def _overview(sums: Sums) -> Panels:
         },
         ("Event loops", "A"): dict.fromkeys(("peer", "proxy", "tracker"), LOOP_S),
     }
+
+
+def _troubles(release: Release) -> Panels:
+    books = [node.health.book for node, _ in _nodes(release)]
+    books += [tracker.server.health.book for tracker in _trackers(release)]
+    hangs: Counter[str] = Counter()
+    for node, dc in _nodes(release):
+        hangs[dc] += node.proxy_links.answering.hangs_total
+    # One process has them all, so that each of the daemons exports the count of all.
+    malformed = {
+        f"malformed {reason}": some(len(release.targets) * count / WINDOW_S)
+        for reason, count in {**dict.fromkeys(malformed_total, 0), "request_line": RUDE}.items()
+    }
+    return {
+        ("Degraded", "A"): {
+            reason.value: only(float(sum(book.active(reason) for book in books)))
+            for reason in Reason
+        },
+        ("Proxies that hang", "A"): {dc: some(hangs[dc]) for dc in ("dc1", "dc2")},
+        ("Rude clients", "A"): dict.fromkeys(dropped_total, NONE),
+        ("Rude clients", "B"): malformed,
+    }
+
+
+def _put_off(release: Release) -> Panels:
+    shown: dict[str, dict[str, Range]] = {"A": {}, "B": {}, "C": {}}
+    for dc, tracker in release.trackers.items():
+        intake = tracker.server.reception.intake
+        shown["A"][f"{dc} later"] = some(intake.sent_away_total / WINDOW_S)
+        shown["B"][f"{dc} dropped"] = some(intake.dropped_total / WINDOW_S)
+        shown["C"][f"{dc} refused"] = NONE
+    return {("Put off by trackers", at): lines for at, lines in shown.items()}
 
 
 def _datacenters(sums: Sums) -> Panels:
@@ -218,14 +252,24 @@ def _host(release: Release) -> Panels:
         ("Second tries", "A"): {"": some(totals.hedges / WINDOW_S)},
         ("Second tries", "B"): {"": some(totals.stalls / WINDOW_S)},
         ("Second tries", "C"): {"": some(totals.escapes / WINDOW_S)},
+        ("Second tries", "D"): {"": some(totals.steals / WINDOW_S)},
     }
-    legends = {"A": "hedges", "B": "stalls", "C": "escapes"}
+    legends = {"A": "hedges", "B": "stalls", "C": "escapes", "D": "steals"}
+    usage = running.store.usage()
+    refused = {"us": running.transport.refused, "others": running.node.neighbourhood.refused_by}
     return {
         **{(title, at): {legends[at]: lines[""]} for (title, at), lines in plain.items()},
         ("Received", "A"): {one: flow(counters.received[one]) for one in SOURCES},
         ("Sent", "A"): {one: flow(counters.sent[one]) for one in RECEIVERS},
-        ("Store", "A"): {"held": bytes_of(running.store.usage().bytes_used)},
+        ("Store", "A"): {"held": bytes_of(usage.bytes_used)},
         ("Store", "B"): {"pinned": bytes_of(running.store.pinned_bytes())},
+        ("Store", "C"): {"aside": only(float(usage.aside_bytes))},
+        ("Open files", "A"): {"": (0.5 * usage.open_files, 2.0 * usage.open_files)},
+        ("Links refused", "A"): {
+            f"{by} {reason}": some(counts[reason] / WINDOW_S)
+            for by, counts in refused.items()
+            for reason in (*REFUSALS, OTHER)
+        },
         ("Links", "A"): {"nodes": (1.0, 6.0)},
         ("Links", "B"): {"tracker": only(1)},
         ("Longest wait of a pull", "A"): {"blob": (1e-4, 30.0), "manifest": (1e-4, 30.0)},
@@ -273,4 +317,6 @@ def _upstreams(release: Release, sums: Sums) -> Panels:
             f"{RULE.name} submitted": some(1 / WINDOW_S),
             f"{RULE.name} failed": NONE,
         },
+        ("Chunk maps taken back", "A"): dict.fromkeys(("dc1", "dc2"), NONE),
+        ("Names that did not resolve", "A"): dict.fromkeys(("dc1", "dc2"), NONE),
     }

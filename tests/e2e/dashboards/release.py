@@ -6,6 +6,7 @@ Two datacenters with a tracker, a proxy and hosts each, in this process:
 - a host without room fails a job of its own;
 - a job at a low rate misses its deadline; `lab-1`, ready for it, loses its store;
 - the registry refuses some requests, and says that it grants 12 more pulls;
+- somebody sends what is no HTTP;
 - a peer sends wrong chunks to `web-1`; `lonely` reaches no tracker.
 """
 
@@ -48,6 +49,7 @@ SECRET: Final = "0123456789abcdef-notify"
 RULE: Final = Replicate(name="web", images=("docker.io/library/app",), hosts="web-*")
 PULLS_LEFT: Final = 12
 REFUSED: Final = 10
+RUDE: Final = 3
 # A tenth of a second per chunk: it outlasts the test.
 SLOW_BYTES_PER_S: Final = 100_000
 SLOW_BYTES: Final = 24 * MIB
@@ -76,6 +78,7 @@ class Release:
         await self._pushed()
         await self._pulled()
         await self._refused()
+        await self._rude()
         await self._attacked()
         await self._no_room()
         await self._late()
@@ -122,6 +125,14 @@ class Release:
             url = f"{url_of(self.proxies['dc1'].registry)}/v2/library/app/manifests/{tag}"
             async with self.client.get(url) as answer:
                 assert answer.status >= 400
+
+    async def _rude(self) -> None:
+        mirror = self.peers["web-1"].mirror
+        for _ in range(RUDE):
+            reader, writer = await asyncio.open_connection(mirror.host, mirror.port)
+            writer.write(b"no request\r\n\r\n")
+            await reader.read()
+            writer.close()
 
     async def _attacked(self) -> None:
         layer = random_bytes(12 * MIB, 12)
