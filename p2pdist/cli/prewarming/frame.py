@@ -27,6 +27,9 @@ from p2pdist.model.jobs import DcStatus, HostStatus, JobState, JobStatus
 
 BAR_MAX: Final = 40
 BAR_MIN: Final = 8
+BAR: Final = ""
+"""The title of its column."""
+_FIRST_TO_GO: Final = ("PROXIES", "MISSING", "TO GO")
 _COLORS: Final[Mapping[JobState, str]] = {
     "scheduled": "blue",
     "running": "cyan",
@@ -101,43 +104,51 @@ def _deadline(picture: Picture, deadline_s: float, now_unix_s: float) -> str:
 
 
 def dc_lines(picture: Picture, screen: Screen) -> list[str]:
-    """Return a row per datacenter and, where there are several, their sum."""
+    """Return a row per datacenter and, where there are several, their sum; a narrow screen goes
+    without some columns, never without rate and time to go."""
     rows = picture.dcs
     if not rows:
         return [dim("no host yet")]
     if len(rows) > 1:
         rows = [*rows, total(rows)]
-    unpacked = any(row.unpacked for row in rows)
-    titles = ["DC", "READY", *(["IN RUNTIME"] if unpacked else []), "FAILED", "TO GO"]
-    titles += ["PROXIES", "", "MISSING", "RATE", "ETA"]
-    sides = "lr" + "r" * unpacked + "rrrlrrr"
-    ended = picture.ended
+    left_out = {BAR} if any(row.unpacked for row in rows) else {BAR, "IN RUNTIME"}
 
-    def table(bar: int) -> list[str]:
-        cells = [_row(row, bar, screen, unpacked=unpacked, ended=ended) for row in rows]
-        return columns([[dim(title) for title in titles], *cells], sides)
+    def table(bar_width: int = 0) -> list[str]:
+        cells = [_row(row, bar_width, screen, ended=picture.ended) for row in rows]
+        titles = [title for title in cells[0] if title not in left_out]
+        sides = "".join("l" if title in ("DC", BAR) else "r" for title in titles)
+        shown = [[row[title] for title in titles] for row in cells]
+        return columns([[dim(title) for title in titles], *shown], sides)
 
-    spare = screen.columns - 1 - max(map(width_of, table(0)))
-    return table(max(BAR_MIN, min(BAR_MAX, spare)) if spare >= BAR_MIN else 0)
+    def spare() -> int:
+        return screen.columns - 1 - max(map(width_of, table()))
+
+    for title in _FIRST_TO_GO:
+        if spare() < 0:
+            left_out.add(title)
+    # Two go between it and its neighbour.
+    if (bar_max := spare() - 2) < BAR_MIN:
+        return table()
+    left_out.remove(BAR)
+    return table(min(BAR_MAX, bar_max))
 
 
-def _row(
-    row: DcStatus, bar_width: int, screen: Screen, *, unpacked: bool, ended: bool
-) -> list[str]:
+def _row(row: DcStatus, bar_width: int, screen: Screen, *, ended: bool) -> dict[str, str]:
+    """Return title -> cell, in the order of the columns."""
     whole = row.ready == row.hosts
     going = not ended and row.to_go > 0
-    return [
-        printable(row.dc),
-        click.style(f"{row.ready:,}/{row.hosts:,}", fg="green" if whole else None),
-        *([f"{row.unpacked:,}"] if unpacked else []),
-        click.style(f"{row.failed:,}", fg="red", bold=True) if row.failed else dim("0"),
-        f"{row.to_go:,}" if row.to_go else dim("0"),
-        f"{row.proxies_ready}/{row.proxies}" if row.proxies else dim("-"),
-        bar(row, bar_width, screen),
-        size_text(row.missing_bytes) if row.missing_bytes else dim("-"),
-        f"{size_text(row.rate)}/s" if going else dim("-"),
-        span(row.eta_s) if going and row.eta_s is not None else dim("-"),
-    ]
+    return {
+        "DC": printable(row.dc),
+        "READY": click.style(f"{row.ready:,}/{row.hosts:,}", fg="green" if whole else None),
+        "IN RUNTIME": f"{row.unpacked:,}",
+        "FAILED": click.style(f"{row.failed:,}", fg="red", bold=True) if row.failed else dim("0"),
+        "TO GO": f"{row.to_go:,}" if row.to_go else dim("0"),
+        "PROXIES": f"{row.proxies_ready}/{row.proxies}" if row.proxies else dim("-"),
+        BAR: bar(row, bar_width, screen),
+        "MISSING": size_text(row.missing_bytes) if row.missing_bytes else dim("-"),
+        "RATE": f"{size_text(row.rate)}/s" if going else dim("-"),
+        "ETA": span(row.eta_s) if going and row.eta_s is not None else dim("-"),
+    }
 
 
 def bar(row: DcStatus, width: int, screen: Screen) -> str:

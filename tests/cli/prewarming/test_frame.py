@@ -67,6 +67,25 @@ def test_no_line_is_longer_than_the_screen(columns: int) -> None:
     assert not [line for line in lines if "\n" in line]
 
 
+@pytest.mark.parametrize("columns", [45, 60, 80])
+def test_a_narrow_screen_shows_ready_failed_rate_and_time_to_go(columns: int) -> None:
+    rows = shown(Picture([job(), job(dcs=[DC2])]), Screen(columns, 24))[3:7]
+
+    assert {"READY", "FAILED", "RATE", "ETA"} <= set(rows[0].split())
+    assert "12/120" in rows[2]
+    assert "512.0 MB/s" in rows[2]
+    assert rows[2].endswith("3:12")
+
+
+def test_a_column_leaves_only_for_want_of_room() -> None:
+    wide = shown(Picture([job(dcs=[DC2])]), Screen(120, 24))[3]
+    narrow = shown(Picture([job(dcs=[DC2])]), Screen(60, 24))[3]
+
+    assert {"PROXIES", "MISSING"} <= set(wide.split())
+    assert "PROXIES" not in narrow.split()
+    assert "MISSING" in narrow.split()
+
+
 def test_failed_hosts_come_first_then_the_emptiest() -> None:
     text = "\n".join(shown(Picture([job(dcs=[DC2], hosts=[LOST, SLOW, FAILED])])))
 
