@@ -87,13 +87,16 @@ def main() -> None:
 
 def _fail(error: Exception, *, debug: bool) -> int:
     from p2pdist.cli.failures import explain
+    from p2pdist.cli.prewarming.texts import printable
 
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     code, message, hint = explain(error)
     if debug or code is Exit.UNEXPECTED:
         traceback.print_exception(error)
-    click.echo(f"p2pdist: {message}", err=True)
+    # It may quote a tracker or a registry.
+    shown = "\n".join(map(printable, message.splitlines()))
+    click.echo(f"p2pdist: {shown}", err=True)
     if hint:
         click.echo(f"hint: {hint}", err=True)
     return code

@@ -60,6 +60,7 @@ def replicas(
       p2pdist replicas api:2.4 -o json | jq '.dcs[] | select(.state != "in step")'
     """
     from p2pdist.cli.prewarming.standing import standings
+    from p2pdist.cli.prewarming.texts import printable
     from p2pdist.oci.reference import DEFAULT_TAG, Reference, parse_reference
     from p2pdist.runtime.clock import unix_s
 
@@ -87,7 +88,7 @@ def replicas(
     else:
         _print(str(reference), digest, rows)
     for why in away.values():
-        click.echo(f"p2pdist: {why}; its datacenter is not shown", err=True)
+        click.echo(f"p2pdist: {printable(why)}; its datacenter is not shown", err=True)
     click.get_current_context().exit(int(_code(rows, away)))
 
 

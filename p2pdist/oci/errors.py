@@ -44,6 +44,24 @@ def error_body(code: str, message: str, detail: str | None = None) -> bytes:
     return msgspec.json.encode({"errors": [error]})
 
 
+class _Error(msgspec.Struct):
+    code: str
+    message: str = ""
+
+
+class _Body(msgspec.Struct):
+    errors: list[_Error]
+
+
+def error_text(body: bytes) -> str:
+    """Return what an error's body tells people, in one line; empty where it tells nothing."""
+    try:
+        told = msgspec.json.decode(body, type=_Body).errors
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _printable(" ".join(body.decode(errors="replace").split()))
+    return _printable("; ".join(f"{e.code}: {e.message}" if e.message else e.code for e in told))
+
+
 def _printable(text: str) -> str:
     """Cut `text` and replace what UTF-8 or a terminal could not take."""
     return "".join(c if c.isprintable() else "?" for c in text[:_MESSAGE_LENGTH_MAX])

@@ -10,7 +10,7 @@ import pytest
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError, explain
-from p2pdist.cli.main import VERBS, cli
+from p2pdist.cli.main import VERBS, _fail, cli
 from p2pdist.errors import ConfigError, RegistryError, UpstreamError
 
 
@@ -101,3 +101,12 @@ def test_status_without_a_daemon_says_so() -> None:
 )
 def test_each_error_has_its_exit_code(error: Exception, code: Exit) -> None:
     assert explain(error)[0] is code
+
+
+def test_an_error_that_quotes_a_server_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = _fail(CommandError("it said \x1b[2J\x9b1m\nmore", Exit.UPSTREAM), debug=False)
+
+    assert code == Exit.UPSTREAM
+    assert capsys.readouterr().err == "p2pdist: it said  [2J 1m\nmore\n"

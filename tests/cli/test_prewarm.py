@@ -219,7 +219,8 @@ async def test_a_selector_that_matches_nothing_is_not_found(desk: Desk) -> None:
 async def test_an_unknown_image_is_not_found(desk: Desk) -> None:
     result = await desk.run("nothing:1")
 
-    assert_fails(result, Exit.NOT_FOUND, "library/nothing")
+    assert_fails(result, Exit.NOT_FOUND, "library/nothing:1: the mirror answered 404")
+    assert "{" not in str(result.exception)
     assert desk.first.asked == []
 
 

@@ -16,6 +16,7 @@ from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.oci.errors import error_text
 from p2pdist.oci.manifest import (
     MANIFEST_ACCEPT,
     Descriptor,
@@ -138,7 +139,8 @@ class PullClient:
                 url, headers={"Accept": ", ".join(MANIFEST_ACCEPT)}
             ) as answer:
                 if answer.status != 200:
-                    raise await _refusal(answer, f"{reference.name} {target}")
+                    mark = "@" if ":" in target else ":"
+                    raise await _refusal(answer, f"{reference.name}{mark}{target}")
                 body = await answer.content.read(MANIFEST_SIZE_MAX_BYTES + 1)
                 while not answer.content.at_eof() and len(body) <= MANIFEST_SIZE_MAX_BYTES:
                     body += await answer.content.read(MANIFEST_SIZE_MAX_BYTES)
@@ -209,12 +211,13 @@ class PullClient:
 
 async def _refusal(answer: aiohttp.ClientResponse, what: str) -> CommandError:
     code = _CODES.get(answer.status, Exit.UPSTREAM)
-    text = (await answer.content.read(4096)).decode(errors="replace").strip()
+    text = error_text(await answer.content.read(4096))
     hint = {
         Exit.NOT_FOUND: 'check the name; a private image needs access = "shared" at the proxy',
         Exit.DENIED: "the proxy's [[upstream]] list decides which registries are served",
     }.get(code, "")
-    return CommandError(f"{what}: the mirror answered {answer.status} {text[:200]}", code, hint)
+    said = f"{answer.status}, {text}" if text else str(answer.status)
+    return CommandError(f"{what}: the mirror answered {said}", code, hint)
 
 
 def _platform_text(descriptor: Descriptor) -> str:
