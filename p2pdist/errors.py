@@ -80,13 +80,15 @@ class UpstreamError(P2pdistError):
 class RegistryError(P2pdistError):
     """What our client is told: an HTTP status and an OCI error code.
 
-    Source: OCI distribution specification 1.1, "Error Codes".
+    Source: OCI distribution specification 1.1, "Error Codes". `detail` tells our own commands what
+    runtimes are not to see in `status`, or they would not go elsewhere.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, detail: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.detail = detail
 
 
 class StoreError(P2pdistError):

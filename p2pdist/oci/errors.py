@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +26,10 @@ ERROR_CODES: Final = frozenset(
     }
 )
 
+# Details of a 404 that is none: the registry refused whoever asked; nobody said anything.
+DENIED_THERE: Final = "denied there"
+NO_ANSWER: Final = "no answer"
+
 # Docker does not retry it (moby `distribution/errors.go`): it moves on to the next endpoint.
 _FALLBACK_CODE: Final = "UNSUPPORTED"
 
@@ -47,6 +51,7 @@ def error_body(code: str, message: str, detail: str | None = None) -> bytes:
 class _Error(msgspec.Struct):
     code: str
     message: str = ""
+    detail: Any = None
 
 
 class _Body(msgspec.Struct):
@@ -55,11 +60,23 @@ class _Body(msgspec.Struct):
 
 def error_text(body: bytes) -> str:
     """Return what an error's body tells people, in one line; empty where it tells nothing."""
-    try:
-        told = msgspec.json.decode(body, type=_Body).errors
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    told = _errors(body)
+    if told is None:
         return _printable(" ".join(body.decode(errors="replace").split()))
     return _printable("; ".join(f"{e.code}: {e.message}" if e.message else e.code for e in told))
+
+
+def error_detail(body: bytes) -> str:
+    """Return the detail of the first error that has one, as far as it is a text."""
+    details = (error.detail for error in _errors(body) or ())
+    return next((detail for detail in details if isinstance(detail, str)), "")
+
+
+def _errors(body: bytes) -> list[_Error] | None:
+    try:
+        return msgspec.json.decode(body, type=_Body).errors
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _printable(text: str) -> str:

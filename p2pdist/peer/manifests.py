@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from p2pdist.errors import P2pdistError, RegistryError, UnknownKey, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
 from p2pdist.model.tags import NotBelieved, TagRecord, age_at_hearing_s, believe_tag, open_tag
+from p2pdist.oci.errors import DENIED_THERE, NO_ANSWER
 from p2pdist.oci.manifest import media_type_of, parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.core.tag_ages import TagAges
@@ -103,7 +104,7 @@ class ManifestBook:
             return found
         if (found := await self._waited_for(name, digest)) is not None:
             return found
-        raise RegistryError(404, "MANIFEST_UNKNOWN", f"no source for {name}@{digest}")
+        raise _no_answer(f"{name}@{digest}")
 
     # --- by tag ---------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class ManifestBook:
             return found
         if (found := await self._waited_for(name, tag, held)) is not None:
             return found
-        raise RegistryError(404, "MANIFEST_UNKNOWN", f"no source for {name}:{tag}")
+        raise _no_answer(f"{name}:{tag}")
 
     async def _kept(self, held: TagRecord) -> Manifest | None:
         """The manifest of a statement that lies here; None if its time is up or the body gone."""
@@ -202,9 +203,7 @@ class ManifestBook:
             return await self._taken(name, reference, found, held)
         except UpstreamError as error:
             if error.status in DEFINITE:
-                named = isinstance(error, UpstreamRefusal) and error.code == "NAME_UNKNOWN"
-                code = "NAME_UNKNOWN" if named else "MANIFEST_UNKNOWN"
-                raise RegistryError(404, code, str(error)) from None
+                raise _decided(error) from None
             logs.event(log, logging.INFO, "proxy.no_manifest", error=str(error))
         except P2pdistError as error:
             logs.event(log, logging.WARNING, "proxy.manifest_refused", error=str(error))
@@ -245,6 +244,8 @@ class ManifestBook:
             found = await self._upstream.get_manifest(name, reference)
         except UpstreamError as error:
             logs.event(log, logging.INFO, "upstream.no_manifest", image=str(name), error=str(error))
+            if error.status in DEFINITE:
+                raise _decided(error) from None
             return None
         self._node.counters.blob_requests["origin"] += 1
         self._node.counters.received[UPSTREAM] += len(found.body)
@@ -268,6 +269,18 @@ class ManifestBook:
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _decided(error: UpstreamError) -> RegistryError:
+    """404 for all, a denial as well: the runtime then asks the registry with its own account."""
+    named = isinstance(error, UpstreamRefusal) and error.code == "NAME_UNKNOWN"
+    code = "NAME_UNKNOWN" if named else "MANIFEST_UNKNOWN"
+    detail = "" if error.status == 404 else DENIED_THERE
+    return RegistryError(404, code, str(error), detail=detail)
+
+
+def _no_answer(what: str) -> RegistryError:
+    return RegistryError(404, "MANIFEST_UNKNOWN", f"no source for {what}", detail=NO_ANSWER)
 
 
 async def _as_its_body_says(digest: Digest, body: bytes) -> Manifest:

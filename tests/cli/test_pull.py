@@ -170,6 +170,29 @@ async def test_an_unknown_image_is_not_found(endpoint: str) -> None:
     assert_fails(await run("app:nope", "--endpoint", endpoint), Exit.NOT_FOUND, "404")
 
 
+@pytest.mark.parametrize("proxied", [True, False], ids=["proxy", "peer alone"])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (401, Exit.DENIED),
+        (403, Exit.DENIED),
+        (404, Exit.NOT_FOUND),
+        (429, Exit.UPSTREAM),
+        (500, Exit.UPSTREAM),
+    ],
+)
+async def test_what_the_registry_said_decides_though_runtimes_are_told_404(
+    registry: FakeRegistry, lab: Lab, status: int, code: Exit, proxied: bool
+) -> None:
+    """404 has a runtime go to the registry; a command has to tell a typing error from an outage."""
+    if proxied:
+        await lab.proxy()
+    endpoint = url_of((await lab.peer("peer", direct=not proxied)).mirror)
+    registry.faults["1"] = Fault(status=status)
+
+    assert_fails(await run("app:1", "--endpoint", endpoint), code, "the mirror answered 404")
+
+
 async def test_a_registry_that_is_not_served_is_denied(endpoint: str) -> None:
     result = await run("other.example/app", "--endpoint", endpoint)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdist.oci.errors import ERROR_CODES, error_body, error_text
+from p2pdist.oci.errors import ERROR_CODES, error_body, error_detail, error_text
 
 
 def test_the_shape_of_the_specification() -> None:
@@ -46,3 +46,17 @@ def test_whatever_comes_is_one_short_printable_line(body: bytes) -> None:
 
     assert len(text) <= 512
     assert all(c.isprintable() for c in text)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (error_body("DENIED", "x", "no answer"), "no answer"),
+        (b'{"errors":[{"code":"X"},{"code":"Y","detail":"there"}]}', "there"),
+        (b'{"errors":[{"code":"X","detail":{"a":1}}]}', ""),
+        (error_body("DENIED", "x"), ""),
+        (b"no JSON", ""),
+    ],
+)
+def test_a_detail_is_a_text(body: bytes, detail: str) -> None:
+    assert error_detail(body) == detail

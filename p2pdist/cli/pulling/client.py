@@ -16,7 +16,7 @@ from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
-from p2pdist.oci.errors import error_text
+from p2pdist.oci.errors import DENIED_THERE, NO_ANSWER, error_detail, error_text
 from p2pdist.oci.manifest import (
     MANIFEST_ACCEPT,
     Descriptor,
@@ -32,6 +32,21 @@ READ_BYTES: Final = 1 << 20
 # The mirror promises a first byte within 5 s and no longer gap; four times that is a dead one.
 SILENCE_S: Final = 20.0
 _CODES: Final = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND}
+_HINTS: Final = {
+    403: "the proxy's [[upstream]] list decides which registries are served",
+    404: 'check the name; a private image needs access = "shared" at the proxy',
+}
+# A mirror says 404 of these too, so that a runtime asks the registry itself.
+_DETAILS: Final = {
+    DENIED_THERE: (
+        Exit.DENIED,
+        "the proxy's [[upstream]] needs an account that may read it; or there is no such image",
+    ),
+    NO_ANSWER: (
+        Exit.UPSTREAM,
+        "the log of the proxy says what the registry answered; try again later",
+    ),
+}
 
 
 class Progress(Protocol):
@@ -210,12 +225,10 @@ class PullClient:
 
 
 async def _refusal(answer: aiohttp.ClientResponse, what: str) -> CommandError:
-    code = _CODES.get(answer.status, Exit.UPSTREAM)
-    text = error_text(await answer.content.read(4096))
-    hint = {
-        Exit.NOT_FOUND: 'check the name; a private image needs access = "shared" at the proxy',
-        Exit.DENIED: "the proxy's [[upstream]] list decides which registries are served",
-    }.get(code, "")
+    body = await answer.content.read(4096)
+    by_status = _CODES.get(answer.status, Exit.UPSTREAM), _HINTS.get(answer.status, "")
+    code, hint = _DETAILS.get(error_detail(body), by_status)
+    text = error_text(body)
     said = f"{answer.status}, {text}" if text else str(answer.status)
     return CommandError(f"{what}: the mirror answered {said}", code, hint)
 
