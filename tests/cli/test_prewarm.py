@@ -153,6 +153,7 @@ async def test_a_job_that_is_held_says_why_and_how_to_go_on(desk: Desk) -> None:
     assert result.exit_code == Exit.PARTIAL
     assert "held in dc1: 1 of 2 ready, 2 needed" in result.stderr
     assert "p2pdist prewarm resume run-" in result.stderr
+    assert "it goes on" not in result.stdout
 
 
 async def test_the_wait_ends_at_the_deadline(desk: Desk) -> None:
@@ -350,6 +351,14 @@ async def test_images_come_from_a_list(desk: Desk, tmp_path: Path) -> None:
 
     names = [str(image) for image in desk.first.specs["a1"].images]
     assert names == ["docker.io/library/app:1", "docker.io/library/web:2"]
+
+
+async def test_two_spellings_of_an_image_are_one(desk: Desk) -> None:
+    desk.registry.add_image("library/app", "latest", [b"one"])
+
+    await desk.run("app", "app:latest", "docker.io/library/app", "app:1", "--detach")
+
+    assert len(desk.first.specs["a1"].images) == 2
 
 
 @pytest.mark.parametrize(

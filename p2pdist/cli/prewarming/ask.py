@@ -61,7 +61,9 @@ def read_wish(
     now_unix_s: float,
 ) -> Wish:
     """Check all of it; raise ValueError that names the option at fault."""
-    references = [parse_reference(image) for image in words.check_count(list(images))]
+    named = [parse_reference(image) for image in words.check_count(list(images))]
+    # `app` and `docker.io/library/app:latest` are one image.
+    references = list({(one.name, one.target): one for one in named}.values())
     if len(hosts) > HOSTS_TEXT_MAX or not hosts.strip():
         raise ValueError("--hosts: a selector, such as web-* or role=web,10%")
     if platform and (len(parts := platform.split("/")) not in (2, 3) or not all(parts)):

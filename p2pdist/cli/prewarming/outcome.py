@@ -27,7 +27,7 @@ def outcome_lines(picture: Picture, run: str, code: Exit, screen: Screen) -> lis
         lines += ["", *problems]
     if picture.failed and picture.state != "held":
         lines += ["", f"try the failed hosts again: p2pdist prewarm retry {run}"]
-    elif not picture.ended:
+    elif not picture.settled:
         lines += ["", f"it goes on: p2pdist prewarm show --wait {run}"]
     return lines
 

@@ -93,9 +93,9 @@ class Planner:
             elif needs_s is not None:
                 holds = True
         if self._unfit:
-            warnings.append(f"{self._unfit} hosts are of a platform that an image has nothing for")
+            warnings.append(f"an image has nothing for the platform of {self._unfit} of the hosts")
         if self._unready_runtimes:
-            warnings.append(f"{self._unready_runtimes} hosts let no job into a runtime")
+            warnings.append(f"{self._unready_runtimes} of the hosts without peer.into_runtime")
         return JobPlan(dcs, needs_s, holds, warnings)
 
     def _dc_plan(self, name: str, dc: _Dc) -> DcPlan:

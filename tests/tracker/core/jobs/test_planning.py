@@ -79,4 +79,4 @@ def test_hosts_that_no_image_is_for_are_named_in_a_warning() -> None:
     fleet.run(0.1)
     plan = fleet.planner(JobSpec([image()])).plan(UNIX_S)
 
-    assert plan.warnings == ["1 hosts are of a platform that an image has nothing for"]
+    assert plan.warnings == ["an image has nothing for the platform of 1 of the hosts"]
