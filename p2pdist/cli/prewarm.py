@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -22,7 +24,7 @@ from p2pdist.cli.prewarming.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from p2pdist.cli.prewarming.ask import Wish
     from p2pdist.cli.prewarming.picture import Picture
@@ -467,12 +469,33 @@ async def _show(trackers: Trackers, found: Found, output: str, hosts: str) -> No
     echo(lines)
 
 
-def _finish(errand: _Errand | None, running: Any) -> NoReturn:
+def _finish(errand: _Errand | None, running: Coroutine[Any, Any, Exit]) -> NoReturn:
     """Run to the end and leave with its code; an interrupt says what goes on without us."""
     try:
-        code = asyncio.run(running)
+        code = asyncio.run(_terminable(running))
     except KeyboardInterrupt:
-        if errand is not None:
-            errand.interrupted()
         code = Exit.INTERRUPTED
+    if errand is not None and code in (Exit.INTERRUPTED, Exit.TERMINATED):
+        errand.interrupted()
     click.get_current_context().exit(int(code))
+
+
+async def _terminable(running: Coroutine[Any, Any, Exit]) -> Exit:
+    """SIGTERM, which a pipeline sends when it is cancelled, ends it as Ctrl-C does."""
+    task = asyncio.current_task()
+    terminated = False
+
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        assert task is not None
+        task.cancel()
+
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        if not terminated:
+            raise
+        return Exit.TERMINATED

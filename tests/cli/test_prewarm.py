@@ -500,7 +500,12 @@ async def test_show_waits_for_the_end(desk: Desk) -> None:
     assert "on all 2 hosts of 2 datacenters" in result.stdout
 
 
-async def test_an_interrupt_leaves_the_job_and_says_how_to_follow_it(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)]
+)
+async def test_an_interrupt_leaves_the_job_and_says_how_to_follow_it(
+    desk: Desk, sent: signal.Signals, code: Exit
+) -> None:
     argv = ["-m", "p2pdist.cli.main", "prewarm", "app:1", *desk.common]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -514,11 +519,11 @@ async def test_an_interrupt_leaves_the_job_and_says_how_to_follow_it(desk: Desk)
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     await until(lambda: "GET /api/v1/jobs/a1" in desk.first.asked)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, stderr = await asyncio.wait_for(process.communicate(), DEADLINE_S)
 
     run = desk.first.specs["a1"].note.split()[-1]
-    assert process.returncode == Exit.INTERRUPTED
+    assert process.returncode == code
     assert f"p2pdist prewarm show --wait {run}" in stderr.decode()
     assert f"p2pdist prewarm cancel {run}" in stderr.decode()
     assert "Traceback" not in stderr.decode()
