@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -55,7 +53,16 @@ class ShortForm(click.Command):
         if args and args[0] in self.verbs:
             verb, *rest = args
             return self.verbs[verb].make_context(f"{info_name} {verb}", rest, parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
+        meant = "--" in args  # click takes words off the list
+        context = super().make_context(info_name, args, parent, **extra)
+        images = context.params.get("images", ())
+        if images and images[0] in self.verbs and not meant:
+            raise CommandError(
+                f"options follow the verb: {info_name} {images[0]} …",
+                Exit.USAGE,
+                f"for an image of that name: {info_name} -- {images[0]}",
+            )
+        return context
 
     def invoke(self, ctx: click.Context) -> Any:
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
@@ -471,31 +478,12 @@ async def _show(trackers: Trackers, found: Found, output: str, hosts: str) -> No
 
 def _finish(errand: _Errand | None, running: Coroutine[Any, Any, Exit]) -> NoReturn:
     """Run to the end and leave with its code; an interrupt says what goes on without us."""
+    from p2pdist.cli.prewarming.terminating import terminable
+
     try:
-        code = asyncio.run(_terminable(running))
+        code = asyncio.run(terminable(running))
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     if errand is not None and code in (Exit.INTERRUPTED, Exit.TERMINATED):
         errand.interrupted()
     click.get_current_context().exit(int(code))
-
-
-async def _terminable(running: Coroutine[Any, Any, Exit]) -> Exit:
-    """SIGTERM, which a pipeline sends when it is cancelled, ends it as Ctrl-C does."""
-    task = asyncio.current_task()
-    terminated = False
-
-    def terminate() -> None:
-        nonlocal terminated
-        terminated = True
-        assert task is not None
-        task.cancel()
-
-    if threading.current_thread() is threading.main_thread():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-    try:
-        return await running
-    except asyncio.CancelledError:
-        if not terminated:
-            raise
-        return Exit.TERMINATED

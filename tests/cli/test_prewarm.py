@@ -370,6 +370,9 @@ async def test_two_spellings_of_an_image_are_one(desk: Desk) -> None:
         (["app", "--waves", "10%"], "100%"),
         (["app", "--wave-gate", "101%"], "--wave-gate"),
         (["app", "--rate", "fast"], "--rate"),
+        (["app", "--rate", "50"], "50MB/s"),
+        (["app", "--dc-rate", "200"], "--dc-rate"),
+        (["--hosts", "web-*", "cancel", "run-0"], "options follow the verb"),
         (["app", "--at", "soon"], "--at"),
         (["app", "--deadline", "2020-01-01T00:00"], "--deadline"),
         (["app", "--platform", "arm64"], "--platform"),
@@ -380,6 +383,13 @@ async def test_two_spellings_of_an_image_are_one(desk: Desk) -> None:
 )
 async def test_wrong_usage_names_the_option(desk: Desk, arguments: list[str], text: str) -> None:
     assert_fails(await desk.run(*arguments), Exit.USAGE, text)
+
+
+async def test_a_rate_of_nothing_is_no_limit(desk: Desk) -> None:
+    await desk.run("app:1", "--rate", "0", "--dc-rate", "1kB/s", "--detach")
+
+    spec = desk.first.specs["a1"]
+    assert (spec.rate, spec.dc_rate) == (0, 1000)
 
 
 async def test_an_image_may_be_called_like_a_command(desk: Desk) -> None:

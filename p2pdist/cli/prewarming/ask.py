@@ -15,7 +15,7 @@ import msgspec
 from p2pdist.cli.prewarming import words
 from p2pdist.model.jobs import PIN_MAX_S, JobImage, JobSpec
 from p2pdist.oci.reference import Reference, parse_reference
-from p2pdist.settings import parse_duration, parse_rate
+from p2pdist.settings import parse_duration
 
 HOSTS_TEXT_MAX: Final = 4096
 
@@ -87,8 +87,8 @@ def read_wish(
         platform=platform,
         at_unix_s=at_s,
         deadline_unix_s=deadline_s,
-        rate=_option("--rate", parse_rate, rate) if rate else 0,
-        dc_rate=_option("--dc-rate", parse_rate, dc_rate) if dc_rate else 0,
+        rate=_option("--rate", words.parse_limit, rate) if rate else 0,
+        dc_rate=_option("--dc-rate", words.parse_limit, dc_rate) if dc_rate else 0,
         waves=_option("--waves", words.parse_waves, waves),
         wave_gate=_option("--wave-gate", words.parse_share, wave_gate),
         priority=priority,

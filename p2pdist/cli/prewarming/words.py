@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Final
 
 from p2pdist.model.jobs import IMAGES_MAX, WAVES_MAX
-from p2pdist.settings import parse_duration
+from p2pdist.settings import parse_duration, parse_rate
 
 AHEAD_MAX_S: Final = 366 * 86400.0
 # A clock that is a little behind makes no `--at` of a script a mistake.
 PAST_MAX_S: Final = 60.0
 LIST_BYTES_MAX: Final = 1 << 20
+# Whoever means less has left the unit out.
+RATE_MIN: Final = 1000
 
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d.*")
 _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
@@ -73,6 +75,14 @@ def listed_images(text: str) -> list[str]:
     """Return the references of a list: one a line, `#` starts a comment."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
+
+
+def parse_limit(text: str) -> int:
+    """Read bytes per second, 0 for no limit; raise ValueError for a number without its unit."""
+    rate = parse_rate(text)
+    if 0 < rate < RATE_MIN:
+        raise ValueError(f"{text!r} is {rate} bytes a second; with a unit: {rate}MB/s")
+    return rate
 
 
 def check_count(images: list[str]) -> list[str]:
