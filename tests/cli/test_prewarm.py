@@ -23,6 +23,7 @@ from p2pdist.cli.prewarming import watch
 from p2pdist.model.jobs import DcPlan, DcStatus, HostStatus, JobPlan
 from tests.fakes.job_api import FakeJobApi
 from tests.fakes.registry import FakeRegistry
+from tests.faults.records import recorded
 
 SECRET = b"a secret of the cluster"
 DEADLINE_S = 20.0
@@ -572,15 +573,18 @@ async def test_a_run_is_shown_as_far_as_it_is_known(desk: Desk) -> None:
     assert "its part is not shown" in shown.stderr
 
 
+@pytest.mark.faults
 async def test_a_run_is_cancelled_where_it_can_be_and_it_is_said_where_not(desk: Desk) -> None:
-    run = await filed_then_one_away(desk)
+    with recorded(71, "tracker of one datacenter away", "an operator cancels") as record:
+        run = await filed_then_one_away(desk)
 
-    result = await desk.run("cancel", run)
+        result = await desk.run("cancel", run)
 
-    assert result.exit_code == Exit.UPSTREAM
-    assert desk.first.states == {"a1": "cancelled"}
-    assert desk.second.url in result.stderr
-    assert "not told to cancel: repeat this" in result.stderr
+        assert result.exit_code == Exit.UPSTREAM
+        assert desk.first.states == {"a1": "cancelled"}
+        assert desk.second.url in result.stderr
+        assert "not told to cancel: repeat this" in result.stderr
+        record.outcome = f"cancelled in the others, the one away is named; exit {result.exit_code}"
 
 
 async def test_the_end_of_a_part_is_not_taken_for_the_end_of_the_run(desk: Desk) -> None:

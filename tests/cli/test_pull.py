@@ -23,6 +23,7 @@ from p2pdist.model.ids import digest_of
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import random_bytes
 from tests.fakes.registry import FakeRegistry, Fault
+from tests.faults.records import recorded
 
 
 def layer(name: str, size: int, *, packed: bool) -> bytes:
@@ -170,6 +171,7 @@ async def test_an_unknown_image_is_not_found(endpoint: str) -> None:
     assert_fails(await run("app:nope", "--endpoint", endpoint), Exit.NOT_FOUND, "404")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("proxied", [True, False], ids=["proxy", "peer alone"])
 @pytest.mark.parametrize(
     ("status", "code"),
@@ -185,12 +187,17 @@ async def test_what_the_registry_said_decides_though_runtimes_are_told_404(
     registry: FakeRegistry, lab: Lab, status: int, code: Exit, proxied: bool
 ) -> None:
     """404 has a runtime go to the registry; a command has to tell a typing error from an outage."""
-    if proxied:
-        await lab.proxy()
-    endpoint = url_of((await lab.peer("peer", direct=not proxied)).mirror)
-    registry.faults["1"] = Fault(status=status)
+    way = f"{status}, {'a proxy' if proxied else 'a peer alone'}"
+    with recorded(72, "registry refuses or fails, and a command asks", way) as record:
+        if proxied:
+            await lab.proxy()
+        endpoint = url_of((await lab.peer("peer", direct=not proxied)).mirror)
+        registry.faults["1"] = Fault(status=status)
 
-    assert_fails(await run("app:1", "--endpoint", endpoint), code, "the mirror answered 404")
+        result = await run("app:1", "--endpoint", endpoint)
+
+        assert_fails(result, code, "the mirror answered 404")
+        record.outcome = f"runtimes are told 404; exit {int(code)}"
 
 
 async def test_a_registry_that_is_not_served_is_denied(endpoint: str) -> None:
