@@ -58,9 +58,9 @@ class ShortForm(click.Command):
         images = context.params.get("images", ())
         if images and images[0] in self.verbs and not meant:
             raise CommandError(
-                f"options follow the verb: {info_name} {images[0]} …",
+                f"options follow the verb: p2pdist prewarm {images[0]} …",
                 Exit.USAGE,
-                f"for an image of that name: {info_name} -- {images[0]}",
+                f"for an image of that name: p2pdist prewarm -- {images[0]}",
             )
         return context
 
