@@ -575,7 +575,7 @@ async def test_a_run_is_shown_as_far_as_it_is_known(desk: Desk) -> None:
 
 @pytest.mark.faults
 async def test_a_run_is_cancelled_where_it_can_be_and_it_is_said_where_not(desk: Desk) -> None:
-    with recorded(71, "tracker of one datacenter away", "an operator cancels") as record:
+    with recorded(73, "tracker of one datacenter away", "an operator cancels") as record:
         run = await filed_then_one_away(desk)
 
         result = await desk.run("cancel", run)

@@ -188,7 +188,7 @@ async def test_what_the_registry_said_decides_though_runtimes_are_told_404(
 ) -> None:
     """404 has a runtime go to the registry; a command has to tell a typing error from an outage."""
     way = f"{status}, {'a proxy' if proxied else 'a peer alone'}"
-    with recorded(72, "registry refuses or fails, and a command asks", way) as record:
+    with recorded(74, "registry refuses or fails, and a command asks", way) as record:
         if proxied:
             await lab.proxy()
         endpoint = url_of((await lab.peer("peer", direct=not proxied)).mirror)
