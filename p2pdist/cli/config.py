@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
+from p2pdist.runtime.terminal import printable
 from p2pdist.settings import SECTIONS, TABLES, Settings, all_leaves, leaves_of, show
 
 ALL = tuple(SECTIONS)
@@ -58,7 +59,7 @@ def verify(config: Path | None, **flags: Any) -> None:
     settings = load_from_flags(config, flags).settings
     errors, warnings = problems(settings)
     for text in warnings:
-        click.echo(f"warning: {text}", err=True)
+        click.echo(f"warning: {printable(text)}", err=True)
     if errors:
         from p2pdist.errors import ConfigError
 

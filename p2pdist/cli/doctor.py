@@ -13,6 +13,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
+from p2pdist.runtime.terminal import printable
 from p2pdist.settings import SECTIONS
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ def _show(findings: Iterable[Finding]) -> None:
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
         level = click.style(finding.level, fg=COLOURS[finding.level], bold=True)
-        click.echo(f"{level}  {finding.check:<{width}}  {finding.text}")
+        click.echo(f"{level}  {finding.check:<{width}}  {printable(finding.text)}")
         if finding.fix:
-            click.echo(f"      {'':<{width}}  fix: {finding.fix}")
+            click.echo(f"      {'':<{width}}  fix: {printable(finding.fix)}")
 
 
 def _exit_code(findings: Iterable[Finding]) -> int:

@@ -87,18 +87,16 @@ def main() -> None:
 
 def _fail(error: Exception, *, debug: bool) -> int:
     from p2pdist.cli.failures import explain
-    from p2pdist.cli.prewarming.texts import printable
+    from p2pdist.runtime.terminal import printable_lines
 
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     code, message, hint = explain(error)
     if debug or code is Exit.UNEXPECTED:
-        traceback.print_exception(error)
-    # It may quote a tracker or a registry.
-    shown = "\n".join(map(printable, message.splitlines()))
-    click.echo(f"p2pdist: {shown}", err=True)
+        click.echo(printable_lines("".join(traceback.format_exception(error))), err=True)
+    click.echo(f"p2pdist: {printable_lines(message)}", err=True)
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(f"hint: {printable_lines(hint)}", err=True)
     return code
 
 

@@ -115,7 +115,8 @@ def _json(
 
 def _print(image: str, digest: str, rows: list[Standing]) -> None:
     from p2pdist.cli.prewarming.progress import echo
-    from p2pdist.cli.prewarming.texts import dim, headed, printable, span
+    from p2pdist.cli.prewarming.texts import dim, headed, span
+    from p2pdist.runtime.terminal import printable
 
     echo([f"{click.style(image, bold=True)}  {dim('the registry has')} {_short(digest)}"])
     if not rows:

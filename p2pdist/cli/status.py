@@ -10,6 +10,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
+from p2pdist.runtime.terminal import printable
 
 DEFAULT_ADMINS: Final = (
     "http://127.0.0.1:5309",
@@ -47,8 +48,13 @@ def status(admins: tuple[str, ...], output: str) -> None:
     if output == "json":
         click.echo(json.dumps({"schema_version": 1, "daemons": found}, indent=2))
         return
-    for lines in map(describe, found):
-        click.echo("\n".join(lines) + "\n")
+    show(found)
+
+
+def show(daemons: list[dict[str, Any]]) -> None:
+    """Print a block for each daemon."""
+    for lines in map(describe, daemons):
+        click.echo("\n".join(map(printable, lines)) + "\n")
 
 
 async def _ask_all(urls: tuple[str, ...]) -> list[dict[str, Any]]:

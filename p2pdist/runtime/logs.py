@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from p2pdist.runtime.log_writer import LineStream, LineWriter
+from p2pdist.runtime.terminal import printable, printable_lines
 
 DROPPED: Final = "log.dropped"
 
@@ -142,8 +143,9 @@ class TextLines(logging.Formatter):
         fields = getattr(record, "fields", {})
         pairs = "".join(f" {key}={value}" for key, value in fields.items())
         text = f"{_timestamp(record.created)} {record.levelname:7} {record.getMessage()}{pairs}"
+        text = printable(text)
         if record.exc_info:
-            text += "\n" + "".join(traceback.format_exception(*record.exc_info))
+            text += "\n" + printable_lines("".join(traceback.format_exception(*record.exc_info)))
         return text
 
 

@@ -17,13 +17,13 @@ from p2pdist.cli.prewarming.texts import (
     images_text,
     moment,
     plural,
-    printable,
     share,
     span,
     width_of,
 )
 from p2pdist.cli.status import size_text
 from p2pdist.model.jobs import DcStatus, HostStatus, JobState, JobStatus
+from p2pdist.runtime.terminal import printable
 
 BAR_MAX: Final = 40
 BAR_MIN: Final = 8
@@ -77,7 +77,7 @@ def _head(picture: Picture, run: str, screen: Screen, now_unix_s: float) -> list
     first = picture.jobs[0]
     state = click.style(picture.state, fg=_COLORS[picture.state], bold=True)
     began_s = min((job.started_unix_s for job in picture.jobs if job.started_unix_s), default=0.0)
-    facts = [state, run]
+    facts = [state, printable(run)]
     if began_s:
         over_s = max(job.ended_unix_s for job in picture.jobs) if picture.ended else now_unix_s
         facts.append(span(over_s - began_s))
@@ -231,4 +231,4 @@ def _host(host: HostStatus) -> list[str]:
 
 
 def _dcs_of(job: JobStatus) -> str:
-    return printable(", ".join(row.dc for row in job.dcs)) or job.id
+    return printable(", ".join(row.dc for row in job.dcs)) or printable(job.id)

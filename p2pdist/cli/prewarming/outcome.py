@@ -11,9 +11,10 @@ import msgspec
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.prewarming.frame import Screen, dc_lines, held_lines, host_lines, wave_lines
 from p2pdist.cli.prewarming.picture import Picture
-from p2pdist.cli.prewarming.texts import images_text, moment, plural, printable, span
+from p2pdist.cli.prewarming.texts import images_text, moment, plural, span
 from p2pdist.cli.prewarming.trackers import Filed
 from p2pdist.model.jobs import HostStatus
+from p2pdist.runtime.terminal import printable
 
 HOSTS_NAMED_MAX: Final = 20
 

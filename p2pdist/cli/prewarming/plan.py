@@ -9,10 +9,11 @@ import click
 import msgspec
 
 from p2pdist.cli.exit_codes import Exit
-from p2pdist.cli.prewarming.texts import headed, images_text, moment, plural, printable, span
+from p2pdist.cli.prewarming.texts import headed, images_text, moment, plural, span
 from p2pdist.cli.prewarming.trackers import Planned
 from p2pdist.cli.status import size_text
 from p2pdist.model.jobs import DcPlan, JobSpec
+from p2pdist.runtime.terminal import printable
 
 _DEADLINE = "the deadline"
 

@@ -13,9 +13,10 @@ import click
 
 from p2pdist.cli.prewarming.frame import Screen, frame, held_lines
 from p2pdist.cli.prewarming.picture import Picture
-from p2pdist.cli.prewarming.texts import plural, printable, share, span
+from p2pdist.cli.prewarming.texts import plural, share, span
 from p2pdist.cli.status import size_text
 from p2pdist.model.jobs import DcStatus, JobStatus
+from p2pdist.runtime.terminal import printable, steady
 
 # A build log neither fills up nor looks dead.
 LINE_EVERY_S: Final = 10.0
@@ -67,7 +68,7 @@ class Redrawn:
     ) -> None:
         screen = screen_of(sys.stderr)
         lines = frame(picture, self._run, screen, now_unix_s, away)[: screen.rows - 1]
-        text = "".join(f"{line}\x1b[K\n" for line in lines)
+        text = "".join(f"{steady(line)}\x1b[K\n" for line in lines)
         self._write(self._up() + text + "\x1b[J")
         self._drawn = len(lines)
 
@@ -181,4 +182,4 @@ def echo(lines: list[str], *, err: bool = False) -> None:
     stream = sys.stderr if err else sys.stdout
     color = None if wants_color() and stream.isatty() else False
     for line in lines:
-        click.echo(line, err=err, color=color)
+        click.echo(steady(line), err=err, color=color)

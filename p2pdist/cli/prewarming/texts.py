@@ -9,8 +9,9 @@ from typing import Final
 
 import click
 
+from p2pdist.runtime.terminal import printable
+
 _ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def span(seconds: float) -> str:
@@ -40,11 +41,6 @@ def share(part: float) -> str:
 def images_text(images: Sequence[str]) -> str:
     rest = f" and {len(images) - 1} more" if len(images) > 1 else ""
     return printable(images[0]) + rest if images else "no image"
-
-
-def printable(text: str) -> str:
-    """What a tracker or a host says must not steer the terminal."""
-    return _UNPRINTABLE.sub(" ", text)
 
 
 def cut(text: str, width: int) -> str:

@@ -25,6 +25,7 @@ from p2pdist.oci.manifest import (
     parse_manifest,
 )
 from p2pdist.oci.reference import Reference
+from p2pdist.runtime.terminal import printable
 
 BLOBS_AT_ONCE: Final = 3  # as dockerd does
 TRIES_MAX: Final = 4
@@ -228,11 +229,11 @@ async def _refusal(answer: aiohttp.ClientResponse, what: str) -> CommandError:
     body = await answer.content.read(4096)
     by_status = _CODES.get(answer.status, Exit.UPSTREAM), _HINTS.get(answer.status, "")
     code, hint = _DETAILS.get(error_detail(body), by_status)
-    text = error_text(body)
+    text = printable(error_text(body))
     said = f"{answer.status}, {text}" if text else str(answer.status)
     return CommandError(f"{what}: the mirror answered {said}", code, hint)
 
 
 def _platform_text(descriptor: Descriptor) -> str:
     platform = descriptor.platform
-    return f"{platform.os}/{platform.architecture}" if platform else "unknown"
+    return printable(f"{platform.os}/{platform.architecture}") if platform else "unknown"

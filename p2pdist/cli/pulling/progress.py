@@ -11,6 +11,7 @@ from p2pdist.cli.pulling.client import Progress
 from p2pdist.cli.status import size_text
 from p2pdist.model.ids import Digest
 from p2pdist.oci.manifest import Descriptor
+from p2pdist.runtime.terminal import printable
 
 # A build log neither fills up nor looks dead.
 LINE_EVERY_S: Final = 10.0
@@ -67,7 +68,7 @@ class PlainLines:
 
     def _say(self, text: str) -> None:
         self._said_s = time.monotonic()
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class JsonEvents:
@@ -121,7 +122,8 @@ class Bars:
         self._display.advance(self._rows[digest], nbytes)
 
     def retried(self, digest: Digest, why: str) -> None:
-        self._display.console.print(f"{short(digest)} interrupted, going on: {why}")
+        text = f"{short(digest)} interrupted, going on: {printable(why)}"
+        self._display.console.print(text, markup=False, highlight=False)
 
     def finished(self, digest: Digest) -> None:
         self._display.stop_task(self._rows[digest])
