@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pdist.runtime.terminal import printable, printable_lines
+
 if TYPE_CHECKING:
     from p2pdist.engines.install import Outcome
     from p2pdist.engines.options import Options
@@ -116,18 +118,21 @@ def uninstall(engine: str, **common: Any) -> None:
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path))
 def status(**common: Any) -> None:
     """Show which engines pull through the peer, and whether their files were edited since."""
-    from p2pdist.engines import record as records
+    from p2pdist.engines.options import Options
+    from p2pdist.engines.record import records_at, sha256
 
+    tree = Options(root=common["root"]).tree
+    kept_here = records_at(_state_dir(common), tree)
     for name in ENGINES:
-        known = records.load(_state_dir(common), name)
+        known = kept_here.load(name)
         if known is None:
             click.echo(f"{name}: not installed")
             continue
         for file in known.files:
-            path = Path(file.path)
-            same = path.exists() and records.sha256(path.read_bytes()) == file.written_sha256
-            state = "as installed" if same else "edited since" if path.exists() else "gone"
-            click.echo(f"{name}: {known.mirror} in {path} ({state})")
+            now = tree.read(Path(file.path))
+            same = now is not None and sha256(now) == file.written_sha256
+            state = "as installed" if same else "edited since" if now is not None else "gone"
+            click.echo(printable(f"{name}: {known.mirror} in {file.path} ({state})"))
 
 
 def _engine(name: str, common: dict[str, Any]) -> Engine:
@@ -149,16 +154,16 @@ def _state_dir(common: dict[str, Any]) -> Path:
 
     given: Path | None = common["state_dir"]
     root: Path = common["root"]
-    return given or root / DEFAULT_DIR.relative_to("/")
+    return given or root.absolute() / DEFAULT_DIR.relative_to("/")
 
 
 def _show(outcome: Outcome, options: Options, *, dry_run: bool) -> None:
     for change in outcome.changes:
         if dry_run:
-            click.echo(change.diff(), nl=False)
+            click.echo(printable_lines(change.diff()), nl=False)
         else:
             verb = "removed" if change.after is None else "wrote"
-            click.echo(f"{verb} {change.path}")
+            click.echo(printable(f"{verb} {change.path}"))
     for message in outcome.messages:
         if message:
-            click.echo(message, err=dry_run)
+            click.echo(printable_lines(message), err=dry_run)

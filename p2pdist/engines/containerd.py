@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from p2pdist.engines import toml_text
 from p2pdist.engines.options import Options
 from p2pdist.engines.targets import Plan, Target
 from p2pdist.errors import ConfigError
+from p2pdist.runtime.tree import Tree
 
 CONFIG: Final = "/etc/containerd/config.toml"
 CERTS_D: Final = "/etc/containerd/certs.d"
@@ -32,18 +34,29 @@ class Containerd:
 
     def plan(self, options: Options) -> Plan:
         config_file = options.path(CONFIG)
-        config = _read(config_file)
+        config = _read(options.tree, config_file)
         held = _config_path(config, config_file)
         certs_d = options.path(held or CERTS_D)
         notes = [] if held else [RESTART_NOTE]
         targets = [_config_target(config_file)]
-        for directory in [certs_d / "_default", *_hosts(certs_d)]:
-            if directory.name != "_default" and not (directory / "hosts.toml").exists():
+        for directory in [certs_d / "_default", *_hosts(options.tree, certs_d)]:
+            is_there = options.tree.status(directory / "hosts.toml") is not None
+            if directory.name != "_default" and not is_there:
                 notes.append(f"{directory} has no hosts.toml: its registry is pulled directly")
                 continue
             targets.append(_hosts_target(directory / "hosts.toml", options))
         how = "hosts.toml is read at every pull: nothing is restarted"
         return Plan(targets, lambda: how, how, notes)
+
+    def writes(self, path: Path, options: Options) -> bool:
+        config_file = options.path(CONFIG)
+        if path == config_file:
+            return True
+        places = {options.path(CERTS_D)}
+        with contextlib.suppress(ConfigError):  # broken since: the default place is known anyway
+            if held := _config_path(_read(options.tree, config_file), config_file):
+                places.add(options.path(held))
+        return path.name == "hosts.toml" and path.parent.parent in places
 
 
 RESTART_NOTE: Final = (
@@ -151,18 +164,13 @@ def _config_target(path: Path) -> Target:
     )
 
 
-def _hosts(certs_d: Path) -> list[Path]:
-    try:
-        return sorted(p for p in certs_d.iterdir() if p.is_dir() and p.name != "_default")
-    except FileNotFoundError:
-        return []
+def _hosts(tree: Tree, certs_d: Path) -> list[Path]:
+    return [p for p in tree.listed(certs_d) if p.name != "_default" and tree.is_dir(p)]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return toml_text.parse(path.read_bytes(), path)
-    except FileNotFoundError:
-        return {}
+def _read(tree: Tree, path: Path) -> dict[str, Any]:
+    raw = tree.read(path)
+    return toml_text.parse(raw, path) if raw is not None else {}
 
 
 def _config_path(config: dict[str, Any], path: Path) -> str | None:

@@ -26,18 +26,28 @@ class Podman:
         how = "Podman, Buildah and Skopeo read it at every pull: there is nothing to reload"
         return _plan(options, lambda: how, how)
 
+    def writes(self, path: Path, options: Options) -> bool:
+        return path == _own(options)
+
 
 class Crio:
     name = "crio"
 
     def plan(self, options: Options) -> Plan:
-        pid = running_pid([options.path(p) for p in CRIO_PID_FILES], "crio")
+        pid = running_pid(options.tree, [options.path(p) for p in CRIO_PID_FILES], "crio")
         who = f"crio (pid {pid})" if pid is not None else "crio, when it starts,"
         return _plan(options, lambda: ask_to_reload(pid, "crio"), f"{who} would read it (SIGHUP)")
 
+    def writes(self, path: Path, options: Options) -> bool:
+        return path == _own(options)
+
+
+def _own(options: Options) -> Path:
+    return options.path(f"{DROP_INS}/{OWN}")
+
 
 def _plan(options: Options, reload: Callable[[], str], reload_text: str) -> Plan:
-    path = options.path(f"{DROP_INS}/{OWN}")
+    path = _own(options)
     _refuse_rivals(options)
     target = Target(path, lambda _: render(options), lambda now: _ours(now, path))
     return Plan([target], reload, reload_text)
@@ -65,11 +75,12 @@ def _refuse_rivals(options: Options) -> None:
     """Of two entries for one prefix only the last file's counts: ours would hide the other's."""
     main = options.path(MAIN)
     directory = options.path(DROP_INS)
-    files = [main, *sorted(directory.glob("*.conf"))] if directory.is_dir() else [main]
-    for path in files:
-        if path.name == OWN or not path.is_file():
+    tree = options.tree
+    for path in [main, *(p for p in tree.listed(directory) if p.suffix == ".conf")]:
+        raw = tree.read(path) if path.name != OWN else None
+        if raw is None:
             continue
-        document = toml_text.parse(path.read_bytes(), path)
+        document = toml_text.parse(raw, path)
         if isinstance(document.get("registries"), dict):
             raise ConfigError(
                 f"{path} is in the old format ([registries.…]), which allows no mirrors and no "

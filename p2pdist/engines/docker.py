@@ -16,6 +16,7 @@ from p2pdist.engines.options import Options
 from p2pdist.engines.processes import ask_to_reload, command_line, running_pid
 from p2pdist.engines.targets import Plan, Target
 from p2pdist.errors import ConfigError
+from p2pdist.runtime.tree import Tree
 
 KEY: Final = "registry-mirrors"
 BOM: Final = "\ufeff"
@@ -34,9 +35,8 @@ class Docker:
         self._pid_file = pid_file
 
     def plan(self, options: Options) -> Plan:
-        path = self._config_file or options.path("/etc/docker/daemon.json")
-        pid_files = [self._pid_file] if self._pid_file else [options.path(p) for p in PID_FILES]
-        pid = running_pid(pid_files, "dockerd")
+        path = self._path(options)
+        pid = self._pid(options)
         if pid is not None:
             refuse_flags(command_line(pid))
         target = Target(
@@ -56,6 +56,18 @@ class Docker:
                 f"as {options.address}/REGISTRY/NAME"
             ],
         )
+
+    def writes(self, path: Path, options: Options) -> bool:
+        return path == self._path(options)
+
+    def _path(self, options: Options) -> Path:
+        given = self._config_file
+        return given.absolute() if given else options.path("/etc/docker/daemon.json")
+
+    def _pid(self, options: Options) -> int | None:
+        if self._pid_file is not None:  # chosen by the caller, wherever it lies
+            return running_pid(Tree(Path("/")), [self._pid_file.absolute()], "dockerd")
+        return running_pid(options.tree, [options.path(p) for p in PID_FILES], "dockerd")
 
 
 def add(before: bytes | None, options: Options, path: Path) -> bytes:
@@ -158,8 +170,9 @@ def _refuse_ignored(config: dict[str, Any], options: Options) -> None:
         return
     hosts_file = options.path("/etc/docker/certs.d/docker.io/hosts.toml")
     try:
-        hosts = tomllib.loads(hosts_file.read_text()).get("host", {})
-    except (OSError, ValueError):
+        raw = options.tree.read(hosts_file) or b""
+        hosts = tomllib.loads(raw.decode()).get("host", {})
+    except (OSError, ValueError, RecursionError):
         return
     if isinstance(hosts, dict) and len(hosts) > 1:
         raise ConfigError(

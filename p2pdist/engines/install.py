@@ -9,9 +9,10 @@ from pathlib import Path
 
 from p2pdist.engines import record as records
 from p2pdist.engines.options import Options
-from p2pdist.engines.record import FileRecord, Record
+from p2pdist.engines.record import FileRecord, Record, Records, records_at
 from p2pdist.engines.targets import Engine, Plan, Target
 from p2pdist.errors import ConfigError
+from p2pdist.runtime.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,9 @@ class Outcome:
 
 def install(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool) -> Outcome:
     """Point `engine` at the mirror. Raise ConfigError where that would break its pulls."""
-    known = records.load(state_dir, engine.name)
-    others = records.load_others(state_dir, engine.name)
+    kept_here = records_at(state_dir, options.tree)
+    known = _believed(kept_here, engine, options)
+    others = kept_here.load_others(engine.name)
     plan = engine.plan(options)
     changes, files = [], []
     for target in plan.targets:
@@ -52,34 +54,36 @@ def install(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool)
             changes.append(change)
     if known is not None:  # a registry's hosts.toml that is not there any more stays on record
         files += [f for f in known.files if f.path not in {kept.path for kept in files}]
-    dirs = [*(known.created_dirs if known else []), *_missing_dirs(changes)]
-    dirs += [name for other in others for name in other.created_dirs]
+    dirs = [*(known.created_dirs if known else []), *_missing_dirs(changes, options.tree)]
+    paths = [target.path for target in plan.targets]
+    dirs += [name for other in others for name in _above(paths, other.created_dirs)]
     registries = list(options.registries)
     fresh = Record(engine.name, options.mirror, registries, files, list(dict.fromkeys(dirs)))
     if not changes and (fresh == known or not files):
         return Outcome([], ["already installed", *plan.notes])
     if dry_run:
         return Outcome(changes, [plan.reload_text, *plan.notes])
-    records.save(state_dir, fresh)
-    _carry_out(changes)
+    kept_here.save(fresh)
+    _carry_out(changes, options.tree)
     return Outcome(changes, [plan.reload(), *plan.notes])
 
 
 def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool) -> Outcome:
     """Take back what `install` did: byte for byte, or only our part where somebody edited since."""
-    known = records.load(state_dir, engine.name)
+    kept_here = records_at(state_dir, options.tree)
+    known = _believed(kept_here, engine, options)
     if known is None:
         return Outcome([], ["not installed"])
     then = Options(known.mirror, tuple(known.registries), root=options.root)
     edits = _removers(engine, then)
     changes, messages = [], []
-    shared = _used_by_others(known, state_dir)
+    shared = _used_by_others(known, kept_here)
     for kept in known.files:
         path = Path(kept.path)
         if kept.path in shared:
             messages.append(f"{path} stays: {shared[kept.path]} uses it too")
             continue
-        now = _read(path)
+        now = options.tree.read(path)
         after = _restored(kept, now, edits.get(path), messages)
         if after != now:
             changes.append(Change(path, now, after))
@@ -87,11 +91,11 @@ def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: boo
         return Outcome(changes, messages)
     for change in changes:
         if (target := edits.get(change.path)) is not None:
-            _let_go(target, change, known, state_dir, engine, options)
-    _carry_out(changes)
-    for name in known.created_dirs:
-        _remove_if_empty(Path(name))
-    records.forget(state_dir, engine.name)
+            _let_go(target, change, known, kept_here, engine, options)
+    _carry_out(changes, options.tree)
+    for name in _above([Path(kept.path) for kept in known.files], known.created_dirs):
+        _remove_if_empty(Path(name), options.tree)
+    kept_here.forget(engine.name)
     return Outcome(changes, [*messages, _reload_again(engine, options)])
 
 
@@ -99,7 +103,7 @@ def _let_go(
     target: Target,
     change: Change,
     known: Record,
-    state_dir: Path,
+    kept_here: Records,
     engine: Engine,
     options: Options,
 ) -> None:
@@ -110,8 +114,8 @@ def _let_go(
     if meanwhile is None or kept is None:
         return
     kept.let_go_sha256 = records.sha256(meanwhile)
-    records.save(state_dir, known)
-    records.write_file(change.path, meanwhile)
+    kept_here.save(known)
+    options.tree.write(change.path, meanwhile)
     _reload_again(engine, options)
     target.wait_let_go()
 
@@ -120,7 +124,7 @@ def _planned(
     target: Target, known: Record | None, others: Sequence[Record], engine: Engine, options: Options
 ) -> tuple[Change, FileRecord, bool]:
     """What to do to one file, what to keep of it, and whether it is ours to take back."""
-    now = _read(target.path)
+    now = options.tree.read(target.path)
     kept = known.file(target.path) if known is not None else None
     shared = next((f for other in others if (f := other.file(target.path)) is not None), None)
     held = kept or shared
@@ -173,38 +177,53 @@ def _reload_again(engine: Engine, options: Options) -> str:
     return _plan_or_nothing(engine, options).reload()
 
 
-def _used_by_others(known: Record, state_dir: Path) -> dict[str, str]:
+def _used_by_others(known: Record, kept_here: Records) -> dict[str, str]:
     """Files that another engine's installation wrote as well, by path: Podman's are CRI-O's."""
-    others = records.load_others(state_dir, known.engine)
+    others = kept_here.load_others(known.engine)
     return {file.path: other.engine for other in others for file in other.files}
 
 
-def _missing_dirs(changes: Sequence[Change]) -> list[str]:
+def _believed(kept_here: Records, engine: Engine, options: Options) -> Record | None:
+    """What is kept of `engine`; raise ConfigError where it names a file that is none of its own."""
+    known = kept_here.load(engine.name)
+    for kept in known.files if known is not None else ():
+        path = Path(kept.path)
+        if ".." in path.parts or not engine.writes(path, options):
+            raise ConfigError(
+                f"{kept_here.directory / engine.name}.json names {path}, which an installation of "
+                f"{engine.name} does not write here; nothing was touched. Was another --root or "
+                "configuration file given then? Else take the change back by hand and remove it"
+            )
+    return known
+
+
+def _above(paths: Sequence[Path], directories: Sequence[str]) -> list[str]:
+    """Those of `directories` that one of `paths` lies in."""
+    parents = {str(parent) for path in paths for parent in path.parents}
+    return [name for name in directories if name in parents]
+
+
+def _missing_dirs(changes: Sequence[Change], tree: Tree) -> list[str]:
     """The directories that have to be made, deepest first."""
     missing = {
-        str(parent) for change in changes for parent in change.path.parents if not parent.exists()
+        str(parent)
+        for change in changes
+        for parent in change.path.parents
+        if parent.is_relative_to(tree.top) and tree.status(parent) is None
     }
     return sorted(missing, key=lambda name: -len(Path(name).parts))
 
 
-def _carry_out(changes: Sequence[Change]) -> None:
+def _carry_out(changes: Sequence[Change], tree: Tree) -> None:
     for change in changes:
         if change.after is None:
-            change.path.unlink(missing_ok=True)
+            tree.unlink(change.path)
         else:
-            change.path.parent.mkdir(parents=True, exist_ok=True)
-            records.write_file(change.path, change.after)
+            tree.write(change.path, change.after)
 
 
-def _remove_if_empty(directory: Path) -> None:
+def _remove_if_empty(directory: Path, tree: Tree) -> None:
     try:
-        directory.rmdir()
+        tree.rmdir(directory)
     except OSError:
         return  # somebody put something there, or took it away
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from p2pdist.errors import ConfigError
 from p2pdist.oci.reference import canonical_upstream
+from p2pdist.runtime.tree import Tree
 
 DEFAULT_MIRROR: Final = "http://127.0.0.1:5300"
 REPOSITORY_PREFIX_MAX: Final = 128
@@ -33,9 +34,13 @@ class Options:
     def plain_http(self) -> bool:
         return self.mirror.startswith("http://")
 
+    @property
+    def tree(self) -> Tree:
+        return Tree(self.root.absolute())
+
     def path(self, absolute: str) -> Path:
         """An engine's file, below `root`."""
-        return self.root / absolute.lstrip("/")
+        return self.root.absolute() / absolute.lstrip("/")
 
 
 def check_options(options: Options) -> Options:

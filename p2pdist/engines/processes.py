@@ -6,15 +6,21 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+
+from p2pdist.errors import ConfigError
+from p2pdist.runtime.tree import Tree
+
+PID_BYTES_MAX: Final = 64
 
 
-def running_pid(pid_files: Sequence[Path], program: str) -> int | None:
+def running_pid(tree: Tree, pid_files: Sequence[Path], program: str) -> int | None:
     """Return the pid that one of `pid_files` names, if that is a `program`; else None."""
     for path in pid_files:
         try:
-            pid = int(path.read_text().strip())
-        except (OSError, ValueError):
-            continue
+            pid = int(tree.read(path, size_max=PID_BYTES_MAX) or b"")
+        except (OSError, ValueError, ConfigError):
+            continue  # /var/run may be a link out of a tree; /run is asked too
         if (argv := command_line(pid)) and Path(argv[0]).name == program:
             return pid
     return None

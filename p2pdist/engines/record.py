@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.files import sync_directory
+from p2pdist.runtime.tree import Tree
 
 FORMAT: Final = 1
 DEFAULT_DIR: Final = Path("/var/lib/p2pdist/runtime")
+# It holds the originals of a few files, in base64.
+RECORD_BYTES_MAX: Final = 128 << 20
 
 
 class FileRecord(msgspec.Struct):
@@ -47,55 +49,63 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def load(directory: Path, engine: str) -> Record | None:
-    """Return what is kept of `engine`; raise ConfigError for a damaged record."""
-    path = directory / f"{engine}.json"
-    try:
-        record = msgspec.json.decode(path.read_bytes(), type=Record)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What is kept of all engines, in `directory`. All methods raise ConfigError and OSError."""
+
+    tree: Tree
+    directory: Path
+
+    def load(self, engine: str) -> Record | None:
+        """Return what is kept of `engine`. Only a record that nobody else can have written counts:
+        it says what to write where, as root."""
+        path = self._path(engine)
+        data = self.tree.read(path, size_max=RECORD_BYTES_MAX, follow=False, check=_ours_alone)
+        if data is None:
+            return None
+        try:
+            record = msgspec.json.decode(data, type=Record)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ConfigError(
+                f"{path} is damaged: {error}; take the engine's change back by hand and remove it"
+            ) from None
+        if record.format != FORMAT:
+            raise ConfigError(f"{path} is of another version of p2pdist (format {record.format})")
+        if record.engine != engine:
+            raise ConfigError(f"{path} is of another engine ({record.engine[:20]!r})")
+        return record
+
+    def load_others(self, engine: str) -> list[Record]:
+        """The records of all engines but `engine`."""
+        names = [path.stem for path in self.tree.listed(self.directory) if path.suffix == ".json"]
+        loaded = [self.load(name) for name in names if name != engine]
+        return [record for record in loaded if record is not None]
+
+    def save(self, record: Record) -> None:
+        data = msgspec.json.encode(record)
+        self.tree.write(self._path(record.engine), data, 0o600, follow=False, check=_ours_alone)
+
+    def forget(self, engine: str) -> None:
+        self.tree.unlink(self._path(engine), follow=False)
+
+    def _path(self, engine: str) -> Path:
+        return self.directory / f"{engine}.json"
+
+
+def records_at(directory: Path, tree: Tree) -> Records:
+    """Those in `directory`, which is in `tree` unless the caller chose a place elsewhere."""
+    directory = directory.absolute()
+    inside = directory.is_relative_to(tree.top)
+    return Records(tree if inside else Tree(Path("/")), directory)
+
+
+def _ours_alone(path: Path, status: os.stat_result) -> None:
+    if status.st_uid not in (0, os.geteuid()):
         raise ConfigError(
-            f"{path} is damaged: {error}; take the engine's change back by hand and remove it"
-        ) from None
-    if record.format != FORMAT:
-        raise ConfigError(f"{path} is of another version of p2pdist (format {record.format})")
-    return record
-
-
-def load_others(directory: Path, engine: str) -> list[Record]:
-    """The records of all engines but `engine`."""
-    names = sorted(path.stem for path in directory.glob("*.json") if path.stem != engine)
-    return [record for name in names if (record := load(directory, name)) is not None]
-
-
-def save(directory: Path, record: Record) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    write_file(directory / f"{record.engine}.json", msgspec.json.encode(record), 0o600)
-
-
-def forget(directory: Path, engine: str) -> None:
-    (directory / f"{engine}.json").unlink(missing_ok=True)
-
-
-def write_file(path: Path, data: bytes, new_mode: int = 0o644) -> None:
-    """Replace a file in one step, with the mode and owner that it had; a link stays a link."""
-    target = path.resolve()
-    try:
-        had = target.stat()
-    except FileNotFoundError:
-        had = None
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            os.fchmod(descriptor, had.st_mode & 0o7777 if had else new_mode)
-            if had is not None and (had.st_uid, had.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, had.st_uid, had.st_gid)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(target)
-        sync_directory(target.parent)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+            f"{path} belongs to another user (uid {status.st_uid}), who could have written "
+            f"anything there; look into it, then run: chown root {path}"
+        )
+    if status.st_mode & 0o022:
+        raise ConfigError(
+            f"{path} may be written by others; look into it, then run: chmod go-w {path}"
+        )

@@ -42,3 +42,7 @@ class Engine(Protocol):
     def plan(self, options: Options) -> Plan:
         """Look at the host; raise ConfigError, with reason and fix, where it would break pulls."""
         ...
+
+    def writes(self, path: Path, options: Options) -> bool:
+        """Whether an installation may have written this file: else a record that says so lies."""
+        ...

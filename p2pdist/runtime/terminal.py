@@ -16,6 +16,7 @@ _CONTROL: Final = (
     r"\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 )
 _UNPRINTABLE: Final = re.compile(f"[{_CONTROL}]+")
+_BREAK: Final = re.compile(r"([\n\t])")
 _COLOR: Final = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
@@ -25,12 +26,17 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Do that for a text of ours that has several lines."""
-    return "\n".join(map(printable, text.split("\n")))
+    """Do that for a text of ours that has several lines, and tabs."""
+    return _outside(_BREAK, text)
 
 
 def steady(line: str) -> str:
     """Do that for a line that we coloured: its colours stay."""
-    parts = _COLOR.split(line)
+    return _outside(_COLOR, line)
+
+
+def _outside(kept: re.Pattern[str], text: str) -> str:
+    """Make all of `text` printable but what `kept`, a group, matches."""
+    parts = kept.split(text)
     parts[::2] = map(printable, parts[::2])
     return "".join(parts)

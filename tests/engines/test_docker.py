@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pdist.engines import docker
-from p2pdist.engines import record as records
 from p2pdist.engines.docker import Docker
 from p2pdist.errors import ConfigError
+from p2pdist.runtime.tree import Tree
 from tests.engines.hosts import MIRROR, EngineHost
 
 CONFIG = "/etc/docker/daemon.json"
@@ -126,7 +127,7 @@ def test_a_link_stays_a_link(host: EngineHost) -> None:
     real = host.put("/srv/daemon.json", b'{"debug": true}')
     link = host.root / CONFIG.lstrip("/")
     link.parent.mkdir(parents=True)
-    link.symlink_to(real)
+    link.symlink_to("../../srv/daemon.json")
 
     host.install()
     assert link.is_symlink()
@@ -231,22 +232,22 @@ def test_killed_at_any_point_it_can_be_done_again_and_taken_back(
 ) -> None:
     host.put(CONFIG, b'{"debug": true}')
     before = host.everything()
-    write_file = records.write_file
+    write = Tree.write
     for writes in range(3):
         left = [writes]
 
-        def dying(path: Path, data: bytes, mode: int = 0o644, left: list[int] = left) -> None:
+        def dying(*arguments: Any, left: list[int] = left, **options: Any) -> None:
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
-            write_file(path, data, mode)
+            write(*arguments, **options)
 
-        monkeypatch.setattr(records, "write_file", dying)
+        monkeypatch.setattr(Tree, "write", dying)
         try:
             host.install()
         except KeyboardInterrupt:
             assert writes < 2
-        monkeypatch.setattr(records, "write_file", write_file)
+        monkeypatch.setattr(Tree, "write", write)
         host.install()
         assert MIRROR.encode() in (host.read(CONFIG) or b"")
         host.uninstall()
