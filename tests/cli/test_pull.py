@@ -19,6 +19,7 @@ from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.pull import pull
 from p2pdist.cli.pulling.outputs import parse_output
+from p2pdist.errors import ConfigError
 from p2pdist.model.ids import digest_of
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import random_bytes
@@ -258,3 +259,118 @@ def assert_fails(result: Result, code: Exit, text: str) -> None:
     assert isinstance(error, CommandError), result.output
     assert error.code is code
     assert text in str(error)
+
+
+# --- places that others may write -----------------------------------------------------------------
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    path = tmp_path / "victim"
+    path.write_bytes(b"VICTIM")
+    return path
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    path = tmp_path / "shared"
+    path.mkdir()
+    return path
+
+
+def look(path: Path) -> bytes | set[str]:
+    """A file's bytes, or the names in a directory."""
+    return path.read_bytes() if path.is_file() else {inner.name for inner in path.iterdir()}
+
+
+async def test_links_that_wait_at_temporary_names_are_not_written_through(
+    endpoint: str, shared: Path, victim: Path
+) -> None:
+    layout = shared / "layout"
+    for directory in (shared, layout, layout / "blobs" / "sha256"):
+        directory.mkdir(parents=True, exist_ok=True)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    digest = digest_of(LAYERS[0]).partition(":")[2]
+    names = ["app.tar.new", "layout/index.json.new", "layout/oci-layout.new"]
+    names += [f"layout/blobs/sha256/{digest}{end}" for end in ("", ".new")]
+    for name in names:
+        (shared / name).symlink_to(victim)
+
+    for output in (f"docker-archive:{shared}/app.tar", f"oci:{layout}"):
+        result = await run("app:1", "--endpoint", endpoint, "-o", output)
+        assert result.exit_code == 0, result.output
+
+    assert look(victim) == b"VICTIM"
+    assert (layout / "blobs" / "sha256" / digest).read_bytes() == LAYERS[0]
+    assert not (layout / "blobs" / "sha256" / digest).is_symlink()
+    assert look(shared) == {"app.tar", "app.tar.new", "layout"}
+
+
+async def test_an_own_link_is_written_through(
+    endpoint: str, shared: Path, victim: Path, tmp_path: Path
+) -> None:
+    (shared / "app.tar").symlink_to(victim)
+    (shared / "layout").symlink_to(tmp_path / "elsewhere")
+
+    await run("app:1", "--endpoint", endpoint, "-o", f"docker-archive:{shared}/app.tar")
+    await run("app:1", "--endpoint", endpoint, "-o", f"oci:{shared}/layout")
+
+    assert tarfile.is_tarfile(victim)
+    assert (tmp_path / "elsewhere" / "index.json").is_file()
+    assert (shared / "app.tar").is_symlink()
+    assert (shared / "layout").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["docker-archive", "oci"])
+def test_a_link_of_another_user_is_refused(
+    kind: str, shared: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = shared / "app"
+    link.symlink_to(victim if kind == "docker-archive" else victim.parent)
+    if os.geteuid() == 0:
+        os.chown(link, 65534, -1, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+
+    with pytest.raises(CommandError, match="a link of another user"):
+        parse_output(f"{kind}:{link}").check()
+
+
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_what_is_no_plain_file_is_never_replaced(name: str, shared: Path) -> None:
+    os.mkfifo(shared / "pipe")
+    (shared / "link").symlink_to("pipe")
+
+    with pytest.raises(CommandError, match="no plain file"):
+        parse_output(f"docker-archive:{shared / name}").check()
+
+
+@pytest.mark.parametrize("name", ["blobs", "blobs/sha256"])
+async def test_a_layout_that_leads_elsewhere_is_not_followed(
+    endpoint: str, shared: Path, victim: Path, name: str
+) -> None:
+    elsewhere = victim.parent / "elsewhere"
+    elsewhere.mkdir()
+    (shared / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (shared / name).parent.mkdir(exist_ok=True)
+    (shared / name).symlink_to(elsewhere)
+
+    result = await run("app:1", "--endpoint", endpoint, "-o", f"oci:{shared}")
+
+    assert isinstance(result.exception, ConfigError)
+    assert "is a link to" in str(result.exception)
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    "index",
+    [b"", b"[]", b"[" * 100_000, b'{"manifests": {}}', b'{"manifests": [{"annotations": 1}]}'],
+)
+def test_a_layout_with_a_broken_index_is_refused_before_anything_is_fetched(
+    shared: Path, index: bytes
+) -> None:
+    (shared / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (shared / "index.json").write_bytes(index)
+
+    with pytest.raises(CommandError, match="no index of an OCI layout"):
+        parse_output(f"oci:{shared}").check()

@@ -173,7 +173,7 @@ class PullClient:
 
     async def _blob(self, reference: Reference, blob: Descriptor, path: Path) -> None:
         async with self._slots:
-            with await asyncio.to_thread(path.open, "wb+") as file:
+            with await asyncio.to_thread(path.open, "xb+") as file:
                 download = _Download(blob, file)
                 await self._fetch_all(reference, download)
                 if await asyncio.to_thread(download.actual_digest) != blob.digest:

@@ -6,7 +6,8 @@ import gzip
 import hashlib
 import io
 import json
-import shutil
+import os
+import stat
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.pulling.client import PulledImage
 from p2pdist.oci.manifest import Descriptor
+from p2pdist.runtime.tree import Tree
 
 Kind = Literal["oci", "docker-archive"]
 COPY_BYTES: Final = 1 << 20
@@ -36,20 +38,23 @@ class Output:
 
     def check(self) -> None:
         """Raise CommandError for a place that cannot take the image, before anything is fetched."""
+        place = _place(self.path)
         if self.kind == "oci":
-            _check_layout(self.path)
-        elif self.path.is_dir():
+            _check_layout(place)
+        elif place.is_dir():
             raise CommandError(f"{self.path} is a directory, an archive is a file", Exit.USAGE)
-        parent = self.path.parent
+        elif place.exists() and not place.is_file():
+            raise CommandError(f"{self.path} is no plain file", Exit.USAGE)
+        parent = place.parent
         if not parent.is_dir():
             raise CommandError(f"{parent} does not exist", Exit.USAGE, f"run: mkdir -p {parent}")
 
     def write(self, image: PulledImage) -> None:
         """Blocking. Raises CommandError, OSError."""
         if self.kind == "oci":
-            _write_layout(self.path, image)
+            _write_layout(_place(self.path), image)
         else:
-            _write_archive(self.path, image)
+            _write_archive(_place(self.path), image)
 
 
 def parse_output(text: str) -> Output:
@@ -60,11 +65,30 @@ def parse_output(text: str) -> Output:
     return Output("oci" if kind == "oci" else "docker-archive", Path(place))
 
 
+def _place(path: Path) -> Path:
+    """Where it will lie: a link is written through, as by `curl -o`, unless another user put it
+    there, as in /tmp."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return path.absolute()
+    if not stat.S_ISLNK(status.st_mode):
+        return path.absolute()
+    if status.st_uid not in (0, os.geteuid()):
+        raise CommandError(
+            f"{path} is a link of another user", Exit.USAGE, "remove it, or choose another name"
+        )
+    return Path(os.path.realpath(path))
+
+
 # --- OCI layout -----------------------------------------------------------------------------------
 
 
 def _check_layout(path: Path) -> None:
-    if not path.exists() or (path / "oci-layout").is_file():
+    if not path.exists():
+        return
+    if (path / "oci-layout").is_file():
+        _index(Tree(path), path / "index.json")
         return
     if not path.is_dir() or any(path.iterdir()):
         raise CommandError(
@@ -76,27 +100,42 @@ def _check_layout(path: Path) -> None:
 
 def _write_layout(path: Path, image: PulledImage) -> None:
     """Add the image; blobs first, the index last, so that a cut leaves the old layout."""
-    blobs = path / "blobs" / "sha256"
-    blobs.mkdir(parents=True, exist_ok=True)
+    tree = Tree(path)
+    index = _index(tree, path / "index.json")  # before anything changes
     for blob in image.blobs:
-        algorithm, _, encoded = blob.digest.partition(":")
-        target = path / "blobs" / algorithm / encoded
-        target.parent.mkdir(exist_ok=True)
-        _move(image.path(blob.digest), target)
-    _replace(blobs / image.digest.partition(":")[2], image.body)
-    _replace(path / "oci-layout", LAYOUT)
-    index_path = path / "index.json"
-    index: dict[str, Any] = {"schemaVersion": 2, "manifests": []}
-    if index_path.is_file():
-        index = json.loads(index_path.read_bytes())
+        tree.adopt(image.path(blob.digest), _blob_path(path, blob.digest))
+    _replace(tree, _blob_path(path, image.digest), image.body)
+    _replace(tree, path / "oci-layout", LAYOUT)
     name = image.reference.tag or "latest"
     index["manifests"] = [
-        entry
-        for entry in index.get("manifests", [])
-        if entry.get("annotations", {}).get(REF_NAME) != name
+        entry for entry in index["manifests"] if entry.get("annotations", {}).get(REF_NAME) != name
     ]
     index["manifests"].append(_index_entry(image, name))
-    _replace(index_path, json.dumps(index).encode())
+    _replace(tree, path / "index.json", json.dumps(index).encode())
+
+
+def _blob_path(layout: Path, digest: str) -> Path:
+    algorithm, _, encoded = digest.partition(":")
+    return layout / "blobs" / algorithm / encoded
+
+
+def _index(tree: Tree, path: Path) -> dict[str, Any]:
+    """The layout's list of images; an empty one where there is none."""
+    data = tree.read(path)
+    if data is None:
+        return {"schemaVersion": 2, "manifests": []}
+    try:
+        index = json.loads(data)
+    except (ValueError, RecursionError):
+        index = None
+    entries = index.get("manifests", []) if isinstance(index, dict) else None
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise CommandError(f"{path} is no index of an OCI layout", Exit.USAGE)
+    return {**index, "manifests": entries}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("annotations", {}), dict)
 
 
 def _index_entry(image: PulledImage, name: str) -> dict[str, Any]:
@@ -108,16 +147,9 @@ def _index_entry(image: PulledImage, name: str) -> dict[str, Any]:
     }
 
 
-def _move(source: Path, target: Path) -> None:
-    temporary = target.with_name(target.name + ".new")
-    shutil.move(source, temporary)
-    temporary.replace(target)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+def _replace(tree: Tree, path: Path, data: bytes) -> None:
+    with tree.replacing(path) as file:
+        file.write(data)
 
 
 # --- docker save archive --------------------------------------------------------------------------
@@ -128,25 +160,23 @@ def _write_archive(path: Path, image: PulledImage) -> None:
     config = image.info.config
     if config is None:
         raise CommandError("this is no container image: it has no config", Exit.USAGE)
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with tarfile.open(temporary, "w") as archive:
-            config_name = f"{config.digest.partition(':')[2]}.json"
-            _add(archive, config_name, image.path(config.digest).read_bytes())
-            layers = [_add_layer(archive, image, layer) for layer in image.info.layers]
-            reference = image.reference
-            tags = [f"{reference.name}:{reference.tag}"] if reference.tag else []
-            entry = {"Config": config_name, "RepoTags": tags, "Layers": layers}
-            _add(archive, "manifest.json", json.dumps([entry]).encode())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        Tree(path.parent).replacing(path) as file,
+        tarfile.open(fileobj=file, mode="w") as archive,
+    ):
+        config_name = f"{config.digest.partition(':')[2]}.json"
+        _add(archive, config_name, image.path(config.digest).read_bytes())
+        layers = [_add_layer(archive, image, layer) for layer in image.info.layers]
+        reference = image.reference
+        tags = [f"{reference.name}:{reference.tag}"] if reference.tag else []
+        entry = {"Config": config_name, "RepoTags": tags, "Layers": layers}
+        _add(archive, "manifest.json", json.dumps([entry]).encode())
 
 
 def _add_layer(archive: tarfile.TarFile, image: PulledImage, layer: Descriptor) -> str:
     plain = image.directory / "plain.tar"
     whole = hashlib.sha256()
-    with image.path(layer.digest).open("rb") as packed, plain.open("wb") as out:
+    with image.path(layer.digest).open("rb") as packed, plain.open("xb") as out:
         size = 0
         with _unpacked(packed) as source:
             while data := source.read(COPY_BYTES):
