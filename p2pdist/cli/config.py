@@ -39,7 +39,9 @@ def show_command(config: Path | None, origin: bool, output: str, **flags: Any) -
         for leaf in leaves_of(section, SECTIONS[section]):
             value = getattr(getattr(loaded.settings, section), leaf.key)
             source = loaded.origins.get(leaf.name, "default")
-            click.echo(f"{leaf.key} = {_toml(value)}" + (f"  # {source}" if origin else ""))
+            click.echo(
+                f"{leaf.key} = {_toml(value)}" + (f"  # {printable(source)}" if origin else "")
+            )
         click.echo("")
     for name, record in TABLES.items():
         for table in getattr(loaded.settings, name):
@@ -88,7 +90,10 @@ def _commented_table(name: str) -> None:
 
 
 def _toml(value: Any) -> str:
-    return json.dumps(show(value), ensure_ascii=False)
+    import tomlkit
+
+    text: str = tomlkit.item(show(value)).as_string()
+    return text
 
 
 def _as_json(settings: Settings, origins: dict[str, str] | None) -> dict[str, Any]:

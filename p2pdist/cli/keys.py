@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from p2pdist.runtime.terminal import printable
+
 
 @click.group()
 def keys() -> None:
@@ -28,13 +30,14 @@ def init(directory: Path) -> None:
     proxy.pub stay readable by their owner alone. Instead of proxy_keys, a host may name proxy.pub
     as cluster.proxy_keys_file; to rotate, add the new key's line to it.
     """
+    import tomlkit
+
     from p2pdist.runtime.keys import make_keys
 
     made = make_keys(directory)
-    click.echo(f"wrote cluster.secret, proxy.key and proxy.pub in {directory}", err=True)
-    click.echo("[cluster]")
-    click.echo(f'secret_file = "{made.secret_file}"')
-    click.echo(f'proxy_keys = ["{made.public_key}"]')
-    click.echo("")
-    click.echo("[proxy]  # on proxies only")
-    click.echo(f'key_file = "{made.key_file}"')
+    text = f"wrote cluster.secret, proxy.key and proxy.pub in {directory}"
+    click.echo(printable(text), err=True)
+    cluster = {"secret_file": str(made.secret_file), "proxy_keys": [made.public_key]}
+    click.echo(tomlkit.dumps({"cluster": cluster}))
+    click.echo("# on proxies only")
+    click.echo(tomlkit.dumps({"proxy": {"key_file": str(made.key_file)}}), nl=False)

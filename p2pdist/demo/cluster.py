@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import tomlkit
 
 from p2pdist.demo.image import DemoImage
 from p2pdist.demo.processes import Process, free_ports
@@ -122,15 +122,12 @@ def _config(directory: Path, cluster: DemoCluster, daemon: Daemon, keys: KeyFile
     if daemon.role == "peer":
         own["proxies"] = [cluster.one("proxy", daemon.dc).service_url]
         own["direct"] = False
-    sections: dict[str, dict[str, Any]] = {
+    upstream = {"host": UPSTREAM, "allow_private": True}
+    upstream["url"] = f"http://127.0.0.1:{cluster.registry_port}"
+    sections = {
         "cluster": {"secret_file": str(keys.secret_file), "proxy_keys": [keys.public_key]},
         "host": {"state_dir": str(directory / "state" / daemon.name), "dc": daemon.dc},
         daemon.role: own,
+        "upstream": [upstream],
     }
-    lines = []
-    for section, values in sections.items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    lines += ["[[upstream]]", f'host = "{UPSTREAM}"']
-    lines.append(f'url = "http://127.0.0.1:{cluster.registry_port}"')
-    return "\n".join(lines) + "\n"
+    return tomlkit.dumps(sections)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import tomlkit
+
 from p2pdist.engines import toml_text
 from p2pdist.engines.options import Options
 from p2pdist.engines.targets import Plan, Target
@@ -141,8 +143,9 @@ def remove_host(now: bytes, path: Path) -> bytes | None:
 
 
 def _host_block(options: Options) -> str:
-    capabilities = ", ".join(f'"{word}"' for word in _host_table(options)["capabilities"])
-    return f'[host."{options.mirror}"]\n  capabilities = [{capabilities}]\n  dial_timeout = "1s"\n'
+    hosts = tomlkit.table(is_super_table=True)  # a [host] of its own might stand there already
+    hosts[options.mirror] = _host_table(options)
+    return tomlkit.dumps({"host": hosts})
 
 
 def _host_table(options: Options) -> dict[str, Any]:

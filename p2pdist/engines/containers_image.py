@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import tomlkit
+
 from p2pdist.engines import toml_text
 from p2pdist.engines.options import Options
 from p2pdist.engines.processes import ask_to_reload, running_pid
@@ -56,12 +58,16 @@ def _plan(options: Options, reload: Callable[[], str], reload_text: str) -> Plan
 def render(options: Options) -> bytes:
     """The drop-in: each registry with the peer as its first mirror."""
     entries = [
-        f'\n[[registry]]\nprefix = "{name}"\nlocation = "{name}"\n\n'
-        f'[[registry.mirror]]\nlocation = "{options.address}/{name.replace(":", "_")}"\n'
-        f"insecure = {str(options.plain_http).lower()}\n"
+        {"prefix": name, "location": name, "mirror": [_mirror(name, options)]}
         for name in options.registries
     ]
-    return (HEADER + "".join(entries)).encode()
+    return f"{HEADER}\n{tomlkit.dumps({'registry': entries})}".encode()
+
+
+def _mirror(registry: str, options: Options) -> dict[str, Any]:
+    """The peer as a mirror of `registry`; Podman refuses a colon in a path."""
+    location = f"{options.address}/{registry.replace(':', '_')}"
+    return {"location": location, "insecure": options.plain_http}
 
 
 def _ours(now: bytes, path: Path) -> bytes | None:
@@ -97,6 +103,5 @@ def _refuse_entry(entry: Any, path: Path, options: Options) -> None:
     if prefix in options.registries:
         raise ConfigError(
             f"{path} has an entry for {prefix}, which ours would replace; add to that one:\n"
-            f'[[registry.mirror]]\nlocation = "{options.address}/{prefix.replace(":", "_")}"\n'
-            f"insecure = {str(options.plain_http).lower()}"
+            f"[[registry.mirror]]\n{tomlkit.dumps(_mirror(prefix, options))}"
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from p2pdist.errors import ConfigError
 from p2pdist.oci.reference import canonical_upstream
 from p2pdist.runtime.tree import Tree
 
 DEFAULT_MIRROR: Final = "http://127.0.0.1:5300"
+_MIRROR: Final = re.compile(r"(https?)://([^/?#@]+):([0-9]{1,5})/?", re.IGNORECASE)
 REPOSITORY_PREFIX_MAX: Final = 128
 """A name has at most 255 characters with the mirror's address in front of it."""
 
@@ -45,24 +47,33 @@ class Options:
 
 def check_options(options: Options) -> Options:
     """Return `options` with canonical values; raise ConfigError for those that no engine takes."""
-    parts = urlsplit(options.mirror)
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port is None:
-        raise ConfigError(f"{options.mirror} is no mirror: expected http://HOST:PORT")
-    if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
-        raise ConfigError(
-            f"{options.mirror}: Docker 20.10 takes no path, user or query in a mirror's URL"
-        )
+    scheme, host, port = _mirror_parts(options.mirror)
+    address = f"{host}:{port}"
     registries = []
     for name in options.registries:
         try:
             registries.append(canonical_upstream(name))
         except ValueError as error:
             raise ConfigError(f"--registry {name}: {error}") from None
-    if any(len(name) + len(parts.netloc) > REPOSITORY_PREFIX_MAX for name in registries):
+    if any(len(name) + len(address) > REPOSITORY_PREFIX_MAX for name in registries):
         raise ConfigError("mirror and registry together are too long for a repository's name")
-    mirror = f"{parts.scheme}://{parts.netloc}"
+    mirror = f"{scheme}://{address}"
     return Options(mirror, tuple(dict.fromkeys(registries)), options.tags_from_origin, options.root)
+
+
+def _mirror_parts(mirror: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a mirror's URL; raise ConfigError for any other text."""
+    match = _MIRROR.fullmatch(mirror)
+    if match is None:
+        raise ConfigError(
+            f"--mirror {mirror!r}: expected http://HOST:PORT, and no more: Docker 20.10 takes no "
+            "path, user or query"
+        )
+    scheme, host, port = match[1].lower(), match[2].lower(), int(match[3])
+    try:
+        canonical_upstream(f"{host}:{port}")  # the same grammar: a DNS name or an address
+        if host.startswith("["):
+            ip_address(host.strip("[]"))
+    except ValueError as error:
+        raise ConfigError(f"--mirror {mirror!r}: {error}") from None
+    return scheme, host, port

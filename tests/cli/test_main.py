@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError, explain
@@ -110,3 +112,29 @@ def test_an_error_that_quotes_a_server_does_not_steer_the_terminal(
 
     assert code == Exit.UPSTREAM
     assert capsys.readouterr().err == "p2pdist: it said  [2J 1m\nmore\n"
+
+
+ODD = 'a "b" \\ \x1b[2J\x7f 🚀\n'
+
+
+def test_what_config_show_prints_is_the_file(tmp_path: Path) -> None:
+    """JSON's way to quote is not TOML's: DEL, and pairs for what lies beyond 16 bits."""
+    path = tmp_path / "config.toml"
+    path.write_text(tomlkit.dumps({"host": {"state_dir": f"/srv/{ODD}"}}))
+
+    done = p2pdist("config", "show", "--origin", "--config", str(path))
+
+    assert done.returncode == 0, done.stderr
+    assert tomllib.loads(done.stdout)["host"]["state_dir"] == f"/srv/{ODD}"
+    assert "\x1b" not in done.stdout
+
+
+def test_what_keys_init_prints_is_configuration(tmp_path: Path) -> None:
+    directory = tmp_path / ODD
+
+    done = p2pdist("keys", "init", "--dir", str(directory))
+
+    printed = tomllib.loads(done.stdout)
+    assert printed["cluster"]["secret_file"] == str(directory / "cluster.secret")
+    assert printed["proxy"] == {"key_file": str(directory / "proxy.key")}
+    assert "\x1b" not in done.stdout + done.stderr
