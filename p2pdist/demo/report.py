@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from p2pdist.runtime.tree import write_named
+
 
 @dataclass(frozen=True, slots=True)
 class HostRow:
@@ -54,11 +56,10 @@ def table(rows: list[HostRow]) -> list[str]:
 def write_json(
     path: Path, rows: list[HostRow], targets: list[Target], facts: dict[str, Any]
 ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "schema_version": 1,
         **facts,
         "hosts": [asdict(row) for row in rows],
         "targets": [{**asdict(target), "ok": target.ok} for target in targets],
     }
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    write_named(path, (json.dumps(document, indent=2) + "\n").encode())

@@ -15,6 +15,7 @@ import msgspec
 from p2pdist.errors import StoreError
 from p2pdist.registry_proxy.core.replicas import Replica
 from p2pdist.runtime import logs
+from p2pdist.runtime.files import own_database
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class ReplicationStore:
             return self._load()
 
     def _load(self) -> list[Replica]:
+        own_database(self._path)
         connection = sqlite3.connect(self._path, check_same_thread=False, timeout=10.0)
         self._connection = connection
         connection.execute("PRAGMA journal_mode=WAL")

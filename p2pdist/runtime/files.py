@@ -16,6 +16,7 @@ from p2pdist.runtime import failpoints as fail
 
 OPEN_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _UNFINISHED: Final = ".new"
+_SQLITE_TAILS: Final = ("", "-wal", "-shm", "-journal")
 
 
 def private_directory(path: Path) -> None:
@@ -101,6 +102,20 @@ def write_whole(
     with Replacement(path, mode, points=points) as scratch:
         scratch.write(data)
         scratch.commit(durable=durable, replace=replace)
+
+
+def own_database(path: Path) -> None:
+    """Make the file of an SQLite database readable by us alone, and refuse links in its place and
+    beside it: SQLite would follow them. Blocking; raises OSError."""
+    for tail in _SQLITE_TAILS:
+        beside = path.with_name(path.name + tail)
+        if beside.is_symlink():
+            raise OSError(errno.ELOOP, "a link is no place for a database", str(beside))
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o600)
+    try:
+        os.fchmod(fd, 0o600)  # SQLite gives its other files the same mode
+    finally:
+        os.close(fd)
 
 
 def sync_directory(path: Path) -> None:

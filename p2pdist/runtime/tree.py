@@ -250,6 +250,32 @@ class Tree:
         return list(parts[::-1])
 
 
+def own_place(path: Path) -> Path:
+    """Where a file that the caller named will lie: a link is written through, as by `curl -o`.
+
+    Raise ConfigError for a link that another user put there, as in /tmp.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return path.absolute()
+    if not stat.S_ISLNK(status.st_mode):
+        return path.absolute()
+    if status.st_uid not in (0, os.geteuid()):
+        raise ConfigError(f"{path} is a link of another user; remove it, or choose another name")
+    return Path(os.path.realpath(path))
+
+
+def write_named(path: Path, data: bytes) -> None:
+    """Write a file that the caller named. Blocking; raises ConfigError, OSError."""
+    place = own_place(path)
+    if place.exists() and not place.is_file():  # /dev/stdout
+        place.write_bytes(data)
+        return
+    with Tree(place.parent).replacing(place) as file:
+        file.write(data)
+
+
 def _leads_out(link: Path, target: str, top: Path) -> ConfigError:
     return ConfigError(
         f"{link} is a link to {target}, which may lead out of {top}; make it a relative link "

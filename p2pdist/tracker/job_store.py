@@ -18,6 +18,7 @@ import msgspec
 
 from p2pdist.errors import StoreError
 from p2pdist.runtime import logs
+from p2pdist.runtime.files import own_database
 from p2pdist.tracker.core.jobs.records import Changes, StoredJob, StoredTarget
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class SqliteJobStore:
             return self._load()
 
     def _load(self) -> Loaded:
+        own_database(self._path)
         connection = sqlite3.connect(self._path, check_same_thread=False, timeout=10.0)
         self._connection = connection
         connection.execute("PRAGMA journal_mode=WAL")

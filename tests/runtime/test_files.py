@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.files import Replacement, state_directory, write_whole
+from p2pdist.runtime.files import Replacement, own_database, state_directory, write_whole
 
 
 def log_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -156,3 +157,26 @@ def test_a_start_clears_away_what_a_kill_left(tmp_path: Path) -> None:
     (path / "links.v2.zst").write_bytes(b"whole")
     state_directory(path)
     assert os.listdir(path) == ["links.v2.zst"]
+
+
+@pytest.mark.parametrize("tail", ["", "-wal", "-shm", "-journal"])
+def test_a_link_beside_a_database_is_refused(tmp_path: Path, tail: str) -> None:
+    (tmp_path / f"jobs.db{tail}").symlink_to(tmp_path / "victim")
+
+    with pytest.raises(OSError, match="no place for a database"):
+        own_database(tmp_path / "jobs.db")
+
+    assert not os.path.lexists(tmp_path / "victim")
+
+
+def test_a_database_is_ours_alone_to_read(tmp_path: Path) -> None:
+    (tmp_path / "old.db").touch(0o644)
+    for name in ("old.db", "new.db"):
+        own_database(tmp_path / name)
+        connection = sqlite3.connect(tmp_path / name)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
+        modes = {path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{name}*")}
+        connection.close()
+
+        assert modes == {0o600}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import LINKS_MAX, Tree
+from p2pdist.runtime.tree import LINKS_MAX, Tree, write_named
 
 
 @pytest.fixture
@@ -216,3 +216,43 @@ def test_whatever_the_links_say_nothing_outside_changes(
 
     assert [p.name for p in base.iterdir()] == ["x"]
     assert [p.name for p in (base / "x").iterdir()] == ["top"]
+
+
+# --- files that the caller names ------------------------------------------------------------------
+
+
+def test_a_named_file_goes_through_the_callers_own_link(top: Path, outside: Path) -> None:
+    (top / "report").symlink_to(outside / "victim")
+
+    write_named(top / "report", b"new")
+    write_named(top / "deep" / "report", b"new")
+
+    assert (outside / "victim").read_bytes() == b"new"
+    assert (top / "report").is_symlink()
+    assert (top / "deep" / "report").read_bytes() == b"new"
+
+
+def test_a_named_file_goes_through_no_link_of_others(
+    top: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = top / "report"
+    link.symlink_to(outside / "victim")
+    if os.geteuid() == 0:
+        os.chown(link, 65534, -1, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+
+    with pytest.raises(ConfigError, match="link of another user"):
+        write_named(link, b"new")
+
+    assert (outside / "victim").read_bytes() == b"VICTIM"
+
+
+def test_a_device_is_written_and_not_replaced(top: Path) -> None:
+    os.mkfifo(top / "pipe")
+    reader = os.open(top / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_named(top / "pipe", b"new")
+        assert os.read(reader, 10) == b"new"
+    finally:
+        os.close(reader)

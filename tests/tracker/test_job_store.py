@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -113,3 +114,15 @@ async def test_a_disk_that_refuses_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match=r"jobs\.db"):
         await SqliteJobStore(tmp_path / "file" / "jobs.db").open()
+
+
+def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "jobs.db").symlink_to(tmp_path / "victim")
+    store = SqliteJobStore(tmp_path / "state" / "jobs.db")
+
+    with pytest.raises(StoreError, match="no place for a database"):
+        asyncio.run(store.open())
+    asyncio.run(store.close())
+
+    assert not os.path.lexists(tmp_path / "victim")

@@ -6,8 +6,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
-import stat
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,9 @@ import zstandard
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.pulling.client import PulledImage
+from p2pdist.errors import ConfigError
 from p2pdist.oci.manifest import Descriptor
-from p2pdist.runtime.tree import Tree
+from p2pdist.runtime.tree import Tree, own_place
 
 Kind = Literal["oci", "docker-archive"]
 COPY_BYTES: Final = 1 << 20
@@ -66,19 +65,10 @@ def parse_output(text: str) -> Output:
 
 
 def _place(path: Path) -> Path:
-    """Where it will lie: a link is written through, as by `curl -o`, unless another user put it
-    there, as in /tmp."""
     try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return path.absolute()
-    if not stat.S_ISLNK(status.st_mode):
-        return path.absolute()
-    if status.st_uid not in (0, os.geteuid()):
-        raise CommandError(
-            f"{path} is a link of another user", Exit.USAGE, "remove it, or choose another name"
-        )
-    return Path(os.path.realpath(path))
+        return own_place(path)
+    except ConfigError as error:
+        raise CommandError(str(error), Exit.USAGE) from None
 
 
 # --- OCI layout -----------------------------------------------------------------------------------
