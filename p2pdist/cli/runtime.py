@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.failures import CommandError
+from p2pdist.errors import ConfigError
 from p2pdist.runtime.terminal import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -89,10 +94,11 @@ def install(
     from p2pdist.engines.install import install as carry_out
     from p2pdist.engines.options import Options, check_options
 
-    options = check_options(Options(mirror, registries, tags_from_origin, common["root"]))
-    outcome = carry_out(
-        _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
-    )
+    with _no_setting():
+        options = check_options(Options(mirror, registries, tags_from_origin, common["root"]))
+        outcome = carry_out(
+            _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
+        )
     _show(outcome, options, dry_run=common["dry_run"])
 
 
@@ -107,9 +113,10 @@ def uninstall(engine: str, **common: Any) -> None:
     from p2pdist.engines.options import Options
 
     options = Options(root=common["root"])
-    outcome = carry_out(
-        _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
-    )
+    with _no_setting():
+        outcome = carry_out(
+            _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
+        )
     _show(outcome, options, dry_run=common["dry_run"])
 
 
@@ -124,15 +131,26 @@ def status(**common: Any) -> None:
     tree = Options(root=common["root"]).tree
     kept_here = records_at(_state_dir(common), tree)
     for name in ENGINES:
-        known = kept_here.load(name)
+        with _no_setting():
+            known = kept_here.load(name)
         if known is None:
             click.echo(f"{name}: not installed")
             continue
         for file in known.files:
-            now = tree.read(Path(file.path))
+            with _no_setting():
+                now = tree.read(Path(file.path))
             same = now is not None and sha256(now) == file.written_sha256
             state = "as installed" if same else "edited since" if now is not None else "gone"
             click.echo(printable(f"{name}: {known.mirror} in {file.path} ({state})"))
+
+
+@contextmanager
+def _no_setting() -> Iterator[None]:
+    """What is wrong here is in files of the host: no setting of ours says where it comes from."""
+    try:
+        yield
+    except ConfigError as error:
+        raise CommandError(str(error), Exit.USAGE) from None
 
 
 def _engine(name: str, common: dict[str, Any]) -> Engine:

@@ -18,6 +18,7 @@ from p2pdist.engines.record import FileRecord, Record, sha256
 from p2pdist.engines.targets import Engine
 from p2pdist.errors import ConfigError
 from tests.engines.hosts import MIRROR, EngineHost
+from tests.faults.records import recorded
 
 ENGINES: list[Callable[[], Engine]] = [Docker, Containerd, Podman, Crio]
 OWN_FILES = {
@@ -51,6 +52,7 @@ def forge(host: EngineHost, path: Path | str, created_dirs: list[str]) -> Path:
     return host.put(f"state/{name}.json", msgspec.json.encode(record), 0o600)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_link_out_of_the_root_is_refused_and_nothing_written(
     host: EngineHost, outside: Path, depth: int
@@ -60,11 +62,13 @@ def test_a_link_out_of_the_root_is_refused_and_nothing_written(
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(outside)
 
-    with pytest.raises(ConfigError, match=f"{link} is a link"):
-        host.install()
+    with recorded(75, "a root of strangers", f"{host.engine.name}, link {depth} deep") as record:
+        with pytest.raises(ConfigError, match=f"{link} is a link"):
+            host.install()
 
-    assert sorted(path.name for path in outside.rglob("*")) == ["empty", "passwd"]
-    assert not host.state.exists()
+        assert sorted(path.name for path in outside.rglob("*")) == ["empty", "passwd"]
+        assert not host.state.exists()
+        record.outcome = "refused by name, nothing written"
 
 
 def test_a_file_that_is_a_link_out_of_the_root_is_refused(host: EngineHost, outside: Path) -> None:
@@ -89,6 +93,7 @@ def test_a_record_directory_that_leads_out_of_the_root_is_refused(
     assert not (host.root / OWN_FILES[host.engine.name]).exists()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("deed", ["install", "uninstall"])
 @pytest.mark.parametrize("where", ["outside", "inside", "dots"])
 def test_a_record_of_files_that_the_engine_does_not_write_is_not_believed(
@@ -104,13 +109,16 @@ def test_a_record_of_files_that_the_engine_does_not_write_is_not_believed(
     forge(host, path, [str(outside / "empty")])
     before = host.everything()
 
-    with pytest.raises(ConfigError, match="does not write here; nothing was touched"):
-        host.install() if deed == "install" else host.uninstall()
+    variant = f"{host.engine.name}, {deed}, file {where}"
+    with recorded(75, "a forged record", variant) as record:
+        with pytest.raises(ConfigError, match="does not write here; nothing was touched"):
+            host.install() if deed == "install" else host.uninstall()
 
-    assert host.everything() == before
-    assert not (host.root / own).exists()
-    assert (outside / "passwd").read_bytes() == VICTIM
-    assert (outside / "empty").is_dir()
+        assert host.everything() == before
+        assert not (host.root / own).exists()
+        assert (outside / "passwd").read_bytes() == VICTIM
+        assert (outside / "empty").is_dir()
+        record.outcome = "refused by name, nothing touched"
 
 
 def test_directories_that_none_of_its_files_lies_in_are_left_alone(

@@ -123,4 +123,5 @@ def test_it_is_a_usage_error_without_a_traceback(engine: str, tmp_path: Path) ->
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+    assert "hint" not in done.stderr
     assert not list(tmp_path.iterdir())
