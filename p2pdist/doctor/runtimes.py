@@ -46,7 +46,7 @@ def _docker(root: Path, mirror: str) -> bool:
         config = json.loads(_below(root, DAEMON_JSON).read_text("utf-8-sig"))
         mirrors = config.get("registry-mirrors", [])
         return any(str(url).rstrip("/") == f"http://{mirror}" for url in mirrors)
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
         return False
 
 
@@ -58,16 +58,21 @@ def _containerd(root: Path, mirror: str) -> bool:
 def _containers_image(root: Path, mirror: str) -> bool:
     directory = _below(root, REGISTRIES_D)
     files = [_below(root, REGISTRIES_CONF), *sorted(directory.glob("*.conf"))]
-    for file in files:
-        for entry in _read(file).get("registry", []):
-            for held in entry.get("mirror", []) if isinstance(entry, dict) else []:
-                if str(held.get("location", "")).startswith(f"{mirror}/"):
-                    return True
-    return False
+    return any(
+        str(held.get("location", "")).startswith(f"{mirror}/")
+        for file in files
+        for entry in _tables(_read(file), "registry")
+        for held in _tables(entry, "mirror")
+    )
+
+
+def _tables(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    held = document.get(key)
+    return [table for table in held if isinstance(table, dict)] if isinstance(held, list) else []
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}

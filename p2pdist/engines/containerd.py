@@ -69,10 +69,11 @@ RESTART_NOTE: Final = (
 
 def add_config_path(before: bytes | None, path: Path) -> bytes:
     """Return config.toml with `config_path`; raise ConfigError where no edit can be sure."""
-    if before is None or not before.strip():
-        header = _header(REGISTRY_TABLES[2])
-        return f'version = 2\n\n{header}\n  config_path = "{CERTS_D}"\n'.encode()
-    config = toml_text.parse(before, path)
+    config = toml_text.parse(before or b"", path)
+    if before is None or not config:  # at most comments
+        text = (before or b"").decode().removeprefix(toml_text.BOM)
+        fresh = f'version = 2\n\n{_header(REGISTRY_TABLES[2])}\n  config_path = "{CERTS_D}"\n'
+        return toml_text.insert_before(text, len(toml_text.lines_of(text)), fresh).encode()
     if _config_path(config, path):
         return before
     table = REGISTRY_TABLES[config["version"]]
@@ -101,6 +102,7 @@ def _with_config_path(text: str, table: tuple[str, ...]) -> Iterator[str]:
 
 def remove_config_path(now: bytes, path: Path) -> bytes | None:
     """Take our line out of a config.toml that was edited since."""
+    toml_text.parse(now, path)
     text = now.decode()
     lines = [
         line for line in toml_text.lines_of(text) if line.strip() != f'config_path = "{CERTS_D}"'
@@ -113,7 +115,7 @@ def remove_config_path(now: bytes, path: Path) -> bytes | None:
 def add_host(before: bytes | None, options: Options, path: Path) -> bytes:
     """Return hosts.toml with the mirror as its first host."""
     block = BEGIN + _host_block(options) + END
-    if before is None or not before.strip():
+    if before is None or not before.decode(errors="replace").strip(toml_text.SPACE):
         return block.encode()
     own_free = remove_host(before, path) or b""
     document = toml_text.parse(own_free, path)
@@ -121,7 +123,8 @@ def add_host(before: bytes | None, options: Options, path: Path) -> bytes:
     lines = toml_text.lines_of(text)
     headers = (i for i, line in enumerate(lines) if line.lstrip().startswith("["))
     edited = toml_text.insert_before(text, next(headers, len(lines)), block)
-    hosts = {options.mirror: _host_table(options), **document.get("host", {})}
+    held = document.get("host", {})
+    hosts = {options.mirror: _host_table(options), **(held if isinstance(held, dict) else {})}
     try:
         parsed = toml_text.parse(edited.encode(), path)
     except ConfigError:
@@ -181,7 +184,7 @@ def _config_path(config: dict[str, Any], path: Path) -> str | None:
     if not config:
         return None
     version = config.get("version")
-    if version not in REGISTRY_TABLES:
+    if not isinstance(version, int) or version not in REGISTRY_TABLES:
         raise ConfigError(
             f"{path} has version {version or 1}: registries need version 2 or 3; "
             "`containerd config migrate` or `containerd config default` makes one"

@@ -92,13 +92,11 @@ def _refuse_rivals(options: Options) -> None:
                 f"{path} is in the old format ([registries.…]), which allows no mirrors and no "
                 "other file beside it; write it as [[registry]] tables first"
             )
-        for entry in document.get("registry", []):
+        for entry in toml_text.tables(document, "registry"):
             _refuse_entry(entry, path, options)
 
 
-def _refuse_entry(entry: Any, path: Path, options: Options) -> None:
-    if not isinstance(entry, dict):
-        return
+def _refuse_entry(entry: dict[str, Any], path: Path, options: Options) -> None:
     prefix = str(entry.get("prefix") or entry.get("location") or "")
     if prefix in options.registries:
         raise ConfigError(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from p2pdist.errors import ConfigError
+
+BOM: Final = "\ufeff"
+SPACE: Final = BOM + " \t\r\n"
 
 
 def parse(raw: bytes, path: Path) -> dict[str, Any]:
     """Raise ConfigError for what is no TOML."""
     try:
-        return tomllib.loads(raw.decode().removeprefix("\ufeff"))
+        return tomllib.loads(raw.decode().removeprefix(BOM))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is broken, mend it first: {error}") from None
 
@@ -62,8 +65,16 @@ def get(document: dict[str, Any], keys: Sequence[str]) -> Any:
     return value
 
 
+def tables(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The tables of `[[key]]`; whatever else stands there is none of them."""
+    held = document.get(key)
+    return [table for table in held if isinstance(table, dict)] if isinstance(held, list) else []
+
+
 def with_value(document: dict[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
     """A copy of `document` with `value` at `keys`."""
     first, *rest = keys
     inner = document.get(first, {})
+    if rest and not isinstance(inner, dict):
+        inner = {}  # no text of ours makes a table of it, so that nothing equals this
     return {**document, first: with_value(inner, rest, value) if rest else value}
