@@ -172,7 +172,7 @@ def _state_dir(common: dict[str, Any]) -> Path:
 
     given: Path | None = common["state_dir"]
     root: Path = common["root"]
-    return given or root.absolute() / DEFAULT_DIR.relative_to("/")
+    return given or root / DEFAULT_DIR.relative_to("/")
 
 
 def _show(outcome: Outcome, options: Options, *, dry_run: bool) -> None:

@@ -16,7 +16,7 @@ from p2pdist.engines.options import Options
 from p2pdist.engines.processes import ask_to_reload, command_line, running_pid
 from p2pdist.engines.targets import Plan, Target
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import Tree
+from p2pdist.runtime.tree import Tree, absolute
 
 KEY: Final = "registry-mirrors"
 BOM: Final = "\ufeff"
@@ -62,11 +62,11 @@ class Docker:
 
     def _path(self, options: Options) -> Path:
         given = self._config_file
-        return given.absolute() if given else options.path("/etc/docker/daemon.json")
+        return absolute(given) if given else options.path("/etc/docker/daemon.json")
 
     def _pid(self, options: Options) -> int | None:
         if self._pid_file is not None:  # chosen by the caller, wherever it lies
-            return running_pid(Tree(Path("/")), [self._pid_file.absolute()], "dockerd")
+            return running_pid(Tree(Path("/")), [absolute(self._pid_file)], "dockerd")
         return running_pid(options.tree, [options.path(p) for p in PID_FILES], "dockerd")
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from p2pdist.errors import ConfigError
 from p2pdist.oci.reference import canonical_upstream
-from p2pdist.runtime.tree import Tree
+from p2pdist.runtime.tree import Tree, absolute
 
 DEFAULT_MIRROR: Final = "http://127.0.0.1:5300"
 _MIRROR: Final = re.compile(r"(https?)://([^/?#@]+):([0-9]{1,5})/?", re.IGNORECASE)
@@ -38,11 +38,11 @@ class Options:
 
     @property
     def tree(self) -> Tree:
-        return Tree(self.root.absolute())
+        return Tree(absolute(self.root))
 
-    def path(self, absolute: str) -> Path:
-        """An engine's file, below `root`."""
-        return self.root.absolute() / absolute.lstrip("/")
+    def path(self, name: str) -> Path:
+        """An engine's file by its absolute name, below `root`."""
+        return absolute(self.root) / name.lstrip("/")
 
 
 def check_options(options: Options) -> Options:

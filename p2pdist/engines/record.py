@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import Tree
+from p2pdist.runtime.tree import Tree, absolute
 
 FORMAT: Final = 1
 DEFAULT_DIR: Final = Path("/var/lib/p2pdist/runtime")
@@ -94,7 +94,7 @@ class Records:
 
 def records_at(directory: Path, tree: Tree) -> Records:
     """Those in `directory`, which is in `tree` unless the caller chose a place elsewhere."""
-    directory = directory.absolute()
+    directory = absolute(directory)
     inside = directory.is_relative_to(tree.top)
     return Records(tree if inside else Tree(Path("/")), directory)
 

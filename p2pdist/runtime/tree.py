@@ -250,6 +250,11 @@ class Tree:
         return list(parts[::-1])
 
 
+def absolute(path: Path) -> Path:
+    """A path that the caller typed, as a `Tree` takes it: without `..`."""
+    return Path(os.path.abspath(path))  # resolve() would follow links
+
+
 def own_place(path: Path) -> Path:
     """Where a file that the caller named will lie: a link is written through, as by `curl -o`.
 

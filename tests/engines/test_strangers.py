@@ -201,11 +201,13 @@ def test_a_configuration_file_outside_of_the_root_is_refused(tmp_path: Path, out
 
 def test_a_relative_root_is_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "root").mkdir()
-    monkeypatch.chdir(tmp_path)
-    near = EngineHost(Path("root"), Podman())
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    near = EngineHost(Path("../root"), Docker(config_file=Path("../root/daemon.json")))
     before = near.everything()
 
     near.install()
-    uninstall(Podman(), Options(root=tmp_path / "root"), tmp_path / "root" / "state", dry_run=False)
+    far = Docker(config_file=tmp_path / "root" / "daemon.json")
+    uninstall(far, Options(root=tmp_path / "root"), tmp_path / "root" / "state", dry_run=False)
 
     assert near.everything() == before
