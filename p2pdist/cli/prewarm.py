@@ -448,7 +448,7 @@ ShortForm.verbs.update(ls=ls, show=show, cancel=cancel, retry=retry, resume=resu
 
 def _said_away(away: Mapping[str, str], consequence: str) -> Exit:
     """Say on stderr which trackers do not answer; return the code that goes with it."""
-    from p2pdist.cli.prewarming.texts import printable
+    from p2pdist.runtime.terminal import printable
 
     for why in away.values():
         click.echo(f"p2pdist: {printable(why)}; {consequence}", err=True)

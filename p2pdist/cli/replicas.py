@@ -60,9 +60,9 @@ def replicas(
       p2pdist replicas api:2.4 -o json | jq '.dcs[] | select(.state != "in step")'
     """
     from p2pdist.cli.prewarming.standing import standings
-    from p2pdist.cli.prewarming.texts import printable
     from p2pdist.oci.reference import DEFAULT_TAG, Reference, parse_reference
     from p2pdist.runtime.clock import unix_s
+    from p2pdist.runtime.terminal import printable
 
     try:
         parsed = parse_reference(image)

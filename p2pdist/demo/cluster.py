@@ -122,8 +122,7 @@ def _config(directory: Path, cluster: DemoCluster, daemon: Daemon, keys: KeyFile
     if daemon.role == "peer":
         own["proxies"] = [cluster.one("proxy", daemon.dc).service_url]
         own["direct"] = False
-    upstream = {"host": UPSTREAM, "allow_private": True}
-    upstream["url"] = f"http://127.0.0.1:{cluster.registry_port}"
+    upstream = {"host": UPSTREAM, "url": f"http://127.0.0.1:{cluster.registry_port}"}
     sections = {
         "cluster": {"secret_file": str(keys.secret_file), "proxy_keys": [keys.public_key]},
         "host": {"state_dir": str(directory / "state" / daemon.name), "dc": daemon.dc},

@@ -14,7 +14,6 @@ ROWS: Final = (
     *(27, 28, 30, 31, 33, 34, 35),
     *range(38, 42),
     *range(47, 64),
-    *range(47, 64),
     *range(70, 78),
 )
 ROWS_TARGET: Final = len(ROWS)
