@@ -49,7 +49,9 @@ _SHARED_DOMAINS: Final = frozenset(
         "azurecr.io",
         "cluster.local",
         "jfrog.io",
+        "nip.io",
         "pkg.dev",
+        "sslip.io",
         "windows.net",
     }
 )

@@ -133,6 +133,7 @@ def test_realms_of_the_same_owner(realm: str, upstream: str) -> None:
             "1.dkr.ecr.cn-north-1.amazonaws.com.cn",
         ),
         ("https://evil.github.io/t", "me.github.io"),
+        ("https://evil.nip.io/t", "registry.10-0-0-1.nip.io"),
     ],
 )
 def test_realms_of_strangers(realm: str, upstream: str) -> None:
