@@ -302,6 +302,11 @@ class Peer:
         PATH, None, "Its socket; empty: /run/docker.sock or /run/containerd/containerd.sock."
     )
     runtime_namespace: str = _setting(TEXT, "k8s.io", "The namespace of containerd to pull into.")
+    runtime_hosts_dir: Path = _setting(
+        PATH,
+        Path("/etc/containerd/certs.d"),
+        "The directory of hosts.toml files, as containerd's `config_path` says.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,9 @@ def _runtime_puller(settings: Settings) -> RuntimePuller | None:
         case "docker":
             return DockerPuller(own.runtime_socket)
         case "containerd":
-            return ContainerdPuller(own.runtime_socket, own.runtime_namespace)
+            return ContainerdPuller(
+                own.runtime_socket, own.runtime_namespace, own.runtime_hosts_dir
+            )
         case _:
             return None
 

@@ -20,7 +20,6 @@ SILENCE_S: Final = 300.0
 LINE_BYTES_MAX: Final = 1 << 20
 DOCKER_SOCKET: Final = Path("/run/docker.sock")
 CONTAINERD_SOCKET: Final = Path("/run/containerd/containerd.sock")
-CERTS_DIRECTORY: Final = "/etc/containerd/certs.d"
 
 
 class RuntimePullError(Exception):
@@ -94,19 +93,23 @@ def _check(line: bytes) -> None:
 
 
 class ContainerdPuller:
-    """`ctr images pull` with the hosts files that `p2pdist runtime` wrote."""
+    """`ctr images pull` with the hosts files that `p2pdist runtime` wrote.
+
+    It unpacks for the snapshotter that ctr takes: `CONTAINERD_SNAPSHOTTER`, or overlayfs.
+    """
 
     name = "containerd"
 
-    def __init__(self, socket: Path | None, namespace: str) -> None:
+    def __init__(self, socket: Path | None, namespace: str, hosts_dir: Path) -> None:
         self._socket = socket or CONTAINERD_SOCKET
         self._namespace = namespace
+        self._hosts_dir = hosts_dir
 
     async def pull(self, image: PrewarmImage) -> None:
         name = f"{image.upstream}/{image.repository}"
         reference = f"{name}:{image.tag}" if image.tag else f"{name}@{image.manifests[0]}"
         argv = ["ctr", "--address", str(self._socket), "--namespace", self._namespace]
-        argv += ["images", "pull", "--hosts-dir", CERTS_DIRECTORY, reference]
+        argv += ["images", "pull", "--hosts-dir", str(self._hosts_dir), reference]
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,

@@ -168,6 +168,37 @@ def test_into_the_runtime_means_that_nothing_is_fetched_at_the_start(
     assert _blob_gets(peer) == before
 
 
+def test_into_containerd_means_that_nothing_is_fetched_afterwards(
+    lab: Lab, image: Image, tmp_path: Path
+) -> None:
+    registry = lab.registry(lab.host("registry"), tmp_path / "storage")
+    registry.push(image, REFERENCE)
+    core, host = lab.host("core"), lab.host("a")
+    cluster = lab.cluster(core, registry)
+    cluster.start_tracker()
+    cluster.start_proxy()
+    containerd = lab.containerd(host, PEER_MIRROR_URL)
+    peer = cluster.start_peer(
+        host,
+        env={"CONTAINERD_SNAPSHOTTER": "native"},
+        into_runtime="containerd",
+        runtime_socket=str(containerd.socket),
+        runtime_hosts_dir=str(containerd.certs),
+        runtime_namespace="default",
+    )
+    operator = Operator(core, [cluster])
+
+    done = operator.prewarm(FULL_REFERENCE, "--into-runtime", "-o", "json")
+
+    assert done.code == 0, done.stderr
+    assert _by_dc(done)["dc1"]["unpacked"] == 1
+    assert containerd.complete(FULL_REFERENCE)
+    before = _blob_gets(peer)
+    assert before > 0
+    containerd.pull(FULL_REFERENCE)
+    assert _blob_gets(peer) == before
+
+
 def test_a_job_survives_the_death_of_everything(site: Site) -> None:
     """kill -9 of the tracker, a third of the peers and a proxy in mid job."""
     job = site.operator.start_prewarm(FULL_REFERENCE, "-o", "json", "--rate", "8MB/s")

@@ -17,6 +17,7 @@ from p2pdist.peer.runtime_pull import ContainerdPuller, DockerPuller, RuntimePul
 DIGEST = digest_of(b"manifest")
 IMAGE = PrewarmImage("docker.io", "library/app", "1", [DIGEST], [])
 UNTAGGED = PrewarmImage("docker.io", "library/app", "", [DIGEST], [])
+HOSTS_DIR = Path("/etc/containerd/certs.d")
 
 
 @asynccontextmanager
@@ -113,21 +114,21 @@ async def test_containerd_pulls_through_the_hosts_files(
     ctr: Ctr, image: PrewarmImage, reference: str
 ) -> None:
     asked = ctr("exit 0")
-    await ContainerdPuller(Path("/x.sock"), "k8s.io").pull(image)
+    await ContainerdPuller(Path("/x.sock"), "k8s.io", HOSTS_DIR).pull(image)
 
     assert asked.read_text().split() == [
         *("--address", "/x.sock", "--namespace", "k8s.io"),
-        *("images", "pull", "--hosts-dir", "/etc/containerd/certs.d", reference),
+        *("images", "pull", "--hosts-dir", str(HOSTS_DIR), reference),
     ]
 
 
 async def test_what_ctr_says_last_is_the_reason(ctr: Ctr) -> None:
     ctr("echo working >&2; echo 'ctr: not found' >&2; exit 1")
     with pytest.raises(RuntimePullError, match=r"^containerd: ctr: not found$"):
-        await ContainerdPuller(None, "default").pull(IMAGE)
+        await ContainerdPuller(None, "default", HOSTS_DIR).pull(IMAGE)
 
 
 async def test_no_ctr_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimePullError, match="cannot run ctr"):
-        await ContainerdPuller(None, "default").pull(IMAGE)
+        await ContainerdPuller(None, "default", HOSTS_DIR).pull(IMAGE)

@@ -64,12 +64,12 @@ class Containerd:
         first = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
         then = f'server = "{server}"\n' if server else ""
         (hosts / "hosts.toml").write_text(f'{then}{first}  dial_timeout = "1s"\n')
-        self._certs = certs or self._work / "certs.d"
-        self._socket = self._work / "c.sock"
+        self.certs = certs or self._work / "certs.d"
+        self.socket = self._work / "c.sock"
         config = self._work / "config.toml"
         config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
         places = ["--root", self._work / "root", "--state", self._work / "state"]
-        places += ["--address", self._socket, "--config", config]
+        places += ["--address", self.socket, "--config", config]
         argv = ["unshare", "--mount", "sh", "-euc", _ISOLATED, "sh", CONTAINERD]
         argv += [str(word) for word in places]
         log = work / f"containerd-{host.name}.log"
@@ -80,7 +80,7 @@ class Containerd:
         self.process.wait_ready(self._answers)
 
     def pull(self, reference: str) -> Pulled:
-        hosts = ["--hosts-dir", str(self._certs)]
+        hosts = ["--hosts-dir", str(self.certs)]
         # ctr unpacks through the daemon, whose mounts only the daemon sees.
         self._ctr("images", "pull", *hosts, "--snapshotter", "native", reference)
         index = self._index_digest(reference)
@@ -99,10 +99,10 @@ class Containerd:
         return next(word for word in line.split() if word.startswith("sha256:"))
 
     def _ctr(self, *args: str) -> str:
-        return self._host.run("ctr", "--address", str(self._socket), *args, timeout_s=PULL_S)
+        return self._host.run("ctr", "--address", str(self.socket), *args, timeout_s=PULL_S)
 
     def _answers(self) -> bool:
-        if not self._socket.exists():
+        if not self.socket.exists():
             return False
         with contextlib.suppress(LabError):
             self._ctr("version")
