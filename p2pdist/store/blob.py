@@ -70,6 +70,15 @@ class Blob:
         self._holds = 0
         self._removed = False
 
+    @property
+    def _all_files(self) -> tuple[StoredFile, ...]:
+        return self._data, self._bits_file, self._map_file
+
+    def _keep_files(self, *, kept: bool) -> None:
+        """Those of a whole blob are held many times a second, and not kept."""
+        if self._data.kept != kept:
+            self._files.keep(self._all_files, kept=kept)
+
     # --- state ----------------------------------------------------------------------------------
 
     @property
@@ -124,14 +133,18 @@ class Blob:
         return self.geometry.size_bytes
 
     def hold(self) -> None:
-        """Keep the blob from eviction until `release`."""
+        """Keep the blob from eviction until `release`, and its files open while it is fetched."""
         self._holds += 1
         self.used_at_s = self._now_s()
+        if self._holds == 1 and not self.complete:
+            self._keep_files(kept=True)
 
     def release(self) -> None:
         assert self._holds > 0
         self._holds -= 1
         self.used_at_s = self._now_s()
+        if not self._holds:
+            self._keep_files(kept=False)
 
     # --- chunks ---------------------------------------------------------------------------------
 
@@ -291,7 +304,9 @@ class Blob:
                     self._doubtful.add(chunk)
             self._write_bits()
             self._files.end(self._map_file)  # another file takes its name
-            self._map_file = _map_file(self.path)
+            fresh = _map_file(self.path)
+            fresh.kept = self._map_file.kept
+            self._map_file = fresh
             write_map(self.path, chunk_map)
             self.chunk_map = chunk_map
 
@@ -372,12 +387,13 @@ class Blob:
 
     def _end_files(self) -> None:
         with self._lock:
-            for file in (self._data, self._bits_file, self._map_file):
+            for file in self._all_files:
                 self._files.end(file)
 
     def _close_if_complete(self) -> None:
         """Nothing more will be written but what the upkeep says."""
         if self.complete:
+            self._keep_files(kept=False)
             self._close_kept()
 
     def _close_kept(self) -> None:

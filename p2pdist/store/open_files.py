@@ -1,7 +1,8 @@
 """The files of the store that are open: few of them, however many blobs there are.
 
 Who uses a file borrows it, and nobody closes it meanwhile. What nobody uses stays open as long as
-there is room, so that a blob in motion costs one `open` in all.
+there is room. The files of a blob in motion are kept: closed to make room for another one, they
+could not be opened again where descriptors have run out, and its readers would end short.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class StoredFile:
     """One file of a blob. Its state is for `OpenFiles` to change."""
 
     __slots__ = (
-        "dirty", "ended", "fd", "flags", "inode", "opening", "path", "read_only", "sync_failed",
-        "users",
+        "dirty", "ended", "fd", "flags", "inode", "kept", "opening", "path", "read_only",
+        "sync_failed", "users",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +58,8 @@ class StoredFile:
         self.inode: int | None = None
         """Of the file that was opened first; None: none was yet."""
         self.fd = -1
+        self.kept = False
+        """Stays open once it is, whatever needs room."""
         self.read_only = False
         """The disk would not let it be opened for writing."""
         self.users = 0
@@ -125,7 +128,7 @@ class OpenFiles:
                 return
             keep = not file.ended and not file.read_only  # a disk may be writable again
             fd = -1 if keep else self._fd_of(file)
-            if keep:
+            if keep and not file.kept:
                 self._idle[file] = None
             doomed = self._surplus(self.open_max, flush=False)
         _close(fd)
@@ -140,6 +143,18 @@ class OpenFiles:
         """
         with self.borrow(file) as fd:
             _sync(file, fd)
+
+    def keep(self, files: Iterable[StoredFile], *, kept: bool) -> None:
+        """Close none of these from now on but by `close` and `end`; or, not `kept`, as others."""
+        with self._lock:
+            for file in files:
+                file.kept = kept
+                if kept:
+                    self._idle.pop(file, None)
+                elif file.fd >= 0 and not file.users:
+                    self._idle[file] = None
+            doomed = self._surplus(self.open_max, flush=False)
+        self._retire(doomed)
 
     def close(self, file: StoredFile) -> None:
         """Nothing more is to be expected of it: closed, unless somebody uses it."""

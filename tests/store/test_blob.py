@@ -264,18 +264,24 @@ async def test_a_removed_blob_stays_readable_for_who_has_it_open(open_store: Ope
 
 
 async def test_without_descriptors_a_blob_that_was_begun_goes_on(open_store: OpenStore) -> None:
-    blob = await (await open_store()).create(map_of(DATA, sealed=False))
+    """Room is made for others, and not by what it cannot have again."""
+    store = await open_store()
+    blob = await store.create(map_of(DATA, sealed=False))
+    blob.hold()
     seal = map_of(DATA).records[-1]
     head, *_ = blob.chunk_map.records
     assert await blob.admit(0, chunk_of(DATA, 0), hash_of(DATA, 0))
     await blob.add_record(head)
 
     with no_descriptors():
+        with pytest.raises(StoreError):
+            await filled(store, random_blob(6))
         for i in blob.geometry.indexes():
             assert await blob.admit(i, chunk_of(DATA, i), hash_of(DATA, i))
         await blob.add_record(seal)
 
     assert blob.verified.complete
+    blob.release()
 
 
 async def test_a_whole_blob_keeps_one_descriptor(open_store: OpenStore) -> None:

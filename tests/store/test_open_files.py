@@ -55,6 +55,31 @@ def test_a_file_in_use_is_opened_once_and_never_closed(tmp_path: Path) -> None:
     assert files.opened_total == 2
 
 
+def test_what_is_kept_makes_no_room_until_it_is_not_kept_any_more(tmp_path: Path) -> None:
+    files, (a, b, c) = OpenFiles(1), stored(tmp_path, "a", "b", "c")
+    files.keep([a, b], kept=True)
+    for file in (a, b, c):
+        use(files, file)
+    files.let_go()
+    assert [is_open(file) for file in (a, b, c)] == [True, True, False]
+
+    files.keep([a, b], kept=False)
+    assert files.open_count == 1
+    files.let_go()
+    assert files.open_count == 0
+
+
+def test_what_was_open_before_may_be_kept(tmp_path: Path) -> None:
+    files, (a,) = OpenFiles(9), stored(tmp_path, "a")
+    use(files, a)
+    files.keep([a], kept=True)
+    files.let_go()
+
+    assert is_open(a)
+    files.close(a)
+    assert files.open_count == 0
+
+
 def test_a_file_that_has_ended_stays_for_who_uses_it_and_opens_for_nobody(tmp_path: Path) -> None:
     files, (a,) = OpenFiles(9), stored(tmp_path, "a")
     borrowed = files.borrow(a)
