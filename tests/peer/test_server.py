@@ -110,7 +110,8 @@ async def test_chunks_that_cannot_be_opened_are_refused(
         blob, files = motion.node.store.get(TRUE.digest), motion.node.store._disk.files
         assert blob is not None
         await blob.sync()
-        files.let_go()
+        for file in blob._all_files:
+            files.close(file)
 
         def no_descriptors(*_: object) -> None:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
