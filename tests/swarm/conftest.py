@@ -8,8 +8,23 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from p2pdist.settings import Upstream
 from tests.fakes.cluster import Lab, open_lab
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, TokenAuth
+
+
+def account_at(host: str, registry: FakeRegistry, account: TokenAuth, directory: Path) -> Upstream:
+    """A registry that is read with an account, for everybody."""
+    password_file = directory / "password"
+    password_file.write_text(account.password)
+    password_file.chmod(0o600)
+    return Upstream(
+        host,
+        registry.url,
+        access="shared",
+        username=account.username,
+        password_file=password_file,
+    )
 
 
 @pytest.fixture

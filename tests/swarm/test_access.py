@@ -23,6 +23,7 @@ from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry, ImageInfo, TokenAuth
 from tests.faults.records import recorded
+from tests.swarm.conftest import account_at
 
 pytestmark = pytest.mark.faults
 
@@ -40,17 +41,7 @@ def image(registry: FakeRegistry) -> ImageInfo:
 
 @pytest.fixture
 def account(registry: FakeRegistry, tmp_path: Path) -> Upstream:
-    """A registry that is read with an account, for everybody."""
-    password_file = tmp_path / "password"
-    password_file.write_text(ACCOUNT.password)
-    password_file.chmod(0o600)
-    return Upstream(
-        "docker.io",
-        registry.url,
-        access="shared",
-        username=ACCOUNT.username,
-        password_file=password_file,
-    )
+    return account_at("docker.io", registry, ACCOUNT, tmp_path)
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from tests.fakes.http_server import serve_app
 from tests.fakes.pulling import random_bytes
 from tests.fakes.registry import FakeRegistry, ImageInfo, TokenAuth
 from tests.faults.records import recorded
+from tests.swarm.conftest import account_at
 
 pytestmark = pytest.mark.faults
 
@@ -69,16 +70,7 @@ def image(registry: FakeRegistry) -> ImageInfo:
 
 @pytest.fixture
 def account(registry: FakeRegistry, tmp_path: Path) -> Upstream:
-    password_file = tmp_path / "password"
-    password_file.write_text(ACCOUNT.password)
-    password_file.chmod(0o600)
-    return Upstream(
-        "ghcr.io",
-        registry.url,
-        access="shared",
-        username=ACCOUNT.username,
-        password_file=password_file,
-    )
+    return account_at("ghcr.io", registry, ACCOUNT, tmp_path)
 
 
 @asynccontextmanager

@@ -94,9 +94,6 @@ class AnswerBook:
         proxy.probed_s = now_s
         return True
 
-    def probing(self, name: str) -> bool:
-        return self._proxies[name].probed_s is not None
-
     def unanswered(self, name: str, now_s: float) -> bool:
         """The probe is not answered yet; True: it hangs from now on."""
         proxy = self._proxies[name]
