@@ -19,10 +19,11 @@ from tests.e2e.harness.registry import PORT, Registry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-# Hosts have links, and the link of the proxy is what a swarm relieves: 1 Gbit/s, as in most racks.
-LINK_MBIT_PER_S: Final = 1000
+# The link of the proxy is what a swarm relieves, so it is the bottleneck here. 1 Gbit/s is not where
+# two cores do everything: the seed is idle then, helps, and sends up to 1.6 images.
+LINK_MBIT_PER_S: Final = 200
 UPSTREAM_RATIO_MAX: Final = 1.05
-PROXY_EGRESS_RATIO_MAX: Final = 1.5
+PROXY_EGRESS_RATIO_MAX: Final = 1.2
 # The two ends of a transfer count apart: what one end had sent when the other hung up differs.
 COUNTERS_AGREE: Final = 0.05
 
@@ -91,7 +92,7 @@ def test_the_registry_serves_the_image_once(swarm: Swarm, image: Image) -> None:
     assert swarm.upstream_bytes <= UPSTREAM_RATIO_MAX * image.payload_bytes
 
 
-def test_the_proxy_sends_at_most_one_and_a_half_images(swarm: Swarm, image: Image) -> None:
+def test_the_proxy_sends_little_more_than_one_image(swarm: Swarm, image: Image) -> None:
     sent_bytes = swarm.proxy_status.sent["peer"]
 
     assert 0 < sent_bytes <= PROXY_EGRESS_RATIO_MAX * image.payload_bytes

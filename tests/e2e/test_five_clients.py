@@ -21,11 +21,12 @@ from tests.figures import note
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-# Hosts have links, and the link of the proxy is what a swarm relieves: 1 Gbit/s, as in most racks.
-LINK_MBIT_PER_S: Final = 1000
+# The link of the proxy is what a swarm relieves, so it is the bottleneck here. 1 Gbit/s is not where
+# two cores do everything: the seed is idle then, helps, and sends up to 1.6 images.
+LINK_MBIT_PER_S: Final = 200
 FULL_REFERENCE: Final = f"docker.io/{REFERENCE}"
 UPSTREAM_RATIO_MAX: Final = 1.05
-PROXY_EGRESS_RATIO_MAX: Final = 1.5
+PROXY_EGRESS_RATIO_MAX: Final = 1.2
 
 
 class _Docker:
@@ -106,7 +107,7 @@ def test_the_registry_serves_the_image_once(release: Release, image: Image) -> N
     assert release.upstream_bytes <= UPSTREAM_RATIO_MAX * image.payload_bytes
 
 
-def test_the_proxy_sends_at_most_one_and_a_half_images(release: Release, image: Image) -> None:
+def test_the_proxy_sends_little_more_than_one_image(release: Release, image: Image) -> None:
     sent_bytes = release.proxy.status().sent["peer"]
 
     assert 0 < sent_bytes <= PROXY_EGRESS_RATIO_MAX * image.payload_bytes
