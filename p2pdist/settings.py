@@ -62,6 +62,15 @@ def _private_places(value: Any) -> tuple[PrivatePlace, ...]:
     return tuple(parse_private_place(text) for text in _texts(value))
 
 
+def _tls_hosts(value: Any) -> tuple[Address, ...]:
+    if isinstance(value, bool):
+        raise ValueError('name the hosts, such as ["registry.corp:5443"]')
+    return tuple(
+        parse_address(text if text.rpartition("]")[2].count(":") else f"{text}:443")
+        for text in _texts(value)
+    )
+
+
 def _path(value: Any) -> Path | None:
     return Path(_text(value)).expanduser() if value else None
 
@@ -168,6 +177,7 @@ def _choice(*allowed: str) -> Kind:
 TEXT: Final = Kind("text", _text)
 TEXTS: Final = Kind("list of texts", _texts)
 PRIVATE_PLACES: Final = Kind("list of host or network[:port]", _private_places)
+TLS_HOSTS: Final = Kind("list of host[:port]", _tls_hosts)
 TRACKERS: Final = Kind("list of tcp://host:port", _trackers)
 LABELS: Final = Kind("list of key=value", _labels)
 PATH: Final = Kind("path", _path)
@@ -340,6 +350,33 @@ class Upstream:
     )
     username: str = _setting(TEXT, "", "User for the registry.")
     password_file: Path | None = _setting(PATH, None, "File with the password or token.")
+    auth_file: Path | None = _setting(
+        PATH,
+        None,
+        "Instead: Docker's `config.json` or containers' `auth.json` with an account for `host`, "
+        "credential helpers included.",
+    )
+    credential_helper: str = _setting(
+        TEXT, "", "Instead: NAME of the program `docker-credential-NAME` that knows the account."
+    )
+    ca_file: Path | None = _setting(
+        PATH, None, "Certificates (PEM) to believe beside the system's, for all it leads to."
+    )
+    cert_file: Path | None = _setting(
+        PATH, None, "Client certificate (PEM), shown to the host of `url` only."
+    )
+    cert_key_file: Path | None = _setting(
+        PATH, None, "Private key of `cert_file`; empty: it lies in the same file."
+    )
+    insecure: tuple[Address, ...] = _setting(
+        TLS_HOSTS,
+        (),
+        "Hosts whose certificates are not checked, such as registry.corp:5443: whoever is in "
+        "between can read the account and change tags.",
+    )
+    concurrency: int = _setting(
+        WHOLE, 0, "Layers that a proxy reads from it at a time; 0: no limit of its own."
+    )
     auth_hosts: tuple[str, ...] = _setting(TEXTS, (), "Hosts that may ask for the credentials.")
     allow_private: tuple[PrivatePlace, ...] = _setting(
         PRIVATE_PLACES,
@@ -348,6 +385,10 @@ class Upstream:
         "without a port: at 80, 443 and the port of `url`. Its own host and port are one of them "
         "once a place is named, or if `url` has an address.",
     )
+
+    @property
+    def has_account(self) -> bool:
+        return bool(self.username or self.auth_file or self.credential_helper)
 
     @property
     def base_url(self) -> str:

@@ -62,11 +62,15 @@ def _urls(settings: Settings) -> list[str]:
 def _doubts(settings: Settings) -> list[str]:
     doubts = []
     for upstream in settings.upstream:
-        if upstream.username and upstream.access != "shared":
+        if (upstream.has_account or upstream.cert_file) and upstream.access != "shared":
             doubts.append(
                 f'upstream {upstream.host} has credentials but not access = "shared": '
                 "nothing of it is served to anybody"
             )
+        doubts += [
+            f"upstream {upstream.host}: the certificate of {host} is not checked"
+            for host in upstream.insecure
+        ]
     if not settings.cluster.proxy_keys and settings.cluster.proxy_keys_file is None:
         doubts.append(
             "neither cluster.proxy_keys nor cluster.proxy_keys_file is set: "

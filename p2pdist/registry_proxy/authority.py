@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -56,7 +56,10 @@ class ProxyAuthority:
         source: OutsideSource,
         parents: Sequence[ProxyClient],
         rng: Random,
+        *,
+        concurrency: Mapping[str, int],
     ) -> None:
+        """`concurrency`: how many blobs to fetch at a time of an upstream that has a limit."""
         self._node = node
         self._manifests = manifests
         self._signer = signer
@@ -67,7 +70,7 @@ class ProxyAuthority:
         self._running: dict[Digest, ActiveBlob] = {}
         self._pauses = Pauses()
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
-        self._slots = FetchSlots(FETCHES_MAX)
+        self._slots = FetchSlots(FETCHES_MAX, concurrency)
         self.budget_of: Callable[[Digest], TokenBucket | None] = lambda _: None
         """The rate of a job that is to fetch a blob; hosts may ask for it before its turn comes."""
 

@@ -91,7 +91,13 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         rules = await stack.enter_async_context(replicating(settings, manifests, running.node.rng))
         source = DirectSource(upstream)
         authority = ProxyAuthority(
-            running.node, manifests, signer, source, parents, running.node.rng
+            running.node,
+            manifests,
+            signer,
+            source,
+            parents,
+            running.node.rng,
+            concurrency=upstream.concurrency,
         )
         running.node.authority = authority
         prewarmer = Prewarmer(running.node, ProxyOrderSource(manifests, authority), None)

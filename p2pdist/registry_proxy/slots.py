@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from p2pdist.registry_proxy.core.slots import FairSlots
@@ -12,8 +12,9 @@ from p2pdist.registry_proxy.core.slots import FairSlots
 class FetchSlots:
     """One of a proxy."""
 
-    def __init__(self, total: int) -> None:
-        self._slots: FairSlots[asyncio.Future[None]] = FairSlots(total)
+    def __init__(self, total: int, limits: Mapping[str, int]) -> None:
+        """`limits`: how many of them an upstream may have at most, where one has a limit."""
+        self._slots: FairSlots[asyncio.Future[None]] = FairSlots(total, limits)
 
     @asynccontextmanager
     async def held(self, upstream: str) -> AsyncIterator[None]:

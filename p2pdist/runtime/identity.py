@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from yarl import URL
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.handshake import SECRET_BYTES_MIN
 from p2pdist.model.statements import Signer
+from p2pdist.oci.credential_files import Helper, helper
 from p2pdist.oci.reference import canonical_upstream
+from p2pdist.runtime.credentials import (
+    Credentials,
+    ask_helper,
+    entry_in_auth_file,
+    find_helper,
+    fixed,
+    from_auth_file,
+    from_password_file,
+)
+from p2pdist.runtime.secret_files import read_secret_file, read_small_file
 from p2pdist.runtime.upstream_net import UpstreamEntry
+from p2pdist.runtime.upstream_tls import UpstreamTls
 from p2pdist.settings import Settings, Upstream
 
-KEY_FILE_BYTES_MAX: Final = 4096
+KEY_FILE_BYTES_MAX: Final = 16 * 1024  # an RSA key of 4096 bits has 3.3 kB in PEM
+CERT_FILE_BYTES_MAX: Final = 256 * 1024
 PUBLIC_KEY_BYTES: Final = 32
 
 
@@ -65,8 +80,11 @@ def proxy_keys(settings: Settings) -> list[bytes]:
 
 def _read_public_keys(path: Path) -> list[bytes]:
     setting = "cluster.proxy_keys_file"
-    data, mode = _read_small(path, setting)
-    if mode & 0o022:  # whoever may add a key here is a proxy
+    try:
+        data, status = read_small_file(path, KEY_FILE_BYTES_MAX)
+    except ValueError as error:
+        raise ConfigError(f"{setting}: {error}") from None
+    if status.st_mode & 0o022:  # whoever may add a key here is a proxy
         raise ConfigError(f"{setting}: {path} may be changed by others; run: chmod go-w {path}")
     lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
     texts = [line for line in lines if line and not line.startswith("#")]
@@ -87,27 +105,75 @@ def _public_key(text: str, setting: str) -> bytes:
 
 def upstream_entries(settings: Settings, *, with_secrets: bool) -> list[UpstreamEntry]:
     """The registries to read. Without secrets (a peer) those that need credentials are left out."""
-    entries = []
-    for upstream in settings.upstream:
-        if upstream.username and not with_secrets:
-            continue
-        entries.append(_entry(upstream))
-    return entries
+    return [
+        _entry(upstream)
+        for upstream in settings.upstream
+        if with_secrets or not (upstream.has_account or upstream.cert_file)
+    ]
 
 
 def _entry(upstream: Upstream) -> UpstreamEntry:
-    password = ""
-    if upstream.password_file is not None:
-        raw = _read_private(upstream.password_file, f"upstream {upstream.host}: password_file")
-        password = raw.decode().strip()
-    return UpstreamEntry(
-        host=canonical_upstream(upstream.host),
-        url=upstream.base_url,
-        username=upstream.username,
-        password=password,
-        access=upstream.access,  # type: ignore[arg-type]  # one of three, checked when it was read
-        auth_hosts=upstream.auth_hosts,
-        allow_private=upstream.allow_private,
+    """Raises ConfigError for what is wrong already; files and helpers are asked again later."""
+    whose = f"upstream {upstream.host}"
+    try:
+        return UpstreamEntry(
+            host=canonical_upstream(upstream.host),
+            url=upstream.base_url,
+            credentials=_credentials(upstream),
+            tls=_tls(upstream),
+            access=upstream.access,  # type: ignore[arg-type]  # one of three, checked when read
+            auth_hosts=upstream.auth_hosts,
+            allow_private=upstream.allow_private,
+            concurrency=upstream.concurrency,
+        )
+    except ValueError as error:
+        raise ConfigError(f"{whose}: {error}") from None
+
+
+def _credentials(upstream: Upstream) -> Credentials | None:
+    """Raises ValueError for an account that cannot be there."""
+    host = upstream.host
+    given = [
+        key for key in ("username", "auth_file", "credential_helper") if getattr(upstream, key)
+    ]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} name two accounts; leave one")
+    if upstream.username:
+        if upstream.password_file is None:
+            return fixed(upstream.username, "")
+        read = partial(from_password_file, upstream.username, upstream.password_file)
+        read()
+    elif upstream.auth_file is not None:
+        read = partial(from_auth_file, upstream.auth_file, host)
+        found = entry_in_auth_file(upstream.auth_file, host)
+        if isinstance(found, Helper):
+            find_helper(found)
+    elif upstream.credential_helper:
+        asked = helper(upstream.credential_helper, host)
+        find_helper(asked)
+        read = partial(ask_helper, asked)
+    else:
+        return None
+    return Credentials(host, read)
+
+
+def _tls(upstream: Upstream) -> UpstreamTls | None:
+    """Raises ValueError for files that are none of a certificate or key."""
+    if upstream.cert_file is None and upstream.cert_key_file is not None:
+        raise ValueError("cert_key_file without cert_file")
+    if upstream.cert_key_file is not None:  # OpenSSL reads it itself, and looks at no permission
+        read_secret_file(upstream.cert_key_file, KEY_FILE_BYTES_MAX)
+    elif upstream.cert_file is not None:
+        read_secret_file(upstream.cert_file, CERT_FILE_BYTES_MAX)  # its key lies in it
+    if not (upstream.ca_file or upstream.cert_file or upstream.insecure):
+        return None
+    url = URL(upstream.base_url)
+    return UpstreamTls(
+        (url.host or "", url.port or 0),
+        ca_file=upstream.ca_file,
+        cert_file=upstream.cert_file,
+        cert_key_file=upstream.cert_key_file,
+        insecure=upstream.insecure,
     )
 
 
@@ -117,21 +183,7 @@ def upstream_hosts(settings: Settings) -> list[str]:
 
 
 def _read_private(path: Path, setting: str) -> bytes:
-    data, mode = _read_small(path, setting)
-    if mode & 0o077:
-        raise ConfigError(f"{setting}: {path} may be read by others; run: chmod 600 {path}")
-    if not data.strip(b"\0"):  # as a power cut leaves it; zeros would be anybody's secret
-        raise ConfigError(f"{setting}: {path} lost its bytes; copy it from another host or backup")
-    return data
-
-
-def _read_small(path: Path, setting: str) -> tuple[bytes, int]:
-    """Return content and mode; raise ConfigError for a file that is missing or large."""
     try:
-        mode = path.stat().st_mode
-        data = path.read_bytes()[: KEY_FILE_BYTES_MAX + 1]
-    except OSError as error:
-        raise ConfigError(f"{setting}: {path}: {error.strerror}") from None
-    if len(data) > KEY_FILE_BYTES_MAX:
-        raise ConfigError(f"{setting}: {path} is larger than {KEY_FILE_BYTES_MAX} bytes")
-    return data, mode
+        return read_secret_file(path, KEY_FILE_BYTES_MAX)
+    except ValueError as error:
+        raise ConfigError(f"{setting}: {error}") from None

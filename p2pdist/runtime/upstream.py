@@ -150,7 +150,13 @@ class UpstreamClient:
     @property
     def account_hosts(self) -> frozenset[str]:
         """The upstreams that are read with an account."""
-        return frozenset(host for host, entry in self._entries.items() if entry.username)
+        return frozenset(host for host, entry in self._entries.items() if entry.has_account)
+
+    @property
+    def concurrency(self) -> dict[str, int]:
+        """How many layers to read at a time from those upstreams that have a limit."""
+        entries = self._entries.items()
+        return {host: entry.concurrency for host, entry in entries if entry.concurrency}
 
     # --- manifests ------------------------------------------------------------------------------
 

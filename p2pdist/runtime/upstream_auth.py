@@ -22,6 +22,7 @@ from p2pdist.oci.auth import (
     scopes_asked,
     service_allowed,
 )
+from p2pdist.oci.credential_files import REFRESH_USER, Account
 from p2pdist.runtime import logs
 from p2pdist.runtime.single_flight import SingleFlight
 from p2pdist.runtime.upstream_body import read_bounded
@@ -34,17 +35,15 @@ TOKENS_MAX: Final = 10_000
 # A token is given up so much before its end, that it does not expire on its way.
 _EARLY_S: Final = 10.0
 _EARLY_SHARE: Final = 0.1
-# Docker's word for "the password is a refresh token".
-_REFRESH_USER: Final = "<token>"
 _CLIENT_ID: Final = "p2pdist"
 
-_Key = tuple[str, str, str]
+_Key = tuple[str, str]
 
 
 class UpstreamAuth:
     """Keeps what each upstream wants to see in `Authorization`.
 
-    Tokens are kept by (upstream, user, scope), until shortly before they expire; requests that lack
+    Tokens are kept by (upstream, scope), until shortly before they expire; requests that lack
     the same one wait for one answer of the token service.
     """
 
@@ -58,11 +57,11 @@ class UpstreamAuth:
     async def close(self) -> None:
         await self._flights.close()
 
-    def known(self, entry: UpstreamEntry, scope: str) -> str | None:
-        """The header that will do as far as we know, without asking anybody."""
-        if entry.host in self._basic:
-            return _basic(entry)
-        token, expires_s = self._tokens.get((entry.host, entry.username, scope), ("", 0.0))
+    async def known(self, entry: UpstreamEntry, scope: str) -> str | None:
+        """The header that will do as far as we know, without asking the registry or its realm."""
+        if entry.credentials is not None and entry.host in self._basic:
+            return _basic(await entry.credentials.account())
+        token, expires_s = self._tokens.get((entry.host, scope), ("", 0.0))
         return f"Bearer {token}" if expires_s > _now_s() else None
 
     async def answer(
@@ -80,20 +79,22 @@ class UpstreamAuth:
         bearer = next((c for c in challenges if c.scheme == "bearer"), None)
         if bearer is not None:
             return await self._bearer(entry, scope, bearer, rejected)
-        if any(c.scheme == "basic" for c in challenges) and entry.username:
-            header = _basic(entry)
-            if header != rejected:
-                self._basic.add(entry.host)
-                return header
+        if any(c.scheme == "basic" for c in challenges) and entry.credentials is not None:
+            self._basic.add(entry.host)
+            account = await entry.credentials.account()
+            if _basic(account) == rejected:
+                account = await entry.credentials.account(rejected=account)
+            return _basic(account) if _basic(account) != rejected else None
         return None
 
     async def _bearer(
         self, entry: UpstreamEntry, scope: str, challenge: Challenge, rejected: str | None
     ) -> str | None:
-        known = self.known(entry, scope)
+        known = await self.known(entry, scope)
         if known is not None and known != rejected:
             return known  # another request got a fresh one meanwhile
-        key = (entry.host, entry.username, scope)
+        key = (entry.host, scope)
+        self._basic.discard(entry.host)
         self._tokens.pop(key, None)
         token = await self._flights.run(key, lambda: self._fetch(entry, key, challenge))
         return f"Bearer {token}"
@@ -102,31 +103,49 @@ class UpstreamAuth:
         realm = challenge.params.get("realm", "")
         service = challenge.params.get("service", "")
         await asyncio.to_thread(_check_service, entry, realm, service)
-        scopes = scopes_asked(challenge.params.get("scope", ""), key[2])
-        token = await self._ask(entry, parse_url(realm), service, scopes)
+        scopes = scopes_asked(challenge.params.get("scope", ""), key[1])
+        token = await self._token(entry, parse_url(realm), service, scopes)
         early_s = min(_EARLY_S, token.expires_in_s * _EARLY_SHARE)
         self._tokens[key] = (token.token, _now_s() + token.expires_in_s - early_s)
         return token.token
 
-    async def _ask(
+    async def _token(
         self, entry: UpstreamEntry, realm: URL, service: str, scopes: Sequence[str]
     ) -> Token:
+        """Ask with the account that is known, and with another one if there is one by now."""
+        if entry.credentials is None:
+            return await self._ask(entry, realm, service, scopes, None)
+        account = await entry.credentials.account()
+        try:
+            return await self._ask(entry, realm, service, scopes, account)
+        except UpstreamError as error:
+            if error.status != 401:
+                raise
+            fresh = await entry.credentials.account(rejected=account)
+            if fresh == account:
+                raise
+        return await self._ask(entry, realm, service, scopes, fresh)
+
+    async def _ask(
+        self,
+        entry: UpstreamEntry,
+        realm: URL,
+        service: str,
+        scopes: Sequence[str],
+        account: Account | None,
+    ) -> Token:
         """GET first: every service knows it; POST where GET is refused, or for refresh tokens."""
-        if entry.username == _REFRESH_USER:
-            grant = {"grant_type": "refresh_token", "refresh_token": entry.password}
+        if account is not None and account.username == REFRESH_USER:
+            grant = {"grant_type": "refresh_token", "refresh_token": account.password}
             return await self._read(entry, await self._post(entry, realm, service, scopes, grant))
         query = [("service", service)] if service else []
         query += [("scope", scope) for scope in scopes]
-        headers = {"Authorization": _basic(entry)} if entry.username else {}
+        headers = {"Authorization": _basic(account)} if account is not None else {}
         self.token_requests_total += 1
         response = await self._net.ask(entry, "GET", realm.extend_query(query), headers)
-        if response.status in (404, 405) and entry.username:
+        if response.status in (404, 405) and account is not None:
             response.close()
-            grant = {
-                "grant_type": "password",
-                "username": entry.username,
-                "password": entry.password,
-            }
+            grant = {"grant_type": "password", **account._asdict()}
             response = await self._post(entry, realm, service, scopes, grant)
         return await self._read(entry, response)
 
@@ -170,8 +189,8 @@ def _check_service(entry: UpstreamEntry, realm: str, service: str) -> None:
         raise BadAnswer(f"{entry.host} wants a token for another registry")
 
 
-def _basic(entry: UpstreamEntry) -> str:
-    text = f"{entry.username}:{entry.password}".encode()
+def _basic(account: Account) -> str:
+    text = f"{account.username}:{account.password}".encode()
     return "Basic " + base64.b64encode(text).decode()
 
 

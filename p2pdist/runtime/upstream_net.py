@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 import aiohttp
@@ -24,7 +25,9 @@ from yarl import URL
 from p2pdist.errors import UpstreamError
 from p2pdist.model.private_places import PrivatePlace, Reach, parse_ip
 from p2pdist.runtime import logs
+from p2pdist.runtime.credentials import Credentials
 from p2pdist.runtime.lasting_resolver import LastingResolver
+from p2pdist.runtime.upstream_tls import UpstreamTls
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +55,22 @@ class UpstreamEntry:
     """Canonical name, such as `docker.io`."""
     url: str
     """Base, such as `https://registry-1.docker.io`."""
-    username: str = ""
-    password: str = field(default="", repr=False)
+    credentials: Credentials | None = field(default=None, repr=False, compare=False)
+    tls: UpstreamTls | None = field(default=None, repr=False, compare=False)
+    """None: the system's certificates, and none of ours."""
     access: Access = "public"
     """`shared`: what our credentials can read may be served to everybody here."""
     auth_hosts: tuple[str, ...] = ()
     """Further hosts that token realms may name."""
     allow_private: tuple[PrivatePlace, ...] = ()
     """Private and loopback places that it may lead us to."""
+    concurrency: int = 0
+    """How many layers to read from it at a time; 0: no limit of its own."""
+
+    @property
+    def has_account(self) -> bool:
+        """Whether it may let us read what it shows not to everybody."""
+        return self.credentials is not None or (self.tls is not None and self.tls.shows_certificate)
 
     @property
     def reach(self) -> Reach:
@@ -71,7 +82,7 @@ class UpstreamEntry:
         """Whether what is read here may be given to others."""
         if self.access == "private":
             return False
-        return not self.username or self.access == "shared"
+        return not self.has_account or self.access == "shared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,19 +215,25 @@ class UpstreamNet:
         """One request, no redirects followed."""
         _check_literal(entry, target)
         session = self._session(entry)
+        ssl = True if entry.tls is None else entry.tls.context(target.host or "", target.port or 0)
         wait_s = self._timeouts.connect_s + self._timeouts.headers_s
+        ask = partial(
+            session.request,
+            method,
+            target,
+            headers=headers,
+            data=form,
+            allow_redirects=False,
+            ssl=ssl,
+        )
         try:
             async with asyncio.timeout(wait_s):
                 try:
-                    return await session.request(
-                        method, target, headers=headers, data=form, allow_redirects=False
-                    )
+                    return await ask()
                 except _UNCONNECTED:  # so nothing was sent
                     if not await self._moved(target):
                         raise
-                return await session.request(
-                    method, target, headers=headers, data=form, allow_redirects=False
-                )
+                return await ask()
         except TimeoutError:
             raise UpstreamError(f"{target.host} did not answer within {wait_s} s") from None
         except (aiohttp.ClientError, OSError) as error:

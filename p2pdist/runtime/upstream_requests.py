@@ -123,7 +123,7 @@ class UpstreamRequests:
         self, entry: UpstreamEntry, method: str, url: str, headers: Mapping[str, str], scope: str
     ) -> aiohttp.ClientResponse:
         """Ask with what is known to do, and once more with the answer to a 401."""
-        known = self.auth.known(entry, scope)
+        known = await self.auth.known(entry, scope)
         response = await self._follow(entry, method, url, headers, known)
         if response.status != 401 or _foreign(entry, response):
             return response

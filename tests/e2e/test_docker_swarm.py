@@ -19,8 +19,8 @@ from tests.e2e.harness.registry import PORT, Registry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-# The link of the proxy is what a swarm relieves, so it is the bottleneck here. 1 Gbit/s is not where
-# two cores do everything: the seed is idle then, helps, and sends up to 1.6 images.
+# The link of the proxy is what a swarm relieves, so it is the bottleneck here. 1 Gbit/s is none
+# where two cores do everything: the seed is idle then, helps, and sends up to 1.6 images.
 LINK_MBIT_PER_S: Final = 200
 UPSTREAM_RATIO_MAX: Final = 1.05
 PROXY_EGRESS_RATIO_MAX: Final = 1.2

@@ -21,8 +21,8 @@ from tests.figures import note
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-# The link of the proxy is what a swarm relieves, so it is the bottleneck here. 1 Gbit/s is not where
-# two cores do everything: the seed is idle then, helps, and sends up to 1.6 images.
+# The link of the proxy is what a swarm relieves, so it is the bottleneck here. 1 Gbit/s is none
+# where two cores do everything: the seed is idle then, helps, and sends up to 1.6 images.
 LINK_MBIT_PER_S: Final = 200
 FULL_REFERENCE: Final = f"docker.io/{REFERENCE}"
 UPSTREAM_RATIO_MAX: Final = 1.05

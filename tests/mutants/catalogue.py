@@ -37,5 +37,7 @@ class Mutant:
 
 def read_catalogue(path: Path = CATALOGUE) -> list[Mutant]:
     """All mutants, in the order of the file."""
-    tables = tomllib.loads(path.read_text())["mutant"]
+    document = tomllib.loads(path.read_text())
+    tables = document.pop("mutant")
+    assert not document, f"tables that nobody reads: {', '.join(document)}"
     return [Mutant(**{**table, "tests": tuple(table["tests"])}) for table in tables]

@@ -14,6 +14,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.core.tags import STALE_IF_ERROR_S, TagCache
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.credentials import fixed
 from p2pdist.runtime.serving import Manifest, PullContext, TagPage
 from p2pdist.runtime.upstream import UpstreamClient, UpstreamEntry, UpstreamTimeouts
 from tests.fakes.registry import FakeRegistry
@@ -122,12 +123,15 @@ async def proxy_before(
     store: MemoryStore | None = None,
     signer: Signer | None = None,
     expiry_unix_s: Callable[[], float] = unix_s,
+    username: str = "",
+    password: str = "",
     **entry: Any,
 ) -> AsyncIterator[Proxy]:
     store, signer = store or MemoryStore(), signer or Signer.generate()
     signers = [signer, *([parent_signer] if parent_signer is not None else [])]
     keyring = Keyring([s.public_key_bytes for s in signers])
-    settings = {"host": NAME.upstream, "url": registry.url, **entry}
+    account = fixed(username, password) if username else None
+    settings = {"host": NAME.upstream, "url": registry.url, "credentials": account, **entry}
     timeouts = UpstreamTimeouts(connect_s=2.0, headers_s=2.0, idle_s=2.0)
     async with UpstreamClient([UpstreamEntry(**settings)], timeouts=timeouts) as upstream:
         service = ManifestService(

@@ -17,7 +17,7 @@ async def hold(slots: FetchSlots, until: asyncio.Event) -> None:
 
 @pytest.mark.parametrize("released_first", [True, False])
 async def test_a_slot_given_to_a_task_that_is_cancelled_is_not_lost(released_first: bool) -> None:
-    slots, tasks = FetchSlots(1), TaskOwner("test")
+    slots, tasks = FetchSlots(1, {}), TaskOwner("test")
     first, never = asyncio.Event(), asyncio.Event()
     holder = tasks.start(hold(slots, first), name="holder")
     waiter = tasks.start(hold(slots, never), name="waiter")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from p2pdist.errors import UpstreamError
+from p2pdist.oci.credential_files import Account
 from p2pdist.oci.names import ImageName
-from p2pdist.runtime import upstream_auth
-from p2pdist.runtime.upstream import UpstreamEntry
+from p2pdist.runtime import credentials, upstream_auth
+from p2pdist.runtime.credentials import Credentials
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo, TokenAuth
 from tests.runtime.upstream_parts import (
     LOOPBACK,
@@ -19,6 +20,7 @@ from tests.runtime.upstream_parts import (
     REPOSITORY,
     FakeDns,
     client_of,
+    entry_for,
     places,
     read_blob,
 )
@@ -158,6 +160,27 @@ async def test_a_wrong_password_is_401_without_a_second_try(
     assert registry.count(path_part="/token") == 1
 
 
+@pytest.mark.parametrize("basic", [True, False])
+async def test_a_password_that_was_changed_is_read_anew(
+    registry: FakeRegistry, image: ImageInfo, monkeypatch: pytest.MonkeyPatch, basic: bool
+) -> None:
+    """The registry's and its token service's, without a restart."""
+
+    def change(password: str) -> None:
+        registry.auth = None if basic else TokenAuth(username="robot", password=password)
+        registry.basic = ("robot", password) if basic else None
+        told["password"] = password
+
+    told: dict[str, str] = {}
+    change("old")
+    robot = Credentials("registry.test", lambda: Account("robot", told["password"]))
+    monkeypatch.setattr(credentials, "REJECTED_PAUSE_S", 0.0)
+    async with client_of(registry, credentials=robot) as client:
+        await client.get_manifest(NAME, "1")
+        change("new")
+        assert await read_blob(client, image.layer_digests[0]) == b"layer " * 1000
+
+
 async def test_a_401_without_a_challenge_is_followed_by_a_ping(
     registry: FakeRegistry, image: ImageInfo
 ) -> None:
@@ -246,5 +269,5 @@ async def test_rc63_neither_password_nor_token_is_in_errors_or_representations(
         with pytest.raises(UpstreamError) as caught:
             await client.get_manifest(NAME, "1")
 
-    entry = UpstreamEntry("registry.test", registry.url, **ACCOUNT)
-    assert PASSWORD not in str(caught.value) + repr(entry)
+    entry = entry_for(registry, **ACCOUNT)
+    assert PASSWORD not in str(caught.value) + repr(entry) + repr(Account("robot", PASSWORD))

@@ -12,6 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from p2pdist.model.ids import Digest
 from p2pdist.model.private_places import PrivatePlace, parse_private_place
 from p2pdist.oci.names import ImageName
+from p2pdist.runtime.credentials import fixed
 from p2pdist.runtime.upstream import UpstreamClient, UpstreamEntry, UpstreamTimeouts
 from tests.fakes.registry import FakeRegistry
 
@@ -55,10 +56,14 @@ def places(*texts: str) -> tuple[PrivatePlace, ...]:
 LOOPBACK = places("127.0.0.0/8")
 
 
-def entry_for(registry: FakeRegistry, **settings: Any) -> UpstreamEntry:
+def entry_for(
+    registry: FakeRegistry, *, username: str = "", password: str = "", **settings: Any
+) -> UpstreamEntry:
     """`allow_private`: its storage, unless told otherwise."""
     storage = places(registry.storage_url.removeprefix("http://"))
-    given = {"host": NAME.upstream, "url": registry.url, "allow_private": storage}
+    given: dict[str, Any] = {"host": NAME.upstream, "url": registry.url, "allow_private": storage}
+    if username:
+        given["credentials"] = fixed(username, password)
     return UpstreamEntry(**{**given, **settings})
 
 

@@ -8,6 +8,7 @@ them; the other half lets a second one in at once, however long the fetches of t
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 Claim = TypeVar("Claim")
@@ -16,9 +17,11 @@ Claim = TypeVar("Claim")
 class FairSlots(Generic[Claim]):
     """Pure. `Claim` is whatever a caller waits with; upstreams go by their names."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, limits: Mapping[str, int] | None = None) -> None:
+        """`limits`: what an upstream may have at most, for those that may not have all there is."""
         assert total > 0
         self._free = total
+        self._limits = limits or {}
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[Claim]] = {}
 
@@ -49,10 +52,8 @@ class FairSlots(Generic[Claim]):
             del self._held[upstream]
         self._free += 1
         granted = []
-        while self._waiting:
-            least = min(self._waiting, key=lambda name: self._held[name])
-            if not self._within(least):
-                break
+        while able := [name for name in self._waiting if self._within(name)]:
+            least = min(able, key=lambda name: self._held[name])
             granted.append(self._waiting[least].popleft())
             if not self._waiting[least]:
                 del self._waiting[least]
@@ -60,7 +61,8 @@ class FairSlots(Generic[Claim]):
         return granted
 
     def _within(self, upstream: str) -> bool:
-        return self._held[upstream] < self._free
+        held = self._held[upstream]
+        return held < self._free and held < self._limits.get(upstream, self._free)
 
     def _give(self, upstream: str) -> None:
         self._held[upstream] += 1

@@ -32,6 +32,18 @@ def test_the_only_slot_is_given() -> None:
     assert not slots.take("b")
 
 
+def test_an_upstream_with_a_limit_keeps_it_and_stops_nobody() -> None:
+    slots: FairSlots[int] = FairSlots(TOTAL, {"few": 2})
+    assert fill(slots, "few") == 2
+    slots.wait("few", 1)
+    fill(slots, "other")
+    slots.wait("other", 2)
+    assert slots.release("other") == [2], "the first one waits for its own"
+    assert slots.release("few") == [1]
+    slots.wait("few", 3)
+    assert slots.release("other") == []
+
+
 def test_who_waits_longest_of_an_upstream_comes_first() -> None:
     slots: FairSlots[int] = FairSlots(TOTAL)
     fill(slots, "slow")
