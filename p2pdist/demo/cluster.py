@@ -45,6 +45,8 @@ class Daemon:
 class DemoCluster:
     registry_port: int
     daemons: list[Daemon] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    """Of the registry and the daemons, once they were started."""
 
     @property
     def peers(self) -> list[Daemon]:
@@ -75,16 +77,20 @@ async def running_cluster(
     keys = make_keys(directory / "keys")
     cluster = plan_cluster()
     async with AsyncExitStack() as stack:
-        processes = [await _start_registry(directory, cluster)]
+        processes = cluster.processes
+        processes.append(await _start_registry(directory, cluster))
         stack.push_async_callback(_end_all, processes)
         for daemon in cluster.daemons:
             path = directory / f"{daemon.name}.toml"
             path.write_text(_config(directory, cluster, daemon, keys))
             log_path = directory / f"{daemon.name}.log"
             arguments = [daemon.role, "--config", str(path)]
-            url = f"{daemon.admin_url}/readyz"
+            url = daemon.admin_url if daemon.role == "tracker" else daemon.service_url
+            ready = f"{daemon.admin_url}/readyz"
             processes.append(
-                await Process.start(daemon.name, "p2pdist.cli.main", arguments, log_path, url)
+                await Process.start(
+                    daemon.name, "p2pdist.cli.main", arguments, log_path, url, ready
+                )
             )
         for process in processes:
             await process.wait_ready(session)
@@ -98,6 +104,7 @@ async def _start_registry(directory: Path, cluster: DemoCluster) -> Process:
         "p2pdist.demo.registry",
         ["--dir", str(directory / "blobs"), "--port", str(port)],
         directory / "registry.log",
+        f"http://127.0.0.1:{port}",
         f"http://127.0.0.1:{port}/v2/",
     )
 

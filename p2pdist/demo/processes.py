@@ -44,13 +44,15 @@ class Process:
     name: str
     process: asyncio.subprocess.Process
     log_path: Path
+    url: str
     health_url: str
 
     @classmethod
     async def start(
-        cls, name: str, module: str, args: list[str], log_path: Path, url: str
+        cls, name: str, module: str, args: list[str], log_path: Path, url: str, health_url: str
     ) -> Process:
-        """Run `python -m module args`; `url` answers 200 once it is ready."""
+        """Run `python -m module args`, which its users call at `url`; `health_url` answers 200 once
+        it is ready."""
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -63,7 +65,7 @@ class Process:
                 env=_environment(),
                 preexec_fn=_die_with_parent,
             )
-        return cls(name, process, log_path, url)
+        return cls(name, process, log_path, url, health_url)
 
     async def wait_ready(self, session: aiohttp.ClientSession) -> None:
         """Return when it answers; raise P2pdistError with the end of its log if it does not."""
