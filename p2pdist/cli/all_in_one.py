@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+JOIN_FILE: Final = "join.toml"
+
 
 @click.command("all-in-one")
 @config_option
@@ -25,14 +29,19 @@ log = logging.getLogger(__name__)
 def all_in_one(config: Path | None, **flags: Any) -> None:
     """Run tracker, proxy and peer in one process, for one host or a first look.
 
-    Makes the cluster secret and the proxy's key in the state directory at the first start. Other
-    hosts can join: give their peers this host's tracker and proxy and copy the [cluster] lines.
+    Makes the cluster secret and the proxy's key in the state directory at the first start.
 
     \b
     Example:
       p2pdist all-in-one --host-state-dir /var/lib/p2pdist
-    Then, for Docker, in /etc/docker/daemon.json:
-      {"registry-mirrors": ["http://127.0.0.1:5300"]}
+      p2pdist runtime install --engine docker
+
+    Other hosts can join once tracker, proxy and their exchange listen for them; what their peers
+    need is written to join.toml in the state directory then.
+
+    \b
+      p2pdist all-in-one --tracker-listen 0.0.0.0:5200 --proxy-listen 0.0.0.0:5100 \\
+        --proxy-exchange-listen 0.0.0.0:5101 --peer-exchange-listen 0.0.0.0:5301
     """
     from p2pdist.runtime import logs
     from p2pdist.runtime.daemon import run_daemon
@@ -50,14 +59,14 @@ def with_keys(settings: Settings) -> Settings:
     if cluster.secret_file is not None and proxy.key_file is not None:
         return settings
     keys = find_or_make_keys(settings.host.state_dir / "keys")
-    return dataclasses.replace(
+    return replace(
         settings,
-        cluster=dataclasses.replace(
+        cluster=replace(
             cluster,
             secret_file=cluster.secret_file or keys.secret_file,
             proxy_keys=(*cluster.proxy_keys, keys.public_key),
         ),
-        proxy=dataclasses.replace(proxy, key_file=proxy.key_file or keys.key_file),
+        proxy=replace(proxy, key_file=proxy.key_file or keys.key_file),
     )
 
 
@@ -67,23 +76,83 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     from p2pdist.registry_proxy.daemon import running_proxy
     from p2pdist.runtime import logs
     from p2pdist.runtime.daemon import notify
+    from p2pdist.runtime.files import write_whole
     from p2pdist.tracker.daemon import running_tracker
 
     async with running_tracker(settings) as tracker:
         trackers = (*settings.proxy.trackers, f"tcp://{_reachable(tracker.control)}")
-        own = dataclasses.replace(settings.proxy, trackers=trackers)
-        settings = dataclasses.replace(settings, proxy=own)
+        own = replace(settings.proxy, trackers=trackers)
+        settings = replace(settings, proxy=own)
         async with running_proxy(settings) as proxy:
             proxies = (f"http://{_reachable(proxy.registry)}", *settings.peer.proxies)
-            peer_settings = dataclasses.replace(settings.peer, trackers=trackers, proxies=proxies)
-            settings = dataclasses.replace(settings, peer=peer_settings)
+            peer_settings = replace(settings.peer, trackers=trackers, proxies=proxies)
+            settings = replace(settings, peer=peer_settings)
             async with running_peer(settings) as peer:
                 mirror = f"http://{_reachable(peer.mirror)}"
-                logs.event(log, logging.INFO, "all-in-one.ready", registry_mirror=mirror)
+                addresses = proxy.running.me().addresses
+                join = join_file(settings, addresses, tracker.control.port, proxy.registry.port)
+                path = None if join is None else settings.host.state_dir / JOIN_FILE
+                if path is not None and join is not None:
+                    await asyncio.to_thread(write_whole, path, join.encode(), durable=False)
+                logs.event(
+                    log,
+                    logging.INFO,
+                    "all-in-one.ready",
+                    registry_mirror=mirror,
+                    join=str(path) if path is not None else "none: it listens for this host alone",
+                )
                 notify("READY=1")
                 await stop.wait()
                 for daemon in (peer, proxy, tracker):
                     daemon.admin_server.draining = True
+
+
+def join_file(
+    settings: Settings, addresses: Sequence[Address], tracker_port: int, proxy_port: int
+) -> str | None:
+    """Return a configuration for the peers of other hosts; None where they cannot reach this one.
+
+    `addresses`: those of the proxy's exchange, as others are told.
+    """
+    import tomlkit
+
+    listeners = (
+        settings.tracker.listen,
+        settings.proxy.listen,
+        settings.proxy.exchange_listen,
+        settings.peer.exchange_listen,
+    )
+    if any(_is_loopback(address) for address in listeners) or not addresses:
+        return None
+    host = addresses[0]
+    own = {
+        "cluster": {
+            "secret_file": "/etc/p2pdist/cluster.secret",
+            "proxy_keys": list(settings.cluster.proxy_keys),
+        },
+        "peer": {
+            "exchange_listen": "0.0.0.0:5301",
+            "trackers": [f"tcp://{_at(host, tracker_port)}"],
+            "proxies": [f"http://{_at(host, proxy_port)}"],
+        },
+    }
+    head = (
+        "# For a host that joins: put this to /etc/p2pdist/config.toml there, a copy of\n"
+        f"# {settings.cluster.secret_file}\n"
+        "# to /etc/p2pdist/cluster.secret (mode 600), and run `p2pdist peer`.\n\n"
+    )
+    return head + tomlkit.dumps(own)
+
+
+def _at(address: Address, port: int) -> Address:
+    return type(address)(address.host, port)
+
+
+def _is_loopback(address: Address) -> bool:
+    try:
+        return ip_address(address.host).is_loopback
+    except ValueError:
+        return address.host == "localhost"
 
 
 def _reachable(address: Address) -> Address:

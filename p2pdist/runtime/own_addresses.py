@@ -15,6 +15,11 @@ from p2pdist.model.members import Address
 LOOK_EVERY_S: Final = 5.0
 _Target = tuple[int, int, int, tuple[Any, ...]]
 """Family, kind, protocol and address of what is spoken to."""
+# Addresses for documentation (RFC 5737, RFC 3849), which lie where everything unknown does.
+_OUTWARD: Final[tuple[_Target, ...]] = (
+    (socket.AF_INET, socket.SOCK_DGRAM, 0, ("192.0.2.1", 9)),
+    (socket.AF_INET6, socket.SOCK_DGRAM, 0, ("2001:db8::1", 9)),
+)
 
 
 class OwnAddresses:
@@ -22,7 +27,8 @@ class OwnAddresses:
 
     `configured` wins; its ports 0 mean the bound one. A listener on all interfaces (`0.0.0.0`,
     `[::]`) is reached where this host speaks from when it speaks to its trackers and proxies:
-    `towards` are their base URLs. Nothing is sent to find that out.
+    `towards` are their base URLs. Where they all are on this host, it is reached where it would
+    speak to the world from. Nothing is sent to find that out.
     """
 
     def __init__(self, configured: Sequence[Address], towards: Iterable[str]) -> None:
@@ -34,6 +40,7 @@ class OwnAddresses:
         self._spoken: dict[str, str] = {}
         """By name, where a connection to it came from: what routes only let expect."""
         self._routed: dict[str, list[str]] = {}
+        self._outward: list[str] = []
 
     async def listening(self, bound: Address) -> None:
         """The exchange listens there: from now on there is something to tell."""
@@ -51,7 +58,8 @@ class OwnAddresses:
         if not ip_address(bound.host).is_unspecified:
             return (bound,)
         found = [host for name in self._names for host in self._from(name)]
-        return tuple(Address(host, bound.port) for host in _tellable(found))
+        hosts = _tellable([*found, *self._outward])
+        return tuple(Address(host, bound.port) for host in hosts)
 
     def trouble(self) -> str | None:
         """Why others cannot reach this host, where that is known here."""
@@ -81,6 +89,9 @@ class OwnAddresses:
                 found = _routes(self._targets[name])
             # A network that is down for a moment makes nobody forget where this host was.
             self._routed[name] = found or [h for h in self._routed.get(name, ()) if _is_ours(h)]
+        routed = [ip_address(host) for hosts in self._routed.values() for host in hosts]
+        here_only = bool(routed) and all(host.is_loopback for host in routed)
+        self._outward = _routes(_OUTWARD) if here_only else []
 
     async def watch(self, looked: Callable[[], None]) -> None:
         """Look for ever; `looked` is called after each time."""

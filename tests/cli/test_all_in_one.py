@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import pytest
 
-from p2pdist.cli.all_in_one import run, with_keys
+from p2pdist.cli.all_in_one import join_file, run, with_keys
 from p2pdist.cli.status import describe, size_text
 from p2pdist.demo.processes import free_ports
 from p2pdist.model.members import Address
 from p2pdist.settings import Host, Settings, Upstream
+from p2pdist.settings_load import load_settings
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
 
@@ -79,6 +81,39 @@ def test_the_keys_of_the_first_start_are_found_again(tmp_path: Path) -> None:
     settings = replace(Settings(), host=Host(tmp_path))
 
     assert with_keys(settings) == with_keys(settings)
+
+
+EVERYWHERE = {
+    "tracker": replace(Settings().tracker, listen=Address("0.0.0.0", 5200)),
+    "proxy": replace(
+        Settings().proxy,
+        listen=Address("0.0.0.0", 5100),
+        exchange_listen=Address("0.0.0.0", 5101),
+    ),
+    "peer": replace(Settings().peer, exchange_listen=Address("0.0.0.0", 5301)),
+}
+HERE = Address("10.0.0.5", 5101)
+
+
+def test_what_a_host_needs_to_join_is_a_configuration_that_loads(tmp_path: Path) -> None:
+    settings = with_keys(replace(Settings(), host=Host(tmp_path), **EVERYWHERE))
+    path = tmp_path / "join.toml"
+    path.write_text(join_file(settings, [HERE], 5200, 5100) or "")
+
+    joined = load_settings(path, environ={}).settings
+
+    assert joined.peer.trackers == ("tcp://10.0.0.5:5200",)
+    assert joined.peer.proxies == ("http://10.0.0.5:5100",)
+    assert joined.cluster.proxy_keys == settings.cluster.proxy_keys
+    assert str(settings.cluster.secret_file) in path.read_text()
+
+
+@pytest.mark.parametrize("alone", list(EVERYWHERE))
+def test_nobody_joins_what_listens_for_its_own_host(tmp_path: Path, alone: str) -> None:
+    given = {name: part for name, part in EVERYWHERE.items() if name != alone}
+    settings = with_keys(replace(Settings(), host=Host(tmp_path), **given))
+
+    assert join_file(settings, [HERE], 5200, 5100) is None
 
 
 def test_configured_keys_are_left_alone(tmp_path: Path) -> None:

@@ -18,6 +18,12 @@ ANYWHERE = Address("0.0.0.0", 5301)
 NOBODYS = "192.0.2.1"
 
 
+@pytest.fixture(autouse=True)
+def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host has loopback alone, wherever the tests run."""
+    monkeypatch.setattr(own_addresses, "_OUTWARD", ())
+
+
 async def listening(
     bound: Address, towards: list[str], configured: tuple[Address, ...] = ()
 ) -> OwnAddresses:
@@ -55,6 +61,23 @@ async def test_a_listener_on_all_is_reached_where_the_host_speaks_from() -> None
 
     assert addresses.current == (Address("127.0.0.1", 5301),)
     assert addresses.trouble() is None
+
+
+async def test_beside_its_tracker_and_proxy_a_host_is_reached_where_it_speaks_to_the_world(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others cannot dial its loopback address: they would dial themselves."""
+    outward = (socket.AF_INET, socket.SOCK_DGRAM, 0, ("127.0.0.9", 9))
+    routes = own_addresses._routes
+
+    def routed(targets: Any) -> list[str]:
+        return ["203.0.113.7"] if targets == (outward,) else routes(targets)
+
+    monkeypatch.setattr(own_addresses, "_OUTWARD", (outward,))
+    monkeypatch.setattr(own_addresses, "_routes", routed)
+    addresses = await listening(ANYWHERE, [TRACKER])
+
+    assert addresses.current == (Address("203.0.113.7", 5301),)
 
 
 async def test_a_listener_on_all_of_both_families_is_reached_under_both() -> None:
