@@ -16,6 +16,58 @@ Expected outcomes are values, not exceptions.
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping
+from typing import Final
+
+
+class ErrorReason(enum.StrEnum):
+    """Why a client does not get what it asked for: a closed set, the same on its whole way.
+
+    It is the `detail` of an error body, a label value and what exit codes follow from; what to do
+    about each is said in `oci/refusals.py`.
+    """
+
+    UNKNOWN = "unknown"
+    """The registry says that there is no such thing."""
+    NOT_LISTED = "not_listed"
+    """No proxy reads this registry."""
+    NOT_SHARED = "not_shared"
+    """The proxy reads it with an account that is not for everybody."""
+    CREDENTIALS = "credentials"
+    """The registry, or its token service, does not accept who we say we are."""
+    DENIED = "denied"
+    """The registry knows who we are, and refuses."""
+    RATE_LIMITED = "rate_limited"
+    REGISTRY_DOWN = "registry_down"
+    """No connection, or no answer in time."""
+    REGISTRY_NAME = "registry_name"
+    """Its name does not resolve."""
+    REGISTRY_TLS = "registry_tls"
+    """Its certificate is not trusted, or it does not speak TLS."""
+    REGISTRY_PRIVATE = "registry_private"
+    """It lies at an address that `allow_private` does not name."""
+    REGISTRY_ERROR = "registry_error"
+    """It answered 5xx, or something that is no answer."""
+    NO_PROXY = "no_proxy"
+    """No proxy could be asked."""
+    PROXY_ERROR = "proxy_error"
+    """What a proxy answered is not to be believed."""
+    NO_SOURCE = "no_source"
+    """Nobody who was asked has it now."""
+    EXHAUSTED = "exhausted"
+    """The host that was to ask has no descriptor left."""
+
+
+_BY_STATUS: Final[Mapping[int, ErrorReason]] = {
+    0: ErrorReason.REGISTRY_DOWN,
+    401: ErrorReason.CREDENTIALS,
+    403: ErrorReason.DENIED,
+    404: ErrorReason.UNKNOWN,
+    410: ErrorReason.UNKNOWN,
+    429: ErrorReason.RATE_LIMITED,
+}
+
 
 class P2pdistError(Exception):
     """Root of everything p2pdist raises on purpose."""
@@ -68,27 +120,29 @@ class LinkRefused(P2pdistError):
 class UpstreamError(P2pdistError):
     """A registry could not serve us; `status` is the HTTP status it gave (0: none).
 
-    `exhausted`: it was not even asked, because this host has no descriptor left.
+    `reason`: by default as the status says.
     """
 
-    def __init__(self, message: str, *, status: int = 0, exhausted: bool = False) -> None:
+    def __init__(self, message: str, *, status: int = 0, reason: ErrorReason | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.exhausted = exhausted
+        self.reason = reason or _BY_STATUS.get(status, ErrorReason.REGISTRY_ERROR)
 
 
 class RegistryError(P2pdistError):
     """What our client is told: an HTTP status and an OCI error code.
 
-    Source: OCI distribution specification 1.1, "Error Codes". `detail` tells our own commands what
-    runtimes are not to see in `status`, or they would not go elsewhere.
+    Source: OCI distribution specification 1.1, "Error Codes". `reason` tells our own what runtimes
+    are not to see in `status`, or they would not go elsewhere; None: the request itself is wrong.
     """
 
-    def __init__(self, status: int, code: str, message: str, *, detail: str = "") -> None:
+    def __init__(
+        self, status: int, code: str, message: str, *, reason: ErrorReason | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.detail = detail
+        self.reason = reason
 
 
 class StoreError(P2pdistError):

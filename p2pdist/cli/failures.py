@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
+from typing import Final
 
 from p2pdist.cli.exit_codes import Exit
-from p2pdist.errors import ConfigError, P2pdistError, RegistryError, UpstreamError
+from p2pdist.errors import ConfigError, ErrorReason, P2pdistError, RegistryError, UpstreamError
+
+_EXITS: Final[Mapping[ErrorReason, Exit]] = {
+    ErrorReason.UNKNOWN: Exit.NOT_FOUND,
+    ErrorReason.NOT_LISTED: Exit.DENIED,
+    ErrorReason.NOT_SHARED: Exit.DENIED,
+    ErrorReason.CREDENTIALS: Exit.DENIED,
+    ErrorReason.DENIED: Exit.DENIED,
+}
+
+
+def exit_for(reason: ErrorReason) -> Exit:
+    """Not found, refused, or something that stands between us and the registry."""
+    return _EXITS.get(reason, Exit.UPSTREAM)
 
 
 class CommandError(P2pdistError):
@@ -28,12 +43,12 @@ def explain(error: BaseException) -> tuple[Exit, str, str]:
                 str(error),
                 "`p2pdist config show --origin` says where values come from",
             )
-        case RegistryError(status=404) | UpstreamError(status=404):
+        case UpstreamError(reason=reason) | RegistryError(reason=ErrorReason() as reason):
+            return exit_for(reason), str(error), ""
+        case RegistryError(status=404):
             return Exit.NOT_FOUND, str(error), ""
-        case RegistryError(status=401 | 403) | UpstreamError(status=401 | 403):
+        case RegistryError(status=401 | 403):
             return Exit.DENIED, str(error), ""
-        case UpstreamError():
-            return Exit.UPSTREAM, str(error), ""
         case TimeoutError():
             return Exit.TIMEOUT, "the deadline passed", ""
         case OSError(errno=errno.EADDRINUSE):

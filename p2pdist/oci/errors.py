@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+
+from p2pdist.errors import ErrorReason
 
 # Docker branches on the code, so no other one may leave this process.
 ERROR_CODES: Final = frozenset(
@@ -26,9 +29,7 @@ ERROR_CODES: Final = frozenset(
     }
 )
 
-# Details of a 404 that is none: the registry refused whoever asked; nobody said anything.
-DENIED_THERE: Final = "denied there"
-NO_ANSWER: Final = "no answer"
+_REASONS: Final = frozenset(ErrorReason)
 
 # Docker does not retry it (moby `distribution/errors.go`): it moves on to the next endpoint.
 _FALLBACK_CODE: Final = "UNSUPPORTED"
@@ -37,14 +38,14 @@ _FALLBACK_CODE: Final = "UNSUPPORTED"
 _MESSAGE_LENGTH_MAX: Final = 512
 
 
-def error_body(code: str, message: str, detail: str | None = None) -> bytes:
+def error_body(code: str, message: str, reason: ErrorReason | None = None) -> bytes:
     """Return the JSON body of an error; a code outside of the specification becomes UNSUPPORTED."""
-    error = {
+    error: dict[str, str] = {
         "code": code if code in ERROR_CODES else _FALLBACK_CODE,
         "message": _printable(message),
     }
-    if detail is not None:
-        error["detail"] = _printable(detail)
+    if reason is not None:
+        error["detail"] = reason
     return msgspec.json.encode({"errors": [error]})
 
 
@@ -66,10 +67,21 @@ def error_text(body: bytes) -> str:
     return _printable("; ".join(f"{e.code}: {e.message}" if e.message else e.code for e in told))
 
 
-def error_detail(body: bytes) -> str:
-    """Return the detail of the first error that has one, as far as it is a text."""
-    details = (error.detail for error in _errors(body) or ())
-    return next((detail for detail in details if isinstance(detail, str)), "")
+@dataclass(frozen=True, slots=True)
+class ToldError:
+    """What an answer of p2pdist's own says; `code` may be anybody's."""
+
+    code: str
+    message: str
+    reason: ErrorReason
+
+
+def told_error(body: bytes) -> ToldError | None:
+    """Read the first error of a body that names one of our reasons; None: it names none."""
+    for error in _errors(body) or ():
+        if isinstance(error.detail, str) and error.detail in _REASONS:
+            return ToldError(error.code, _printable(error.message), ErrorReason(error.detail))
+    return None
 
 
 def _errors(body: bytes) -> list[_Error] | None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from p2pdist.errors import RegistryError
+from p2pdist.errors import ErrorReason, RegistryError
 from p2pdist.model.ids import Digest, parse_digest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, image_name, looks_like_host, valid_tag
+from p2pdist.oci.refusals import refusal
 
 # Names have at most 255 characters, digests 135; three times that for percent-encoding.
 TARGET_LENGTH_MAX: Final = 4096
@@ -126,8 +127,8 @@ def resolve_name(
     path may write a host's port as `host_5000`: containers/image refuses a colon inside of a path
     (Podman 4.3: "invalid reference format"). The client is sticky where the path alone names the
     upstream: containers/image stays with the endpoint that gave it the manifest. Raise
-    RegistryError: 400 for a malformed or contradictory name, 403 for an upstream that is not on
-    the list.
+    RegistryError: 400 for a malformed or contradictory name, NOT_LISTED for an upstream that is
+    not on the list.
     """
     hint = _upstream(ns) if ns is not None else None
     prefix, repository = _split_prefix(path_name)
@@ -139,7 +140,8 @@ def resolve_name(
     except ValueError as error:
         raise RegistryError(400, "NAME_INVALID", str(error)) from None
     if upstream not in upstreams:
-        raise RegistryError(403, "DENIED", f"{upstream} is not a registry served here")
+        text = f"{upstream} is not a registry served here"
+        raise refusal(ErrorReason.NOT_LISTED, upstream, text)
     return name, hint is None and prefix is not None
 
 

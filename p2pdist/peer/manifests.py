@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cachetools import LRUCache
 
-from p2pdist.errors import P2pdistError, RegistryError, UnknownKey, UpstreamError
+from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, UnknownKey, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
 from p2pdist.model.tags import NotBelieved, TagRecord, age_at_hearing_s, believe_tag, open_tag
-from p2pdist.oci.errors import DENIED_THERE, NO_ANSWER
 from p2pdist.oci.manifest import media_type_of, parse_manifest
 from p2pdist.oci.names import ImageName
+from p2pdist.peer.core.failures import Failures
 from p2pdist.peer.core.tag_ages import TagAges
 from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.node import Node
@@ -37,8 +37,16 @@ log = logging.getLogger(__name__)
 PROXY_MANIFEST_S: Final = 2.0
 PROXY_MANIFEST_LAST_S: Final = 6.0
 SIZES_MAX: Final = 200_000
-DEFINITE: Final = frozenset({401, 403, 404})
-"""An upstream's answers that no other source may overrule."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A manifest that does not lie here; `held`: the last that was heard about its tag."""
+
+    name: ImageName
+    reference: str
+    failures: Failures
+    held: TagRecord | None = None
 
 
 class ManifestBook:
@@ -74,7 +82,7 @@ class ManifestBook:
         self._sizes[name, digest] = size_bytes
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
-        """Return a manifest; raise RegistryError 404 when nobody has it."""
+        """Return a manifest; raise RegistryError when nobody has it, with the reason."""
         try:
             digest = parse_digest(reference)
         except ValueError:
@@ -95,16 +103,19 @@ class ManifestBook:
         return await self._flights.run((name, digest), lambda: self._fetch(name, digest))
 
     async def _fetch(self, name: ImageName, digest: Digest) -> Manifest:
-        if (found := await self._from_proxies(name, digest, PROXY_MANIFEST_S)) is not None:
+        failures = Failures(name, f"{name}@{digest}")
+        question = _Question(name, digest, failures)
+        if (found := await self._from_proxies(question, PROXY_MANIFEST_S)) is not None:
             return found
+        self._end_if_unlisted(failures)
         if (answer := await self._node.smalls.fetch(digest)) is not None:
             self._node.counters.blob_requests["peer"] += 1
             return await _as_its_body_says(digest, answer.body)
-        if (found := await self._from_upstream(name, digest)) is not None:
+        if (found := await self._from_upstream(question)) is not None:
             return found
-        if (found := await self._waited_for(name, digest)) is not None:
+        if (found := await self._waited_for(question)) is not None:
             return found
-        raise _no_answer(f"{name}@{digest}")
+        raise failures.refusal()
 
     # --- by tag ---------------------------------------------------------------------------------
 
@@ -116,18 +127,20 @@ class ManifestBook:
             self._node.counters.blob_requests["hit"] += 1
             return kept
         patience_s = PROXY_MANIFEST_S if kept is not None else PROXY_MANIFEST_LAST_S
-        if (found := await self._from_proxies(name, tag, patience_s, held)) is not None:
+        question = _Question(name, tag, Failures(name, f"{name}:{tag}"), held)
+        if (found := await self._from_proxies(question, patience_s)) is not None:
             return found
         if kept is not None:
             why = "no proxy answers; this tag was last checked a while ago"
             return replace(kept, stale=why)
+        self._end_if_unlisted(question.failures)
         if (found := await self._from_swarm(key, held)) is not None:
             return found
-        if (found := await self._from_upstream(name, tag)) is not None:
+        if (found := await self._from_upstream(question)) is not None:
             return found
-        if (found := await self._waited_for(name, tag, held)) is not None:
+        if (found := await self._waited_for(question)) is not None:
             return found
-        raise _no_answer(f"{name}:{tag}")
+        raise question.failures.refusal()
 
     async def _kept(self, held: TagRecord) -> Manifest | None:
         """The manifest of a statement that lies here; None if its time is up or the body gone."""
@@ -168,19 +181,19 @@ class ManifestBook:
 
     # --- sources --------------------------------------------------------------------------------
 
+    def _end_if_unlisted(self, failures: Failures) -> None:
+        """No proxy serves the registry, and this host does not read it either: the runtime is to go
+        on at once. Raises RegistryError."""
+        if failures.unlisted and self._upstream is None:
+            raise failures.refusal()
+
     async def _from_proxies(
-        self,
-        name: ImageName,
-        reference: str,
-        timeout_s: float,
-        held: TagRecord | None = None,
-        *,
-        leave_hung: bool = True,
+        self, question: _Question, timeout_s: float, *, leave_hung: bool = True
     ) -> Manifest | None:
         """`leave_hung`: there is another source; without one a proxy that hangs is waited for."""
 
         async def asked(client: ProxyClient) -> Manifest | None:
-            return await self._from_proxy(client, name, reference, timeout_s, held)
+            return await self._from_proxy(client, question, timeout_s)
 
         answering = self._node.proxy_links.answering
         proxies = sorted(self._proxies, key=lambda c: answering.book.hung(c.base_url))
@@ -193,39 +206,36 @@ class ManifestBook:
     async def _from_proxy(
         self,
         client: ProxyClient,
-        name: ImageName,
-        reference: str,
+        question: _Question,
         timeout_s: float,
-        held: TagRecord | None,
     ) -> Manifest | None:
+        name, reference = question.name, question.reference
         try:
             found = await client.manifest(name, reference, timeout_s=timeout_s)
-            return await self._taken(name, reference, found, held)
-        except UpstreamError as error:
-            if error.status in DEFINITE:
-                raise _decided(error) from None
+            return await self._taken(question, found)
+        except UpstreamRefusal as error:
             logs.event(log, logging.INFO, "proxy.no_manifest", error=str(error))
+            question.failures.told(error, error.code)
+        except UpstreamError as error:
+            logs.event(log, logging.INFO, "proxy.no_manifest", error=str(error))
+            question.failures.proxy_failed(error)
         except P2pdistError as error:
+            question.failures.proxy_failed(error)
             logs.event(log, logging.WARNING, "proxy.manifest_refused", error=str(error))
             if isinstance(error, UnknownKey):
                 self._node.proxy_links.signed_by_stranger(client.base_url, error.signer)
         return None
 
-    async def _waited_for(
-        self, name: ImageName, reference: str, held: TagRecord | None = None
-    ) -> Manifest | None:
+    async def _waited_for(self, question: _Question) -> Manifest | None:
         """Wait for proxies that hang when nobody else has it: a slow success beats an error."""
         if self._upstream is not None or not self._node.proxy_links.answering.book.all_hang:
             return None
-        return await self._from_proxies(
-            name, reference, PROXY_MANIFEST_LAST_S, held, leave_hung=False
-        )
+        return await self._from_proxies(question, PROXY_MANIFEST_LAST_S, leave_hung=False)
 
-    async def _taken(
-        self, name: ImageName, reference: str, found: Manifest, held: TagRecord | None
-    ) -> Manifest:
+    async def _taken(self, question: _Question, found: Manifest) -> Manifest:
         """Store what a proxy told; raise PeerFault or NotBelieved for a tag without a statement
         that holds, and RegistryError for a body that is no manifest."""
+        name, reference, held = question.name, question.reference, question.held
         if reference == found.digest:
             taken = await _as_its_body_says(found.digest, found.body)
         else:
@@ -237,15 +247,16 @@ class ManifestBook:
         await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
         return taken
 
-    async def _from_upstream(self, name: ImageName, reference: str) -> Manifest | None:
+    async def _from_upstream(self, question: _Question) -> Manifest | None:
         if self._upstream is None:
             return None
+        name = question.name
         try:
-            found = await self._upstream.get_manifest(name, reference)
+            found = await self._upstream.get_manifest(name, question.reference)
         except UpstreamError as error:
             logs.event(log, logging.INFO, "upstream.no_manifest", image=str(name), error=str(error))
-            if error.status in DEFINITE:
-                raise _decided(error) from None
+            code = error.code if isinstance(error, UpstreamRefusal) else ""
+            question.failures.told(error, code)
             return None
         self._node.counters.blob_requests["origin"] += 1
         self._node.counters.received[UPSTREAM] += len(found.body)
@@ -271,24 +282,15 @@ class ManifestBook:
         return asyncio.get_running_loop().time()
 
 
-def _decided(error: UpstreamError) -> RegistryError:
-    """404 for all, a denial as well: the runtime then asks the registry with its own account."""
-    named = isinstance(error, UpstreamRefusal) and error.code == "NAME_UNKNOWN"
-    code = "NAME_UNKNOWN" if named else "MANIFEST_UNKNOWN"
-    detail = "" if error.status == 404 else DENIED_THERE
-    return RegistryError(404, code, str(error), detail=detail)
-
-
-def _no_answer(what: str) -> RegistryError:
-    return RegistryError(404, "MANIFEST_UNKNOWN", f"no source for {what}", detail=NO_ANSWER)
-
-
 async def _as_its_body_says(digest: Digest, body: bytes) -> Manifest:
     """The body is proven by its digest, and it says itself of which type it is."""
     try:
         return Manifest(digest, await parsed(media_type_of, body), body)
     except ValueError as error:
-        raise RegistryError(404, "MANIFEST_UNKNOWN", f"{digest}: {error}") from None
+        text = f"{digest}: {error}"
+        raise RegistryError(
+            404, "MANIFEST_UNKNOWN", text, reason=ErrorReason.REGISTRY_ERROR
+        ) from None
 
 
 def _as_stated(told: TagRecord, body: bytes) -> Manifest:

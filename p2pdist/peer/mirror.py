@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from p2pdist.errors import RegistryError, UpstreamError
+from p2pdist.errors import ErrorReason, RegistryError, UpstreamError
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.refusals import blob_refusal
 from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.core.failures import Failures
 from p2pdist.peer.counters import SMALL, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource
 from p2pdist.peer.manifests import ManifestBook
@@ -21,7 +23,7 @@ from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.runtime.single_flight import SingleFlight
-from p2pdist.runtime.upstream import UpstreamClient
+from p2pdist.runtime.upstream import UpstreamClient, UpstreamRefusal
 
 T = TypeVar("T")
 
@@ -91,37 +93,39 @@ class MirrorBackend:
         self._finder.look(name, active)
 
     async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
-        missing = RegistryError(404, "NAME_UNKNOWN", f"no source for the tags of {name}")
-
         async def listed(client: ProxyClient) -> TagPage:
-            try:
-                return await client.tags(name, count, last, timeout_s=FORWARD_S)
-            except UpstreamError as error:
-                raise missing if error.status == 404 else error from None
+            return await client.tags(name, count, last, timeout_s=FORWARD_S)
 
-        return await self._forwarded(listed, missing)
+        return await self._forwarded(name, f"the tags of {name}", listed)
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None
     ) -> Manifest:
-        missing = RegistryError(404, "NAME_UNKNOWN", f"no source for the referrers of {digest}")
-
         async def listed(client: ProxyClient) -> Manifest:
-            try:
-                return await client.referrers(name, digest, artifact_type, timeout_s=FORWARD_S)
-            except UpstreamError as error:
-                raise missing if error.status == 404 else error from None
+            return await client.referrers(name, digest, artifact_type, timeout_s=FORWARD_S)
 
-        return await self._forwarded(listed, missing)
+        return await self._forwarded(name, f"the referrers of {digest}", listed)
 
     async def _forwarded(
-        self, ask: Callable[[ProxyClient], Awaitable[T]], missing: RegistryError
+        self, name: ImageName, what: str, ask: Callable[[ProxyClient], Awaitable[T]]
     ) -> T:
-        """Ask the proxies; raise `missing` when none can tell."""
+        """Ask the proxies; raise RegistryError with the reason when none can tell."""
+        failures = Failures(name, what, unknown="NAME_UNKNOWN")
+
+        async def asked(client: ProxyClient) -> T:
+            try:
+                return await ask(client)
+            except UpstreamRefusal as error:
+                failures.told(error, error.code)
+                raise
+            except UpstreamError as error:
+                failures.proxy_failed(error)
+                raise
+
         proxies = sorted(self._proxies, key=lambda c: self._answering.book.hung(c.base_url))
-        found = await self._answering.first_of(proxies, ask, direct=False)
+        found = await self._answering.first_of(proxies, asked, direct=False)
         if found is None:
-            raise missing
+            raise failures.refusal()
         return found
 
     # --- sizes and introductions ----------------------------------------------------------------
@@ -137,14 +141,14 @@ class MirrorBackend:
                 return await self._upstream.blob_size(name, digest)
             except UpstreamError:
                 pass
-        raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
+        raise _no_source(name, digest)
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 
     async def _open_small(self, name: ImageName, digest: Digest, size: int) -> BlobSource:
         answer = await self._smalls.run(digest, lambda: self._find_small(name, digest, size))
         if answer is None:
-            raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
+            raise _no_source(name, digest)
         return WholeBlob(digest, answer.body)
 
     async def _find_small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | None:
@@ -161,3 +165,7 @@ class MirrorBackend:
         self._node.fell_back(label, reason, nbytes)
         if label == UPSTREAM:
             self._node.counters.blob_requests["origin"] += 1
+
+
+def _no_source(name: ImageName, digest: Digest) -> RegistryError:
+    return blob_refusal(ErrorReason.NO_SOURCE, name.upstream, f"no source for {digest}")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
-from p2pdist.errors import P2pdistError, RegistryError, StoreError
+from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, StoreError
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.control import (
     BlobRef,
@@ -349,7 +349,7 @@ def _explain(group: BaseExceptionGroup[Exception]) -> tuple[Code, str]:
     match error:
         case OrderRefused(code=code):
             return code, str(error)
-        case RegistryError(status=401 | 403):
+        case RegistryError(status=401 | 403) | RegistryError(reason=ErrorReason.NOT_LISTED):
             return "denied", str(error)
         case RegistryError(status=404):
             return "not_found", str(error)

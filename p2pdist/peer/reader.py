@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from p2pdist.errors import BlobFailed, RegistryError, StoreError, UpstreamError
+from p2pdist.errors import BlobFailed, ErrorReason, StoreError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.refusals import blob_refusal
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED
 from p2pdist.peer.fallback import OutsideSource, stream_checked
@@ -254,7 +255,8 @@ class SwarmReader:
         nothing_yet = first and at == start
         waits = self._context.sticky and silent_s < STICKY_WAIT_S and not self._contradicted
         if nothing_yet and not waits:
-            raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {self.digest}")
+            text = f"no source for {self.digest}"
+            raise blob_refusal(ErrorReason.NO_SOURCE, self._name.upstream, text)
         if (
             self._active.failure is not None
             or self._active.store_full

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.verdicts import is_answer
 from p2pdist.runtime import logs
@@ -40,12 +40,16 @@ class Asking:
         if not self._budget.ask(client, _now_s()):
             if self._budget.to_be_said(client, _now_s()):
                 logs.event(log, logging.WARNING, "proxy.misses_spent", client=client)
-            raise MissesSpent("too many questions for what is not there", status=429)
+            raise MissesSpent(
+                "too many questions for what is not there",
+                status=429,
+                reason=ErrorReason.NO_SOURCE,
+            )
         in_vain = not answer_kept
         try:
             return await question()
         except UpstreamError as error:
-            in_vain = is_answer(error.status)
+            in_vain = is_answer(error)
             raise
         finally:
             if not in_vain:

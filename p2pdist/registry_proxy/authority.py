@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
-from p2pdist.errors import P2pdistError, RegistryError, UpstreamError
+from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, UpstreamError
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
@@ -113,7 +113,8 @@ class ProxyAuthority:
         """
         names = [name for name in names if self._manifests.access.may_serve(name)]
         if not names:
-            raise RegistryError(403, "DENIED", f"{digest} is not shared by this proxy")
+            text = f"{digest} is not shared by this proxy"
+            raise RegistryError(403, "DENIED", text, reason=ErrorReason.NOT_SHARED)
         active = self._taken_up(digest, size_bytes)
         if (bulk or budget is not None) and not active.complete:
             active.order_bulk(budget)

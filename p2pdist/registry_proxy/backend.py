@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from p2pdist.errors import RegistryError
+from p2pdist.errors import ErrorReason
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, tag_key
+from p2pdist.oci import refusals
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import (
     UPSTREAM,
@@ -56,7 +57,8 @@ class ProxyBackend:
         if geometry_for(size).single:
             answer = await self._authority.small(digest, name, by_itself=by_itself)
             if answer is None:
-                raise RegistryError(404, "BLOB_UNKNOWN", f"no source for {digest}")
+                text = f"no source for {digest}"
+                raise refusals.blob_refusal(ErrorReason.NO_SOURCE, name.upstream, text)
             return WholeBlob(digest, answer.body)
         if by_itself:
             return PassingBlob(self._source, name, digest, size, self._used_fallback)

@@ -14,7 +14,7 @@ from p2pdist.registry_proxy.core.referrers import fallback_tag, merge_referrers
 from p2pdist.registry_proxy.core.verdicts import list_refusal
 from p2pdist.registry_proxy.parents import PARENT_S, Parents
 from p2pdist.runtime.serving import Manifest, TagPage
-from p2pdist.runtime.upstream import UpstreamClient, UpstreamRefusal
+from p2pdist.runtime.upstream import BadAnswer, UpstreamClient, UpstreamRefusal
 
 
 class ListService:
@@ -44,7 +44,7 @@ class ListService:
         try:
             return await self._asking.outside(ask, answer_kept=False)
         except UpstreamError as error:
-            raise list_refusal(error.status, str(error)) from error
+            raise list_refusal(error, name.upstream) from error
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None
@@ -61,9 +61,9 @@ class ListService:
         try:
             return await self._asking.outside(ask, answer_kept=False)
         except UpstreamError as error:
-            raise list_refusal(error.status, str(error)) from error
+            raise list_refusal(error, name.upstream) from error
         except ValueError as error:
-            raise list_refusal(0, str(error)) from error
+            raise list_refusal(BadAnswer(str(error)), name.upstream) from error
 
     async def _referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, assert_never
 
-from p2pdist.errors import PeerFault, RegistryError, StoreError, UpstreamError
+from p2pdist.errors import ErrorReason, PeerFault, RegistryError, StoreError, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
 from p2pdist.model.statements import Keyring, Signer, TagStatement
 from p2pdist.model.tags import (
@@ -22,6 +22,7 @@ from p2pdist.model.tags import (
     believe_tag,
     open_tag,
 )
+from p2pdist.oci import refusals
 from p2pdist.oci.manifest import parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.asking import Asking, MissesSpent
@@ -175,8 +176,8 @@ class ManifestService:
         try:
             return await self._ask_and_confirm(name, tag, key)
         except UpstreamError as error:
-            refusal = _refusal(error)
-            if is_answer(error.status):
+            refusal = _refusal(error, name.upstream)
+            if is_answer(error):
                 self._tags.refused(key, refusal, self._now_s())
             raise refusal from error
 
@@ -188,7 +189,7 @@ class ManifestService:
             decision = self._tags.decide(key, self._now_s())
         match decision:
             case Absent(error):
-                raise RegistryError(error.status, error.code, str(error))
+                raise RegistryError(error.status, error.code, str(error), reason=error.reason)
             case Fresh(entry, stale):
                 if (kept := await self._of_entry(entry, stale)) is not None:
                     return kept
@@ -234,8 +235,8 @@ class ManifestService:
         return Manifest(found.digest, found.media_type, found.body, entry.statement)
 
     async def _without_answer(self, name: ImageName, key: TagKey, error: UpstreamError) -> Manifest:
-        refusal = _refusal(error)
-        if is_answer(error.status):
+        refusal = _refusal(error, name.upstream)
+        if is_answer(error):
             self._tags.refused(key, refusal, self._now_s())
             raise refusal
         if isinstance(error, MissesSpent):
@@ -268,7 +269,7 @@ class ManifestService:
         try:
             return await self._asking.outside(ask)
         except UpstreamError as error:
-            raise _refusal(error) from error
+            raise _refusal(error, name.upstream) from error
 
     async def _tag_from_parents(self, name: ImageName, tag: str, key: TagKey) -> Manifest | None:
         """A parent's word on a tag counts with a live signature only, and is passed on as it is."""
@@ -300,7 +301,8 @@ class ManifestService:
         if size is None:
             size = await self._sizes.run((name, digest), lambda: self._ask_size(name, digest))
         if await self._showing.refuses(name, digest, size):
-            raise RegistryError(404, "BLOB_UNKNOWN", f"{name.upstream} does not show {digest}")
+            text = f"{name.upstream} does not show {digest}"
+            raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
         return size
 
     async def _known_size(self, name: ImageName, digest: Digest) -> int | None:
@@ -329,7 +331,7 @@ class ManifestService:
         try:
             size = await self._asking.outside(ask)
         except UpstreamError as error:
-            raise blob_refusal(error.status, str(error)) from error
+            raise blob_refusal(error, name.upstream) from error
         self.links.tell(name, digest, size)
         here = await self._size_here(digest)
         return size if here is None else here
@@ -421,16 +423,14 @@ class ManifestService:
     def check_servable(self, name: ImageName) -> None:
         """What we can read with an account is not for everybody, unless the operator says so."""
         if not self.access.may_serve(name):
-            raise RegistryError(403, "DENIED", f"{name.upstream} is not shared by this proxy")
+            text = f"{name.upstream} is not shared by this proxy"
+            raise refusals.refusal(ErrorReason.NOT_SHARED, name.upstream, text)
 
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
 
 
-def _refusal(error: UpstreamError) -> RegistryError:
-    return manifest_refusal(error.status, _code_of(error), str(error), exhausted=error.exhausted)
-
-
-def _code_of(error: UpstreamError) -> str:
-    return error.code if isinstance(error, UpstreamRefusal) else ""
+def _refusal(error: UpstreamError, registry: str) -> RegistryError:
+    code = error.code if isinstance(error, UpstreamRefusal) else ""
+    return manifest_refusal(error, registry, code)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
-from p2pdist.errors import RegistryError, UpstreamError
+from p2pdist.errors import UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import OTHER_SIZE, OutsideSource, stream_checked
+from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.runtime.serving import FileSpan
 
 
@@ -49,7 +50,7 @@ class PassingBlob:
         except UpstreamError as error:
             if begun:
                 raise
-            raise RegistryError(404, "BLOB_UNKNOWN", str(error)) from error
+            raise blob_refusal(error, self._name.upstream) from error
 
     def close(self) -> None:
         """Nothing is held."""

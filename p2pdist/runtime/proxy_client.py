@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import (
     Digest,
@@ -27,15 +27,17 @@ from p2pdist.model.ids import (
     parse_host_id,
 )
 from p2pdist.model.statements import KEY_ID_BYTES, RECORD_BYTES_MAX
+from p2pdist.oci.errors import told_error
 from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES, media_type_of
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import Manifest, TagPage
 from p2pdist.runtime.upstream_body import UpstreamBody, blob_span, content_length, read_bounded
 from p2pdist.runtime.upstream_net import BadAnswer
-from p2pdist.runtime.upstream_requests import UpstreamRefusal, refusal_code
+from p2pdist.runtime.upstream_requests import UpstreamRefusal, error_body_of, error_code
 
 STATEMENT: Final = "P2pdist-Statement"
 EXCHANGE_PORT: Final = "P2pdist-Exchange-Port"
@@ -46,7 +48,6 @@ KEY_ID: Final = "P2pdist-Key-Id"
 HEADERS_S: Final = 10.0
 IDLE_S: Final = 5.0
 CONNECT_S: Final = 5.0
-PING_BODY_BYTES_MAX: Final = 4096
 _PORT_MAX: Final = 65535
 # Every wait has a deadline of ours; aiohttp's own would cut a body after 5 minutes.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
@@ -66,12 +67,15 @@ class Greeting:
     key_id: bytes | None = None
     """Of the key that it signs with, so that a host that does not believe it can say so; None: it
     does not tell."""
+    registries: frozenset[str] | None = None
+    """Those that it serves; None: it does not tell."""
 
 
 class ProxyClient:
     """One proxy by its base URL; `session` is the caller's to close.
 
-    All failures are UpstreamError with the proxy's status, 0 where there was no answer.
+    All failures are UpstreamError with the proxy's status, 0 where there was no answer; their
+    `reason` is the one that the proxy names, NO_PROXY where there was no answer.
     """
 
     def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
@@ -98,14 +102,15 @@ class ProxyClient:
     async def greet(self, *, timeout_s: float) -> Greeting:
         """Ask the proxy who it is."""
         async with self._deadline(timeout_s), self._open("GET", f"{self.base_url}/v2/", {}) as got:
-            await read_bounded(got, PING_BODY_BYTES_MAX, idle_s=timeout_s)
+            body = await read_bounded(got, LIST_BYTES_MAX, idle_s=timeout_s)
             text = got.headers.get(EXCHANGE_PORT, "")
             told, key = got.headers.get(HOST_ID), got.headers.get(KEY_ID, "")
         if _DIGITS.fullmatch(text) is None or not 1 <= int(text) <= _PORT_MAX:
             raise BadAnswer(f"{self.base_url} is no p2pdist proxy: it names no exchange port")
         try:
             host = None if told is None else parse_host_id(told)
-            return Greeting(int(text), host, read_key_id(key))
+            registries = await parsed(parse_registries, body)
+            return Greeting(int(text), host, read_key_id(key), registries)
         except ValueError as error:
             raise BadAnswer(f"{self.base_url}: {error}") from None
 
@@ -189,15 +194,12 @@ class ProxyClient:
                     timeout=_TIMEOUT,
                 )
         except TimeoutError:
-            raise UpstreamError(f"{self.base_url} did not answer within {HEADERS_S} s") from None
+            raise self._silent(f"did not answer within {HEADERS_S} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            text = f"{self.base_url} cannot be reached: {type(error).__name__}"
-            raise UpstreamError(text) from None
+            raise self._silent(f"cannot be reached: {type(error).__name__}") from None
         try:
             if response.status not in ((200, 206) if "Range" in headers else (200,)):
-                text = f"{self.base_url} answered {response.status}"
-                code = await refusal_code(response)
-                raise UpstreamRefusal(text, status=response.status, code=code)
+                raise await self._refusal(response)
             yield response
         finally:
             response.close()
@@ -208,7 +210,20 @@ class ProxyClient:
             async with asyncio.timeout(timeout_s):
                 yield
         except TimeoutError:
-            raise UpstreamError(f"{self.base_url} did not answer within {timeout_s} s") from None
+            raise self._silent(f"did not answer within {timeout_s} s") from None
+
+    def _silent(self, what: str) -> UpstreamError:
+        return UpstreamError(f"{self.base_url} {what}", reason=ErrorReason.NO_PROXY)
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamRefusal:
+        """What the proxy said of its registry; an older one, or a strange one, only has a status"""
+        body = b"" if response.method == hdrs.METH_HEAD else await error_body_of(response)
+        if (told := told_error(body)) is not None:
+            return UpstreamRefusal(
+                told.message, status=response.status, code=told.code, reason=told.reason
+            )
+        text = f"{self.base_url} answered {response.status}"
+        return UpstreamRefusal(text, status=response.status, code=error_code(body))
 
 
 def read_key_id(text: str) -> bytes | None:

@@ -57,7 +57,7 @@ def json_answer(body: bytes, headers: Mapping[str, str]) -> web.Response:
 
 def error_answer(error: RegistryError, headers: Mapping[str, str]) -> web.Response:
     """Never a challenge: dockerd would answer it with the user's Docker Hub password."""
-    body = error_body(error.code, str(error), error.detail or None)
+    body = error_body(error.code, str(error), error.reason)
     answer = web.Response(
         status=error.status, body=body, headers={**headers, hdrs.CONTENT_TYPE: _JSON}
     )

@@ -51,6 +51,8 @@ _logger = logging.getLogger(__name__)
 # Nothing of ours reads a request body.
 _REQUEST_BODY_BYTES_MAX: Final = 4096
 
+_NEVER_OF_BLOBS: Final = frozenset({401, 403, 408, 429})
+
 _COMMON_HEADERS: Final = {
     "Docker-Distribution-Api-Version": "registry/2.0",
     hdrs.SERVER: "p2pdist",
@@ -195,14 +197,14 @@ class RegistryEndpoint:
 
 
 def _blob_refusal(error: RegistryError) -> RegistryError:
-    """Turn what clients would retry at us for a minute into "not here".
+    """Whatever keeps us from serving a blob reads "not here".
 
     dockerd spends 75 s on a blob's 5xx before it goes elsewhere, containerd answers 408 and 429
-    with six requests at once.
+    with six requests at once. Only a request that is wrong in itself is told so.
     """
-    if error.status in (408, 429) or error.status >= 500:
-        return RegistryError(404, "BLOB_UNKNOWN", str(error))
-    return error
+    if error.reason is None and error.status not in _NEVER_OF_BLOBS and error.status < 500:
+        return error
+    return RegistryError(404, "BLOB_UNKNOWN", str(error), reason=error.reason)
 
 
 def _unknown_code(route: NamedRoute) -> str:

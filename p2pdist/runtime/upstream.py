@@ -19,7 +19,7 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES, MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
 from p2pdist.oci.links import next_page
@@ -136,10 +136,14 @@ class UpstreamClient:
         return self._requests.auth.token_requests_total
 
     def entry(self, name: ImageName) -> UpstreamEntry:
-        """Return what is configured for `name`; raise UpstreamError 403 where nothing is."""
+        """Return what is configured for `name`; raise UpstreamError where nothing is."""
         entry = self._entries.get(name.upstream)
         if entry is None:
-            raise UpstreamError(f"{name.upstream} is not a configured upstream", status=403)
+            raise UpstreamError(
+                f"{name.upstream} is not a configured upstream",
+                status=404,
+                reason=ErrorReason.NOT_LISTED,
+            )
         return entry
 
     @property

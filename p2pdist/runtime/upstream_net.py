@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,7 +23,7 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.private_places import PrivatePlace, Reach, parse_ip
 from p2pdist.runtime import logs
 from p2pdist.runtime.credentials import Credentials
@@ -100,8 +101,12 @@ class UpstreamTimeouts:
 class BadAnswer(UpstreamError):
     """The upstream answered against the rules: asking again will not help."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, status=502)
+    def __init__(self, message: str, reason: ErrorReason = ErrorReason.REGISTRY_ERROR) -> None:
+        super().__init__(message, status=502, reason=reason)
+
+
+class _PrivatePlace(OSError):
+    """All addresses of a name are such that must not be reached."""
 
 
 class _CheckedResolver(AbstractResolver):
@@ -117,7 +122,7 @@ class _CheckedResolver(AbstractResolver):
         found = await self._inner.resolve(host, port, family)
         allowed = [result for result in found if self._allowed(host, port, result["host"])]
         if not allowed:
-            raise OSError(f"{host} has no address that may be reached (see allow_private)")
+            raise _PrivatePlace(f"{host} has no address that may be reached (see allow_private)")
         return allowed
 
     def _allowed(self, host: str, port: int, text: str) -> bool:
@@ -242,7 +247,7 @@ class UpstreamNet:
                 log, logging.INFO, "upstream.unreachable", host=target.host, error=_cause(error)
             )
             text = f"{target.host} cannot be reached: {_cause(error)}"
-            raise UpstreamError(text, exhausted=_exhausted(error)) from None
+            raise UpstreamError(text, reason=_reason_of(error)) from None
 
     async def _moved(self, target: URL) -> bool:
         """Whether the host of `target` is to be found at another address now; no session asks the
@@ -277,7 +282,8 @@ def _check_literal(entry: UpstreamEntry, target: URL) -> None:
         log, logging.WARNING, "upstream.private_place", upstream=entry.host, host=host, port=port
     )
     raise BadAnswer(
-        f"{entry.host} leads to {host} port {port}, which must not be reached (see allow_private)"
+        f"{entry.host} leads to {host} port {port}, which must not be reached (see allow_private)",
+        ErrorReason.REGISTRY_PRIVATE,
     )
 
 
@@ -329,8 +335,20 @@ def _new_session(
     )
 
 
-def _exhausted(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+def _reason_of(error: Exception) -> ErrorReason:
+    """Why there is no answer: aiohttp wraps what the resolver, TLS and the system said."""
+    within = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return ErrorReason.EXHAUSTED
+    if isinstance(within, _PrivatePlace):
+        return ErrorReason.REGISTRY_PRIVATE
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return ErrorReason.REGISTRY_NAME
+    if isinstance(error, aiohttp.ClientSSLError) or isinstance(within, ssl.SSLError):
+        return ErrorReason.REGISTRY_TLS
+    if isinstance(error, aiohttp.ClientResponseError):
+        return ErrorReason.REGISTRY_ERROR  # bytes that are no HTTP
+    return ErrorReason.REGISTRY_DOWN
 
 
 def _cause(error: Exception) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import hdrs
 from yarl import URL
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.oci.auth import Challenge, parse_challenges
 from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.upstream_auth import UpstreamAuth
@@ -39,8 +39,10 @@ _ERROR_CODE: Final = re.compile(r"[A-Z_]{1,40}")
 class UpstreamRefusal(UpstreamError):
     """The upstream answered, but not with what was asked for; `code` is its OCI error code."""
 
-    def __init__(self, message: str, *, status: int, code: str = "") -> None:
-        super().__init__(message, status=status)
+    def __init__(
+        self, message: str, *, status: int, code: str = "", reason: ErrorReason | None = None
+    ) -> None:
+        super().__init__(message, status=status, reason=reason)
         self.code = code
 
 
@@ -169,8 +171,9 @@ class UpstreamRequests:
             return BadAnswer(f"{entry.host} answered {status}")
         code = ""
         if response.method != hdrs.METH_HEAD:
-            code = await refusal_code(response)
-        return UpstreamRefusal(f"{entry.host} answered {status} {code}", status=status, code=code)
+            code = error_code(await error_body_of(response))
+        text = _told(entry, status, code)
+        return UpstreamRefusal(text, status=status, code=code)
 
     # --- limits ---------------------------------------------------------------------------------
 
@@ -196,6 +199,12 @@ class UpstreamRequests:
             self.counters.cool_downs[entry.host] += 1
 
 
+def _told(entry: UpstreamEntry, status: int, code: str) -> str:
+    who = "the proxy's account" if entry.username else "a request without an account"
+    to = f" to {who}" if status in (401, 403) else ""
+    return f"{entry.host} answered {status}{' ' if code else ''}{code}{to}"
+
+
 def _answer_class(status: int) -> str:
     """Bounded, whatever a registry sends; 429 counts as trouble, other refusals do not."""
     return "429" if status == 429 else f"{min(max(status // 100, 1), 5)}xx"
@@ -210,19 +219,16 @@ def _challenges(response: aiohttp.ClientResponse) -> list[Challenge]:
     return parse_challenges(response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))
 
 
-async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+async def error_body_of(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an error as far as it came; empty where it is too long."""
     try:
         return await read_bounded(response, ERROR_BODY_BYTES_MAX)
     except UpstreamError:
         return b""
 
 
-async def refusal_code(response: aiohttp.ClientResponse) -> str:
+def error_code(body: bytes) -> str:
     """The OCI error code of an answer, or an empty text where its body names none."""
-    return _error_code(await _error_body(response))
-
-
-def _error_code(body: bytes) -> str:
     try:
         errors = msgspec.json.decode(body, type=_ErrorsJson).errors
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -13,7 +13,7 @@ import tomlkit
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError, explain
 from p2pdist.cli.main import VERBS, _fail, cli
-from p2pdist.errors import ConfigError, RegistryError, UpstreamError
+from p2pdist.errors import ConfigError, ErrorReason, RegistryError, UpstreamError
 
 
 def p2pdist(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -93,7 +93,13 @@ def test_status_without_a_daemon_says_so() -> None:
     [
         (ConfigError("x"), Exit.USAGE),
         (RegistryError(404, "NAME_UNKNOWN", "x"), Exit.NOT_FOUND),
+        (RegistryError(403, "DENIED", "x"), Exit.DENIED),
+        (UpstreamError("x", status=404), Exit.NOT_FOUND),
+        (UpstreamError("x", status=401), Exit.DENIED),
         (UpstreamError("x", status=403), Exit.DENIED),
+        (UpstreamError("x", reason=ErrorReason.NO_PROXY), Exit.UPSTREAM),
+        (RegistryError(404, "NAME_UNKNOWN", "x", reason=ErrorReason.NOT_LISTED), Exit.DENIED),
+        (RegistryError(404, "BLOB_UNKNOWN", "x", reason=ErrorReason.REGISTRY_TLS), Exit.UPSTREAM),
         (UpstreamError("x", status=503), Exit.UPSTREAM),
         (TimeoutError(), Exit.TIMEOUT),
         (CommandError("x", Exit.INTEGRITY), Exit.INTEGRITY),

@@ -169,25 +169,36 @@ async def test_wrong_bytes_are_an_integrity_failure(registry: FakeRegistry, tmp_
 
 
 async def test_an_unknown_image_is_not_found(endpoint: str) -> None:
-    assert_fails(await run("app:nope", "--endpoint", endpoint), Exit.NOT_FOUND, "404")
+    result = await run("app:nope", "--endpoint", endpoint)
+
+    sentence = "docker.io/library/app:nope: the registry knows no such tag"
+    assert_fails(result, Exit.NOT_FOUND, sentence)
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.hint == "check the name"
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("proxied", [True, False], ids=["proxy", "peer alone"])
 @pytest.mark.parametrize(
-    ("status", "code"),
+    ("status", "code", "text", "hint"),
     [
-        (401, Exit.DENIED),
-        (403, Exit.DENIED),
-        (404, Exit.NOT_FOUND),
-        (429, Exit.UPSTREAM),
-        (500, Exit.UPSTREAM),
+        (401, Exit.DENIED, "to a request without an account", "password_file"),
+        (403, Exit.DENIED, "docker.io answered 403", "the right to read it"),
+        (404, Exit.NOT_FOUND, "the registry knows no such", "check the name"),
+        (429, Exit.UPSTREAM, "docker.io answered 429", "try again later"),
+        (500, Exit.UPSTREAM, "docker.io answered 500", "look at the log of docker.io"),
     ],
 )
-async def test_what_the_registry_said_decides_though_runtimes_are_told_404(
-    registry: FakeRegistry, lab: Lab, status: int, code: Exit, proxied: bool
+async def test_what_the_registry_said_reaches_whoever_pulls(
+    registry: FakeRegistry,
+    lab: Lab,
+    status: int,
+    code: Exit,
+    text: str,
+    hint: str,
+    proxied: bool,
 ) -> None:
-    """404 has a runtime go to the registry; a command has to tell a typing error from an outage."""
+    """A command has to tell a typing error from an outage, and from a wrong password."""
     way = f"{status}, {'a proxy' if proxied else 'a peer alone'}"
     with recorded(74, "registry refuses or fails, and a command asks", way) as record:
         if proxied:
@@ -197,8 +208,10 @@ async def test_what_the_registry_said_decides_though_runtimes_are_told_404(
 
         result = await run("app:1", "--endpoint", endpoint)
 
-        assert_fails(result, code, "the mirror answered 404")
-        record.outcome = f"runtimes are told 404; exit {int(code)}"
+        error = assert_fails(result, code, text)
+        assert hint in error.hint
+        assert '{"' not in str(error)
+        record.outcome = f"exit {int(code)}, with what the registry said and a fix"
 
 
 async def test_a_registry_that_is_not_served_is_denied(endpoint: str) -> None:
@@ -252,13 +265,14 @@ def test_an_output_of_another_form_is_refused(text: str) -> None:
         parse_output(text)
 
 
-def assert_fails(result: Result, code: Exit, text: str) -> None:
+def assert_fails(result: Result, code: Exit, text: str) -> CommandError:
     error = result.exception
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     assert isinstance(error, CommandError), result.output
     assert error.code is code
     assert text in str(error)
+    return error
 
 
 # --- places that others may write -----------------------------------------------------------------

@@ -88,7 +88,7 @@ async def test_rc28_a_malformed_ns_is_not_reflected(seeded: Endpoint, ns: str) -
 )
 async def test_rc29_an_upstream_that_is_not_listed(seeded: Endpoint, target: str) -> None:
     answer = await seeded.get(target)
-    assert (answer.status, answer.error_codes) == (403, ["DENIED"])
+    assert (answer.status, answer.error_codes) == (404, ["NAME_UNKNOWN"])
     assert seeded.upstream_requests() == 0
 
 

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdist.oci.errors import ERROR_CODES, error_body, error_detail, error_text
+from p2pdist.errors import ErrorReason
+from p2pdist.oci.errors import ERROR_CODES, ToldError, error_body, error_text, told_error
 
 
 def test_the_shape_of_the_specification() -> None:
-    body = json.loads(error_body("BLOB_UNKNOWN", "gone", "here"))
-    assert body == {"errors": [{"code": "BLOB_UNKNOWN", "message": "gone", "detail": "here"}]}
+    body = json.loads(error_body("BLOB_UNKNOWN", "gone", ErrorReason.NO_SOURCE))
+    (error,) = body["errors"]
+    assert error == {"code": "BLOB_UNKNOWN", "message": "gone", "detail": "no_source"}
 
 
 def test_a_code_of_nobody_becomes_unsupported() -> None:
@@ -20,10 +22,10 @@ def test_a_code_of_nobody_becomes_unsupported() -> None:
 
 @given(st.text(alphabet=st.characters(), max_size=2000))
 def test_any_text_gives_a_short_printable_body(text: str) -> None:
-    (error,) = json.loads(error_body(text, text, text))["errors"]
+    (error,) = json.loads(error_body(text, text))["errors"]
     assert error["code"] in ERROR_CODES
     assert error["message"].isprintable()
-    assert len(error["detail"]) <= 512
+    assert len(error["message"]) <= 512
 
 
 @pytest.mark.parametrize(
@@ -49,14 +51,32 @@ def test_whatever_comes_is_one_short_printable_line(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "detail"),
+    "body",
     [
-        (error_body("DENIED", "x", "no answer"), "no answer"),
-        (b'{"errors":[{"code":"X"},{"code":"Y","detail":"there"}]}', "there"),
-        (b'{"errors":[{"code":"X","detail":{"a":1}}]}', ""),
-        (error_body("DENIED", "x"), ""),
-        (b"no JSON", ""),
+        b'{"errors":[{"code":"X"},{"code":"Y","detail":"there"}]}',
+        b'{"errors":[{"code":"X","detail":{"reason":"denied"}}]}',
+        b'{"errors":[{"code":"X","detail":null}]}',
+        error_body("DENIED", "x"),
+        b"no JSON",
     ],
 )
-def test_a_detail_is_a_text(body: bytes, detail: str) -> None:
-    assert error_detail(body) == detail
+def test_a_detail_of_others_is_no_reason(body: bytes) -> None:
+    assert told_error(body) is None
+
+
+@pytest.mark.parametrize("reason", ErrorReason)
+def test_a_reason_passes_through_a_body(reason: ErrorReason) -> None:
+    told = told_error(error_body("DENIED", "not for you", reason))
+
+    assert told == ToldError("DENIED", "not for you", reason)
+
+
+def test_what_comes_with_a_reason_is_one_short_printable_line() -> None:
+    message = "a\\u001b[2J" + "b" * 2000
+    body = f'{{"errors":[{{"code":"X","message":"{message}","detail":"denied"}}]}}'.encode()
+
+    told = told_error(body)
+
+    assert told is not None
+    assert told.message.isprintable()
+    assert len(told.message) <= 512

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from p2pdist.errors import RegistryError
+from p2pdist.errors import ErrorReason, RegistryError
 from p2pdist.model.ids import parse_digest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import valid_repository
@@ -131,17 +131,18 @@ def test_names(path_name: str, ns: str | None, name: ImageName, sticky: bool) ->
         ("../a", None, 400),
         ("ghcr.io/", None, 400),
         ("a" * 256, None, 400),
-        ("a", "evil.test", 403),
-        ("evil.test/a", None, 403),
-        ("127.0.0.1/a", None, 403),
-        ("localhost/a", None, 403),
-        ("ghcr.io:80/a", None, 403),
+        ("a", "evil.test", 404),
+        ("evil.test/a", None, 404),
+        ("127.0.0.1/a", None, 404),
+        ("localhost/a", None, 404),
+        ("ghcr.io:80/a", None, 404),
     ],
 )
 def test_names_that_are_refused(path_name: str, ns: str | None, status: int) -> None:
     with pytest.raises(RegistryError) as refused:
         resolve(path_name, ns)
     assert refused.value.status == status
+    assert refused.value.reason is (ErrorReason.NOT_LISTED if status == 404 else None)
 
 
 @given(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.manifest import MANIFEST_ACCEPT, OCI_INDEX, OCI_MANIFEST, parse_manifest
@@ -171,7 +171,7 @@ async def test_an_upstream_that_is_not_configured_is_not_asked(client: UpstreamC
     with pytest.raises(UpstreamError) as caught:
         await client.get_manifest(ImageName("elsewhere.test", "a"), "1")
 
-    assert caught.value.status == 403
+    assert caught.value.reason is ErrorReason.NOT_LISTED
 
 
 # --- outages and limits -------------------------------------------------------------------------

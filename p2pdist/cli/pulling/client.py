@@ -14,9 +14,9 @@ import aiohttp
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
+from p2pdist.cli.pulling.refusals import REFUSAL_BYTES_MAX, refused
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
-from p2pdist.oci.errors import DENIED_THERE, NO_ANSWER, error_detail, error_text
 from p2pdist.oci.manifest import (
     MANIFEST_ACCEPT,
     Descriptor,
@@ -32,22 +32,6 @@ TRIES_MAX: Final = 4
 READ_BYTES: Final = 1 << 20
 # The mirror promises a first byte within 5 s and no longer gap; four times that is a dead one.
 SILENCE_S: Final = 20.0
-_CODES: Final = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND}
-_HINTS: Final = {
-    403: "the proxy's [[upstream]] list decides which registries are served",
-    404: 'check the name; a private image needs access = "shared" at the proxy',
-}
-# A mirror says 404 of these too, so that a runtime asks the registry itself.
-_DETAILS: Final = {
-    DENIED_THERE: (
-        Exit.DENIED,
-        "the proxy's [[upstream]] needs an account that may read it; or there is no such image",
-    ),
-    NO_ANSWER: (
-        Exit.UPSTREAM,
-        "the log of the proxy says what the registry answered; try again later",
-    ),
-}
 
 
 class Progress(Protocol):
@@ -155,8 +139,9 @@ class PullClient:
                 url, headers={"Accept": ", ".join(MANIFEST_ACCEPT)}
             ) as answer:
                 if answer.status != 200:
-                    mark = "@" if ":" in target else ":"
-                    raise await _refusal(answer, f"{reference.name}{mark}{target}")
+                    mark, kind = ("@", "manifest") if ":" in target else (":", "tag")
+                    what = f"{reference.name}{mark}{target}"
+                    raise await _refusal(answer, reference, what, kind)
                 body = await answer.content.read(MANIFEST_SIZE_MAX_BYTES + 1)
                 while not answer.content.at_eof() and len(body) <= MANIFEST_SIZE_MAX_BYTES:
                     body += await answer.content.read(MANIFEST_SIZE_MAX_BYTES)
@@ -202,7 +187,7 @@ class PullClient:
         url = self._url(reference, "blobs", blob.digest)
         async with self._session.get(url, headers=headers) as answer:
             if answer.status not in (200, 206):
-                raise await _refusal(answer, blob.digest)
+                raise await _refusal(answer, reference, blob.digest, "blob")
             if answer.status == 200 and download.have:
                 self._progress.advanced(blob.digest, -download.have)
                 download.start_over()
@@ -225,13 +210,14 @@ class PullClient:
         )
 
 
-async def _refusal(answer: aiohttp.ClientResponse, what: str) -> CommandError:
-    body = await answer.content.read(4096)
-    by_status = _CODES.get(answer.status, Exit.UPSTREAM), _HINTS.get(answer.status, "")
-    code, hint = _DETAILS.get(error_detail(body), by_status)
-    text = printable(error_text(body))
-    said = f"{answer.status}, {text}" if text else str(answer.status)
-    return CommandError(f"{what}: the mirror answered {said}", code, hint)
+async def _refusal(
+    answer: aiohttp.ClientResponse, reference: Reference, what: str, kind: str
+) -> CommandError:
+    body = b""
+    while len(body) < REFUSAL_BYTES_MAX and not answer.content.at_eof():
+        body += await answer.content.read(REFUSAL_BYTES_MAX - len(body))
+    registry = reference.name.upstream
+    return refused(answer.status, body, registry=registry, what=what, kind=kind)
 
 
 def _platform_text(descriptor: Descriptor) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.oci.errors import ERROR_CODES
 from p2pdist.registry_proxy.core.verdicts import (
     blob_refusal,
@@ -12,38 +13,47 @@ from p2pdist.registry_proxy.core.verdicts import (
     manifest_refusal,
 )
 
+REGISTRY = "registry.test"
 STATUSES = [0, 400, 401, 403, 404, 408, 410, 429, 500, 502, 503, 504]
+ERRORS = [*(UpstreamError("x", status=s) for s in STATUSES),
+          *(UpstreamError("x", reason=reason) for reason in ErrorReason)]  # fmt: skip
 
 
-@pytest.mark.parametrize("status", STATUSES)
-def test_rc19_every_refusal_has_a_code_of_the_specification(status: int) -> None:
-    refusals = [manifest_refusal(status, "ODD", ""), blob_refusal(status, ""),
-                list_refusal(status, "")]  # fmt: skip
+@pytest.mark.parametrize("error", ERRORS)
+def test_rc19_every_refusal_has_a_code_of_the_specification(error: UpstreamError) -> None:
+    refusals = [
+        manifest_refusal(error, REGISTRY, "ODD"),
+        blob_refusal(error, REGISTRY),
+        list_refusal(error, REGISTRY),
+    ]
 
     assert {refusal.code for refusal in refusals} <= ERROR_CODES
+    assert {refusal.reason for refusal in refusals} == {error.reason}
 
 
-@pytest.mark.parametrize("status", STATUSES)
-def test_no_client_is_challenged_or_told_to_hurry_back(status: int) -> None:
-    refusals = [manifest_refusal(status, "", ""), list_refusal(status, "")]
+@pytest.mark.parametrize("error", ERRORS)
+def test_no_client_is_challenged_or_told_to_hurry_back(error: UpstreamError) -> None:
+    refusals = [manifest_refusal(error, REGISTRY, ""), list_refusal(error, REGISTRY)]
 
-    assert {refusal.status for refusal in refusals} <= {403, 404, 502}
+    expected = {503} if error.reason is ErrorReason.EXHAUSTED else {403, 404, 502}
+    assert {refusal.status for refusal in refusals} <= expected
 
 
-@pytest.mark.parametrize("status", STATUSES)
-def test_rc32_a_blob_that_cannot_be_had_is_404_or_denied(status: int) -> None:
-    assert blob_refusal(status, "").status == (403 if status in (401, 403) else 404)
+@pytest.mark.parametrize("error", ERRORS)
+def test_rc32_a_blob_that_cannot_be_had_is_404(error: UpstreamError) -> None:
+    refusal = blob_refusal(error, REGISTRY)
+
+    assert (refusal.status, refusal.code) == (404, "BLOB_UNKNOWN")
 
 
 def test_rc04_an_unknown_repository_keeps_its_code() -> None:
-    assert manifest_refusal(404, "NAME_UNKNOWN", "").code == "NAME_UNKNOWN"
-    assert manifest_refusal(404, "", "").code == "MANIFEST_UNKNOWN"
+    unknown = UpstreamError("x", status=404)
 
-
-def test_a_host_that_is_exhausted_says_that_it_was_its_own_fault() -> None:
-    assert manifest_refusal(0, "", "", exhausted=True).status == 503
-    assert manifest_refusal(404, "", "", exhausted=True).status == 404
+    assert manifest_refusal(unknown, REGISTRY, "NAME_UNKNOWN").code == "NAME_UNKNOWN"
+    assert manifest_refusal(unknown, REGISTRY, "").code == "MANIFEST_UNKNOWN"
 
 
 def test_silence_and_overload_are_no_answers() -> None:
-    assert [s for s in STATUSES if is_answer(s)] == [401, 403, 404, 410]
+    answers = [s for s in STATUSES if is_answer(UpstreamError("x", status=s))]
+
+    assert answers == [401, 403, 404, 410]
