@@ -109,6 +109,7 @@ def _node_facts(daemon: dict[str, Any]) -> dict[str, str]:
     shown = ", ".join(f"{n} {name}" for name, n in trouble.items() if n)
     return {
         "links": f"{daemon['links']}, tracker {'up' if daemon['tracker_connected'] else 'AWAY'}",
+        "serves": f"{daemon['registries']} registries" if "registries" in daemon else "unknown",
         "blobs": f"{swarms['whole']} whole, {swarms['active']} on their way",
         "cache": size_text(daemon["cache_bytes"]),
         "received": _by_label(daemon["bytes_received"]),

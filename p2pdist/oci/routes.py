@@ -12,7 +12,7 @@ from p2pdist.errors import ErrorReason, RegistryError
 from p2pdist.model.ids import Digest, parse_digest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, image_name, looks_like_host, valid_tag
-from p2pdist.oci.refusals import refusal
+from p2pdist.oci.refusals import sentence
 
 # Names have at most 255 characters, digests 135; three times that for percent-encoding.
 TARGET_LENGTH_MAX: Final = 4096
@@ -72,6 +72,15 @@ NamedRoute = ManifestRoute | BlobRoute | TagsRoute | ReferrersRoute
 Route = Ping | NamedRoute | Unsupported
 
 
+class UnlistedRegistry(RegistryError):
+    """404, so that the client asks the registry itself and shows that one's own error."""
+
+    def __init__(self, registry: str) -> None:
+        reason, text = ErrorReason.NOT_LISTED, f"{registry} is not a registry served here"
+        super().__init__(404, "NAME_UNKNOWN", sentence(reason, registry, text), reason=reason)
+        self.registry = registry
+
+
 def split_target(target: str) -> tuple[str, dict[str, str]]:
     """Split a request target into its raw path and decoded query; raise RegistryError.
 
@@ -127,8 +136,8 @@ def resolve_name(
     path may write a host's port as `host_5000`: containers/image refuses a colon inside of a path
     (Podman 4.3: "invalid reference format"). The client is sticky where the path alone names the
     upstream: containers/image stays with the endpoint that gave it the manifest. Raise
-    RegistryError: 400 for a malformed or contradictory name, NOT_LISTED for an upstream that is
-    not on the list.
+    RegistryError: 400 for a malformed or contradictory name, UnlistedRegistry for an upstream that
+    is not on the list.
     """
     hint = _upstream(ns) if ns is not None else None
     prefix, repository = _split_prefix(path_name)
@@ -140,8 +149,7 @@ def resolve_name(
     except ValueError as error:
         raise RegistryError(400, "NAME_INVALID", str(error)) from None
     if upstream not in upstreams:
-        text = f"{upstream} is not a registry served here"
-        raise refusal(ErrorReason.NOT_LISTED, upstream, text)
+        raise UnlistedRegistry(upstream)
     return name, hint is None and prefix is not None
 
 

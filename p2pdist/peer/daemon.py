@@ -78,10 +78,13 @@ async def running_peer(
         prewarmer = Prewarmer(running.node, source, _runtime_puller(settings))
         running.orders.go_to(prewarmer.take)
         metrics = PullMetrics()
+        links = running.node.proxy_links
+        links.registries.add_own(upstream_hosts(settings))
         endpoint = RegistryEndpoint(
             backend,
             on_done=metrics.note,
-            upstreams=upstream_hosts(settings),
+            upstreams=links.registries,
+            renew=links.renew_registries,
             default_upstream=own.default_upstream,
         )
         mirror = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
@@ -93,8 +96,11 @@ async def running_peer(
                 **node_status(running),
                 **prewarmer.status(),
                 "mirror": str(address),
+                "registries": len(links.registries),
             },
-            samples=lambda: itertools.chain(node_samples(running), prewarmer.samples()),
+            samples=lambda: itertools.chain(
+                node_samples(running), prewarmer.samples(), endpoint.refused.samples()
+            ),
             ready=lambda: {"mirror": True},
             degraded=running.node.health.names,
             durations=metrics.all(),

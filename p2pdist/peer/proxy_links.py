@@ -20,6 +20,7 @@ from p2pdist.model.members import Address, Role
 from p2pdist.peer.answering import Answering
 from p2pdist.peer.core import proxy_links as core
 from p2pdist.peer.core.refusals import RefusalBook
+from p2pdist.peer.core.served import ServedRegistries
 from p2pdist.peer.neighbourhood import DIAL_TIMEOUT_S, Neighbourhood
 from p2pdist.runtime import logs
 from p2pdist.runtime.health import Health
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHECKS_PER_IDLE: Final = 4
+# What a request for a registry that no list names waits for newer lists.
+LISTS_S: Final = 0.5
 
 
 class ProxyLinks:
@@ -75,6 +78,7 @@ class ProxyLinks:
         self._plan = core.ProxyLinkPlan(
             list(self._proxies), refusals, rng, idle_s=core.IDLE_S, hung=hung
         )
+        self.registries = ServedRegistries(self._proxies)
         self._greetings: dict[str, Greeting] = {}  # heard, and not dialled by yet
         self._unlinked: set[str] = set()  # answer, and a dial of their exchange failed
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -154,6 +158,23 @@ class ProxyLinks:
         if self._plan.waits(name, now_s):
             return None
         return await asyncio.shield(self._dial(name))
+
+    async def renew_registries(self) -> None:
+        """Hear from the proxies which registries they serve, if that was not done just now.
+
+        Only when one is asked for that no list names: a fleet of idle hosts asks nothing."""
+        if not self.registries.to_renew(self._loop.time()):
+            return
+        asked = [
+            self._tasks.start(self._renew(name), name=f"registries of {name}")
+            for name in self._proxies
+        ]
+        await asyncio.wait(asked, timeout=LISTS_S)
+
+    async def _renew(self, name: str) -> None:
+        with contextlib.suppress(UpstreamError):  # the last known list stays
+            greeting = await self._proxies[name].greet(timeout_s=DIAL_TIMEOUT_S)
+            self.registries.told(name, greeting.registries)
 
     def doubt_all(self) -> None:
         """Nothing comes: find out which proxies hang."""
@@ -274,6 +295,7 @@ class ProxyLinks:
         except (OSError, P2pdistError) as error:
             self._away(name, str(error) or type(error).__name__)
             return None
+        self.registries.told(name, greeting.registries)
         self.answering.heard(name)
         if name not in self._unlinked:  # else the link itself will tell
             self._plan.answered(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from p2pdist.errors import StoreError
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.model.statements import Signer, key_id
+from p2pdist.oci.registry_list import encode_registries
 from p2pdist.peer.api import (
     About,
     DirectSource,
@@ -110,8 +112,11 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         address = await registry.start()
         admin = AdminServer(
             own.admin_listen,
-            status=lambda: _status(running, prewarmer, address),
-            samples=lambda: _samples(running, upstream, rules, prewarmer, manifests.misses),
+            status=lambda: _status(running, prewarmer, address, len(settings.upstream)),
+            samples=lambda: itertools.chain(
+                _samples(running, upstream, rules, prewarmer, manifests.misses),
+                endpoint.refused.samples(),
+            ),
             ready=lambda: {"registry": True},
             degraded=running.node.health.names,
             durations=metrics.all(),
@@ -176,9 +181,11 @@ def _endpoint(
     rules: Replicating,
     signer: Signer,
 ) -> RegistryEndpoint:
+    hosts = frozenset(upstream_hosts(settings))
     return RegistryEndpoint(
         backend,
-        upstreams=upstream_hosts(settings),
+        upstreams=hosts,
+        ping_body=encode_registries(hosts),
         default_upstream=settings.proxy.default_upstream,
         on_done=metrics.note,
         proxy_headers=lambda: {
@@ -210,8 +217,15 @@ def _options(settings: Settings, signer: Signer) -> NodeOptions:
     )
 
 
-def _status(running: RunningNode, prewarmer: Prewarmer, registry: Address) -> dict[str, Any]:
-    return {**node_status(running), **prewarmer.status(), "registry": str(registry)}
+def _status(
+    running: RunningNode, prewarmer: Prewarmer, registry: Address, registries: int
+) -> dict[str, Any]:
+    return {
+        **node_status(running),
+        **prewarmer.status(),
+        "registry": str(registry),
+        "registries": registries,
+    }
 
 
 def _samples(
@@ -232,6 +246,11 @@ def _samples(
         yield Sample(
             "p2pdist_upstream_requests_total", "counter", "Requests by upstream and answer.",
             {"upstream": host, "code": code}, number,
+        )  # fmt: skip
+    for (host, reason), number in counters.failures.items():
+        yield Sample(
+            "p2pdist_upstream_failures_total", "counter", "Requests in vain by upstream and why.",
+            {"upstream": host, "reason": reason}, number,
         )  # fmt: skip
     for host, nbytes in counters.payload_bytes.items():
         yield Sample(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, assert_never
 
 from aiohttp import hdrs, web
@@ -25,11 +25,13 @@ from p2pdist.oci.routes import (
     Ping,
     ReferrersRoute,
     TagsRoute,
+    UnlistedRegistry,
     Unsupported,
     parse_route,
     resolve_name,
     split_target,
 )
+from p2pdist.runtime.refused import RefusedRequests
 from p2pdist.runtime.registry_answers import (
     NAMESPACE,
     REQUEST_ID,
@@ -63,9 +65,10 @@ _COMMON_HEADERS: Final = {
 class RegistryEndpoint:
     """One `/v2/` surface.
 
-    `upstreams` and `default_upstream` are canonical hosts; the list may change while we run.
-    `proxy_headers()` go with the answer to `GET /v2/`; `on_done` hears of each manifest and blob
-    request that is over.
+    `upstreams` and `default_upstream` are canonical hosts; the list may change while we run, and
+    `renew()` has it looked at again before a registry is refused by it. `proxy_headers()` and
+    `ping_body` are the answer to `GET /v2/`; `on_done` hears of each manifest and blob request that
+    is over.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class RegistryEndpoint:
         upstreams: Collection[str],
         default_upstream: str,
         proxy_headers: Callable[[], Mapping[str, str]] = dict,
+        ping_body: bytes = b"{}",
+        renew: Callable[[], Awaitable[None]] | None = None,
         on_done: Callable[[PullRecord], None] | None = None,
         bodies_max: int = BODIES_MAX,
         beside: Mapping[str, Handler] | None = None,
@@ -85,6 +90,9 @@ class RegistryEndpoint:
         self._upstreams = upstreams
         self._default_upstream = default_upstream
         self._proxy_headers = proxy_headers
+        self._ping_body = ping_body
+        self._renew = renew
+        self.refused = RefusedRequests()
         self._on_done = on_done
         self._beside = dict(beside or {})
 
@@ -112,24 +120,41 @@ class RegistryEndpoint:
         route = parse_route(request.method, raw_path, query)
         match route:
             case Ping():
-                return json_answer(b"{}", {**headers, **self._proxy_headers()})
+                return json_answer(self._ping_body, {**headers, **self._proxy_headers()})
             case Unsupported():
                 raise RegistryError(405, "UNSUPPORTED", "this registry is for pulling only")
         ns = query.get("ns")
-        name, sticky = resolve_name(
-            route.path_name, ns, upstreams=self._upstreams, default=self._default_upstream
-        )
+        name, sticky = await self._resolve(route, ns)
         if ns is not None:
             headers[NAMESPACE] = ns
         client_network.set(network_of_address(request.remote or ""))
         try:
             return await self._serve(request, route, name, headers, sticky=sticky)
-        except RegistryError:
+        except RegistryError as error:
+            self.refused.note(name.upstream, error)
             raise
         except Exception:
             # A fault of ours must read as "not here", so that the client goes on to upstream.
             _logger.exception("request.failed", extra={"fields": {"request": headers[REQUEST_ID]}})
             raise RegistryError(404, _unknown_code(route), "internal error") from None
+
+    async def _resolve(self, route: NamedRoute, ns: str | None) -> tuple[ImageName, bool]:
+        """Tell which image is meant. Raises RegistryError; no socket is opened for a registry that
+        is not on the list."""
+        try:
+            return self._resolved(route, ns)
+        except UnlistedRegistry:
+            if self._renew is not None:
+                await self._renew()
+        try:
+            return self._resolved(route, ns)
+        except UnlistedRegistry as error:
+            self.refused.note(error.registry, error)
+            raise
+
+    def _resolved(self, route: NamedRoute, ns: str | None) -> tuple[ImageName, bool]:
+        upstreams, default = self._upstreams, self._default_upstream
+        return resolve_name(route.path_name, ns, upstreams=upstreams, default=default)
 
     async def _serve(
         self,

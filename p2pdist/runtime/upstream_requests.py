@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -17,11 +18,16 @@ from aiohttp import hdrs
 from yarl import URL
 
 from p2pdist.errors import ErrorReason, UpstreamError
+from p2pdist.model.seldom import Seldom
 from p2pdist.oci.auth import Challenge, parse_challenges
+from p2pdist.oci.refusals import fix_of
+from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.upstream_auth import UpstreamAuth
 from p2pdist.runtime.upstream_body import read_bounded
 from p2pdist.runtime.upstream_net import BadAnswer, UpstreamEntry, UpstreamNet
+
+log = logging.getLogger(__name__)
 
 ERROR_BODY_BYTES_MAX: Final = 64 * 1024
 
@@ -31,6 +37,20 @@ _COOL_DOWN_DEFAULT_S: Final = 5.0
 
 NO_ANSWER: Final = "none"
 ANSWERS: Final = ("2xx", "4xx", "429", "5xx", NO_ANSWER)
+
+# What a registry that is asked can come to; the others are said of proxies and of our own rules.
+REGISTRY_REASONS: Final = (
+    ErrorReason.UNKNOWN,
+    ErrorReason.CREDENTIALS,
+    ErrorReason.DENIED,
+    ErrorReason.RATE_LIMITED,
+    ErrorReason.REGISTRY_DOWN,
+    ErrorReason.REGISTRY_NAME,
+    ErrorReason.REGISTRY_TLS,
+    ErrorReason.REGISTRY_PRIVATE,
+    ErrorReason.REGISTRY_ERROR,
+    ErrorReason.EXHAUSTED,
+)
 
 _LEADING_NUMBER: Final = re.compile(r"\d{1,9}")
 _ERROR_CODE: Final = re.compile(r"[A-Z_]{1,40}")
@@ -56,6 +76,8 @@ class UpstreamCounters:
 
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By upstream and class of the answer: `1xx` to `5xx`, `429`, `none`."""
+    failures: Counter[tuple[str, ErrorReason]] = field(default_factory=Counter)
+    """By upstream and reason: each try, but for a HEAD that was refused, which decides nothing."""
     payload_bytes: Counter[str] = field(default_factory=Counter)
     """Bytes of blobs and manifests, by upstream."""
     rate_limit_remaining: dict[str, int] = field(default_factory=dict)
@@ -85,6 +107,8 @@ class UpstreamRequests:
         for host in hosts:
             self.counters.payload_bytes[host] = 0
             self.counters.requests.update({(host, answer): 0 for answer in ANSWERS})
+            self.counters.failures.update({(host, reason): 0 for reason in REGISTRY_REASONS})
+        self._seldom: Seldom[tuple[str, ErrorReason]] = Seldom()
         self._cool_until_s: dict[tuple[str, str], float] = {}
         """By upstream and kind of request: few, because both are from closed sets."""
 
@@ -107,7 +131,29 @@ class UpstreamRequests:
 
         `kind` is `manifests`, `blobs`, `tags` or `referrers`: each cools down on its own.
         """
-        self._check_cool_down(entry, kind)
+        try:
+            self._check_cool_down(entry, kind)
+            response = await self._answer(entry, method, kind, url, scope, headers, expect)
+        except UpstreamError as error:
+            if method != hdrs.METH_HEAD or not error.status:
+                self._note_failure(entry, error)
+            raise
+        try:
+            yield response
+        finally:
+            response.close()
+
+    async def _answer(
+        self,
+        entry: UpstreamEntry,
+        method: str,
+        kind: str,
+        url: str,
+        scope: str,
+        headers: Mapping[str, str],
+        expect: tuple[int, ...],
+    ) -> aiohttp.ClientResponse:
+        """The answer that was `expect`ed, which is the caller's to close."""
         response = await self._authorized(entry, method, url, headers, scope)
         expired = response.status in (400, 401, 403) and _foreign(entry, response)
         if expired and method != hdrs.METH_HEAD:
@@ -117,9 +163,21 @@ class UpstreamRequests:
             self._note_limits(entry, kind, response)
             if response.status not in expect:
                 raise await self._refusal(entry, response)
-            yield response
-        finally:
+        except BaseException:
             response.close()
+            raise
+        return response
+
+    def _note_failure(self, entry: UpstreamEntry, error: UpstreamError) -> None:
+        """Count it, and say it once a minute, with what to do."""
+        host, reason = entry.host, error.reason
+        self.counters.failures[host, reason] += 1
+        if requests := self._seldom.happened((host, reason), asyncio.get_running_loop().time()):
+            level = logging.INFO if reason is ErrorReason.UNKNOWN else logging.WARNING
+            logs.event(
+                log, level, "upstream.failed", upstream=host, reason=reason, error=str(error),
+                fix=fix_of(reason, host), requests=requests,
+            )  # fmt: skip
 
     async def _authorized(
         self, entry: UpstreamEntry, method: str, url: str, headers: Mapping[str, str], scope: str
