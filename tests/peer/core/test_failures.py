@@ -46,9 +46,8 @@ def test_a_word_about_the_registry_is_worth_more_than_silence(first: bool) -> No
     heard = failures()
     down = UpstreamError("down", status=502, reason=ErrorReason.REGISTRY_DOWN)
 
-    for tell in (lambda: heard.told(down, ""), lambda: heard.proxy_failed(SILENT))[
-        :: 1 if first else -1
-    ]:
+    tellings = [lambda: heard.told(down, ""), lambda: heard.proxy_failed(SILENT)]
+    for tell in tellings if first else reversed(tellings):
         tell()
 
     assert heard.refusal().reason is ErrorReason.REGISTRY_DOWN

@@ -1,0 +1,233 @@
+"""An error keeps its meaning from the registry through proxy and peer; one list, at the proxy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from p2pdist.errors import ErrorReason
+from p2pdist.peer.daemon import RunningPeer, running_peer
+from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
+from p2pdist.settings import Upstream
+from tests.fakes.cluster import Lab, url_of
+from tests.fakes.registry import FakeRegistry, Fault, TokenAuth
+from tests.faults.records import recorded
+from tests.swarm.conftest import account_at
+
+pytestmark = pytest.mark.faults
+
+CORP = "registry.corp:5443"
+NOBODY = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def registry_with_image(registry: FakeRegistry) -> FakeRegistry:
+    registry.add_image("team/app", "1", [b"layer" * 1000])
+    return registry
+
+
+@asynccontextmanager
+async def proxy_of(lab: Lab, *upstreams: Upstream) -> AsyncIterator[RunningProxy]:
+    settings = replace(lab.settings("proxy"), upstream=upstreams)
+    async with running_proxy(settings) as proxy:
+        lab.proxies[:] = [url_of(proxy.registry)]
+        yield proxy
+
+
+@asynccontextmanager
+async def peer_of(lab: Lab, *upstreams: Upstream) -> AsyncIterator[RunningPeer]:
+    """Knows no registry but those that its proxies tell of, and `upstreams`."""
+    async with running_peer(replace(lab.settings("peer"), upstream=upstreams)) as peer:
+        yield peer
+
+
+async def asked(
+    client: aiohttp.ClientSession, base: str, kind: str = "manifests", ref: str = "1",
+    registry: str = CORP,
+) -> tuple[int, str, str]:  # fmt: skip
+    """Status, code and detail."""
+    async with client.get(f"{base}/v2/team/app/{kind}/{ref}?ns={registry}") as answer:
+        body = json.loads(await answer.read()) if answer.status != 200 else {}
+        assert "WWW-Authenticate" not in answer.headers
+    error = body.get("errors", [{}])[0]
+    return answer.status, error.get("code", ""), error.get("detail", "")
+
+
+def faulty(registry: FakeRegistry, status: int) -> Upstream:
+    registry.faults["1"] = Fault(status=status)
+    return Upstream(CORP, registry.url)
+
+
+def wrong_password(registry: FakeRegistry, directory: Path) -> Upstream:
+    registry.auth = TokenAuth("robot", "right")
+    return account_at(CORP, registry, TokenAuth("robot", "wrong"), directory)
+
+
+ARRANGED: dict[ErrorReason, tuple[Any, int, str]] = {
+    ErrorReason.UNKNOWN: (lambda r, d: faulty(r, 404), 404, "MANIFEST_UNKNOWN"),
+    ErrorReason.DENIED: (lambda r, d: faulty(r, 403), 403, "DENIED"),
+    ErrorReason.CREDENTIALS: (wrong_password, 403, "UNAUTHORIZED"),
+    ErrorReason.RATE_LIMITED: (lambda r, d: faulty(r, 429), 502, "MANIFEST_UNKNOWN"),
+    ErrorReason.REGISTRY_ERROR: (lambda r, d: faulty(r, 500), 502, "MANIFEST_UNKNOWN"),
+    ErrorReason.REGISTRY_DOWN: (lambda r, d: Upstream(CORP, NOBODY), 502, "MANIFEST_UNKNOWN"),
+    ErrorReason.REGISTRY_TLS: (
+        lambda r, d: Upstream(CORP, r.url.replace("http:", "https:")), 502, "MANIFEST_UNKNOWN",
+    ),
+    ErrorReason.NOT_SHARED: (
+        lambda r, d: replace(account_at(CORP, r, TokenAuth("a", "b"), d), access="private"),
+        403, "DENIED",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", ARRANGED)
+async def test_a_runtime_is_told_at_the_peer_what_the_proxy_heard(
+    registry_with_image: FakeRegistry,
+    lab: Lab,
+    client: aiohttp.ClientSession,
+    tmp_path: Path,
+    reason: ErrorReason,
+) -> None:
+    arrange, status, code = ARRANGED[reason]
+    with recorded(79, "errors keep their meaning through proxy and peer", reason) as record:
+        upstream = arrange(registry_with_image, tmp_path)
+        async with proxy_of(lab, upstream) as proxy, peer_of(lab) as peer:
+            for base in (url_of(proxy.registry), url_of(peer.mirror)):
+                assert await asked(client, base) == (status, code, reason)
+        record.outcome = f"{status} {code}, detail {reason}, at both"
+
+
+async def test_without_a_proxy_the_runtime_is_told_so(
+    lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    lab.proxies[:] = [NOBODY]
+
+    async with peer_of(lab) as peer:
+        told = await asked(client, url_of(peer.mirror))
+
+    assert told == (502, "MANIFEST_UNKNOWN", "no_proxy")
+
+
+async def test_lists_have_their_reasons(
+    registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    registry_with_image.faults["/v2/team/app/tags/list"] = Fault(status=403)
+
+    async with proxy_of(lab, Upstream(CORP, registry_with_image.url)), peer_of(lab) as peer:
+        told = await asked(client, url_of(peer.mirror), "tags", "list")
+
+    assert told == (403, "DENIED", "denied")
+
+
+async def test_a_blob_is_404_with_the_reason(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    digest = "sha256:" + "0" * 64
+
+    async with proxy_of(lab, wrong_password(registry, tmp_path)) as proxy:
+        told = await asked(client, url_of(proxy.registry), "blobs", digest)
+
+    assert told == (404, "BLOB_UNKNOWN", "credentials")
+
+
+# --- one list of registries -----------------------------------------------------------------------
+
+
+async def test_a_peer_serves_what_its_proxy_serves_without_entries_of_its_own(
+    registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    async with proxy_of(lab, Upstream(CORP, registry_with_image.url)), peer_of(lab) as peer:
+        base = url_of(peer.mirror)
+        assert (await asked(client, base))[0] == 200
+        async with client.get(f"{base}/v2/{CORP}/team/app/manifests/1") as by_path:
+            assert by_path.status == 200
+        async with client.get(f"{url_of(peer.admin)}/api/v1/status") as status:
+            assert (await status.json())["registries"] == 1
+
+
+async def test_rc29_an_unlisted_registry_is_404_at_once_and_nobody_is_asked(
+    registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    corp = Upstream(CORP, registry_with_image.url)
+    async with proxy_of(lab, corp) as proxy, peer_of(lab) as peer:
+        assert (await asked(client, url_of(peer.mirror)))[0] == 200
+        before = registry_with_image.count()
+        for base in (url_of(proxy.registry), url_of(peer.mirror)):
+            told = await asked(client, base, registry="elsewhere.test")
+            assert told == (404, "NAME_UNKNOWN", "not_listed")
+        async with client.get(f"{url_of(peer.admin)}/metrics") as metrics:
+            text = await metrics.text()
+
+    assert registry_with_image.count() == before
+    assert 'p2pdist_requests_refused_total{reason="not_listed"} 1.0' in text
+
+
+async def test_the_list_is_kept_while_the_proxy_is_away(
+    registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """And the peer goes on serving what it holds, as before."""
+    async with peer_of_proxy_that_ends(lab, registry_with_image, client) as base:
+        assert (await asked(client, base))[0] == 200
+        told = await asked(client, base, registry="elsewhere.test")
+
+    assert told == (404, "NAME_UNKNOWN", "not_listed")
+
+
+@asynccontextmanager
+async def peer_of_proxy_that_ends(
+    lab: Lab, registry: FakeRegistry, client: aiohttp.ClientSession
+) -> AsyncIterator[str]:
+    """The mirror of a peer that has the image, and whose proxy has gone."""
+    async with proxy_of(lab, Upstream(CORP, registry.url)) as proxy:
+        peer_context = peer_of(lab)
+        peer = await peer_context.__aenter__()
+        assert (await asked(client, url_of(peer.mirror)))[0] == 200
+        assert proxy.registry
+    try:
+        yield url_of(peer.mirror)
+    finally:
+        await peer_context.__aexit__(None, None, None)
+
+
+async def test_a_registry_that_was_added_at_the_proxy_is_served_by_the_next_look(
+    registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    corp = Upstream(CORP, registry_with_image.url)
+    other = Upstream("other.test", registry_with_image.url)
+    async with proxy_of(lab, other) as proxy:
+        listen = proxy.registry
+        peer_context = peer_of(lab)
+        peer = await peer_context.__aenter__()
+        base = url_of(peer.mirror)
+        assert (await asked(client, base, registry="other.test"))[0] == 200
+    try:
+        settings = lab.settings("proxy")
+        settings = replace(
+            settings, upstream=(corp, other), proxy=replace(settings.proxy, listen=listen)
+        )
+        async with running_proxy(settings):
+            assert (await asked(client, base))[0] == 200
+    finally:
+        await peer_context.__aexit__(None, None, None)
+
+
+async def test_own_entries_are_served_in_any_case(
+    registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """What the proxy does not list, a peer with `direct` reads itself."""
+    own = Upstream("own.test", registry_with_image.url)
+    settings = replace(lab.settings("peer"), upstream=(own,))
+
+    async with proxy_of(lab, Upstream(CORP, registry_with_image.url)):
+        settings = replace(
+            settings, peer=replace(settings.peer, proxies=tuple(lab.proxies), direct=True)
+        )
+        async with running_peer(settings) as peer:
+            assert (await asked(client, url_of(peer.mirror), registry="own.test"))[0] == 200
