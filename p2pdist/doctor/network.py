@@ -28,6 +28,7 @@ from p2pdist.model.health import RULES, Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import key_id
+from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.control_line import ControlLine
 from p2pdist.runtime.identity import proxy_keys, read_secret
@@ -229,6 +230,7 @@ async def _check_proxy(url: str, settings: Settings) -> list[Finding]:
             asked_s = time.monotonic()
             async with session.get(f"{parts.scheme}://{parts.netloc}/v2/") as answer:
                 answered_s, headers = time.monotonic(), answer.headers.copy()
+                listed = parse_registries(await answer.content.read(LIST_BYTES_MAX))
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         fix = f"is it running, and does the firewall let {parts.port} through?"
@@ -236,7 +238,11 @@ async def _check_proxy(url: str, settings: Settings) -> list[Finding]:
     if EXCHANGE_PORT not in headers:
         fix = "peer.proxies names p2pdist proxies, upstreams belong into [[upstream]]"
         return [failed("proxy", f"{url} is no p2pdist proxy", fix)]
-    found = [passed("proxy", f"{url} answers"), *_check_key(url, headers.get(KEY_ID, ""), settings)]
+    serves = "" if listed is None else f" and serves {len(listed)} registries"
+    found = [
+        passed("proxy", f"{url} answers{serves}"),
+        *_check_key(url, headers.get(KEY_ID, ""), settings),
+    ]
     secret = _secret_of(settings.cluster.secret_file)
     found.append(await _check_exchange(parts.hostname or "", headers[EXCHANGE_PORT], secret))
     try:

@@ -25,6 +25,7 @@ class RegistryLab:
     def __init__(self, backend: FakeBackend, base_url: str) -> None:
         self.backend = backend
         self.base_url = base_url
+        self.endpoint: RegistryEndpoint
         self.records: asyncio.Queue[PullRecord] = asyncio.Queue()
 
     def seed_blob(self, data: bytes) -> tuple[Digest, str]:
@@ -51,7 +52,7 @@ async def registry_lab(
 ) -> AsyncIterator[RegistryLab]:
     backend = backend or FakeBackend(SeededContent(), directory)
     lab = RegistryLab(backend, "")
-    endpoint = RegistryEndpoint(
+    endpoint = lab.endpoint = RegistryEndpoint(
         backend,
         upstreams={"docker.io", "ghcr.io"},
         default_upstream="docker.io",

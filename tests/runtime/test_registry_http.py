@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from p2pdist.errors import RegistryError
+from p2pdist.errors import ErrorReason, RegistryError
+from p2pdist.oci.errors import ToldError, told_error
 from tests.conformance.bodies import image
 from tests.runtime.registry_lab import RegistryLab, registry_lab
 
@@ -74,7 +76,7 @@ async def test_a_manifest_error_passes_as_the_backend_gave_it(
     assert answer.headers["WWW-Authenticate"] is None
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+@pytest.mark.parametrize("status", [401, 403, 408, 429, 500, 502, 503])
 async def test_rc35_what_clients_would_retry_on_a_blob_becomes_404(
     lab: RegistryLab, status: int
 ) -> None:
@@ -83,6 +85,50 @@ async def test_rc35_what_clients_would_retry_on_a_blob_becomes_404(
     answer = await lab.get(target)
     assert (answer.status, answer.error_codes) == (404, ["BLOB_UNKNOWN"])
     assert (await lab.wait_record()).status == 404
+
+
+async def test_a_blob_that_is_refused_keeps_its_reason(lab: RegistryLab) -> None:
+    lab.backend.refusal = RegistryError(403, "DENIED", "no", reason=ErrorReason.DENIED)
+    _, target = lab.seed_blob(b"x")
+
+    answer = await lab.get(target)
+
+    assert (answer.status, answer.error_codes) == (404, ["BLOB_UNKNOWN"])
+    assert told_error(answer.body) == ToldError("BLOB_UNKNOWN", "no", ErrorReason.DENIED)
+
+
+def refused_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    said = [record for record in caplog.records if record.message == "registry.refused"]
+    return [record.__dict__["fields"] for record in said]
+
+
+async def test_unlisted_registries_are_counted_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many registries a client makes up."""
+    renewed: list[bool] = []
+
+    async def renew() -> None:
+        renewed.append(True)
+
+    async with registry_lab(tmp_path, renew=renew) as lab:
+        for n in range(3):
+            answer = await lab.get(f"/v2/app/manifests/1?ns=made-up-{n}.test")
+            assert (answer.status, answer.error_codes) == (404, ["NAME_UNKNOWN"])
+        counts = {s.labels["reason"]: s.value for s in lab.endpoint.refused.samples()}
+
+    assert len(renewed) == 3
+    assert lab.backend.contexts == []
+    assert counts["not_listed"] == 3
+    (line,) = refused_lines(caplog)
+    assert (line["registry"], line["reason"]) == ("made-up-0.test", "not_listed")
+    assert "[[upstream]]" in line["fix"]
+
+
+async def test_a_wrong_request_is_no_refusal(lab: RegistryLab) -> None:
+    await lab.get("/v2/app/manifests/1?ns=no host")
+
+    assert not any(sample.value for sample in lab.endpoint.refused.samples())
 
 
 @pytest.mark.parametrize(("kind", "code"), [("blobs", "BLOB"), ("manifests", "MANIFEST")])
