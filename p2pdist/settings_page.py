@@ -26,9 +26,9 @@ _TABLES = {
 
 One table for each registry that the proxies may read; Docker Hub is there while none is given.
 Peers serve what their proxies list, and need no tables but for what they read themselves
-(`peer.direct`). An upstream with credentials is served to others only with `access = "shared"`. With `private`,
-credentials or not, a proxy hands out nothing, not even what it read before, and a peer keeps what
-it reads itself to its host.
+(`peer.direct`). An upstream with credentials is served to others only with `access = "shared"`.
+With `private`, credentials or not, a proxy hands out nothing, not even what it read before, and a
+peer keeps what it reads itself to its host.
 """,
     "replicate": """## [[replicate]]
 

@@ -126,7 +126,7 @@ async def test_unlisted_registries_are_counted_and_said_once(
 
 
 async def test_a_wrong_request_is_no_refusal(lab: RegistryLab) -> None:
-    await lab.get("/v2/app/manifests/1?ns=no host")
+    await lab.get("/v2/app/manifests/1?ns=no%20host")
 
     assert not any(sample.value for sample in lab.endpoint.refused.samples())
 
