@@ -107,7 +107,7 @@ class ManifestBook:
         question = _Question(name, digest, failures)
         if (found := await self._from_proxies(question, PROXY_MANIFEST_S)) is not None:
             return found
-        self._end_if_unlisted(failures)
+        self._end_if_unlisted(name, failures)
         if (answer := await self._node.smalls.fetch(digest)) is not None:
             self._node.counters.blob_requests["peer"] += 1
             return await _as_its_body_says(digest, answer.body)
@@ -133,7 +133,7 @@ class ManifestBook:
         if kept is not None:
             why = "no proxy answers; this tag was last checked a while ago"
             return replace(kept, stale=why)
-        self._end_if_unlisted(question.failures)
+        self._end_if_unlisted(name, question.failures)
         if (found := await self._from_swarm(key, held)) is not None:
             return found
         if (found := await self._from_upstream(question)) is not None:
@@ -181,10 +181,10 @@ class ManifestBook:
 
     # --- sources --------------------------------------------------------------------------------
 
-    def _end_if_unlisted(self, failures: Failures) -> None:
+    def _end_if_unlisted(self, name: ImageName, failures: Failures) -> None:
         """No proxy serves the registry, and this host does not read it either: the runtime is to go
         on at once. Raises RegistryError."""
-        if failures.unlisted and self._upstream is None:
+        if failures.unlisted and not (self._upstream and self._upstream.reads(name)):
             raise failures.refusal()
 
     async def _from_proxies(

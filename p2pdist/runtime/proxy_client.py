@@ -36,7 +36,7 @@ from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import Manifest, TagPage
 from p2pdist.runtime.upstream_body import UpstreamBody, blob_span, content_length, read_bounded
-from p2pdist.runtime.upstream_net import BadAnswer
+from p2pdist.runtime.upstream_net import BadAnswer, exhausted
 from p2pdist.runtime.upstream_requests import UpstreamRefusal, error_body_of, error_code
 
 STATEMENT: Final = "P2pdist-Statement"
@@ -196,7 +196,8 @@ class ProxyClient:
         except TimeoutError:
             raise self._silent(f"did not answer within {HEADERS_S} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._silent(f"cannot be reached: {type(error).__name__}") from None
+            reason = ErrorReason.EXHAUSTED if exhausted(error) else ErrorReason.NO_PROXY
+            raise self._silent(f"cannot be reached: {type(error).__name__}", reason) from None
         try:
             if response.status not in ((200, 206) if "Range" in headers else (200,)):
                 raise await self._refusal(response)
@@ -212,11 +213,11 @@ class ProxyClient:
         except TimeoutError:
             raise self._silent(f"did not answer within {timeout_s} s") from None
 
-    def _silent(self, what: str) -> UpstreamError:
-        return UpstreamError(f"{self.base_url} {what}", reason=ErrorReason.NO_PROXY)
+    def _silent(self, what: str, reason: ErrorReason = ErrorReason.NO_PROXY) -> UpstreamError:
+        return UpstreamError(f"{self.base_url} {what}", reason=reason)
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamRefusal:
-        """What the proxy said of its registry; an older one, or a strange one, only has a status"""
+        """What the proxy said of its registry; an older one has a status only."""
         body = b"" if response.method == hdrs.METH_HEAD else await error_body_of(response)
         if (told := told_error(body)) is not None:
             return UpstreamRefusal(

@@ -146,6 +146,9 @@ class UpstreamClient:
             )
         return entry
 
+    def reads(self, name: ImageName) -> bool:
+        return name.upstream in self._entries
+
     @property
     def servable_hosts(self) -> frozenset[str]:
         """The upstreams whose content may be given to others."""

@@ -335,10 +335,15 @@ def _new_session(
     )
 
 
+def exhausted(error: Exception) -> bool:
+    """This host has no descriptor left: whoever was to be asked was not."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def _reason_of(error: Exception) -> ErrorReason:
     """Why there is no answer: aiohttp wraps what the resolver, TLS and the system said."""
     within = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+    if exhausted(error):
         return ErrorReason.EXHAUSTED
     if isinstance(within, _PrivatePlace):
         return ErrorReason.REGISTRY_PRIVATE

@@ -66,5 +66,5 @@ def test_a_registry_that_is_asked_itself_has_only_a_status(status: int, code: Ex
     error = refused(status, body, registry=REGISTRY, what=WHAT, kind="tag")
 
     assert error.code is code
-    assert str(error) == f"{WHAT}: the answer was {status} X: it says?[2J"
+    assert str(error) == f"{WHAT}: the mirror answered {status}, X: it says?[2J"
     assert error.hint

@@ -20,7 +20,8 @@ ABSENT = digest_of(b"nobody has this")
 
 async def test_rc01_ping_is_answered_without_an_upstream(endpoint: Endpoint) -> None:
     answer = await endpoint.get("/v2/")
-    assert (answer.status, answer.json()) == (200, {})
+    assert answer.status == 200
+    assert set(answer.json()) <= {"registries"}
     assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
     assert endpoint.upstream_requests() == 0
 

@@ -29,8 +29,9 @@ def refused(status: int, body: bytes, *, registry: str, what: str, kind: str) ->
         text = printable(_sentence(told, registry, kind))
         return CommandError(f"{what}: {text}", exit_for(told.reason), hint)
     code, hint = _BY_STATUS.get(status, _NOTHING)
-    said = printable(error_text(body))
-    return CommandError(f"{what}: the answer was {status}{' ' if said else ''}{said}", code, hint)
+    text = printable(error_text(body))
+    said = f"{status}, {text}" if text else str(status)
+    return CommandError(f"{what}: the mirror answered {said}", code, hint)
 
 
 def _sentence(told: ToldError, registry: str, kind: str) -> str:

@@ -32,8 +32,10 @@ class Failures:
 
     def proxy_failed(self, error: P2pdistError) -> None:
         """A proxy was silent, or what it answered is not to be believed."""
-        silent = isinstance(error, UpstreamError) and error.status == 0
-        reason = ErrorReason.NO_PROXY if silent else ErrorReason.PROXY_ERROR
+        reason = ErrorReason.PROXY_ERROR
+        if isinstance(error, UpstreamError) and error.status == 0:
+            here = error.reason is ErrorReason.EXHAUSTED
+            reason = error.reason if here else ErrorReason.NO_PROXY
         self._heard.append((reason, str(error)))
 
     @property

@@ -71,6 +71,14 @@ def test_a_proxy_that_is_not_believed_is_not_away() -> None:
     assert heard.refusal().reason is ErrorReason.PROXY_ERROR
 
 
+def test_a_host_without_descriptors_does_not_blame_its_proxies() -> None:
+    heard = failures()
+
+    heard.proxy_failed(UpstreamError("Too many open files", reason=ErrorReason.EXHAUSTED))
+
+    assert (heard.refusal().status, heard.refusal().reason) == (503, ErrorReason.EXHAUSTED)
+
+
 def test_a_registry_is_unlisted_when_all_say_so() -> None:
     heard = failures()
     assert not heard.unlisted
