@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,49 +173,35 @@ async def test_the_list_is_kept_while_the_proxy_is_away(
     registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
     """And the peer goes on serving what it holds, as before."""
-    async with peer_of_proxy_that_ends(lab, registry_with_image, client) as base:
+    async with AsyncExitStack() as stack:
+        async with proxy_of(lab, Upstream(CORP, registry_with_image.url)):
+            peer = await stack.enter_async_context(peer_of(lab))
+            base = url_of(peer.mirror)
+            assert (await asked(client, base))[0] == 200
+
         assert (await asked(client, base))[0] == 200
         told = await asked(client, base, registry="elsewhere.test")
 
     assert told == (404, "NAME_UNKNOWN", "not_listed")
 
 
-@asynccontextmanager
-async def peer_of_proxy_that_ends(
-    lab: Lab, registry: FakeRegistry, client: aiohttp.ClientSession
-) -> AsyncIterator[str]:
-    """The mirror of a peer that has the image, and whose proxy has gone."""
-    async with proxy_of(lab, Upstream(CORP, registry.url)) as proxy:
-        peer_context = peer_of(lab)
-        peer = await peer_context.__aenter__()
-        assert (await asked(client, url_of(peer.mirror)))[0] == 200
-        assert proxy.registry
-    try:
-        yield url_of(peer.mirror)
-    finally:
-        await peer_context.__aexit__(None, None, None)
-
-
 async def test_a_registry_that_was_added_at_the_proxy_is_served_by_the_next_look(
     registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
-    corp = Upstream(CORP, registry_with_image.url)
-    other = Upstream("other.test", registry_with_image.url)
-    async with proxy_of(lab, other) as proxy:
-        listen = proxy.registry
-        peer_context = peer_of(lab)
-        peer = await peer_context.__aenter__()
-        base = url_of(peer.mirror)
-        assert (await asked(client, base, registry="other.test"))[0] == 200
-    try:
+    corp, other = (Upstream(host, registry_with_image.url) for host in (CORP, "other.test"))
+    async with AsyncExitStack() as stack:
+        async with proxy_of(lab, other) as proxy:
+            listen = proxy.registry
+            peer = await stack.enter_async_context(peer_of(lab))
+            base = url_of(peer.mirror)
+            assert (await asked(client, base, registry="other.test"))[0] == 200
+
         settings = lab.settings("proxy")
-        settings = replace(
+        again = replace(
             settings, upstream=(corp, other), proxy=replace(settings.proxy, listen=listen)
         )
-        async with running_proxy(settings):
-            assert (await asked(client, base))[0] == 200
-    finally:
-        await peer_context.__aexit__(None, None, None)
+        await stack.enter_async_context(running_proxy(again))
+        assert (await asked(client, base))[0] == 200
 
 
 async def test_own_entries_are_served_in_any_case(
