@@ -123,7 +123,12 @@ def _network(text: str) -> IpNetwork | None:
 
 
 def _bare_name(host: str) -> str:
-    return host.lower().removesuffix(".")
+    """One text for each host: an IPv6 address can be written in many ways."""
+    bare = host.lower().removesuffix(".")
+    try:
+        return str(ipaddress.IPv6Address(bare))
+    except ValueError:
+        return bare
 
 
 def _embedded(address: IpAddress) -> ipaddress.IPv4Address | None:

@@ -72,8 +72,8 @@ class Token:
 
 
 class _TokenJson(msgspec.Struct, frozen=True):
-    token: str = ""
-    access_token: str = ""
+    token: str | None = None
+    access_token: str | None = None
     expires_in: Annotated[float, msgspec.Meta(lt=1e12)] | None = None
 
 
@@ -126,8 +126,8 @@ def realm_allowed(
     """
     try:
         realm = urlsplit(realm_url)
-        host, _ = (realm.hostname or "").rstrip("."), realm.port
-        upstream = (urlsplit(f"//{upstream_host}").hostname or "").rstrip(".")
+        host, _ = _plain_host(realm.hostname), realm.port
+        upstream = _plain_host(urlsplit(f"//{upstream_host}").hostname)
     except ValueError:
         return False
     if not host or "\\" in realm_url or not realm_url.isprintable() or "@" in realm.netloc:
@@ -140,6 +140,15 @@ def realm_allowed(
         return False
     domain = _registrable_domain(host)
     return domain is not None and domain == _registrable_domain(upstream)
+
+
+def _plain_host(host: str | None) -> str:
+    """One text for each host: without the dot of a full name, and IPv6 in its shortest form."""
+    plain = (host or "").rstrip(".")
+    try:
+        return str(ipaddress.IPv6Address(plain.replace("%25", "%", 1)))
+    except ValueError:
+        return plain
 
 
 def _is_local(host: str) -> bool:
@@ -194,7 +203,7 @@ def parse_token_response(body: bytes) -> Token:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The decoder's own text could quote the body, and with it a token.
         raise ValueError("malformed token answer") from None
-    token = answer.token or answer.access_token
+    token = answer.token or answer.access_token or ""
     if _TOKEN_VALUE.fullmatch(token) is None:
         raise ValueError("token answer without a usable token")
     lifetime = answer.expires_in

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-TARGET_LENGTH_MAX: Final = 2048
-# aiohttp takes lines of up to 8 KiB; a header may have many of them.
+# A query of 4 KiB (`paging.QUERY_LENGTH_MAX`), and what comes before it.
+TARGET_LENGTH_MAX: Final = 6 * 1024
+# A header may have many lines of up to 64 KiB.
 HEADERS_MAX: Final = 4
 HEADER_LENGTH_MAX: Final = 8 * 1024
 

@@ -11,11 +11,13 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from p2pdist.errors import ErrorReason, RegistryError
 from p2pdist.model.ids import Digest, parse_digest
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.paging import check_query, without_namespace
 from p2pdist.oci.reference import canonical_upstream, image_name, looks_like_host, valid_tag
 from p2pdist.oci.refusals import sentence
 
-# Names have at most 255 characters, digests 135; three times that for percent-encoding.
-TARGET_LENGTH_MAX: Final = 4096
+# Names have at most 255 characters, digests 135; three times that for percent-encoding. Queries of
+# lists are a registry's own, and have up to 4 KiB.
+TARGET_LENGTH_MAX: Final = 6 * 1024
 _QUERY_FIELDS_MAX: Final = 16
 _PAGE_DIGITS_MAX: Final = 9
 _MEDIA_TYPE: Final = re.compile(
@@ -53,7 +55,9 @@ class BlobRoute:
 class TagsRoute:
     path_name: str
     count: int | None
-    last: str | None
+    """How many tags are wanted."""
+    query: str
+    """For the registry, as it came: how to go on is between it and its client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,10 @@ class UnlistedRegistry(RegistryError):
         self.registry = registry
 
 
-def split_target(target: str) -> tuple[str, dict[str, str]]:
-    """Split a request target into its raw path and decoded query; raise RegistryError.
+def split_target(target: str) -> tuple[str, str, dict[str, str]]:
+    """Split a request target into its raw path and query, and decode the latter.
 
-    Two values for one key could be understood in two ways: 400.
+    Raises RegistryError. Two values for one key could be understood in two ways: 400.
     """
     if len(target) > TARGET_LENGTH_MAX:
         raise RegistryError(414, "NAME_INVALID", f"URI longer than {TARGET_LENGTH_MAX} characters")
@@ -98,10 +102,10 @@ def split_target(target: str) -> tuple[str, dict[str, str]]:
     query = dict(pairs)
     if len(query) != len(pairs):
         raise RegistryError(400, "NAME_INVALID", "query with a repeated key")
-    return raw_path, query
+    return raw_path, raw_query, query
 
 
-def parse_route(method: str, raw_path: str, query: Mapping[str, str]) -> Route:
+def parse_route(method: str, raw_path: str, raw_query: str, query: Mapping[str, str]) -> Route:
     """Tell what is asked for; raise RegistryError for what no registry could answer.
 
     Routes are matched from the right: a repository may be called `blobs` or `manifests`.
@@ -118,7 +122,7 @@ def parse_route(method: str, raw_path: str, query: Mapping[str, str]) -> Route:
         case ["", "v2", *name, "blobs", digest] if name:
             return BlobRoute("/".join(name), _digest(digest))
         case ["", "v2", *name, "tags", "list"] if name:
-            return TagsRoute("/".join(name), _page_size(query.get("n")), _last(query.get("last")))
+            return TagsRoute("/".join(name), _page_size(query.get("n")), _list_query(raw_query))
         case ["", "v2", *name, "referrers", digest] if name:
             artifact_type = _artifact_type(query.get("artifactType"))
             return ReferrersRoute("/".join(name), _digest(digest), artifact_type)
@@ -191,10 +195,11 @@ def _page_size(text: str | None) -> int | None:
     return int(text)
 
 
-def _last(text: str | None) -> str | None:
-    if text is not None and not valid_tag(text):
-        raise RegistryError(400, "UNSUPPORTED", "last is not a tag")
-    return text
+def _list_query(raw_query: str) -> str:
+    try:
+        return check_query(without_namespace(raw_query))
+    except ValueError as error:
+        raise RegistryError(400, "UNSUPPORTED", str(error)) from None
 
 
 def _artifact_type(text: str | None) -> str | None:

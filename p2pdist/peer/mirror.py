@@ -92,9 +92,9 @@ class MirrorBackend:
         self._node.proxy_links.doubt_all()
         self._finder.look(name, active)
 
-    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
+    async def tags(self, name: ImageName, query: str) -> TagPage:
         async def listed(client: ProxyClient) -> TagPage:
-            return await client.tags(name, count, last, timeout_s=FORWARD_S)
+            return await client.tags(name, query, timeout_s=FORWARD_S)
 
         return await self._forwarded(name, f"the tags of {name}", listed)
 

@@ -82,8 +82,8 @@ class ProxyBackend:
         if not active.complete:
             self._authority.obtain(active.digest, active.geometry.size_bytes, names)
 
-    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
-        return await self._manifests.lists.tags(name, count, last)
+    async def tags(self, name: ImageName, query: str) -> TagPage:
+        return await self._manifests.lists.tags(name, query)
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None

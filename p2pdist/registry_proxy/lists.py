@@ -32,14 +32,12 @@ class ListService:
         self._asking = asking
         self._check_servable = check_servable
 
-    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
+    async def tags(self, name: ImageName, query: str) -> TagPage:
         self._check_servable(name)
 
         async def ask() -> TagPage:
-            told = await self._parents.first(
-                lambda p: p.tags(name, count, last, timeout_s=PARENT_S)
-            )
-            return told or await self._upstream.tags(name, count, last)
+            told = await self._parents.first(lambda p: p.tags(name, query, timeout_s=PARENT_S))
+            return told or await self._upstream.tags(name, query)
 
         try:
             return await self._asking.outside(ask, answer_kept=False)

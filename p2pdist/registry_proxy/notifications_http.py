@@ -63,7 +63,7 @@ class Notifications:
             raise RegistryError(404, "UNSUPPORTED", "no such endpoint")
         if request.method != hdrs.METH_POST:
             raise RegistryError(405, "UNSUPPORTED", "notifications are posted")
-        _, query = split_target(request.raw_path)
+        _, _, query = split_target(request.raw_path)
         if not self._authorized(request, query):
             return self._refused(401, "unauthorized", "the secret is missing or wrong")
         if self._bodies >= BODIES_MAX:

@@ -27,9 +27,7 @@ class Parent(Protocol):
 
     async def introduce(self, name: ImageName, digest: Digest, *, timeout_s: float) -> int: ...
 
-    async def tags(
-        self, name: ImageName, count: int | None, last: str | None, *, timeout_s: float
-    ) -> TagPage: ...
+    async def tags(self, name: ImageName, query: str, *, timeout_s: float) -> TagPage: ...
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None, *, timeout_s: float

@@ -310,13 +310,13 @@ class Replication:
         if "*" not in pattern.tag:
             return [pattern.tag]
         tags: list[str] = []
+        query = f"n={POLL_PAGE_TAGS}"
         for _ in range(POLL_PAGES_MAX):
-            page = await self._manifests.lists.tags(
-                name, POLL_PAGE_TAGS, tags[-1] if tags else None
-            )
+            page = await self._manifests.lists.tags(name, query)
             tags += page.tags
-            if not page.more or not page.tags:
+            if page.following is None:
                 break
+            query = page.following
         return [tag for tag in tags[:POLL_TAGS_MAX] if fnmatchcase(tag, pattern.tag)]
 
 

@@ -20,10 +20,10 @@ from p2pdist.runtime import logs
 
 log = logging.getLogger(__name__)
 
-# Tokens of registries with many scopes have tens of kilobytes.
-FIELD_BYTES_MAX: Final = 64 << 10
-# All that may come before a request is whole, but for what one read brings more.
-HEAD_BYTES_MAX: Final = 128 << 10
+# All that may come before a request is whole, but for what one read brings more: tokens of
+# registries with many scopes have tens of kilobytes, and one field may be nearly all of it.
+HEAD_BYTES_MAX: Final = 64 << 10
+FIELDS_MAX: Final = 256
 
 # From a connection's start, or the first byte of a further request, until its head is whole.
 HEAD_S: Final = 10.0
@@ -73,7 +73,8 @@ class HttpProtocol(web.RequestHandler):
             server,
             loop=loop,
             access_log=None,  # type: ignore[arg-type]
-            max_field_size=FIELD_BYTES_MAX,
+            max_field_size=HEAD_BYTES_MAX,
+            max_headers=FIELDS_MAX,
             keepalive_timeout=KEEP_ALIVE_S,
         )
         self._sparing = sparing

@@ -31,6 +31,7 @@ from p2pdist.oci.errors import told_error
 from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES, media_type_of
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.paging import following_query
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime.off_loop import parsed
@@ -140,17 +141,16 @@ class ProxyClient:
                 count=lambda _: None,
             )
 
-    async def tags(
-        self, name: ImageName, count: int | None, last: str | None, *, timeout_s: float
-    ) -> TagPage:
-        query = {"n": count, "last": last}
-        asked = urlencode({key: value for key, value in query.items() if value is not None})
-        tail = f"list?{asked}" if asked else "list"
+    async def tags(self, name: ImageName, query: str, *, timeout_s: float) -> TagPage:
+        """The query of the next page is the registry's own, passed on by the proxy."""
+        tail = f"list?{query}" if query else "list"
         async with self._deadline(timeout_s), self._ask("GET", name, "tags", tail) as response:
             body = await read_bounded(response, MANIFEST_SIZE_MAX_BYTES, idle_s=timeout_s)
-            more = next_page(response.headers.getall(hdrs.LINK, ())) is not None
+            link = next_page(response.headers.getall(hdrs.LINK, ()))
         try:
-            return TagPage(await parsed(parse_tag_list, body), more)
+            list_path = f"/v2/{name.upstream}/{name.repository}/tags/list"
+            following = None if link is None else following_query(link, list_path)
+            return TagPage(await parsed(parse_tag_list, body), following)
         except ValueError as error:
             raise BadAnswer(f"{self.base_url}: {error}") from None
 

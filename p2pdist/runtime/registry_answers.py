@@ -94,12 +94,12 @@ def tags_answer(route: TagsRoute, page: TagPage, headers: Mapping[str, str]) -> 
     # On the loop: 4 MiB of tags take 5 ms, and in a thread they would hold it as long.
     body = msgspec.json.encode({"name": route.path_name, "tags": page.tags})
     answer = json_answer(body, headers)
-    if page.more and page.tags:
-        query = {"n": str(route.count or len(page.tags)), "last": page.tags[-1]}
+    if page.following is not None:
+        query = page.following
         if NAMESPACE in headers:
-            query["ns"] = headers[NAMESPACE]
+            query += f"&{urlencode({'ns': headers[NAMESPACE]})}"
         path = quote(f"/v2/{route.path_name}/tags/list", safe="/:")
-        answer.headers[hdrs.LINK] = f'<{path}?{urlencode(query)}>; rel="next"'
+        answer.headers[hdrs.LINK] = f'<{path}?{query}>; rel="next"'
     return answer
 
 

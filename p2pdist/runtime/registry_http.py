@@ -116,8 +116,8 @@ class RegistryEndpoint:
             return error_answer(error, headers)
 
     async def _dispatch(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
-        raw_path, query = split_target(request.raw_path)
-        route = parse_route(request.method, raw_path, query)
+        raw_path, raw_query, query = split_target(request.raw_path)
+        route = parse_route(request.method, raw_path, raw_query, query)
         match route:
             case Ping():
                 return json_answer(self._ping_body, {**headers, **self._proxy_headers()})
@@ -170,9 +170,9 @@ class RegistryEndpoint:
                 context = PullContext(headers[REQUEST_ID], sticky=sticky)
                 return await self._pull(request, Pull(route, name, context, headers))
             case TagsRoute(count=0):
-                return tags_answer(route, TagPage([], more=False), headers)
+                return tags_answer(route, TagPage([]), headers)
             case TagsRoute():
-                page = await self._backend.tags(name, route.count, route.last)
+                page = await self._backend.tags(name, route.query)
                 return tags_answer(route, page, headers)
             case ReferrersRoute():
                 index = await self._backend.referrers(name, route.digest, route.artifact_type)

@@ -56,10 +56,9 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class TagPage:
-    """`more`: the upstream has tags after the last one of `tags`."""
-
     tags: list[str]
-    more: bool
+    following: str | None = None
+    """The query that brings the next page, as the registry wrote it; None: this is the last one."""
 
 
 class BlobSource(Protocol):
@@ -94,7 +93,9 @@ class RegistryBackend(Protocol):
         self, name: ImageName, digest: Digest, context: PullContext
     ) -> BlobSource: ...
 
-    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage: ...
+    async def tags(self, name: ImageName, query: str) -> TagPage:
+        """`query` is the registry's own, or its client's."""
+        ...
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 from urllib.parse import urlencode
@@ -17,7 +17,6 @@ import aiohttp
 import stamina
 from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver
-from yarl import URL
 
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES, MANIFEST_SIZE_MAX_BYTES
@@ -25,6 +24,7 @@ from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
 from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_ACCEPT, parse_manifest
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.paging import following_query, goes_on, is_repeated
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import TagPage
@@ -40,7 +40,6 @@ from p2pdist.runtime.upstream_net import (
     UpstreamEntry,
     UpstreamNet,
     UpstreamTimeouts,
-    parse_url,
 )
 from p2pdist.runtime.upstream_requests import (
     StorageRefusal,
@@ -223,14 +222,37 @@ class UpstreamClient:
             inconclusive = error.status in _HEAD_INCONCLUSIVE or error.status >= 500
             if not inconclusive or isinstance(error, BadAnswer):
                 raise
-        async with self._request("GET", name, "blobs", digest, byte_range="0-0") as response:
+        async with self._range(name, digest, "0-0") as response:
             size = range_total(response)
-            if size is None and response.status == 200:
-                # Nobody says how long it is: a small one may be read to its end, if it has one.
-                size = len(await self._read(response, CHUNK_SIZE_MIN_BYTES))
-        if size is None:
-            raise BadAnswer(f"{name}: the size of {digest} is not told")
-        return size
+            if size is None and response.status == 206:
+                return await self._whole_size(name, digest)
+            # Nobody says how long it is: a small one may be read to its end, if it has one.
+            return len(await self._read_small(response)) if size is None else size
+
+    async def _whole_size(self, name: ImageName, digest: Digest) -> int:
+        """Of a blob whose ranges do not tell it: no byte of a long one is read."""
+        async with self._request("GET", name, "blobs", digest) as response:
+            size = content_length(response)
+            return len(await self._read_small(response)) if size is None else size
+
+    async def _read_small(self, response: aiohttp.ClientResponse) -> bytes:
+        return await self._read(response, CHUNK_SIZE_MIN_BYTES)
+
+    @asynccontextmanager
+    async def _range(
+        self, name: ImageName, digest: Digest, byte_range: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for a part of a blob, and for all of it where no part is given."""
+        async with AsyncExitStack() as stack:
+            try:
+                part = self._request("GET", name, "blobs", digest, byte_range=byte_range)
+                response = await stack.enter_async_context(part)
+            except UpstreamError as error:
+                if error.status != 416:
+                    raise
+                whole = self._request("GET", name, "blobs", digest)
+                response = await stack.enter_async_context(whole)
+            yield response
 
     def open_blob(
         self, name: ImageName, digest: Digest, *, start: int = 0
@@ -266,8 +288,12 @@ class UpstreamClient:
     async def _open_blob(
         self, name: ImageName, digest: Digest, start: int
     ) -> AsyncIterator[UpstreamBody]:
-        byte_range = f"{start}-" if start else None
-        async with self._request("GET", name, "blobs", digest, byte_range=byte_range) as response:
+        asked = (
+            self._range(name, digest, f"{start}-")
+            if start
+            else self._request("GET", name, "blobs", digest)
+        )
+        async with asked as response:
             size, skip = blob_span(response, start)
             yield UpstreamBody(
                 response,
@@ -280,20 +306,22 @@ class UpstreamClient:
 
     # --- lists ----------------------------------------------------------------------------------
 
-    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
-        """Return at most `count` tags after `last`; what is no tag is left out."""
-        query = {"n": count, "last": last}
-        asked = urlencode({key: value for key, value in query.items() if value is not None})
-        tail = f"list?{asked}" if asked else "list"
+    async def tags(self, name: ImageName, query: str) -> TagPage:
+        """Return the page that `query` asks for; what is no tag is left out.
+
+        A list that does not advance ends: some registries look neither at `n` nor at `last`.
+        """
+        tail = f"list?{query}" if query else "list"
         async with self._request("GET", name, "tags", tail) as response:
             body = await self._read(response, TAG_LIST_BYTES_MAX)
-            more = next_page(response.headers.getall(hdrs.LINK, ())) is not None
+            following = _following(response, name, "tags/list", query)
         try:
             tags = await parsed(parse_tag_list, body)
         except ValueError as error:
             raise BadAnswer(f"{name}: {error}") from None
-        page = tags if count is None else tags[:count]
-        return TagPage(page, more=more or len(page) < len(tags))
+        if following is None and is_repeated(query, tags):
+            return TagPage([])
+        return TagPage(tags, following)
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None
@@ -303,20 +331,17 @@ class UpstreamClient:
         `artifact_type` is a wish; the upstream may have left it unfulfilled. UpstreamError 404
         means that the upstream does not know this request.
         """
-        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+        query = urlencode({"artifactType": artifact_type}) if artifact_type else ""
         pages: list[bytes] = []
         for _ in range(REFERRER_PAGES_MAX):
-            async with self._request("GET", name, "referrers", digest + query) as response:
+            tail = f"{digest}?{query}" if query else digest
+            async with self._request("GET", name, "referrers", tail) as response:
                 left = MANIFEST_SIZE_MAX_BYTES - sum(map(len, pages))
                 pages.append(await self._read(response, left))
-                following = next_page(response.headers.getall(hdrs.LINK, ()))
+                following = _following(response, name, f"referrers/{digest}", query)
             if following is None:
                 return pages
-            here = URL(self._url(name, "referrers", digest), encoded=True)
-            target = parse_url(following, base=here)
-            if target.with_query(None) != here:
-                raise BadAnswer(f"{name}: the next page of a list lies elsewhere")
-            query = f"?{target.raw_query_string}"
+            query = following
         raise BadAnswer(f"{name}: more than {REFERRER_PAGES_MAX} pages of referrers")
 
     # --- requests -------------------------------------------------------------------------------
@@ -389,6 +414,20 @@ def _told_digest(response: aiohttp.ClientResponse) -> Digest | None:
         return parse_digest(text)
     except ValueError:
         raise BadAnswer(f"{response.url.host}: {CONTENT_DIGEST} is no digest") from None
+
+
+def _following(
+    response: aiohttp.ClientResponse, name: ImageName, what: str, query: str
+) -> str | None:
+    """The query of the next page of the list that `query` asked for; None: there is none."""
+    link = next_page(response.headers.getall(hdrs.LINK, ()))
+    if link is None:
+        return None
+    try:
+        following = following_query(link, f"/v2/{name.repository}/{what}")
+    except ValueError as error:
+        raise BadAnswer(f"{name}: {error}") from None
+    return following if goes_on(query, following) else None
 
 
 def _bare_type(response: aiohttp.ClientResponse) -> str:

@@ -181,7 +181,7 @@ class UpstreamAuth:
 def _check_service(entry: UpstreamEntry, realm: str, service: str) -> None:
     """Raise BadAnswer for a token service that is not the upstream's; reads a list at first."""
     base = URL(entry.url)
-    host, is_http = f"{base.host}:{base.port}", base.scheme == "http"
+    host, is_http = f"{base.host_subcomponent}:{base.port}", base.scheme == "http"
     if not realm_allowed(realm, host, entry.auth_hosts, upstream_is_http=is_http):
         logs.event(log, logging.ERROR, "upstream.foreign_realm", upstream=entry.host)
         raise BadAnswer(f"{entry.host} wants credentials sent to a foreign token service")

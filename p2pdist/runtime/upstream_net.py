@@ -26,6 +26,7 @@ from yarl import URL
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.private_places import PrivatePlace, Reach, parse_ip
 from p2pdist.runtime import logs
+from p2pdist.runtime.answer_head import HEAD_LIMITS, AnswerHeadTooLong, BoundedConnector
 from p2pdist.runtime.credentials import Credentials
 from p2pdist.runtime.lasting_resolver import LastingResolver
 from p2pdist.runtime.upstream_tls import UpstreamTls
@@ -241,6 +242,8 @@ class UpstreamNet:
                 return await ask()
         except TimeoutError:
             raise UpstreamError(f"{target.host} did not answer within {wait_s} s") from None
+        except (AnswerHeadTooLong, aiohttp.ClientResponseError) as error:
+            raise BadAnswer(f"{target.host} gives no HTTP answer: {_cause(error)}") from None
         except (aiohttp.ClientError, OSError) as error:
             # The error's own text may quote a presigned URL.
             logs.event(
@@ -317,7 +320,7 @@ def parse_url(text: str, base: URL | None = None) -> URL:
 def _new_session(
     timeouts: UpstreamTimeouts, resolver: AbstractResolver, reach: Reach, *, bounded: bool
 ) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
+    connector = BoundedConnector(
         resolver=_CheckedResolver(resolver, reach),
         ttl_dns_cache=_DNS_TTL_S,
         limit=_CONNECTIONS_MAX,
@@ -332,6 +335,7 @@ def _new_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_READ_BUFFER_BOUNDED_BYTES if bounded else _READ_BUFFER_BYTES,
         headers={hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "p2pdist"},
+        **HEAD_LIMITS,
     )
 
 
@@ -351,8 +355,6 @@ def _reason_of(error: Exception) -> ErrorReason:
         return ErrorReason.REGISTRY_NAME
     if isinstance(error, aiohttp.ClientSSLError) or isinstance(within, ssl.SSLError):
         return ErrorReason.REGISTRY_TLS
-    if isinstance(error, aiohttp.ClientResponseError):
-        return ErrorReason.REGISTRY_ERROR  # bytes that are no HTTP
     return ErrorReason.REGISTRY_DOWN
 
 

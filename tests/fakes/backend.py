@@ -6,12 +6,14 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from p2pdist.errors import BlobFailed, RegistryError
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.manifest import media_type_of
 from p2pdist.oci.names import ImageName
 from p2pdist.runtime.serving import BlobSource, FileSpan, Manifest, PullContext, TagPage
+from tests.fakes.tag_paging import by_next_page
 
 
 @dataclass
@@ -136,13 +138,13 @@ class FakeBackend:
         context.bytes_by_source["cache" if warm else "upstream"] = len(data)
         return source
 
-    async def tags(self, name: ImageName, count: int | None, last: str | None) -> TagPage:
+    async def tags(self, name: ImageName, query: str) -> TagPage:
         self._ask("tags", name, "")
         if not self.content.knows(name):
             raise RegistryError(404, "NAME_UNKNOWN", f"{name} is unknown")
-        tags = [tag for tag in self.content.tags(name) if last is None or tag > last]
-        page = tags[:count]
-        return TagPage(page, more=len(page) < len(tags))
+        asked, tags = dict(parse_qsl(query)), self.content.tags(name)
+        page = by_next_page(tags, asked, int(asked.get("n", len(tags))))
+        return TagPage(list(page.tags), page.link)
 
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None

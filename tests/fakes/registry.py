@@ -25,6 +25,7 @@ from p2pdist.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from p2pdist.oci.ranges import Partial, Unsatisfiable, parse_range
 from tests.fakes.registry_faults import Asked, Fault, TokenAuth
 from tests.fakes.registry_images import BuiltImage, ImageInfo, build_image, build_index
+from tests.fakes.tag_paging import CursorRefused, Paging, by_last
 
 __all__ = ["Asked", "FakeRegistry", "Fault", "ImageInfo", "TokenAuth"]
 
@@ -35,7 +36,9 @@ _HEALTHY = Fault()
 class FakeRegistry:
     """Serves what was added; attributes may be changed at any time."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        """`host`: the address that it binds."""
+        self._bound = host
         self.faults: dict[str, Fault] = {}
         """By digest, tag, or path (`/v2/`, `/token`, `/storage/<digest>`)."""
         self.auth: TokenAuth | None = None
@@ -48,6 +51,9 @@ class FakeRegistry:
         self.referrers_supported = True
         self.page_size: int | None = None
         """Tags or referrers per page at most."""
+        self.tag_paging: Paging = by_last
+        self.link_base = ""
+        """What its links to next pages begin with, as in `https://elsewhere.test`."""
         self.bandwidth_bytes_per_s: float | None = None
         self.stalled = asyncio.Event()
         """Set when a stall or hang begins."""
@@ -66,12 +72,19 @@ class FakeRegistry:
             return await self._note(request)
 
         app = web.Application(middlewares=[answer])
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=1,
+            max_line_size=1 << 20,  # presigned URLs
+        )
         self._runner = runner
         await runner.setup()
         for _ in range(2):
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url, self.storage_url = (f"http://{host}:{port}" for host, port in runner.addresses)
+            await web.TCPSite(runner, self._bound, 0).start()
+        bound = f"[{self._bound}]" if ":" in self._bound else self._bound
+        self.url, self.storage_url = (f"http://{bound}:{at[1]}" for at in runner.addresses)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -239,7 +252,8 @@ class FakeRegistry:
             return await self._send_until_close(request, data, digest)
         wanted = None if fault.ignore_range else request.headers.get(hdrs.RANGE)
         asked = parse_range(wanted, None, "", len(data))
-        if isinstance(asked, Unsatisfiable):
+        refused = fault.refuse_range and isinstance(asked, Partial)
+        if refused or isinstance(asked, Unsatisfiable):
             return web.Response(status=416, headers={"Content-Range": f"bytes */{len(data)}"})
         start, stop = (asked.start, asked.stop) if isinstance(asked, Partial) else (0, len(data))
         response = web.StreamResponse(
@@ -303,12 +317,13 @@ class FakeRegistry:
         if not any(r == repository for r, _ in self._manifests):
             return self._error(404, "NAME_UNKNOWN", _HEALTHY)
         count = int(request.query.get("n", self.page_size or len(tags)))
-        last = request.query.get("last", "")
-        rest = [tag for tag in tags if tag > last]
-        page = rest[: min(count, self.page_size or count)]
-        response = web.json_response({"name": repository, "tags": page})
-        if len(page) < len(rest):
-            target = f"/v2/{repository}/tags/list?n={count}&last={page[-1]}"
+        try:
+            page = self.tag_paging(tags, request.query, min(count, self.page_size or count))
+        except CursorRefused:
+            return self._error(405, "UNSUPPORTED", _HEALTHY)
+        response = web.json_response({"name": repository, "tags": page.tags})
+        if page.link is not None:
+            target = f"{self.link_base}/v2/{repository}/tags/list?{page.link}"
             response.headers[hdrs.LINK] = f'<{target}>; rel="next"'
         return response
 

@@ -29,6 +29,8 @@ class Fault:
     content_type: str | None = None
     ignore_range: bool = False
     """Answer 200 with the whole to a Range."""
+    refuse_range: bool = False
+    """Answer 416 to any Range."""
     content_range: str | None = None
     """`Content-Range` of a 206, whatever was asked for; empty: none at all."""
     no_length: bool = False

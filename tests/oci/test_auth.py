@@ -84,6 +84,8 @@ def test_the_number_of_challenges_is_bounded() -> None:
         ("https://me.azurecr.io/oauth2/token", "me.azurecr.io"),
         ("https://10.0.0.1:5001/t", "10.0.0.1:5000"),
         ("https://[fd00::1]/t", "[fd00::1]:5000"),
+        ("https://[FD00:0:0::1]:5001/t", "[fd00::1]:5000"),
+        ("https://[fd00::1%25eth0]/t", "[fd00::1%eth0]:5000"),
         ("https://localhost/t", "localhost:5000"),
         ("https://registry/t", "registry"),
     ],
@@ -112,6 +114,8 @@ def test_realms_of_the_same_owner(realm: str, upstream: str) -> None:
         ("https://10.0.0.2/t", "10.0.0.1"),
         ("https://9.10.0.1/t", "8.10.0.1"),
         ("https://[::1]/t", "ghcr.io"),
+        ("https://[fd00::2]/t", "[fd00::1]:5000"),
+        ("https://[fd00::1%25eth1]/t", "[fd00::1%eth0]:5000"),
         ("https://[::1/t", "ghcr.io"),
         ("https://localhost/t", "ghcr.io"),
         ("https://auth.localhost/t", "registry.localhost"),
@@ -209,6 +213,9 @@ def test_plain_http_is_for_upstreams_that_are_plain_http() -> None:
         (b'{"token":"a","expires_in":-5}', "a", 60),
         (b'{"token":"a","expires_in":30.5,"issued_at":"x"}', "a", 30),
         (b'{"token":"a","expires_in":999999999}', "a", 86400),
+        (b'{"token":null,"access_token":"b"}', "b", 60),
+        (b'{"token":"a","access_token":null,"refresh_token":null}', "a", 60),
+        (b'{"token":"a","expires_in":null,"issued_at":null}', "a", 60),
     ],
 )
 def test_tokens(body: bytes, token: str, expires_in_s: int) -> None:
@@ -224,6 +231,8 @@ def test_tokens(body: bytes, token: str, expires_in_s: int) -> None:
         b"[]",
         b"\xff",
         b'{"token":""}',
+        b'{"token":null}',
+        b'{"token":null,"access_token":null}',
         b'{"token":"a b"}',
         b'{"token":"a\\r\\nX-Evil: 1"}',
         b'{"token":5}',
@@ -231,7 +240,7 @@ def test_tokens(body: bytes, token: str, expires_in_s: int) -> None:
         b'{"a":' * 100_000,
         b" " * (TOKEN_BODY_BYTES_MAX + 1),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_token_answers_that_are_unusable(body: bytes) -> None:
     with pytest.raises(ValueError, match="token answer"):

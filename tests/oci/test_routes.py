@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from p2pdist.errors import ErrorReason, RegistryError
 from p2pdist.model.ids import parse_digest
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.paging import QUERY_LENGTH_MAX
 from p2pdist.oci.reference import valid_repository
 from p2pdist.oci.routes import (
     TARGET_LENGTH_MAX,
@@ -48,8 +49,10 @@ def resolve(path_name: str, ns: str | None = None) -> tuple[ImageName, bool]:
         (f"/v2/a/blobs/{DIGEST}", BlobRoute("a", DIGEST)),
         ("/v2/a/blobs/sha256%3A" + "a" * 64, BlobRoute("a", DIGEST)),
         ("/v2/%61/manifests/1", ManifestRoute("a", "1")),
-        ("/v2/a/tags/list", TagsRoute("a", None, None)),
-        ("/v2/a/tags/list?n=5&last=v1", TagsRoute("a", 5, "v1")),
+        ("/v2/a/tags/list", TagsRoute("a", None, "")),
+        ("/v2/a/tags/list?n=5&last=v1", TagsRoute("a", 5, "n=5&last=v1")),
+        ("/v2/a/tags/list?n%73=r.test&n=5&t=a%2Fb+c==", TagsRoute("a", 5, "n=5&t=a%2Fb+c==")),
+        ("/v2/a/tags/list?last=", TagsRoute("a", None, "last=")),
         (f"/v2/a/referrers/{DIGEST}", ReferrersRoute("a", DIGEST, None)),
         (f"/v2/a/referrers/{DIGEST}?artifactType=a/b", ReferrersRoute("a", DIGEST, "a/b")),
         ("/v2/a/blobs/uploads/", Unsupported()),
@@ -76,7 +79,10 @@ def test_other_methods_are_unsupported(method: str) -> None:
         ("/v2/a/tags/list?n=-1", 400, "UNSUPPORTED"),
         ("/v2/a/tags/list?n=" + "9" * 10, 400, "UNSUPPORTED"),
         ("/v2/a/tags/list?n=\u0664", 400, "UNSUPPORTED"),
-        ("/v2/a/tags/list?last=a%0Ab", 400, "UNSUPPORTED"),
+        ("/v2/a/tags/list?last=a\tb", 400, "UNSUPPORTED"),
+        ("/v2/a/tags/list?last=a#b", 400, "UNSUPPORTED"),
+        ("/v2/a/tags/list?last=\u00e9", 400, "UNSUPPORTED"),
+        ("/v2/a/tags/list?last=" + "a" * QUERY_LENGTH_MAX, 400, "UNSUPPORTED"),
         (f"/v2/a/referrers/{DIGEST}?artifactType=%0D%0Ax/y", 400, "UNSUPPORTED"),
         ("/v2/a/manifests/1?ns=a&ns=b", 400, "NAME_INVALID"),
         ("/v2/a/manifests/1?ns=%ff", 400, "NAME_INVALID"),

@@ -80,9 +80,7 @@ class FakeParent:
         except KeyError:
             raise UpstreamError("unknown here", status=404) from None
 
-    async def tags(
-        self, name: ImageName, count: int | None, last: str | None, *, timeout_s: float
-    ) -> TagPage:
+    async def tags(self, name: ImageName, query: str, *, timeout_s: float) -> TagPage:
         raise UpstreamError("silent")
 
     async def referrers(

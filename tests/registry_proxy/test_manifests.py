@@ -346,7 +346,7 @@ async def test_what_an_account_can_read_is_not_for_everybody(
             proxy.manifest("1"),
             proxy.manifest(image.manifest_digest),
             proxy.service.blob_size(NAME, image.layer_digests[0]),
-            proxy.service.lists.tags(NAME, None, None),
+            proxy.service.lists.tags(NAME, ""),
             proxy.service.lists.referrers(NAME, image.manifest_digest, None),
         ):
             with pytest.raises(RegistryError) as caught:
@@ -466,12 +466,12 @@ async def test_a_parent_tells_sizes(registry: FakeRegistry) -> None:
 
 
 async def test_rc20_tags_are_passed_on(proxy: Proxy, image: ImageInfo) -> None:
-    assert (await proxy.service.lists.tags(NAME, None, None)).tags == ["1"]
+    assert (await proxy.service.lists.tags(NAME, "")).tags == ["1"]
 
 
 async def test_the_tags_of_an_unknown_repository_are_404(proxy: Proxy) -> None:
     with pytest.raises(RegistryError) as caught:
-        await proxy.service.lists.tags(NAME, None, None)
+        await proxy.service.lists.tags(NAME, "")
 
     assert (caught.value.status, caught.value.code) == (404, "NAME_UNKNOWN")
 

@@ -16,7 +16,7 @@ from p2pdist.model.members import Address
 from p2pdist.runtime import logs
 from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.daemon import _until_stopped
-from p2pdist.runtime.http_protocol import HEAD_BYTES_MAX, malformed_total
+from p2pdist.runtime.http_protocol import FIELDS_MAX, HEAD_BYTES_MAX, malformed_total
 from p2pdist.runtime.listening import HttpServer
 from tests.faults.records import recorded
 
@@ -38,6 +38,9 @@ MALFORMED = {
     "a bad name": (START + b"Auth orization: sEcReTmArKeR\r\n\r\n", "header"),
     "a bad length": (START + CREDENTIALS + b"\r\nContent-Length: x\r\n\r\n", "header"),
     "a field that is too long": (START + CREDENTIALS + b"x" * (80 << 10) + b"\r\n\r\n", "too_long"),
+    "too many fields": (
+        START + CREDENTIALS + b"\r\n" + b"X:\r\n" * (FIELDS_MAX + 1) + b"\r\n", "header",
+    ),
     "a target that is too long": (
         b"GET /v2/?token=sEcReTmArKeR" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", "too_long",
     ),
@@ -159,6 +162,15 @@ async def test_a_long_token_is_taken_and_a_head_without_end_is_not() -> None:
                 await asyncio.sleep(0)
         assert taken < 100 * HEAD_BYTES_MAX
         writer.close()
+
+
+async def test_many_fields_are_taken() -> None:
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 300) for number in range(80))
+    token = b"Authorization: Bearer " + b"x" * 30_000 + b"\r\n"
+    async with plain() as address:
+        head = b"GET /length HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        answer = await exchange(address, head + fields + token + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_requests_of_one_connection_do_not_add_up() -> None:

@@ -17,7 +17,7 @@ from p2pdist.oci.manifest import OCI_MANIFEST
 from p2pdist.oci.names import ImageName
 from p2pdist.runtime.proxy_client import EXCHANGE_PORT, HOST_ID, Greeting, ProxyClient
 from p2pdist.runtime.registry_http import RegistryEndpoint
-from p2pdist.runtime.serving import Manifest
+from p2pdist.runtime.serving import Manifest, TagPage
 from p2pdist.runtime.upstream import BadAnswer
 from tests.fakes.backend import FakeBackend, SeededContent
 from tests.fakes.registry import FakeRegistry, Fault
@@ -150,11 +150,13 @@ async def test_tags_come_in_pages(far: Far) -> None:
     for tag in ("1", "2", "3"):
         seed_manifest(far, tag)
 
-    page = await far.client.tags(NAME, 2, "1", timeout_s=TIMEOUT_S)
-    first = await far.client.tags(NAME, 2, None, timeout_s=TIMEOUT_S)
+    first = await far.client.tags(NAME, "n=2", timeout_s=TIMEOUT_S)
+    assert first.following is not None
+    second = await far.client.tags(NAME, first.following, timeout_s=TIMEOUT_S)
 
-    assert (page.tags, page.more) == (["2", "3"], False)
-    assert (first.tags, first.more) == (["1", "2"], True)
+    assert first.tags == ["1", "2"]
+    assert first.following.startswith("n=2&next_page=")
+    assert second == TagPage(["3"])
 
 
 async def test_referrers_are_an_index(far: Far) -> None:

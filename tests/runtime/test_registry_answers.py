@@ -62,16 +62,21 @@ def test_a_warning_cannot_break_out_of_its_header() -> None:
 
 
 def test_the_last_page_has_no_link() -> None:
-    answer = tags_answer(TagsRoute("a", 1, None), TagPage(["1"], more=False), {})
+    answer = tags_answer(TagsRoute("a", 1, "n=1"), TagPage(["1"]), {})
     assert "Link" not in answer.headers
     assert json.loads(answer.body or b"") == {"name": "a", "tags": ["1"]}  # type: ignore[arg-type]
 
 
 def test_the_next_page_is_asked_for_by_the_same_name() -> None:
-    route = TagsRoute("r.test:5000/a", None, None)
-    answer = tags_answer(route, TagPage(["1", "2"], more=True), {"OCI-Namespace": "r.test:5000"})
-    link = '</v2/r.test:5000/a/tags/list?n=2&last=2&ns=r.test%3A5000>; rel="next"'
-    assert answer.headers["Link"] == link
+    route = TagsRoute("r.test:5000/a", None, "")
+    page = TagPage(["1", "2"], "next_page=gAAA%3D=&n=2")
+
+    named = tags_answer(route, page, {"OCI-Namespace": "r.test:5000"}).headers["Link"]
+    plain = tags_answer(route, page, {}).headers["Link"]
+
+    path = "/v2/r.test:5000/a/tags/list"
+    assert named == f'<{path}?next_page=gAAA%3D=&n=2&ns=r.test%3A5000>; rel="next"'
+    assert plain == f'<{path}?next_page=gAAA%3D=&n=2>; rel="next"'
 
 
 def test_an_unfiltered_referrers_answer_claims_no_filter() -> None:

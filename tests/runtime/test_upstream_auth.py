@@ -103,6 +103,17 @@ async def test_rc57_ways_to_a_token(
         assert (await client.get_manifest(NAME, "1")).digest == image.manifest_digest
 
 
+async def test_a_registry_at_an_ipv6_address_has_its_tokens_there() -> None:
+    async with FakeRegistry("::1") as registry:
+        registry.auth = TokenAuth()
+        image = registry.add_image(REPOSITORY, "1", [b"x"])
+        async with client_of(registry, host=registry.host) as client:
+            found = await client.get_manifest(ImageName(registry.host, REPOSITORY), "1")
+
+    assert found.digest == image.manifest_digest
+    assert registry.count("GET", "/token") == 1
+
+
 async def test_rc57_a_refresh_token_is_posted(registry: FakeRegistry, image: ImageInfo) -> None:
     registry.auth = TokenAuth(username="robot", password="refresh-me", methods=("POST",))
     async with client_of(registry, username="<token>", password="refresh-me") as client:
