@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from p2pdist.errors import BlobGone, P2pdistError, StoreError
+from p2pdist.errors import BlobGone, ErrorReason, P2pdistError, StoreError
 from p2pdist.exchange.frames import Interest, Offer, Retract
 from p2pdist.exchange.link import Link
 from p2pdist.model.bucket import TokenBucket
@@ -43,6 +43,8 @@ class ActiveBlob:
         self.digest = digest
         self.failure: str | None = None
         """Why nothing more will come of this blob; its readers end short."""
+        self.refusal: ErrorReason | None = None
+        """What all registries that were to have it say, where that is why."""
         self.store_error: StoreError | None = None
         """Why what comes in passes through unstored."""
         self._node = node
@@ -401,9 +403,9 @@ class ActiveBlob:
 
     # --- ends -----------------------------------------------------------------------------------
 
-    def fail(self, why: str) -> None:
+    def fail(self, why: str, refusal: ErrorReason | None = None) -> None:
         """Nothing more comes of this blob: its readers end short."""
-        self.failure = why
+        self.failure, self.refusal = why, refusal
         self._asking.stop()
         self._chunks.store_in(None)
         logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)

@@ -16,6 +16,8 @@ from typing import Final, Protocol
 from p2pdist.errors import BlobFailed, UpstreamError
 from p2pdist.model.ids import Digest, digest_algorithm
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.refusals import DEFINITE
+from p2pdist.runtime.upstream_net import BadAnswer
 
 # The tail that waits for the digest: as long as the smallest chunk.
 HOLD_BACK_BYTES: Final = 256 * 1024
@@ -49,6 +51,11 @@ class OutsideSource(Protocol):
     def open_blob(
         self, name: ImageName, digest: Digest, *, start: int = 0
     ) -> AbstractAsyncContextManager[OutsideBody]: ...
+
+
+def is_final(error: UpstreamError) -> bool:
+    """Tell whether a source will say the same when it is asked again."""
+    return error.reason in DEFINITE or isinstance(error, BadAnswer)
 
 
 async def stream_checked(

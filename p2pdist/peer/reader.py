@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from p2pdist.errors import BlobFailed, ErrorReason, StoreError, UpstreamError
+from p2pdist.errors import BlobFailed, ErrorReason, RegistryError, StoreError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.refusals import blob_refusal
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED
-from p2pdist.peer.fallback import OutsideSource, stream_checked
+from p2pdist.peer.fallback import OutsideSource, is_final, stream_checked
 from p2pdist.runtime.serving import FileSpan, PullContext
 from p2pdist.store.blob import Blob
 from p2pdist.store.open_files import Borrowed
@@ -230,6 +230,7 @@ class SwarmReader:
         if active.failure is not None and not first:
             raise BlobFailed(f"{self.digest}: {active.failure}")
         sources = self._fallbacks
+        refusals: list[UpstreamError] = []
         for source in sources:
             alone = source is sources[-1]
             hurried = not alone or (first and at == start and not self._context.sticky)
@@ -244,7 +245,9 @@ class SwarmReader:
                     self._silent_since_s = self._loop.time()
                     yield data
                 return
-            except UpstreamError:
+            except UpstreamError as error:
+                if is_final(error):
+                    refusals.append(error)
                 continue
             except BlobFailed:
                 if self._prefix_used:
@@ -253,17 +256,26 @@ class SwarmReader:
         self._outside_again_s = self._loop.time() + OUTSIDE_AGAIN_S
         silent_s = self._loop.time() - self._silent_since_s
         nothing_yet = first and at == start
+        # Whoever could have it says no, and will say it again.
+        decided = bool(refusals) and len(refusals) == len(sources)
         waits = self._context.sticky and silent_s < STICKY_WAIT_S and not self._contradicted
-        if nothing_yet and not waits:
-            text = f"no source for {self.digest}"
-            raise blob_refusal(ErrorReason.NO_SOURCE, self._name.upstream, text)
+        if nothing_yet and (decided or active.refusal is not None or not waits):
+            raise self._nothing_from(refusals if decided else [])
         if (
-            self._active.failure is not None
+            decided
+            or self._active.failure is not None
             or self._active.store_full
             or self._contradicted
             or silent_s > self._last_resort_s
         ):
             raise BlobFailed(f"{self.digest}: no source for byte {at} on")
+
+    def _nothing_from(self, refusals: Sequence[UpstreamError]) -> RegistryError:
+        reason = self._active.refusal or ErrorReason.NO_SOURCE
+        text = f"no source for {self.digest}"
+        if refusals:
+            reason, text = refusals[-1].reason, str(refusals[-1])
+        return blob_refusal(reason, self._name.upstream, text)
 
     async def _swarm_goes_on(self, offset: int) -> bool:
         """Whoever fetches for all got through as well, and brings more within `GIVE_WAY_S`."""

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
 
-from p2pdist.errors import StoreError, UpstreamError
+from p2pdist.errors import ErrorReason, StoreError, UpstreamError
 from p2pdist.model.backoff import Backoff
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.statements import HashBatch, Seal, Signer
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.refusals import DEFINITE
 from p2pdist.peer.api import UPSTREAM, ActiveBlob, Node, OutsideBody, OutsideSource
 from p2pdist.registry_proxy.leasing import followed
 from p2pdist.registry_proxy.observers import DigestObserver, IngestObserver
@@ -83,6 +84,8 @@ class Ingest:
         self._alone = alone
         self._distrusted = False
         self._map_signer = MapSigner(signer, self._publish, unix_s)
+        self._told: dict[ImageName, ErrorReason] = {}
+        """What came of the last request to each repository, where no body did."""
         self._backoff = Backoff(first_s=RETRY_FIRST_S, max_s=RETRY_MAX_S, rng=rng)
 
     async def run(self) -> None:
@@ -110,13 +113,25 @@ class Ingest:
             except UpstreamError as error:
                 why = str(error)
                 tries += 1
+                self._told[name] = error.reason
                 self._log_interruption(why)
+                if self._refusal is not None:
+                    break
             except StoreError as error:
                 self._active.disk_failed(error)
                 return
             finally:
                 self._map_signer.flush()
         await self._give_out(why)
+
+    @property
+    def _refusal(self) -> ErrorReason | None:
+        """What all repositories say of a blob that nothing came of: asking again will not help."""
+        told = {self._told.get(name) for name in self._names}
+        if self._active.prefix_chunks or len(told) != 1:
+            return None
+        reason = told.pop()
+        return reason if reason in DEFINITE else None
 
     def _log_interruption(self, why: str) -> None:
         logs.event(
@@ -134,7 +149,7 @@ class Ingest:
         if opened is not None and opened is self._active.map and not self._names:
             await self._take_back(opened)
         elif self._active.failure is None:
-            self._active.fail(f"upstream gave out: {why}")
+            self._active.fail(f"upstream gave out: {why}", self._refusal)
 
     async def _attempt(self, name: ImageName) -> bool:
         """Read what is missing, a body for each gap; True when there is nothing left to do."""

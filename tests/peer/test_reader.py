@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from p2pdist.errors import BlobFailed, RegistryError, UpstreamError
+from p2pdist.errors import BlobFailed, ErrorReason, RegistryError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.reader import SwarmReader
 from p2pdist.runtime.serving import FileSpan, PullContext
+from p2pdist.runtime.upstream_net import BadAnswer
 from tests.peer.active_parts import Motion, SignedMap, in_motion, some_bytes
 
 NAME = ImageName("docker.io", "library/app")
@@ -38,12 +39,14 @@ class Body:
 
 
 class Outside:
-    """A registry that has `data` for every digest, or is away; `back` is awaited before a body."""
+    """A registry that has `data` for every digest, or is away (`error`); `back` is awaited before a
+    body."""
 
     label = "upstream"
 
     def __init__(self, data: bytes | None) -> None:
         self.data = data
+        self.error = UpstreamError("away")
         self.starts: list[int] = []
         self.back: Callable[[], Awaitable[None]] | None = None
 
@@ -55,7 +58,7 @@ class Outside:
         if self.back is not None:
             await self.back()
         if self.data is None:
-            raise UpstreamError("away")
+            raise self.error
         yield Body(self.data[start:], len(self.data))
 
 
@@ -248,6 +251,52 @@ async def test_a_client_that_cannot_go_elsewhere_waits_for_a_source_to_come_back
     outside.back = back
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         assert await read(reader_of(motion, outside, sticky=True)) == DATA
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UpstreamError("none there", status=404), ErrorReason.UNKNOWN),
+        (UpstreamError("not for us", status=403), ErrorReason.DENIED),
+        (BadAnswer("not even HTTP"), ErrorReason.REGISTRY_ERROR),
+    ],
+)
+async def test_nobody_waits_for_what_all_refuse_for_good(
+    tmp_path: Path, error: UpstreamError, reason: ErrorReason
+) -> None:
+    outside = Outside(None)
+    outside.error = error
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        with pytest.raises(RegistryError) as caught:
+            await read(reader_of(motion, outside, sticky=True))
+
+    assert (caught.value.status, caught.value.reason) == (404, reason)
+    assert len(outside.starts) == 1
+
+
+async def test_one_that_is_away_may_have_what_another_refuses(tmp_path: Path) -> None:
+    refusing, away = Outside(None), Outside(None)
+    refusing.error = UpstreamError("none there", status=404)
+
+    async def back() -> None:
+        if len(away.starts) == 2:
+            away.data = DATA
+
+    away.back = back
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        assert await read(reader_of(motion, refusing, away, sticky=True)) == DATA
+
+
+async def test_a_body_ends_at_once_when_all_refuse_the_rest_for_good(tmp_path: Path) -> None:
+    outside = Outside(None)
+    outside.error = BadAnswer("another part than was asked for")
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+        await motion.land(TRUE, 0, 1)
+        with pytest.raises(BlobFailed):
+            await read(reader_of(motion, outside))
+
+    assert len(outside.starts) == 1
 
 
 async def test_a_client_that_can_go_elsewhere_is_told_to(tmp_path: Path) -> None:
