@@ -258,7 +258,7 @@ class UpstreamRequests:
 
 
 def _told(entry: UpstreamEntry, status: int, code: str) -> str:
-    who = "the proxy's account" if entry.username else "a request without an account"
+    who = "the proxy's account" if entry.has_account else "a request without an account"
     to = f" to {who}" if status in (401, 403) else ""
     return f"{entry.host} answered {status}{' ' if code else ''}{code}{to}"
 

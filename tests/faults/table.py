@@ -15,7 +15,7 @@ ROWS: Final = (
     *range(38, 42),
     *range(47, 64),
     *range(70, 78),
-    79,
+    *range(79, 83),
 )
 ROWS_TARGET: Final = len(ROWS)
 VARIANTS_NAMED_MAX: Final = 5

@@ -10,6 +10,7 @@ import pytest
 from p2pdist.runtime.answer_head import HEAD_BYTES_MAX
 from p2pdist.runtime.upstream import BadAnswer, UpstreamClient, UpstreamEntry
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo
+from tests.faults.records import recorded
 from tests.runtime.upstream_parts import LOOPBACK, NAME, REPOSITORY, client_of, read_blob
 
 LAYER = b"layer " * 1000
@@ -64,6 +65,7 @@ async def test_a_presigned_url_may_be_long(
     assert [len(a.query["X-Token"]) for a in registry.asked if "storage" in a.path] == [length]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("form", ENDLESS)
 async def test_a_head_without_end_is_left(form: str) -> None:
     first, more = ENDLESS[form]
@@ -85,14 +87,16 @@ async def test_a_head_without_end_is_left(form: str) -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     entry = UpstreamEntry(NAME.upstream, f"http://127.0.0.1:{port}", allow_private=LOOPBACK)
-    async with UpstreamClient([entry]) as client:
-        with pytest.raises(BadAnswer, match="no HTTP answer"):
-            await client.get_manifest(NAME, "1")
-    server.close()
-    await server.wait_closed()
+    with recorded(81, "answer whose headers do not end", form) as record:
+        async with UpstreamClient([entry]) as client:
+            with pytest.raises(BadAnswer, match="no HTTP answer"):
+                await client.get_manifest(NAME, "1")
+        server.close()
+        await server.wait_closed()
 
-    assert len(sent_bytes) == 1, "asked again, which does not help"
-    assert HEAD_BYTES_MAX < sent_bytes[0] < STOP_AFTER_BYTES
+        assert len(sent_bytes) == 1, "asked again, which does not help"
+        assert HEAD_BYTES_MAX < sent_bytes[0] < STOP_AFTER_BYTES
+        record.outcome = "left after 64 KiB and what one read brought, asked once"
 
 
 async def test_answers_of_one_connection_do_not_add_up(

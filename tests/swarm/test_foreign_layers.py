@@ -11,6 +11,7 @@ from p2pdist.model.ids import digest_of
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import random_bytes
 from tests.fakes.registry import FakeRegistry
+from tests.faults.records import recorded
 
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
@@ -32,6 +33,7 @@ def add_image(registry: FakeRegistry, size_bytes: int) -> None:
     registry.add_manifest("library/app", json.dumps(manifest).encode(), DOCKER, tag="1")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("direct", [False, True], ids=["proxy only", "direct"])
 @pytest.mark.parametrize("way", NAMES)
 @pytest.mark.parametrize("size", SIZES)
@@ -47,13 +49,16 @@ async def test_a_layer_that_is_elsewhere_is_refused_at_once(
     await lab.tracker()
     proxy, peer = await lab.proxy(), await lab.peer("a", direct=direct)
 
-    for base_url in (url_of(proxy.registry), url_of(peer.mirror)):
-        manifest = NAMES[way].format("manifests/1")
-        async with client.get(f"{base_url}/v2/{manifest}", raise_for_status=True):
-            pass
-        blob = NAMES[way].format(f"blobs/{AWAY}")
-        async with client.get(f"{base_url}/v2/{blob}", timeout=QUICK) as answer:
-            told = json.loads(await answer.read())["errors"][0]
-            assert (answer.status, told["code"]) == (404, "BLOB_UNKNOWN")
-        if size == "large":
-            assert told["detail"] == "unknown"
+    variant = f"{size}, {way}, {'direct' if direct else 'proxy only'}"
+    with recorded(82, "layer that its registry does not have", variant) as record:
+        for base_url in (url_of(proxy.registry), url_of(peer.mirror)):
+            manifest = NAMES[way].format("manifests/1")
+            async with client.get(f"{base_url}/v2/{manifest}", raise_for_status=True):
+                pass
+            blob = NAMES[way].format(f"blobs/{AWAY}")
+            async with client.get(f"{base_url}/v2/{blob}", timeout=QUICK) as answer:
+                told = json.loads(await answer.read())["errors"][0]
+                assert (answer.status, told["code"]) == (404, "BLOB_UNKNOWN")
+            if size == "large":
+                assert told["detail"] == "unknown"
+        record.outcome = "404 before anybody waits for a source to come back"
