@@ -13,7 +13,7 @@ from p2pdist.peer.core.bulk import bulk_bucket
 from p2pdist.peer.counters import OTHER_SIZE, UPSTREAM
 from p2pdist.peer.fallback import OutsideBody, OutsideSource, stream_checked
 from p2pdist.peer.node import Node
-from p2pdist.peer.outside import DirectSource, NotSmall, read_single
+from p2pdist.peer.outside import DirectSource, NotSmall, WatchedSource, read_single
 from p2pdist.peer.prewarming import Prewarmer
 from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.server import Authority
@@ -35,6 +35,7 @@ __all__ = [
     "RunningNode",
     "SmallAnswer",
     "SwarmReader",
+    "WatchedSource",
     "WholeBlob",
     "bulk_bucket",
     "node_samples",

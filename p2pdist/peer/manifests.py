@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, UnknownKey, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
 from p2pdist.model.tags import NotBelieved, TagRecord, age_at_hearing_s, believe_tag, open_tag
+from p2pdist.oci.doubts import Doubts
 from p2pdist.oci.manifest import media_type_of, parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.core.failures import Failures
@@ -25,9 +26,10 @@ from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime import logs
+from p2pdist.runtime.kept_manifests import kept_type
 from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.serving import Manifest, PullContext
+from p2pdist.runtime.serving import Manifest, PullContext, client_accept
 from p2pdist.runtime.single_flight import SingleFlight
 from p2pdist.runtime.upstream import UpstreamClient, UpstreamRefusal
 
@@ -66,7 +68,10 @@ class ManifestBook:
         self._tag_ttl_s = tag_ttl_s
         self._ages = TagAges()
         self._sizes: LRUCache[tuple[ImageName, Digest], int] = LRUCache(SIZES_MAX)
-        self._flights: SingleFlight[tuple[ImageName, str], Manifest] = SingleFlight()
+        self._doubts = Doubts()
+        self._flights: SingleFlight[tuple[ImageName, str, tuple[str, ...]], Manifest] = (
+            SingleFlight()
+        )
 
     def size_of(self, name: ImageName, digest: Digest) -> int | None:
         """The size of a blob: as a proxy signed it, else as the manifests of `name` claim it.
@@ -81,14 +86,19 @@ class ManifestBook:
     def learn_size(self, name: ImageName, digest: Digest, size_bytes: int) -> None:
         self._sizes[name, digest] = size_bytes
 
+    def missing(self, name: ImageName, digest: Digest) -> None:
+        """A proxy or the registry has not what was asked for: if a manifest of `name` named it,
+        what was heard of the tags there may be over."""
+        if (name, digest) in self._sizes:
+            self._doubts.missing(name, self._now_s())
+
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         """Return a manifest; raise RegistryError when nobody has it, with the reason."""
         try:
             digest = parse_digest(reference)
         except ValueError:
-            found = await self._flights.run(
-                (name, reference), lambda: self._by_tag(name, reference)
-            )
+            flight = name, reference, client_accept.get()
+            found = await self._flights.run(flight, lambda: self._by_tag(name, reference))
         else:
             found = await self._by_digest(name, digest)
         await self._learn(name, found)
@@ -98,9 +108,17 @@ class ManifestBook:
 
     async def _by_digest(self, name: ImageName, digest: Digest) -> Manifest:
         if (local := await self._node.store.get_small(digest)) is not None:
-            self._node.counters.blob_requests["hit"] += 1
-            return await _as_its_body_says(digest, local.body)
-        return await self._flights.run((name, digest), lambda: self._fetch(name, digest))
+            media_type = await kept_type(local.body, local.media_type)
+            if media_type is not None:
+                self._node.counters.blob_requests["hit"] += 1
+                return Manifest(digest, media_type, local.body)
+        flight = name, digest, client_accept.get()
+        try:
+            return await self._flights.run(flight, lambda: self._fetch(name, digest))
+        except RegistryError as error:
+            if error.status == 404:
+                self.missing(name, digest)
+            raise
 
     async def _fetch(self, name: ImageName, digest: Digest) -> Manifest:
         failures = Failures(name, f"{name}@{digest}")
@@ -108,14 +126,24 @@ class ManifestBook:
         if (found := await self._from_proxies(question, PROXY_MANIFEST_S)) is not None:
             return found
         self._end_if_unlisted(name, failures)
-        if (answer := await self._node.smalls.fetch(digest)) is not None:
-            self._node.counters.blob_requests["peer"] += 1
-            return await _as_its_body_says(digest, answer.body)
+        if (found := await self._from_swarm_by_digest(digest)) is not None:
+            return found
         if (found := await self._from_upstream(question)) is not None:
             return found
         if (found := await self._waited_for(question)) is not None:
             return found
         raise failures.refusal()
+
+    async def _from_swarm_by_digest(self, digest: Digest) -> Manifest | None:
+        """No peer's word counts for the type: it is the one that the body names, or shows."""
+        if (answer := await self._node.smalls.fetch(digest)) is None:
+            return None
+        try:
+            media_type = await parsed(media_type_of, answer.body)
+        except ValueError:
+            return None
+        self._node.counters.blob_requests["peer"] += 1
+        return Manifest(digest, media_type, answer.body)
 
     # --- by tag ---------------------------------------------------------------------------------
 
@@ -123,12 +151,18 @@ class ManifestBook:
         key = tag_key(name.upstream, name.repository, tag)
         held = await self._node.smalls.held_statement(key)
         kept = await self._kept(held) if held is not None else None
-        if held is not None and kept is not None and self._age_s(held) < self._tag_ttl_s:
+        age_s = self._age_s(held) if held is not None and kept is not None else self._tag_ttl_s
+        now_s = self._now_s()
+        doubtful = self._doubts.doubtful(name, key, now_s - age_s, now_s)
+        if kept is not None and age_s < self._tag_ttl_s and not doubtful:
             self._node.counters.blob_requests["hit"] += 1
             return kept
+        self._doubts.looked(key, now_s)
         patience_s = PROXY_MANIFEST_S if kept is not None else PROXY_MANIFEST_LAST_S
         question = _Question(name, tag, Failures(name, f"{name}:{tag}"), held)
         if (found := await self._from_proxies(question, patience_s)) is not None:
+            return found
+        if doubtful and (found := await self._from_upstream(question)) is not None:
             return found
         if kept is not None:
             why = "no proxy answers; this tag was last checked a while ago"
@@ -168,7 +202,7 @@ class ManifestBook:
             return None
         await self._hear(told)
         self._node.counters.blob_requests["peer"] += 1
-        return _as_stated(told, answer.body)
+        return await self._kept_typed(_as_stated(told, answer.body))
 
     async def _hear(self, told: TagRecord) -> None:
         """Take in what is believed from now on."""
@@ -237,15 +271,20 @@ class ManifestBook:
         that holds, and RegistryError for a body that is no manifest."""
         name, reference, held = question.name, question.reference, question.held
         if reference == found.digest:
-            taken = await _as_its_body_says(found.digest, found.body)
+            taken = await _as_told(found)
         else:
             key = tag_key(name.upstream, name.repository, reference)
             told = open_tag(self._node.keyring, key, found.statement or b"")
             believe_tag(told, now_unix_s=self._unix_s, held=held, digest=found.digest)
             await self._hear(told)
             taken = replace(_as_stated(told, found.body), stale=found.stale)
-        await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
-        return taken
+        return await self._kept_typed(taken)
+
+    async def _kept_typed(self, found: Manifest) -> Manifest:
+        """Keep what a proxy vouched for with its type, which the body may not tell."""
+        answer = SmallAnswer(found.media_type, found.body)
+        await self._node.smalls.keep(found.digest, answer)
+        return found
 
     async def _from_upstream(self, question: _Question) -> Manifest | None:
         if self._upstream is None:
@@ -261,7 +300,7 @@ class ManifestBook:
         self._node.counters.blob_requests["origin"] += 1
         self._node.counters.received[UPSTREAM] += len(found.body)
         if name.upstream in self._upstream.servable_hosts:  # else it is for this host alone
-            await self._node.smalls.keep(found.digest, SmallAnswer("", found.body))
+            await self._node.smalls.keep(found.digest, SmallAnswer(found.media_type, found.body))
         return Manifest(found.digest, found.media_type, found.body)
 
     async def _learn(self, name: ImageName, found: Manifest) -> None:
@@ -269,6 +308,7 @@ class ManifestBook:
             info = await parsed(lambda body: parse_manifest(body, found.media_type), found.body)
         except ValueError:
             return  # not ours to judge: the runtime gets the bytes as they were pushed
+        self.learn_size(name, found.digest, len(found.body))
         for descriptor in (*info.manifests, *info.layers, *((info.config,) if info.config else ())):
             self.learn_size(name, descriptor.digest, descriptor.size)
 
@@ -282,15 +322,17 @@ class ManifestBook:
         return asyncio.get_running_loop().time()
 
 
-async def _as_its_body_says(digest: Digest, body: bytes) -> Manifest:
-    """The body is proven by its digest, and it says itself of which type it is."""
+async def _as_told(found: Manifest) -> Manifest:
+    """The body is proven by its digest, and names its type; else a proxy is believed."""
+    told = found.media_type
     try:
-        return Manifest(digest, await parsed(media_type_of, body), body)
+        media_type = await parsed(lambda body: media_type_of(body, told), found.body)
     except ValueError as error:
-        text = f"{digest}: {error}"
+        text = f"{found.digest}: {error}"
         raise RegistryError(
             404, "MANIFEST_UNKNOWN", text, reason=ErrorReason.REGISTRY_ERROR
         ) from None
+    return replace(found, media_type=media_type)
 
 
 def _as_stated(told: TagRecord, body: bytes) -> Manifest:

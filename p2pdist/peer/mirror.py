@@ -16,7 +16,7 @@ from p2pdist.peer.counters import SMALL, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.node import Node
-from p2pdist.peer.outside import DirectSource, ProxySource, read_small
+from p2pdist.peer.outside import DirectSource, ProxySource, WatchedSource, read_small
 from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.peer.sourcing import BlobFinder
@@ -52,11 +52,12 @@ class MirrorBackend:
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
         self._answering = node.proxy_links.answering
         direct = upstream is not None
-        self._outside: list[OutsideSource] = [
+        outside: list[OutsideSource] = [
             ProxySource(client, self._answering, direct=direct) for client in proxies
         ]
         if upstream is not None:
-            self._outside.append(DirectSource(upstream))
+            outside.append(DirectSource(upstream))
+        self._outside = [WatchedSource(source, book.missing) for source in outside]
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         return await self._book.manifest(name, reference, context)

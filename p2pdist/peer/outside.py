@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -88,6 +88,29 @@ class DirectSource:
         self, name: ImageName, digest: Digest, *, start: int = 0
     ) -> AbstractAsyncContextManager[OutsideBody]:
         return self._upstream.open_blob(name, digest, start=start)
+
+
+class WatchedSource:
+    """`missing` hears of what its registry answered not to have."""
+
+    def __init__(self, source: OutsideSource, missing: Callable[[ImageName, Digest], None]) -> None:
+        self.label: Final = source.label
+        self._source = source
+        self._missing = missing
+
+    @asynccontextmanager
+    async def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AsyncIterator[OutsideBody]:
+        async with AsyncExitStack() as stack:
+            opening = self._source.open_blob(name, digest, start=start)
+            try:
+                body = await stack.enter_async_context(opening)
+            except UpstreamError as error:
+                if error.status == 404:
+                    self._missing(name, digest)
+                raise
+            yield body
 
 
 class NotSmall(UpstreamError):

@@ -253,28 +253,48 @@ class ProxyAuthority:
             return None
         if name in names:
             names.sort(key=lambda n: n != name)
-        return await self._smalls.run(digest, lambda: self._small(digest, names))
+        first_as_blob = name is not None
+        return await self._smalls.run(
+            digest, lambda: self._small(digest, names, first_as_blob=first_as_blob)
+        )
 
     def _may_be_small(self, name: ImageName, digest: Digest) -> bool:
         """What is known to have several chunks has a map, and nobody gets it as a whole."""
         size = self._manifests.links.claim(name, digest)
         return self._manifests.is_manifest(digest) or size is None or geometry_for(size).single
 
-    async def _small(self, digest: Digest, names: Sequence[ImageName]) -> SmallAnswer | None:
+    async def _small(
+        self, digest: Digest, names: Sequence[ImageName], *, first_as_blob: bool
+    ) -> SmallAnswer | None:
+        """An index may list layers, and over the exchange nobody says which of both is asked for:
+        what its registry does not have as the one it may have as the other."""
         if (found := await self._node.smalls.fetch(digest)) is not None:
             return found
+        ways = [self._as_blob]
+        if self._manifests.is_manifest(digest):
+            ways.insert(1 if first_as_blob else 0, self._as_manifest)
         for name in names:
-            if self._manifests.is_manifest(digest):
-                try:
-                    manifest = await self._manifests.by_digest(name, digest)
-                except RegistryError:
-                    continue
-                return SmallAnswer(manifest.media_type, manifest.body)
-            if (body := await self._read_small(name, digest)) is not None:
-                answer = SmallAnswer("", body)
-                await self._node.smalls.keep(digest, answer)
-                return answer
+            for way in ways:
+                if (answer := await way(name, digest)) is not None:
+                    return answer
         return None
+
+    async def _as_manifest(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
+        try:
+            manifest = await self._manifests.by_digest(name, digest)
+        except RegistryError:
+            return None
+        return SmallAnswer(manifest.media_type, manifest.body)
+
+    async def _as_blob(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
+        size = self._manifests.links.claim(name, digest)
+        if size is not None and not geometry_for(size).single:
+            return None
+        if (body := await self._read_small(name, digest)) is None:
+            return None
+        answer = SmallAnswer("", body)
+        await self._node.smalls.keep(digest, answer)
+        return answer
 
     async def _read_small(self, name: ImageName, digest: Digest) -> bytes | None:
         try:

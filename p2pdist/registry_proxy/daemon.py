@@ -23,6 +23,7 @@ from p2pdist.peer.api import (
     NodeOptions,
     Prewarmer,
     RunningNode,
+    WatchedSource,
     node_samples,
     node_status,
     running_node,
@@ -91,7 +92,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         manifests = _manifests(settings, running, upstream, signer, parents, access)
         stack.push_async_callback(manifests.close)
         rules = await stack.enter_async_context(replicating(settings, manifests, running.node.rng))
-        source = DirectSource(upstream)
+        source = WatchedSource(DirectSource(upstream), manifests.missing)
         authority = ProxyAuthority(
             running.node,
             manifests,

@@ -23,7 +23,8 @@ from p2pdist.model.tags import (
     open_tag,
 )
 from p2pdist.oci import refusals
-from p2pdist.oci.manifest import parse_manifest
+from p2pdist.oci.doubts import Doubts
+from p2pdist.oci.manifest import ManifestInfo, parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.asking import Asking, MissesSpent
 from p2pdist.registry_proxy.core.access import Access
@@ -40,15 +41,19 @@ from p2pdist.registry_proxy.parents import PARENT_S, Parent, Parents
 from p2pdist.registry_proxy.showing import HeldPart, Showing
 from p2pdist.runtime import logs
 from p2pdist.runtime.clock import unix_s
+from p2pdist.runtime.kept_manifests import kept_type
 from p2pdist.runtime.off_loop import parsed
-from p2pdist.runtime.serving import Manifest, PullContext
+from p2pdist.runtime.serving import Manifest, PullContext, client_accept
 from p2pdist.runtime.single_flight import SingleFlight
 from p2pdist.runtime.upstream import BadAnswer, UpstreamClient, UpstreamManifest, UpstreamRefusal
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Accept = tuple[str, ...]
 
+# 2 ms of the loop's time.
+LINKS_AT_ONCE: Final = 1000
 # Registry contract 3.7: 2 s, then the cached copy; the look-up goes on for the next who asks.
 STALE_AFTER_S: Final = 2.0
 # As long as stale answers are good for: no peer may believe a tag longer than we would serve it.
@@ -121,8 +126,11 @@ class ManifestService:
         self._stale_after_s = stale_after_s
         self._expiry_unix_s = expiry_unix_s
         self.proven = proven
-        self._lookups: SingleFlight[TagKey, Manifest] = SingleFlight("tag look-up")
-        self._fetches: SingleFlight[tuple[ImageName, Digest], Manifest] = SingleFlight("manifest")
+        self._doubts = Doubts()
+        self._lookups: SingleFlight[tuple[TagKey, Accept], Manifest] = SingleFlight("tag look-up")
+        self._fetches: SingleFlight[tuple[ImageName, Digest, Accept], Manifest] = SingleFlight(
+            "manifest"
+        )
         self._sizes: SingleFlight[tuple[ImageName, Digest], int] = SingleFlight("blob size")
         self.stale_served_total = 0
 
@@ -152,19 +160,33 @@ class ManifestService:
         """Return a manifest; raise RegistryError where upstream has none or says nothing."""
         self.check_servable(name)
         if ":" in reference:
-            return await self.by_digest(name, parse_digest(reference))
+            return await self._asked_by_digest(name, parse_digest(reference))
         began_s = self._now_s()
         try:
             return await self._by_tag(name, reference)
         finally:
             context.waited("manifest", self._now_s() - began_s)
 
+    async def _asked_by_digest(self, name: ImageName, digest: Digest) -> Manifest:
+        try:
+            return await self.by_digest(name, digest)
+        except RegistryError as error:
+            if error.status == 404:
+                self.missing(name, digest)
+            raise
+
+    def missing(self, name: ImageName, digest: Digest) -> None:
+        """The registry has not what was asked for: if `name` named it, its tags are asked anew."""
+        if self.links.allowed(name, digest):
+            self._doubts.missing(name, self._now_s())
+
     async def by_digest(self, name: ImageName, digest: Digest) -> Manifest:
         """Return a manifest of `name`, from here if `name` is known to have it."""
         self.check_servable(name)
         if (kept := await self._kept_for(name, digest)) is not None:
             return kept
-        return await self._fetches.run((name, digest), lambda: self._fetch(name, digest))
+        flight = name, digest, client_accept.get()
+        return await self._fetches.run(flight, lambda: self._fetch(name, digest))
 
     async def fresh(self, name: ImageName, tag: str) -> Manifest:
         """Return what the registry itself says of a tag now; raise RegistryError for no answer.
@@ -183,10 +205,10 @@ class ManifestService:
 
     async def _by_tag(self, name: ImageName, tag: str) -> Manifest:
         key = tag_key(name.upstream, name.repository, tag)
-        decision = self._tags.decide(key, self._now_s())
+        decision = self._decide(name, key)
         if decision == Revalidate(None):
             await self._recall(key)
-            decision = self._tags.decide(key, self._now_s())
+            decision = self._decide(name, key)
         match decision:
             case Absent(error):
                 raise RegistryError(error.status, error.code, str(error), reason=error.reason)
@@ -198,6 +220,11 @@ class ManifestService:
                 return await self._revalidated(name, tag, key, old)
             case _:
                 assert_never(decision)
+
+    def _decide(self, name: ImageName, key: TagKey) -> Fresh | Revalidate | Absent:
+        now_s, checked_s = self._now_s(), self._tags.checked_s(key)
+        doubtful = checked_s is not None and self._doubts.doubtful(name, key, checked_s, now_s)
+        return self._tags.decide(key, now_s, accepted=client_accept.get(), doubtful=doubtful)
 
     async def _revalidated(
         self, name: ImageName, tag: str, key: TagKey, old: TagEntry | None
@@ -214,7 +241,8 @@ class ManifestService:
         return await self._looked_up(name, tag, key)
 
     async def _looked_up(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
-        return await self._lookups.run(key, lambda: self._look_up(name, tag, key))
+        flight = key, client_accept.get()
+        return await self._lookups.run(flight, lambda: self._look_up(name, tag, key))
 
     async def _look_up(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
         """Ask the parents, then upstream; an old answer stands in for silence."""
@@ -237,7 +265,7 @@ class ManifestService:
     async def _without_answer(self, name: ImageName, key: TagKey, error: UpstreamError) -> Manifest:
         refusal = _refusal(error, name.upstream)
         if is_answer(error):
-            self._tags.refused(key, refusal, self._now_s())
+            self._tags.refused(key, refusal, self._now_s(), accepted=client_accept.get())
             raise refusal
         if isinstance(error, MissesSpent):
             raise refusal
@@ -351,6 +379,11 @@ class ManifestService:
 
     async def _learn(self, name: ImageName, found: Manifest) -> None:
         info = await parsed(lambda body: parse_manifest(body, found.media_type), found.body)
+        if info.skipped:
+            logs.event(
+                log, logging.WARNING, "manifest.odd_descriptors",
+                image=str(name), digest=found.digest, skipped=info.skipped,
+            )  # fmt: skip
         self.links.tell(
             name,
             found.digest,
@@ -358,17 +391,20 @@ class ManifestService:
             media_type=found.media_type,
             is_manifest=True,
         )
-        self.links.link(name, info)
+        await self._link(name, info)
+
+    async def _link(self, name: ImageName, info: ManifestInfo) -> None:
+        """An index of 10,000 entries takes the loop's time in pieces of a few milliseconds."""
+        for count, _ in enumerate(self.links.linking(name, info), 1):
+            if count % LINKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _kept(self, digest: Digest) -> Manifest | None:
         kept = await self._store.get_small(digest)
-        if kept is None:
+        media_type = None if kept is None else await kept_type(kept.body, kept.media_type)
+        if kept is None or media_type is None:
             return None
-        try:
-            info = await parsed(lambda body: parse_manifest(body, kept.media_type), kept.body)
-        except ValueError:
-            return None  # a config or a small layer: asked for as a manifest it is none
-        return Manifest(digest, info.media_type, kept.body)
+        return Manifest(digest, media_type, kept.body)
 
     async def _kept_for(self, name: ImageName, digest: Digest) -> Manifest | None:
         """The manifest that lies here, if it may go out under `name` without a question."""

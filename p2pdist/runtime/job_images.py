@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from p2pdist.model.ids import Digest
 from p2pdist.model.jobs import Blob, JobImage, PlatformImage
-from p2pdist.oci.manifest import Descriptor, ManifestInfo, parse_manifest
+from p2pdist.oci.manifest import Descriptor, ManifestInfo, parse_image
 from p2pdist.oci.reference import Reference
 from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import Manifest
@@ -43,7 +43,7 @@ async def resolve_image(reference: Reference, get: GetManifest) -> JobImage:
 
 
 async def _parsed(manifest: Manifest) -> ManifestInfo:
-    return await parsed(lambda body: parse_manifest(body, manifest.media_type), manifest.body)
+    return await parsed(lambda body: parse_image(body, manifest.media_type), manifest.body)
 
 
 def _blobs(info: ManifestInfo) -> list[Blob]:

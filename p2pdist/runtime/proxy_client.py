@@ -29,13 +29,13 @@ from p2pdist.model.ids import (
 from p2pdist.model.statements import KEY_ID_BYTES, RECORD_BYTES_MAX
 from p2pdist.oci.errors import told_error
 from p2pdist.oci.links import next_page
-from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES, media_type_of
+from p2pdist.oci.manifest import MANIFEST_ACCEPT, media_type_of
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.paging import following_query
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime.off_loop import parsed
-from p2pdist.runtime.serving import Manifest, TagPage
+from p2pdist.runtime.serving import Manifest, TagPage, client_accept
 from p2pdist.runtime.upstream_body import UpstreamBody, blob_span, content_length, read_bounded
 from p2pdist.runtime.upstream_net import BadAnswer, exhausted
 from p2pdist.runtime.upstream_requests import UpstreamRefusal, error_body_of, error_code
@@ -88,7 +88,9 @@ class ProxyClient:
 
         The statement that comes with a tag is the caller's to check.
         """
-        async with self._deadline(timeout_s), self._ask("GET", name, "manifests", reference) as got:
+        accept = {"Accept": ", ".join((*MANIFEST_ACCEPT, *client_accept.get()))}
+        asking = self._ask("GET", name, "manifests", reference, headers=accept)
+        async with self._deadline(timeout_s), asking as got:
             body = await read_bounded(got, MANIFEST_SIZE_MAX_BYTES, idle_s=timeout_s)
             return await _read_manifest(got, body, reference)
 
@@ -252,10 +254,10 @@ async def _read_manifest(response: aiohttp.ClientResponse, body: bytes, referenc
 
 
 async def _media_type(response: aiohttp.ClientResponse, body: bytes) -> str:
-    """The type that the answer names, if it is one of a manifest; else the body's own."""
-    told = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    """The body's own type, else the one that the proxy heard from the registry."""
+    told = response.headers.get(hdrs.CONTENT_TYPE, "")
     try:
-        return told if told in MANIFEST_MEDIA_TYPES else await parsed(media_type_of, body)
+        return await parsed(lambda data: media_type_of(data, told), body)
     except ValueError as error:
         raise BadAnswer(f"a proxy's answer: {error}") from None
 

@@ -17,6 +17,8 @@ from aiohttp.typedefs import Handler
 
 from p2pdist.errors import RegistryError
 from p2pdist.exchange.accepting import network_of_address
+from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES
+from p2pdist.oci.media_types import accepted_beyond
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.routes import (
     BlobRoute,
@@ -46,7 +48,13 @@ from p2pdist.runtime.registry_answers import (
 )
 from p2pdist.runtime.registry_blobs import BODIES_MAX, BlobServer
 from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull
-from p2pdist.runtime.serving import PullContext, RegistryBackend, TagPage, client_network
+from p2pdist.runtime.serving import (
+    PullContext,
+    RegistryBackend,
+    TagPage,
+    client_accept,
+    client_network,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -207,6 +215,8 @@ class RegistryEndpoint:
         self, request: web.Request, pull: Pull, route: ManifestRoute
     ) -> web.StreamResponse:
         """A Range is ignored: containerd 2.1 asks manifests for `bytes=0-` and takes 200."""
+        accepted = request.headers.getall(hdrs.ACCEPT, ())
+        client_accept.set(accepted_beyond(accepted, MANIFEST_MEDIA_TYPES))
         manifest = await self._backend.manifest(pull.name, route.reference, pull.context)
         known = request.headers.getall(hdrs.IF_NONE_MATCH, ())
         if etag_matches(known, etag_of(manifest.digest)):

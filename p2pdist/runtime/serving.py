@@ -14,6 +14,10 @@ client_network: ContextVar[str] = ContextVar("client network", default="")
 """Where the request that is answered came from, for shares among those who ask; empty for work of
 our own. What a request starts, such as a look-up that others wait for too, is on its account."""
 
+client_accept: ContextVar[tuple[str, ...]] = ContextVar("client accept", default=())
+"""The media types of manifests that the client named beyond ours: a strict registry gives nobody
+what they did not ask for. Bounded by `oci.media_types`; goes on to proxies and upstream."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileSpan:

@@ -21,13 +21,14 @@ from aiohttp.abc import AbstractResolver
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES, MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
+from p2pdist.oci.content_coding import unpacked
 from p2pdist.oci.links import next_page
-from p2pdist.oci.manifest import MANIFEST_ACCEPT, parse_manifest
+from p2pdist.oci.manifest import MANIFEST_ACCEPT, media_type_of
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.paging import following_query, goes_on, is_repeated
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime.off_loop import parsed
-from p2pdist.runtime.serving import TagPage
+from p2pdist.runtime.serving import TagPage, client_accept
 from p2pdist.runtime.upstream_body import (
     UpstreamBody,
     blob_span,
@@ -189,20 +190,21 @@ class UpstreamClient:
 
     async def _get_manifest(self, name: ImageName, reference: str) -> UpstreamManifest:
         async with self._request("GET", name, "manifests", reference) as response:
-            body = await self._read(response, MANIFEST_SIZE_MAX_BYTES)
+            raw = await self._read(response, MANIFEST_SIZE_MAX_BYTES)
             claimed = _told_digest(response)
-        self.counters.payload_bytes[name.upstream] += len(body)
+        self.counters.payload_bytes[name.upstream] += len(raw)
         wanted = parse_digest(reference) if ":" in reference else None
+        body = await _unpacked(response, raw, wanted or claimed)
         digest = wanted if wanted is not None else await asyncio.to_thread(digest_of, body)
         for expected in (wanted, claimed):
             if expected is not None:
                 await check_digest(body, expected, str(name))
-        told_type = _bare_type(response)
+        told = _bare_type(response)
         try:
-            info = await parsed(lambda data: parse_manifest(data, told_type), body)
+            media_type = await parsed(lambda data: media_type_of(data, told), body)
         except ValueError as error:
             raise BadAnswer(f"{name}: {error}") from None
-        return UpstreamManifest(digest, info.media_type, body)
+        return UpstreamManifest(digest, media_type, body)
 
     # --- blobs ----------------------------------------------------------------------------------
 
@@ -337,7 +339,8 @@ class UpstreamClient:
             tail = f"{digest}?{query}" if query else digest
             async with self._request("GET", name, "referrers", tail) as response:
                 left = MANIFEST_SIZE_MAX_BYTES - sum(map(len, pages))
-                pages.append(await self._read(response, left))
+                raw = await self._read(response, left)
+                pages.append(await _unpacked(response, raw, limit_bytes=left))
                 following = _following(response, name, f"referrers/{digest}", query)
             if following is None:
                 return pages
@@ -355,7 +358,7 @@ class UpstreamClient:
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         headers: dict[str, str] = {}
         if kind == "manifests":
-            headers["Accept"] = ", ".join(MANIFEST_ACCEPT)
+            headers["Accept"] = ", ".join((*MANIFEST_ACCEPT, *client_accept.get()))
         if byte_range is not None:
             headers["Range"] = f"bytes={byte_range}"
         return self._requests.open(
@@ -428,6 +431,23 @@ def _following(
     except ValueError as error:
         raise BadAnswer(f"{name}: {error}") from None
     return following if goes_on(query, following) else None
+
+
+async def _unpacked(
+    response: aiohttp.ClientResponse,
+    raw: bytes,
+    digest: Digest | None = None,
+    *,
+    limit_bytes: int = MANIFEST_SIZE_MAX_BYTES,
+) -> bytes:
+    """What was meant, where a registry packs although it was asked for `identity`."""
+    coding = response.headers.get(hdrs.CONTENT_ENCODING, "")
+    if not coding:
+        return raw
+    try:
+        return await asyncio.to_thread(unpacked, raw, coding, limit_bytes, digest)
+    except ValueError as error:
+        raise BadAnswer(f"{response.url.host}: {error}") from None
 
 
 def _bare_type(response: aiohttp.ClientResponse) -> str:

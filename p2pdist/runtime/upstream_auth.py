@@ -165,7 +165,9 @@ class UpstreamAuth:
     async def _read(entry: UpstreamEntry, response: aiohttp.ClientResponse) -> Token:
         try:
             if response.status != 200:
-                whom = "the proxy's account" if entry.has_account else "a request without an account"
+                whom = (
+                    "the proxy's account" if entry.has_account else "a request without an account"
+                )
                 raise UpstreamError(
                     f"the token service of {entry.host} answered {response.status} to {whom}",
                     status=401 if response.status < 500 and response.status != 429

@@ -70,8 +70,8 @@ class SmallFiles:
             raise PeerFault(f"small blob of {len(body)} bytes", reason="length")
         if digest_of(body, digest_algorithm(digest)) != digest:
             raise PeerFault("a small blob with wrong bytes", reason="hash")
-        known = self.cached(digest)
-        if digest in self._sizes and (known is None or known.media_type or not media_type):
+        known = self.get(digest) if media_type else None
+        if digest in self._sizes and (known is None or known.media_type):
             return
         media = media_type.encode("ascii", "replace")[:MEDIA_TYPE_BYTES_MAX]
         data = bytes([len(media)]) + media + body

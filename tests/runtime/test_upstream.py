@@ -14,7 +14,7 @@ import pytest
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_of
-from p2pdist.oci.manifest import MANIFEST_ACCEPT, OCI_INDEX, OCI_MANIFEST, parse_manifest
+from p2pdist.oci.manifest import MANIFEST_ACCEPT, OCI_INDEX, OCI_MANIFEST, media_type_of
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime import upstream
@@ -480,7 +480,7 @@ async def test_what_a_registry_sends_at_length_is_not_read_on_the_loop(
         return noted
 
     monkeypatch.setattr(upstream, "parse_tag_list", noting(parse_tag_list))
-    monkeypatch.setattr(upstream, "parse_manifest", noting(parse_manifest))
+    monkeypatch.setattr(upstream, "media_type_of", noting(media_type_of))
     layer = {"digest": digest_of(b""), "size": 0}
     padding = "x" * OFF_LOOP_BYTES
     document = {"schemaVersion": 2, "config": layer, "layers": [], "annotations": {"x": padding}}

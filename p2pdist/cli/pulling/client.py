@@ -22,7 +22,7 @@ from p2pdist.oci.manifest import (
     Descriptor,
     ManifestInfo,
     choose_platform,
-    parse_manifest,
+    parse_image,
 )
 from p2pdist.oci.reference import Reference
 from p2pdist.runtime.terminal import printable
@@ -150,7 +150,7 @@ class PullClient:
         if ":" in target and digest_of(body, target.partition(":")[0]) != target:
             raise CommandError(f"{target} came with other bytes", Exit.INTEGRITY)
         try:
-            return body, parse_manifest(body)
+            return body, parse_image(body)
         except ValueError as error:
             raise CommandError(f"{target} is no manifest: {error}", Exit.INTEGRITY) from None
 

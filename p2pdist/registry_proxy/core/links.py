@@ -61,10 +61,17 @@ class Links:
 
     def link(self, name: ImageName, info: ManifestInfo) -> None:
         """Take in what a manifest of `name` points to: children, or config and layers."""
+        for _ in self.linking(name, info):
+            pass
+
+    def linking(self, name: ImageName, info: ManifestInfo) -> Iterator[Descriptor]:
+        """`link` piece by piece: each descriptor is taken in when it is asked for."""
         for child in info.manifests:
             self._declare(name, child, is_manifest=True)
+            yield child
         for blob in (*info.layers, *((info.config,) if info.config is not None else ())):
             self._declare(name, blob, is_manifest=False)
+            yield blob
 
     def tell(
         self,
@@ -117,6 +124,8 @@ class Links:
         return None if entry is None else entry.claims.get(name)
 
     def is_manifest(self, digest: Digest) -> bool:
+        """Whether it may be one: it was sent as one, or an index lists it, as the caches of builds
+        list layers. Only the endpoint that it is asked for at decides."""
         entry = self._entries.get(digest)
         return entry is not None and entry.is_manifest
 

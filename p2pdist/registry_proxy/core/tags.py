@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +56,13 @@ class _Trouble:
     until_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    error: RegistryError
+    until_s: float
+    accepted: frozenset[str]
+
+
 class TagCache:
     """Tags by key, least recently used ones dropped beyond `tags_max`.
 
@@ -74,20 +82,26 @@ class TagCache:
         self._stale_if_error_s = stale_if_error_s
         self._negative_ttl_s = negative_ttl_s
         self._entries: LRUCache[TagKey, TagEntry] = LRUCache(tags_max)
-        self._refused: LRUCache[TagKey, tuple[RegistryError, float]] = LRUCache(tags_max)
+        self._refused: LRUCache[TagKey, _Refusal] = LRUCache(tags_max)
         self._troubles: LRUCache[TagKey, _Trouble] = LRUCache(tags_max)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def decide(self, key: TagKey, now_s: float) -> Fresh | Revalidate | Absent:
+    def decide(
+        self, key: TagKey, now_s: float, *, accepted: Collection[str] = (), doubtful: bool = False
+    ) -> Fresh | Revalidate | Absent:
+        """`accepted`: media types beyond ours; a refusal is none for who accepts more.
+
+        `doubtful`: something that the tag led to is not there any more.
+        """
         refused = self._refused.get(key)
-        if refused is not None and now_s < refused[1]:
-            return Absent(refused[0])
+        if refused is not None and now_s < refused.until_s and refused.accepted >= set(accepted):
+            return Absent(refused.error)
         entry = self._entries.get(key)
         if entry is None:
             return Revalidate(None)
-        if now_s < entry.checked_s + self._soft_ttl_s:
+        if now_s < entry.checked_s + self._soft_ttl_s and not doubtful:
             return Fresh(entry)
         if not self._usable(entry, now_s):
             return Revalidate(None)
@@ -100,17 +114,24 @@ class TagCache:
         """Whether upstream had this tag when it was last asked."""
         return key in self._entries
 
+    def checked_s(self, key: TagKey) -> float | None:
+        """When upstream last said what the tag stands for."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.checked_s
+
     def confirmed(self, key: TagKey, entry: TagEntry) -> None:
         """Upstream said at `entry.checked_s` what the tag stands for."""
         self._entries[key] = entry
         self._refused.pop(key, None)
         self._troubles.pop(key, None)
 
-    def refused(self, key: TagKey, error: RegistryError, now_s: float) -> None:
+    def refused(
+        self, key: TagKey, error: RegistryError, now_s: float, *, accepted: Collection[str] = ()
+    ) -> None:
         """Upstream answered that there is no such tag, or not for us: the old one is over."""
         self._entries.pop(key, None)
         self._troubles.pop(key, None)
-        self._refused[key] = (error, now_s + self._negative_ttl_s)
+        self._refused[key] = _Refusal(error, now_s + self._negative_ttl_s, frozenset(accepted))
 
     def unanswered(self, key: TagKey, why: str, now_s: float) -> TagEntry | None:
         """Upstream gave no answer: return what may be served in its place.
