@@ -323,7 +323,7 @@ class ManifestBook:
 
 
 async def _as_told(found: Manifest) -> Manifest:
-    """The body is proven by its digest, and names its type; else a proxy is believed."""
+    """A body is proven by its digest and names its type; where it does not, the proxy counts."""
     told = found.media_type
     try:
         media_type = await parsed(lambda body: media_type_of(body, told), found.body)

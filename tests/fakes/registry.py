@@ -49,6 +49,8 @@ class FakeRegistry:
         self.payload_bytes: Counter[str] = Counter()
         """Body bytes that were sent, by digest."""
         self.referrers_supported = True
+        self.strict_accept = False
+        """A manifest is given only to who accepts its type, or any."""
         self.page_size: int | None = None
         """Tags or referrers per page at most."""
         self.tag_paging: Paging = by_last
@@ -145,6 +147,12 @@ class FakeRegistry:
             self._manifests[repository, tag] = (media_type, body)
         return digest
 
+    def answer_manifest(
+        self, repository: str, reference: str, body: bytes, media_type: str
+    ) -> None:
+        """Send `body` for `reference`, whatever its digest."""
+        self._manifests[repository, reference] = (media_type, body)
+
     def remove(self, repository: str, reference: str) -> None:
         """Forget a tag, manifest or blob."""
         self._manifests.pop((repository, reference), None)
@@ -233,6 +241,9 @@ class FakeRegistry:
             known = any(key[0] == repository for key in self._manifests)
             return self._error(404, "MANIFEST_UNKNOWN" if known else "NAME_UNKNOWN", fault)
         media_type, body = found
+        accepted = request.headers.get(hdrs.ACCEPT, "*/*")
+        if self.strict_accept and media_type not in accepted and "*/*" not in accepted:
+            return self._error(404, "MANIFEST_UNKNOWN", fault)
         headers = {"Content-Type": fault.content_type or media_type}
         return await self._send(request, body, headers, fault)
 

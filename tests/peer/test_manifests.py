@@ -16,7 +16,7 @@ from p2pdist.model.control import Handout
 from p2pdist.model.ids import Digest, HostId, RequestId, digest_of, tag_key
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import Keyring, Signer, TagStatement, key_id
-from p2pdist.oci.manifest import OCI_MANIFEST
+from p2pdist.oci.manifest import OCI_MANIFEST, parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.answering import Answering
 from p2pdist.peer.counters import NodeCounters
@@ -72,6 +72,7 @@ class ToldProxy:
 
     def __init__(self) -> None:
         self.answer: Manifest | None = None
+        self.refusal: UpstreamError | None = None
         self.asked = 0
 
     def says(self, body: bytes, record: bytes | None, media_type: str = OCI_MANIFEST) -> None:
@@ -79,6 +80,8 @@ class ToldProxy:
 
     async def manifest(self, name: ImageName, reference: str, *, timeout_s: float) -> Manifest:
         self.asked += 1
+        if self.refusal is not None:
+            raise self.refusal
         if self.answer is None:
             raise UpstreamError("silent")
         return self.answer
@@ -401,6 +404,80 @@ async def test_a_tag_has_the_type_that_its_proxy_signed(bench: Bench) -> None:
 
         assert (await bench.ask()).media_type == OCI_MANIFEST
         row.outcome = "served as signed"
+
+
+UNKNOWN = b'{"items":[]}'
+BUNDLE = "application/vnd.example.bundle.v1+json"
+
+
+async def test_a_type_that_only_a_proxy_can_tell_is_kept(bench: Bench) -> None:
+    bench.proxy.says(UNKNOWN, None, BUNDLE)
+    digest = digest_of(UNKNOWN)
+    assert (await bench.ask(digest)).media_type == BUNDLE
+    bench.proxy.answer = None
+
+    assert (await bench.ask(digest)).media_type == BUNDLE
+    assert bench.proxy.asked == 1
+
+
+async def test_a_signed_type_is_kept_for_who_asks_by_digest(bench: Bench) -> None:
+    record = stated(UNKNOWN, bench.clocks.unix_s, media_type=BUNDLE)
+    told = ToldPeer("peer", record, SmallAnswer("text/html", UNKNOWN))
+    told.questions = bench.smalls.questions
+    bench.peers = [told]
+
+    assert (await bench.ask()).media_type == BUNDLE
+    assert (await bench.ask(digest_of(UNKNOWN))).media_type == BUNDLE
+
+
+async def test_the_swarm_alone_gives_what_names_its_type(bench: Bench) -> None:
+    named = b'{"mediaType":"%s"}' % BUNDLE.encode()
+    told = ToldPeer("evil", None, SmallAnswer(OCI_MANIFEST, named))
+    told.questions = bench.smalls.questions
+    bench.peers = [told]
+
+    assert (await bench.ask(digest_of(named))).media_type == BUNDLE
+
+
+@pytest.mark.parametrize("body", [b"a layer", b'{"mediaType":"%s"}' % BUNDLE.encode()])
+async def test_a_blob_that_lies_here_is_no_manifest(bench: Bench, body: bytes) -> None:
+    """Its proxy decides what there is at this endpoint."""
+    digest = digest_of(body)
+    bench.store.smalls[digest] = SmallAnswer("", body)  # type: ignore[assignment]
+    bench.proxy.refusal = UpstreamError("no such manifest", status=404)
+
+    with pytest.raises(RegistryError) as caught:
+        await bench.ask(digest)
+
+    assert (caught.value.status, bench.proxy.asked) == (404, 1)
+
+
+# --- what is missing below a tag --------------------------------------------------------------
+
+
+async def test_a_blob_that_is_gone_ends_the_freshness_of_its_tags(bench: Bench) -> None:
+    bench.proxy.says(OLD, stated(OLD, bench.clocks.unix_s))
+    layer = parse_manifest((await bench.ask()).body).layers[0].digest
+    bench.clocks.pass_s(2)
+    bench.proxy.says(NEW, stated(NEW, bench.clocks.unix_s))
+
+    bench.book.missing(NAME, digest_of(b"never named"))
+    assert (await bench.ask()).body == OLD
+    bench.book.missing(NAME, layer)
+
+    assert (await bench.ask()).body == NEW
+
+
+async def test_a_blob_that_stays_away_costs_one_look_up_a_second(bench: Bench) -> None:
+    bench.proxy.says(OLD, stated(OLD, bench.clocks.unix_s))
+    layer = parse_manifest((await bench.ask()).body).layers[0].digest
+    bench.clocks.pass_s(2)
+    for _ in range(10):
+        bench.book.missing(NAME, layer)
+        await bench.ask()
+        bench.clocks.pass_s(0.2)
+
+    assert bench.proxy.asked == 1 + 2
 
 
 # --- sizes ------------------------------------------------------------------------------------

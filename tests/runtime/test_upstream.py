@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime import upstream
 from p2pdist.runtime.off_loop import OFF_LOOP_BYTES
+from p2pdist.runtime.serving import client_accept
 from p2pdist.runtime.upstream import BadAnswer, ManifestHead, UpstreamClient, UpstreamRefusal
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo
 from tests.runtime.upstream_parts import HASTY, NAME, REPOSITORY, client_of, read_blob
@@ -69,6 +71,50 @@ async def test_all_manifest_types_are_asked_for(
 
     assert registry.asked[0].headers["Accept"] == ", ".join(MANIFEST_ACCEPT)
     assert registry.asked[0].headers["Accept-Encoding"] == "identity"
+
+
+ORAS = "application/vnd.cncf.oras.artifact.manifest.v1+json"
+
+
+async def test_what_a_client_accepts_is_asked_for_beside_ours(
+    registry: FakeRegistry, client: UpstreamClient
+) -> None:
+    registry.strict_accept = True
+    registry.add_manifest(REPOSITORY, b'{"items":[]}', ORAS, tag="1")
+    with pytest.raises(UpstreamRefusal):
+        await client.get_manifest(NAME, "1")
+
+    client_accept.set((ORAS,))
+
+    assert (await client.head_manifest(NAME, "1")).digest == digest_of(b'{"items":[]}')
+    assert (await client.get_manifest(NAME, "1")).media_type == ORAS
+    assert registry.asked[-1].headers["Accept"] == ", ".join((*MANIFEST_ACCEPT, ORAS))
+
+
+async def test_a_manifest_that_is_packed_all_the_same(
+    registry: FakeRegistry, client: UpstreamClient, image: ImageInfo
+) -> None:
+    packed = gzip.compress(image.manifest_body)
+    for reference in ("1", image.manifest_digest):
+        registry.answer_manifest(REPOSITORY, reference, packed, OCI_MANIFEST)
+        told = image.manifest_digest if reference == "1" else ""
+        coding = {"Content-Encoding": "gzip"}
+        registry.faults[reference] = Fault(digest_header=told, headers=coding)
+
+        found = await client.get_manifest(NAME, reference)
+
+        assert (found.digest, found.body) == (image.manifest_digest, image.manifest_body)
+
+
+async def test_a_packed_manifest_too_large_to_be_one(
+    registry: FakeRegistry, client: UpstreamClient
+) -> None:
+    bomb = gzip.compress(bytes(MANIFEST_SIZE_MAX_BYTES + 1))
+    registry.add_manifest(REPOSITORY, bomb, tag="1")
+    registry.faults["1"] = Fault(digest_header="", headers={"Content-Encoding": "gzip"})
+
+    with pytest.raises(BadAnswer, match="when unpacked"):
+        await client.get_manifest(NAME, "1")
 
 
 async def test_a_head_tells_the_digest(client: UpstreamClient, image: ImageInfo) -> None:

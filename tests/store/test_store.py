@@ -218,6 +218,23 @@ async def test_a_small_blob_keeps_its_media_type(open_store: OpenStore) -> None:
     assert (small.body, small.media_type) == (MANIFEST, "application/json")
 
 
+async def test_a_type_that_is_told_later_is_kept(open_store: OpenStore) -> None:
+    """What came from the swarm has none until a proxy names it, maybe after a restart."""
+    store = await open_store()
+    digest = digest_of(MANIFEST)
+    await store.put_small(digest, MANIFEST)
+    await store.close()
+    again = await open_store()
+
+    await again.put_small(digest, MANIFEST, "application/json")
+    await again.put_small(digest, MANIFEST, "text/html")
+    await again.put_small(digest, MANIFEST)
+
+    small = await again.get_small(digest)
+    assert small is not None
+    assert small.media_type == "application/json"
+
+
 async def test_wrong_small_bytes_are_refused(open_store: OpenStore) -> None:
     store = await open_store()
 

@@ -117,3 +117,28 @@ def test_the_number_of_tags_is_bounded() -> None:
         cache.confirmed(TagKey(i.to_bytes(32, "big")), entry_at(0.0))
 
     assert len(cache) == 10
+
+
+def test_a_doubtful_tag_is_looked_up_before_its_time() -> None:
+    entry = entry_at(100.0)
+    assert cache_with(entry).decide(KEY, 105.0, doubtful=True) == Revalidate(entry)
+
+
+def test_a_doubt_does_not_hurry_a_registry_that_is_silent() -> None:
+    entry = entry_at(100.0)
+    cache = cache_with(entry)
+    cache.unanswered(KEY, "timeout", 105.0)
+    assert cache.decide(KEY, 106.0, doubtful=True) == Fresh(entry, "timeout")
+
+
+def test_a_refusal_is_none_for_who_accepts_more() -> None:
+    cache = TagCache()
+    cache.refused(KEY, GONE, 0.0, accepted=["a/b"])
+    assert cache.decide(KEY, 1.0) == Absent(GONE)
+    assert cache.decide(KEY, 1.0, accepted=["a/b"]) == Absent(GONE)
+    assert cache.decide(KEY, 1.0, accepted=["a/b", "c/d"]) == Revalidate(None)
+
+
+def test_when_a_tag_was_checked_is_known() -> None:
+    assert cache_with(entry_at(7.0)).checked_s(KEY) == 7.0
+    assert TagCache().checked_s(KEY) is None
