@@ -31,11 +31,12 @@ class Doubts:
         self._missed_s[name] = now_s
 
     def looked(self, key: TagKey, now_s: float) -> None:
-        """Somebody who knows was asked for the tag, and an old answer will do from now on."""
+        """The tag was asked for; the answer may be as old as ours, as others pause as well."""
         self._looked_s[key] = now_s
 
     def doubtful(self, name: ImageName, key: TagKey, checked_s: float, now_s: float) -> bool:
         """Whether a tag of `name`, as it was told at `checked_s`, has to be looked up anew."""
         missed_s = self._missed_s.get(name)
-        known_s = max(checked_s, self._looked_s.get(key, checked_s))
-        return missed_s is not None and missed_s > known_s and now_s - known_s >= PAUSE_S
+        if missed_s is None or missed_s <= checked_s:
+            return False
+        return now_s - max(checked_s, self._looked_s.get(key, checked_s)) >= PAUSE_S

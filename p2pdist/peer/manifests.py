@@ -87,8 +87,8 @@ class ManifestBook:
         self._sizes[name, digest] = size_bytes
 
     def missing(self, name: ImageName, digest: Digest) -> None:
-        """A proxy or the registry has not what was asked for: if a manifest of `name` named it,
-        what was heard of the tags there may be over."""
+        """No source has what was asked for: if a manifest of `name` named it, what was heard of the
+        tags there may be over, and a proxy is asked."""
         if (name, digest) in self._sizes:
             self._doubts.missing(name, self._now_s())
 

@@ -16,7 +16,7 @@ from p2pdist.peer.counters import SMALL, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.node import Node
-from p2pdist.peer.outside import DirectSource, ProxySource, WatchedSource, read_small
+from p2pdist.peer.outside import DirectSource, ProxySource, read_small
 from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.peer.sourcing import BlobFinder
@@ -52,12 +52,11 @@ class MirrorBackend:
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
         self._answering = node.proxy_links.answering
         direct = upstream is not None
-        outside: list[OutsideSource] = [
+        self._outside: list[OutsideSource] = [
             ProxySource(client, self._answering, direct=direct) for client in proxies
         ]
         if upstream is not None:
-            outside.append(DirectSource(upstream))
-        self._outside = [WatchedSource(source, book.missing) for source in outside]
+            self._outside.append(DirectSource(upstream))
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         return await self._book.manifest(name, reference, context)
@@ -86,6 +85,7 @@ class MirrorBackend:
             used_fallback=self._used_fallback,
             starving=lambda: self._starving(name, active),
             forsaken=lambda: self._answering.book.all_hang,
+            unfound=lambda: self._book.missing(name, digest),
             patience_s=self._patience_s,
         )
 
@@ -149,6 +149,7 @@ class MirrorBackend:
     async def _open_small(self, name: ImageName, digest: Digest, size: int) -> BlobSource:
         answer = await self._smalls.run(digest, lambda: self._find_small(name, digest, size))
         if answer is None:
+            self._book.missing(name, digest)
             raise _no_source(name, digest)
         return WholeBlob(digest, answer.body)
 

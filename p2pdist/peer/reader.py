@@ -82,13 +82,14 @@ class SwarmReader:
         used_fallback: Callable[[str, str, int], None],
         starving: Callable[[], None] = lambda: None,
         forsaken: Callable[[], bool] = lambda: False,
+        unfound: Callable[[], None] = lambda: None,
         fallback_when_full_only: bool = False,
         patience_s: float = LAST_RESORT_S,
     ) -> None:
         """`size_bytes` is what the manifest claims; a signed map stands above it.
         `used_fallback` gets source, reason (of `counters.FALLBACK_REASONS`) and bytes.
         `starving` is called while nothing comes in, once in `TURN_S`; `forsaken`: every proxy
-        hangs, and so brings nothing to the swarm.
+        hangs, and so brings nothing to the swarm; `unfound`: no source has even the first byte.
 
         `fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a second
         body of it makes sense only where the first one cannot be kept. `patience_s`: how long a
@@ -105,6 +106,7 @@ class SwarmReader:
         self._used_fallback = used_fallback
         self._starving = starving
         self._forsaken = forsaken
+        self._unfound = unfound
         self._last_resort_s = patience_s
         self._before = dict(active.received)
         self._from_outside: dict[str, int] = {}
@@ -260,6 +262,7 @@ class SwarmReader:
         decided = bool(refusals) and len(refusals) == len(sources)
         waits = self._context.sticky and silent_s < STICKY_WAIT_S and not self._contradicted
         if nothing_yet and (decided or active.refusal is not None or not waits):
+            self._unfound()
             raise self._nothing_from(refusals if decided else [])
         if (
             decided

@@ -34,6 +34,7 @@ class Lab:
     federation: tuple[str, ...] = ()
     """Trackers of other datacenters that trackers started from now on belong to."""
     dc: str = "dc1"
+    tag_ttl_s: float = 30.0
     loopback: str = "127.0.0.1"
 
     def datacenter(self, dc: str) -> Lab:
@@ -55,7 +56,7 @@ class Lab:
                 self.keys.key_file,
                 tuple(self.trackers),
                 parents=(),
-                tag_ttl_s=30.0,
+                tag_ttl_s=self.tag_ttl_s,
             ),
             peer=Peer(
                 any_port,
@@ -64,6 +65,7 @@ class Lab:
                 tuple(self.trackers),
                 tuple(self.proxies),
                 direct=False,
+                tag_ttl_s=self.tag_ttl_s,
             ),
             store=StoreSection(max_bytes=4_000_000_000),
             upstream=tuple(Upstream(host, url) for host, url in self.upstreams.items()),

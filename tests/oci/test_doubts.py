@@ -31,13 +31,13 @@ def test_one_look_up_per_tag_and_second() -> None:
     assert doubts.doubtful(APP, KEY, 10.0, 10.0 + PAUSE_S)
 
 
-def test_a_look_up_ends_a_doubt_even_if_it_told_nothing_new() -> None:
+def test_an_answer_that_is_as_old_ends_no_doubt() -> None:
     doubts = Doubts()
     doubts.missing(APP, 10.0)
     doubts.looked(KEY, 11.0)
-    assert not doubts.doubtful(APP, KEY, 5.0, 20.0)
-    doubts.missing(APP, 21.0)
-    assert doubts.doubtful(APP, KEY, 5.0, 22.0)
+    assert not doubts.doubtful(APP, KEY, 5.0, 11.5)
+    assert doubts.doubtful(APP, KEY, 5.0, 11.0 + PAUSE_S)
+    assert not doubts.doubtful(APP, KEY, 11.5, 20.0)
 
 
 def test_who_is_doubted_last_stays() -> None:

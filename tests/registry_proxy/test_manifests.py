@@ -16,7 +16,7 @@ from p2pdist.oci.manifest import OCI_INDEX, OCI_MANIFEST, media_type_of
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.manifests import STATEMENT_LIFETIME_S
 from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.serving import Manifest
+from p2pdist.runtime.serving import Manifest, client_accept
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo
 from tests.registry_proxy.proxy_parts import (
     NAME,
@@ -521,3 +521,65 @@ async def test_rc21_no_referrers_are_an_empty_index(proxy: Proxy, image: ImageIn
 
     assert media_type_of(found.body) == OCI_INDEX
     assert json.loads(found.body)["manifests"] == []
+
+
+# --- what is missing below a tag ------------------------------------------------------------------
+
+
+async def test_a_manifest_that_is_gone_ends_the_freshness_of_its_tag(
+    proxy: Proxy, image: ImageInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = asyncio.get_running_loop().time()
+    monkeypatch.setattr(proxy.service, "_now_s", lambda: now_s)
+    await proxy.manifest("1")
+    moved = tag_changes(proxy.registry)
+    now_s += 2
+    proxy.registry.remove(REPOSITORY, image.manifest_digest)
+    proxy.store.smalls.clear()
+
+    with pytest.raises(RegistryError):
+        await proxy.manifest(image.manifest_digest)
+
+    assert (await proxy.manifest("1")).digest == moved.manifest_digest
+
+
+async def test_what_a_repository_never_named_ends_nothing(
+    proxy: Proxy, image: ImageInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = asyncio.get_running_loop().time()
+    monkeypatch.setattr(proxy.service, "_now_s", lambda: now_s)
+    await proxy.manifest("1")
+    now_s += 2
+    with pytest.raises(RegistryError):
+        await proxy.manifest(digest_of(b"anything"))
+    before = proxy.registry.count()
+
+    await proxy.manifest("1")
+
+    assert proxy.registry.count() == before
+
+
+# --- types beyond ours ----------------------------------------------------------------------------
+
+
+async def test_who_accepts_more_is_not_refused_for_the_others(proxy: Proxy) -> None:
+    proxy.registry.strict_accept = True
+    proxy.registry.add_manifest(REPOSITORY, b'{"items":[]}', "application/vnd.x+json", tag="1")
+    with pytest.raises(RegistryError):
+        await proxy.manifest("1")
+
+    client_accept.set(("application/vnd.x+json",))
+
+    found = await proxy.manifest("1")
+    assert (found.media_type, found.body) == ("application/vnd.x+json", b'{"items":[]}')
+    assert proxy.statement_of(found).media_type == "application/vnd.x+json"
+
+
+async def test_an_index_of_ten_thousand_entries_links_them_all(proxy: Proxy) -> None:
+    children = [{"digest": digest_of(b"%d" % n), "size": 9} for n in range(10_000)]
+    body = json.dumps({"schemaVersion": 2, "manifests": children}).encode()
+    proxy.registry.add_manifest(REPOSITORY, body, OCI_INDEX, tag="1")
+
+    await proxy.manifest("1")
+
+    assert all(proxy.service.links.allowed(NAME, digest_of(b"%d" % n)) for n in range(10_000))
