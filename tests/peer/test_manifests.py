@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from p2pdist.errors import PeerFault, RegistryError, UpstreamError
+from p2pdist.errors import ErrorReason, PeerFault, RegistryError, UpstreamError
 from p2pdist.exchange.frames import GetSmall, GetStatement
 from p2pdist.model.control import Handout
 from p2pdist.model.ids import Digest, HostId, RequestId, digest_of, tag_key
@@ -444,7 +444,7 @@ async def test_a_blob_that_lies_here_is_no_manifest(bench: Bench, body: bytes) -
     """Its proxy decides what there is at this endpoint."""
     digest = digest_of(body)
     bench.store.smalls[digest] = SmallAnswer("", body)  # type: ignore[assignment]
-    bench.proxy.refusal = UpstreamError("no such manifest", status=404)
+    bench.proxy.refusal = UpstreamError("no such manifest", status=404, reason=ErrorReason.UNKNOWN)
 
     with pytest.raises(RegistryError) as caught:
         await bench.ask(digest)
