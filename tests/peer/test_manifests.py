@@ -27,6 +27,7 @@ from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime.health import TRACKER, Health
 from p2pdist.runtime.serving import Manifest, PullContext
 from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.runtime.upstream import UpstreamRefusal
 from tests.fakes.registry_images import build_image
 from tests.faults.records import recorded
 from tests.registry_proxy.proxy_parts import MemoryStore
@@ -444,7 +445,9 @@ async def test_a_blob_that_lies_here_is_no_manifest(bench: Bench, body: bytes) -
     """Its proxy decides what there is at this endpoint."""
     digest = digest_of(body)
     bench.store.smalls[digest] = SmallAnswer("", body)  # type: ignore[assignment]
-    bench.proxy.refusal = UpstreamError("no such manifest", status=404, reason=ErrorReason.UNKNOWN)
+    bench.proxy.refusal = UpstreamRefusal(
+        "no such manifest", status=404, code="MANIFEST_UNKNOWN", reason=ErrorReason.UNKNOWN
+    )
 
     with pytest.raises(RegistryError) as caught:
         await bench.ask(digest)
