@@ -36,8 +36,8 @@ _FIX: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.NOT_LISTED: "add [[upstream]] {registry} at the proxy to have it served",
     ErrorReason.NOT_SHARED: 'set access = "shared" in [[upstream]] {registry} at the proxy',
     ErrorReason.CREDENTIALS: (
-        "check username and password_file of [[upstream]] {registry} at the proxy; some registries"
-        " say so of an image that does not exist"
+        "check the account of [[upstream]] {registry} at the proxy; some registries say so of an"
+        " image that does not exist"
     ),
     ErrorReason.DENIED: (
         "give the account of [[upstream]] {registry} at the proxy the right to read it"
@@ -50,8 +50,8 @@ _FIX: Final[Mapping[ErrorReason, str]] = {
         "check the url of [[upstream]] {registry} and the DNS of the proxy's machine"
     ),
     ErrorReason.REGISTRY_TLS: (
-        "have the proxy's machine trust who signed the certificate of {registry}, and check that"
-        " the url of [[upstream]] {registry} says http where it speaks no TLS"
+        "name who signed it in ca_file of [[upstream]] {registry} at the proxy, or say http in its"
+        " url if it speaks no TLS"
     ),
     ErrorReason.REGISTRY_PRIVATE: (
         "name its address or network in allow_private of [[upstream]] {registry} at the proxy"

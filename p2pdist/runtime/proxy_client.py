@@ -34,6 +34,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.oci.paging import following_query
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.oci.tag_list import parse_tag_list
+from p2pdist.runtime.net_errors import cause
 from p2pdist.runtime.off_loop import parsed
 from p2pdist.runtime.serving import Manifest, TagPage, client_accept
 from p2pdist.runtime.upstream_body import UpstreamBody, blob_span, content_length, read_bounded
@@ -199,7 +200,7 @@ class ProxyClient:
             raise self._silent(f"did not answer within {HEADERS_S} s") from None
         except (aiohttp.ClientError, OSError) as error:
             reason = ErrorReason.EXHAUSTED if exhausted(error) else ErrorReason.NO_PROXY
-            raise self._silent(f"cannot be reached: {type(error).__name__}", reason) from None
+            raise self._silent(f"cannot be reached: {cause(error)}", reason) from None
         try:
             if response.status not in ((200, 206) if "Range" in headers else (200,)):
                 raise await self._refusal(response)

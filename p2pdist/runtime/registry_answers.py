@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -29,6 +30,8 @@ _FOREVER: Final = "max-age=31536000, immutable"
 
 # Specification, "Warnings": at most 4096 bytes in all; ours is one short sentence.
 _WARNING_LENGTH_MAX: Final = 512
+# A line of a terminal or two, far below what any client takes of a status line.
+_REASON_LENGTH_MAX: Final = 240
 
 
 def etag_of(digest: Digest) -> str:
@@ -57,15 +60,25 @@ def json_answer(body: bytes, headers: Mapping[str, str]) -> web.Response:
 
 def error_answer(error: RegistryError, headers: Mapping[str, str]) -> web.Response:
     """Never a challenge: dockerd would answer it with the user's Docker Hub password."""
-    body = error_body(error.code, str(error), error.reason)
     answer = web.Response(
-        status=error.status, body=body, headers={**headers, hdrs.CONTENT_TYPE: _JSON}
+        status=error.status,
+        reason=_reason_phrase(error),
+        body=error_body(error.code, str(error), error.reason),
+        headers={**headers, hdrs.CONTENT_TYPE: _JSON},
     )
     if error.status == 503:
         answer.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER_S
     if error.status == 405:
         answer.headers[hdrs.ALLOW] = "GET, HEAD"
     return answer
+
+
+def _reason_phrase(error: RegistryError) -> str:
+    """What people get to see: of a 403 or 502 containerd, Podman and Skopeo print the status line
+    alone (ctr 1.6.20, Skopeo 1.9.3), whatever its body says. RFC 9112, section 4, leaves it to us.
+    """
+    text = _safe(str(error))[:_REASON_LENGTH_MAX]
+    return f"{HTTPStatus(error.status).phrase}: {text}"
 
 
 def not_modified(digest: Digest, headers: Mapping[str, str], *, fixed: bool) -> web.Response:
@@ -120,5 +133,10 @@ def referrers_answer(
 
 
 def _warning(text: str) -> str:
-    safe = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "?" for c in text)
-    return f'299 - "{safe[:_WARNING_LENGTH_MAX]}"'
+    return f'299 - "{_safe(text, quoted=True)[:_WARNING_LENGTH_MAX]}"'
+
+
+def _safe(text: str, *, quoted: bool = False) -> str:
+    """What may stand in a header or status line."""
+    barred = '"\\' if quoted else ""
+    return "".join(c if c.isascii() and c.isprintable() and c not in barred else "?" for c in text)

@@ -29,6 +29,7 @@ from p2pdist.runtime import logs
 from p2pdist.runtime.answer_head import HEAD_LIMITS, AnswerHeadTooLong, BoundedConnector
 from p2pdist.runtime.credentials import Credentials
 from p2pdist.runtime.lasting_resolver import LastingResolver
+from p2pdist.runtime.net_errors import cause
 from p2pdist.runtime.upstream_tls import UpstreamTls
 
 log = logging.getLogger(__name__)
@@ -243,13 +244,13 @@ class UpstreamNet:
         except TimeoutError:
             raise UpstreamError(f"{target.host} did not answer within {wait_s} s") from None
         except (AnswerHeadTooLong, aiohttp.ClientResponseError) as error:
-            raise BadAnswer(f"{target.host} gives no HTTP answer: {_cause(error)}") from None
+            raise BadAnswer(f"{target.host} gives no HTTP answer: {cause(error)}") from None
         except (aiohttp.ClientError, OSError) as error:
             # The error's own text may quote a presigned URL.
             logs.event(
-                log, logging.INFO, "upstream.unreachable", host=target.host, error=_cause(error)
+                log, logging.INFO, "upstream.unreachable", host=target.host, error=cause(error)
             )
-            text = f"{target.host} cannot be reached: {_cause(error)}"
+            text = f"{target.host} cannot be reached: {cause(error)}"
             raise UpstreamError(text, reason=_reason_of(error)) from None
 
     async def _moved(self, target: URL) -> bool:
@@ -356,9 +357,3 @@ def _reason_of(error: Exception) -> ErrorReason:
     if isinstance(error, aiohttp.ClientSSLError) or isinstance(within, ssl.SSLError):
         return ErrorReason.REGISTRY_TLS
     return ErrorReason.REGISTRY_DOWN
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"{type(error).__name__} ({error.os_error.strerror or error.os_error})"
-    return type(error).__name__

@@ -88,3 +88,19 @@ def test_an_error_is_never_a_challenge() -> None:
     answer = error_answer(RegistryError(401, "UNAUTHORIZED", "no"), {})
     assert answer.status == 401
     assert "WWW-Authenticate" not in answer.headers
+
+
+def test_the_status_line_says_what_clients_print() -> None:
+    error = RegistryError(502, "MANIFEST_UNKNOWN", "r.test cannot be reached: is r.test up?")
+
+    assert error_answer(error, {}).reason == "Bad Gateway: r.test cannot be reached: is r.test up?"
+
+
+def test_nothing_breaks_out_of_the_status_line() -> None:
+    error = RegistryError(404, "NAME_UNKNOWN", "no\r\nX-Evil: 1\x1b[2J\u2028" + "x" * 1000)
+
+    reason = error_answer(error, {}).reason
+
+    assert reason is not None
+    assert reason.startswith("Not Found: no??X-Evil: 1?[2J?xxx")
+    assert len(reason) <= 300
