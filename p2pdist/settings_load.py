@@ -165,10 +165,12 @@ def load_settings(
 
 
 def _files(config: Path | None, environ: Mapping[str, str]) -> list[Path]:
-    if config is not None:
+    if config is None and environ.get("P2PDIST_CONFIG"):
+        config = Path(environ["P2PDIST_CONFIG"])
+    if config is None:
+        if not DEFAULT_FILE.exists():
+            return []
+        config = DEFAULT_FILE
+    if config.name != DEFAULT_FILE.name:  # any other file lies among things of all kinds
         return [config]
-    if environ.get("P2PDIST_CONFIG"):
-        return [Path(environ["P2PDIST_CONFIG"])]
-    if not DEFAULT_FILE.exists():
-        return []
-    return [DEFAULT_FILE, *sorted((DEFAULT_FILE.parent / "conf.d").glob("*.toml"))]
+    return [config, *sorted((config.parent / "conf.d").glob("*.toml"))]

@@ -11,10 +11,10 @@ _INTRO = """# Configuration
 Made from the table of settings: `python -m p2pdist.settings_page > docs/configuration.md`.
 
 Values come from the defaults, then the file (`--config`, else `P2PDIST_CONFIG`, else
-`/etc/p2pdist/config.toml` and `conf.d/*.toml` beside it), then variables, then flags; the later
-wins. An unknown key is an error that names the nearest one. `p2pdist config show --origin` says
-where each value comes from, `p2pdist config verify` checks them without starting a daemon, and
-`p2pdist config init` prints a file to start from.
+`/etc/p2pdist/config.toml`), then `conf.d/*.toml` beside a file that is called `config.toml`, then
+variables, then flags; the later wins. An unknown key is an error that names the nearest one.
+`p2pdist config show --origin` says where each value comes from, `p2pdist config verify` checks them
+without starting a daemon, and `p2pdist config init` prints a file to start from.
 
 Sizes are numbers of bytes or texts such as `50GB` and `20GiB`; durations are seconds or texts such
 as `500ms`, `30s` and `24h`. Secrets are read from files, which only their owner may read; they are

@@ -27,6 +27,7 @@ VERBS: Final = {
     "status": ("status", "show what the daemons of this host are doing"),
     "doctor": ("doctor", "check this host: keys, ports, clocks, disk, engines; each with the fix"),
     "config": ("config", "show, check or start a configuration"),
+    "cluster": ("cluster", "make the files that the hosts of a datacenter start from"),
     "keys": ("keys", "make the cluster secret and the proxy's key"),
     "demo": ("demo", "two datacenters, six peers and a registry on this machine"),
     "version": ("version", "print the version"),
