@@ -11,6 +11,9 @@
     ├── StoreError       the local disk could not serve us
     └── BlobFailed       a blob cannot be delivered any further
 
+    OSError
+    └── CannotListen     an address of ours cannot be bound
+
 Expected outcomes are values, not exceptions.
 """
 
@@ -74,7 +77,11 @@ class P2pdistError(Exception):
 
 
 class ConfigError(P2pdistError):
-    """A setting is wrong; the text names the setting and the fix."""
+    """A setting is wrong; the text names the setting and the fix, unless `hint` does."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class PeerFault(P2pdistError):
@@ -153,6 +160,17 @@ class StoreError(P2pdistError):
         super().__init__(message)
         self.full = full
         self.no_descriptors = no_descriptors
+
+
+class CannotListen(OSError):
+    """An address that was to be listened on cannot be; `errno` is negative where its name does not
+    resolve."""
+
+    def __init__(self, host: str, port: int, why: OSError) -> None:
+        super().__init__(f"cannot listen on {host}:{port}: {why.strerror or why}")
+        self.errno = why.errno
+        self.host = host
+        self.port = port
 
 
 class BlobGone(StoreError):

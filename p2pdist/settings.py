@@ -33,6 +33,18 @@ class Kind:
 
     name: str
     parse: Callable[[Any], Any]
+    is_list: bool = False
+    """Values in a list; a text that holds them is parted by commas."""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def metavar(self) -> str:
+        """What a flag takes, as its help shows it: choices as they are written, all else in
+        capitals."""
+        if self.choices:
+            return "|".join(filter(None, self.choices))
+        name = self.name.upper()
+        return f"{name.removeprefix('LIST OF ').removesuffix('S')}[,...]" if self.is_list else name
 
 
 def _text(value: Any) -> str:
@@ -42,11 +54,15 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
+    """A list as a file holds it, a text with commas, or several of those, as flags give them."""
     if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, (list, tuple)):
+        value = (value,)
+    elif isinstance(value, list):
+        return tuple(map(_text, value))
+    if not isinstance(value, tuple):
         raise ValueError("expected a list of texts")
-    return tuple(_text(part) for part in value)
+    parts = (part.strip() for text in value for part in _text(text).split(","))
+    return tuple(part for part in parts if part)
 
 
 def _trackers(value: Any) -> tuple[str, ...]:
@@ -167,29 +183,30 @@ def _labels(value: Any) -> tuple[str, ...]:
 
 def _choice(*allowed: str) -> Kind:
     def parse(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(f"expected one of {', '.join(allowed)}")
-        return str(value)
+        named = value.lower() if isinstance(value, str) else None
+        if named not in allowed:
+            raise ValueError(f"expected one of {', '.join(map(repr, allowed))}")
+        return str(named)
 
-    return Kind(" | ".join(allowed), parse)
+    return Kind(" | ".join(allowed), parse, choices=allowed)
 
 
 TEXT: Final = Kind("text", _text)
-TEXTS: Final = Kind("list of texts", _texts)
-PRIVATE_PLACES: Final = Kind("list of host or network[:port]", _private_places)
-TLS_HOSTS: Final = Kind("list of host[:port]", _tls_hosts)
-TRACKERS: Final = Kind("list of tcp://host:port", _trackers)
-LABELS: Final = Kind("list of key=value", _labels)
+TEXTS: Final = Kind("list of texts", _texts, is_list=True)
+PRIVATE_PLACES: Final = Kind("list of host or network[:port]", _private_places, is_list=True)
+TLS_HOSTS: Final = Kind("list of host[:port]", _tls_hosts, is_list=True)
+TRACKERS: Final = Kind("list of tcp://host:port", _trackers, is_list=True)
+LABELS: Final = Kind("list of key=value", _labels, is_list=True)
 PATH: Final = Kind("path", _path)
 ADDRESS: Final = Kind("host:port", parse_address)
-ADDRESSES: Final = Kind("list of host:port", _addresses)
+ADDRESSES: Final = Kind("list of host:port", _addresses, is_list=True)
 SIZE: Final = Kind("size", parse_size)
 RATE: Final = Kind("bytes/s", parse_rate)
 DURATION: Final = Kind("duration", parse_duration)
 RATIO: Final = Kind("share", _ratio)
 WHOLE: Final = Kind("whole number", _whole)
 COUNT: Final = Kind("number above 0", _count)
-FLAG: Final = Kind("true | false", _flag)
+FLAG: Final = Kind("true | false", _flag, choices=("true", "false"))
 
 
 def _setting(kind: Kind, default: Any, text: str) -> Any:

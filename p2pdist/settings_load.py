@@ -31,6 +31,10 @@ OTHER_VARIABLES: Final = frozenset(
     }
 )
 
+_FILE_HINT: Final = "name a file with --config; `p2pdist config init` prints one to start from"
+_TOML_HINT: Final = (
+    'texts stand in quotes and lists in brackets: trackers = ["tcp://10.0.0.2:5200"]'
+)
 _REQUIRED: Final = {"upstream": ("host",), "replicate": ("name", "images")}
 
 
@@ -70,9 +74,12 @@ class _Reader:
         try:
             document = tomllib.loads(path.read_text())
         except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}") from None
+            why = (error.strerror or str(error)).lower()
+            raise ConfigError(f"{path}: {why}", hint=_FILE_HINT) from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is no text in UTF-8: {error}", hint=_FILE_HINT) from None
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise ConfigError(f"{path} is no TOML: {error}", hint=_TOML_HINT) from None
         for section, table in document.items():
             if section in TABLES:
                 self._repeated(section, table, path)
@@ -122,7 +129,14 @@ class _Reader:
             if name in known:
                 self.put(known[name], raw, f"variable {name}")
             elif name.startswith(PREFIX) and name not in OTHER_VARIABLES:
-                self.unknown(name, list(known), "environment")
+                self._unknown_variable(name, known)
+
+    def _unknown_variable(self, name: str, known: Mapping[str, Leaf]) -> None:
+        """What all of them begin with makes none of them near."""
+        rests = [variable.removeprefix(PREFIX) for variable in known]
+        near = difflib.get_close_matches(name.removeprefix(PREFIX), rests, n=1, cutoff=0.6)
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+        self.faults.append(f"environment: unknown setting {name}{hint}")
 
     def flags(self, flags: Mapping[str, Any]) -> None:
         for name, raw in flags.items():
@@ -131,7 +145,8 @@ class _Reader:
 
     def result(self) -> Loaded:
         if self.faults:
-            raise ConfigError("\n".join(self.faults))
+            hint = "`p2pdist config init` prints every setting, its meaning and its default"
+            raise ConfigError("\n".join(self.faults), hint=hint)
         sections: dict[str, Any] = {}
         for section, record in SECTIONS.items():
             given = {

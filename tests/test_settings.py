@@ -74,7 +74,7 @@ def test_a_file_that_is_no_toml_names_the_line(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         load_settings(Path("/nowhere/config.toml"), environ={})
 
 
@@ -204,3 +204,36 @@ def test_a_limit_of_links_is_one_or_more(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"links_max = 0: expected a whole number of 1 or more"):
         load_settings(write(tmp_path, "[proxy]\nlinks_max = 0\n"), environ={})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("a", "b"), ("a", "b")),
+        (("a,b", "c"), ("a", "b", "c")),
+        ((" a , b,",), ("a", "b")),
+        ("a,b", ("a", "b")),
+        (["a,b", "c"], ("a,b", "c")),
+    ],
+    ids=["flags", "flags with commas", "blanks", "a variable", "a file's own list"],
+)
+def test_lists_add_up(given: object, expected: tuple[str, ...]) -> None:
+    loaded = load_settings(flags={"host.http_names": given}, environ={})
+
+    assert loaded.settings.host.http_names == expected
+
+
+def test_a_choice_is_taken_in_any_case() -> None:
+    loaded = load_settings(environ={"P2PDIST_LOG__LEVEL": "DEBUG", "P2PDIST_LOG__FORMAT": "Json"})
+
+    assert (loaded.settings.log.level, loaded.settings.log.format) == ("debug", "json")
+
+
+def test_flags_show_what_they_take() -> None:
+    metavars = {leaf.name: leaf.kind.metavar for leaf in all_leaves()}
+
+    assert metavars["log.level"] == "debug|info|warning|error"
+    assert metavars["peer.direct"] == "true|false"
+    assert metavars["peer.trackers"] == "TCP://HOST:PORT[,...]"
+    assert metavars["host.http_names"] == "TEXT[,...]"
+    assert metavars["peer.listen"] == "HOST:PORT"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
+from p2pdist.cli.starting import naming_addresses
 from p2pdist.settings import SECTIONS, Settings
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def all_in_one(config: Path | None, **flags: Any) -> None:
 
     settings = with_keys(load_from_flags(config, flags).settings)
     logs.set_up(settings.log.level, settings.log.format, role="all-in-one")
-    run_daemon(lambda stop: run(settings, stop))
+    with naming_addresses(settings, "tracker", "proxy", "peer"):
+        run_daemon(lambda stop: run(settings, stop))
 
 
 def with_keys(settings: Settings) -> Settings:

@@ -7,18 +7,10 @@ from typing import Any
 
 import click
 
-from p2pdist.cli.options import config_option, load_from_flags, setting_flags
-from p2pdist.settings import Settings
+from p2pdist.cli.options import config_option, setting_flags
+from p2pdist.cli.starting import naming_addresses, started
 
 COMMON = ("cluster", "host", "log")
-
-
-def _start(role: str, config: Path | None, flags: dict[str, Any]) -> Settings:
-    from p2pdist.runtime import logs
-
-    settings = load_from_flags(config, flags).settings
-    logs.set_up(settings.log.level, settings.log.format, role=role)
-    return settings
 
 
 @click.command()
@@ -38,8 +30,9 @@ def proxy(config: Path | None, **flags: Any) -> None:
     from p2pdist.registry_proxy.daemon import run
     from p2pdist.runtime.daemon import run_daemon
 
-    settings = _start("proxy", config, flags)
-    run_daemon(lambda stop: run(settings, stop))
+    settings = started("proxy", config, flags)
+    with naming_addresses(settings, "proxy"):
+        run_daemon(lambda stop: run(settings, stop))
 
 
 @click.command()
@@ -57,8 +50,9 @@ def tracker(config: Path | None, **flags: Any) -> None:
     from p2pdist.runtime.daemon import run_daemon
     from p2pdist.tracker.daemon import run
 
-    settings = _start("tracker", config, flags)
-    run_daemon(lambda stop: run(settings, stop), on_uvloop=True)
+    settings = started("tracker", config, flags)
+    with naming_addresses(settings, "tracker"):
+        run_daemon(lambda stop: run(settings, stop), on_uvloop=True)
 
 
 @click.command()
@@ -77,5 +71,6 @@ def peer(config: Path | None, **flags: Any) -> None:
     from p2pdist.peer.daemon import run
     from p2pdist.runtime.daemon import run_daemon
 
-    settings = _start("peer", config, flags)
-    run_daemon(lambda stop: run(settings, stop))
+    settings = started("peer", config, flags)
+    with naming_addresses(settings, "peer"):
+        run_daemon(lambda stop: run(settings, stop))

@@ -1,4 +1,4 @@
-"""Exit codes, in one place (operations reference, section 2.1)."""
+"""Exit codes, in one place; `docs/operations.md` lists them for users."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import click
 
 from p2pdist import __version__
 from p2pdist.cli.exit_codes import Exit
-from p2pdist.errors import P2pdistError
 
 # verb -> module of `p2pdist.cli` that defines `command`; imported when asked for, because aiohttp
 # alone takes 0.4 s and `--help` should not wait for it.
@@ -81,20 +80,19 @@ def main() -> None:
         sys.exit(Exit.USAGE)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
-    except (P2pdistError, OSError, ExceptionGroup) as error:
+    except Exception as error:  # noqa: BLE001  # the last place that can say what it means
         sys.exit(_fail(error, debug=debug))
     sys.exit(code if isinstance(code, int) else Exit.DONE)
 
 
 def _fail(error: Exception, *, debug: bool) -> int:
-    from p2pdist.cli.failures import explain
+    from p2pdist.cli.failures import cause_of, explain, is_bug
     from p2pdist.runtime.terminal import printable_lines
 
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    code, message, hint = explain(error)
-    if debug or code is Exit.UNEXPECTED:
-        click.echo(printable_lines("".join(traceback.format_exception(error))), err=True)
+    cause = cause_of(error)
+    code, message, hint = explain(cause)
+    if debug or is_bug(cause):
+        click.echo(printable_lines("".join(traceback.format_exception(cause))), err=True)
     click.echo(f"p2pdist: {printable_lines(message)}", err=True)
     if hint:
         click.echo(f"hint: {printable_lines(hint)}", err=True)

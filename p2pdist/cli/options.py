@@ -31,8 +31,9 @@ def setting_flags(*sections: str) -> Callable[[F], F]:
             command = click.option(
                 leaf.flag,
                 _parameter(leaf.section, leaf.key),
-                metavar=leaf.kind.name.upper(),
-                help=leaf.help,
+                metavar=leaf.kind.metavar,
+                multiple=leaf.kind.is_list,
+                help=leaf.help + (" May be repeated." if leaf.kind.is_list else ""),
             )(command)
         return command
 
@@ -42,7 +43,7 @@ def setting_flags(*sections: str) -> Callable[[F], F]:
 def load_from_flags(config: Path | None, flags: dict[str, Any]) -> Loaded:
     """Load settings under the flags that were given."""
     names = {_parameter(leaf.section, leaf.key): leaf.name for leaf in all_leaves()}
-    given = {names[k]: value for k, value in flags.items() if k in names and value is not None}
+    given = {names[k]: v for k, v in flags.items() if k in names and v not in (None, ())}
     return load_settings(config, flags=given)
 
 

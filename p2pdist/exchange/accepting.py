@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from p2pdist.errors import CannotListen
 from p2pdist.model.health import RULES, Reason
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,14 @@ class Acceptor:
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept on every address that `host` stands for; return the first one that was bound.
 
-        Raises OSError where one cannot be bound. Port 0 takes a free one.
+        Raises CannotListen where one cannot be bound. Port 0 takes a free one.
         """
+        try:
+            return await self._listen(host, port)
+        except OSError as error:
+            raise CannotListen(host, port, error) from None
+
+    async def _listen(self, host: str, port: int) -> tuple[str, int]:
         loop = asyncio.get_running_loop()
         infos = await loop.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -73,7 +73,8 @@ def canonical_upstream(host: str) -> str:
     """
     match = _HOST.fullmatch(host.lower()) if len(host) <= NAME_LENGTH_MAX else None
     if match is None:
-        raise ValueError(f"not a registry host: {host[:80]!r}")
+        fix = "; a host alone, such as ghcr.io:443" if "/" in host else ""
+        raise ValueError(f"not a registry host: {host[:80]!r}{fix}")
     name, port = match[1], match[3]
     if port is not None and not 1 <= int(port) <= _PORT_MAX:
         raise ValueError(f"not a port: {port}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import socket
@@ -206,22 +207,21 @@ async def running_node(
         on_id_in_use=id_in_use,
         health=health,
     )
-    try:
+    async with contextlib.AsyncExitStack() as parts:
+        parts.push_async_callback(store.close)
+        parts.push_async_callback(transport.close)
         bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)
         await addresses.listening(bound)
         node.start(transport, tracker)
+        parts.push_async_callback(node.close)
         health.conditions = lambda: conditions(node, options.trackers, addresses.trouble())
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
+        parts.push_async_callback(tracker.close)
         node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
         node.tasks.start(health.watch(), name="health")
         started_s = asyncio.get_running_loop().time()
         yield RunningNode(node, transport, tracker, store, me, own_id, bound, started_s, orders)
-    finally:
-        await tracker.close()
-        await node.close()
-        await transport.close()
-        await store.close()
 
 
 def node_status(running: RunningNode) -> dict[str, Any]:

@@ -197,6 +197,10 @@ class Tree:
         try:
             name = self._walk(way, todo, make=make, follow=follow)
             yield way.opened[-1], name
+        except OSError as error:
+            if not isinstance(error.filename, str) or not error.filename.startswith("/"):
+                error.filename = str(path)  # the last name alone, or one of chance, or none
+            raise
         finally:
             way.close()
 

@@ -144,3 +144,14 @@ def test_what_keys_init_prints_is_configuration(tmp_path: Path) -> None:
     assert printed["cluster"]["secret_file"] == str(directory / "cluster.secret")
     assert printed["proxy"] == {"key_file": str(directory / "proxy.key")}
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_a_list_flag_that_is_repeated_adds_up() -> None:
+    flags = ["--peer-trackers", "tcp://a:1", "--peer-trackers", "tcp://b:2,tcp://c:3"]
+
+    done = p2pdist("config", "show", *flags, "--log-level", "DEBUG")
+
+    shown = tomllib.loads(done.stdout)
+    assert shown["peer"]["trackers"] == ["tcp://a:1", "tcp://b:2", "tcp://c:3"]
+    assert shown["proxy"]["trackers"] == []
+    assert shown["log"]["level"] == "debug"
