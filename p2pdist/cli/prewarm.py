@@ -478,7 +478,7 @@ async def _show(trackers: Trackers, found: Found, output: str, hosts: str) -> No
 
 def _finish(errand: _Errand | None, running: Coroutine[Any, Any, Exit]) -> NoReturn:
     """Run to the end and leave with its code; an interrupt says what goes on without us."""
-    from p2pdist.cli.prewarming.terminating import terminable
+    from p2pdist.cli.terminating import terminable
 
     try:
         code = asyncio.run(terminable(running))

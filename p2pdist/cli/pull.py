@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import platform as machine
-import sys
-import tempfile
+import json
+import threading
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from p2pdist.cli.pulling.outputs import Output
     from p2pdist.oci.reference import Reference
 
-# As Go and the registries call what the kernel calls otherwise.
-ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
 
 @click.command()
 @click.argument("image")
-@click.option("-o", "--output", "output_text", metavar="oci:DIR|docker-archive:FILE")
+@click.option(
+    "-o",
+    "--output",
+    "output_text",
+    metavar="oci:DIR|docker-archive:FILE",
+    help="Where to write it; docker-archive:- is standard output.",
+)
 @click.option(
     "--endpoint",
     envvar="P2PDIST_ENDPOINT",
@@ -42,6 +45,7 @@ ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", 
     show_default=True,
 )
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), help="Seconds for all of it.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object, not the digest.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
 def pull(
     image: str,
@@ -50,8 +54,9 @@ def pull(
     platform_text: str | None,
     progress: str,
     timeout_s: float | None,
+    as_json: bool,
     quiet: bool,
-) -> None:
+) -> int:
     """Pull IMAGE through the local mirror and check every byte.
 
     Without -o it only fetches: the image then lies in the peer's store and in the swarm. Prints the
@@ -61,71 +66,103 @@ def pull(
     Examples:
       p2pdist pull alpine:3.20
       p2pdist pull ghcr.io/team/app:1 -o oci:./app
-      p2pdist pull alpine -o docker-archive:alpine.tar && docker load -i alpine.tar
+      p2pdist pull alpine -o docker-archive:- | docker load
+      p2pdist pull alpine:3.20 --json | jq -r .digest
     """
     from p2pdist.cli.pulling.outputs import parse_output
     from p2pdist.cli.pulling.progress import progress_for
+    from p2pdist.cli.pulling.record import failure_record, pull_record, summary
+    from p2pdist.cli.terminating import terminable
     from p2pdist.oci.reference import parse_reference
 
     try:
         reference = parse_reference(image)
         output = parse_output(output_text) if output_text else None
-        chosen = _platform(platform_text)
+        platform = _platform(platform_text)
+        job = _Pull(reference, platform, _endpoint(endpoint), output, platform_text is not None)
     except ValueError as error:
         raise CommandError(str(error), Exit.USAGE, "see `p2pdist pull --help`") from None
     if output is not None:
         output.check()
-    shown = progress_for(progress, quiet=quiet)
+        if output.path is None and as_json:
+            raise CommandError("stdout takes the archive or the JSON object, not both", Exit.USAGE)
     began_s = time.monotonic()
-    pulled = asyncio.run(_run(reference, chosen, endpoint, output, shown, timeout_s))
+    try:
+        pulled = asyncio.run(terminable(_run(job, progress_for(progress, quiet=quiet), timeout_s)))
+    except Exception as error:
+        if as_json:
+            click.echo(json.dumps(failure_record(reference, error), indent=2))
+        raise
+    if isinstance(pulled, Exit):
+        return pulled
+    took_s = time.monotonic() - began_s
     if not quiet and progress != "json":
-        _summarize(pulled, time.monotonic() - began_s)
-    click.echo(pulled.digest)
+        click.echo(summary(pulled, took_s), err=True)
+    if as_json:
+        click.echo(json.dumps(pull_record(pulled, output_text, took_s), indent=2))
+    elif output is None or output.path is not None:
+        click.echo(pulled.digest)
+    return Exit.DONE
 
 
-async def _run(
-    reference: Reference,
-    platform: Platform,
-    endpoint: str,
-    output: Output | None,
-    progress: Progress,
-    timeout_s: float | None,
-) -> PulledImage:
+@dataclass(frozen=True, slots=True)
+class _Pull:
+    """What to pull, from where, and where to."""
+
+    reference: Reference
+    platform: Platform
+    endpoint: str
+    output: Output | None
+    insist: bool
+    """No other platform will do, also where the image has one only."""
+
+
+async def _run(job: _Pull, progress: Progress, timeout_s: float | None) -> PulledImage:
     import aiohttp
 
     from p2pdist.cli.pulling.client import SILENCE_S, PullClient
+    from p2pdist.cli.pulling.workspace import workspace
 
-    place = output.path.parent if output is not None else None
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE_S)
-    with tempfile.TemporaryDirectory(prefix=".p2pdist-pull-", dir=place) as directory:
+    with workspace(job.output.directory if job.output is not None else None) as directory:
         async with (
             asyncio.timeout(timeout_s),
             aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
         ):
-            client = PullClient(session, endpoint, progress)
-            pulled = await client.pull(reference, platform, Path(directory))
-        if output is not None:
-            await asyncio.to_thread(output.write, pulled)
+            client = PullClient(session, job.endpoint, progress)
+            pulled = await client.pull(job.reference, job.platform, directory, insist=job.insist)
+        if job.output is not None:
+            await _write(job.output, pulled)
         return pulled
 
 
-def _platform(text: str | None) -> Platform:
-    """Read `os/arch[/variant]`; raise ValueError for anything else."""
-    from p2pdist.cli.pulling.client import Platform
+async def _write(output: Output, pulled: PulledImage) -> None:
+    """Do that in a thread, which has ended when this has: its files are taken away then."""
+    stop = threading.Event()
+    writing = asyncio.get_running_loop().run_in_executor(None, output.write, pulled, stop)
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([writing])
+        raise
 
-    if text is None:
-        name = machine.machine()
-        return Platform("linux", ARCHITECTURES.get(name, name))
-    parts = text.split("/")
+
+def _endpoint(text: str) -> str:
+    """Raise ValueError for what is no URL of a registry."""
+    parts = urlsplit(text)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return text
+    near = f"; did you mean http://{text}?" if "//" not in text else ""
+    raise ValueError(f"--endpoint {text!r} is no URL, such as http://HOST:PORT{near}")
+
+
+def _platform(text: str | None) -> Platform:
+    """Read `os/arch[/variant]`, by default that of this machine; raise ValueError for others."""
+    from p2pdist.cli.pulling.client import Platform
+    from p2pdist.runtime.own_platform import own_platform
+
+    parts = (text or own_platform()).split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise ValueError(f"{text!r} is no platform; expected os/arch, such as linux/arm64")
     return Platform(*parts)
-
-
-def _summarize(pulled: PulledImage, seconds: float) -> None:
-    from p2pdist.cli.status import size_text
-
-    total = sum(blob.size for blob in pulled.blobs)
-    rate = size_text(total / max(seconds, 0.001))
-    text = f"pulled {pulled.reference.name}: {size_text(total)} in {seconds:.1f} s ({rate}/s)"
-    print(text, file=sys.stderr)

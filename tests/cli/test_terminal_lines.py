@@ -60,7 +60,7 @@ def test_it_reaches_the_terminal_as_plain_text(
 
 
 async def test_a_platform_of_an_index_is_plain_text() -> None:
-    from p2pdist.cli.pull import _run
+    from p2pdist.cli.pull import _Pull, _run
     from p2pdist.cli.pulling.client import Platform
     from p2pdist.oci.reference import parse_reference
 
@@ -69,10 +69,13 @@ async def test_a_platform_of_an_index_is_plain_text() -> None:
         with pytest.raises(CommandError) as caught:
             await asyncio.wait_for(
                 _run(
-                    parse_reference("app:1"),
-                    Platform("linux", "amd64"),
-                    registry.url,
-                    None,
+                    _Pull(
+                        parse_reference("app:1"),
+                        Platform("linux", "amd64"),
+                        registry.url,
+                        None,
+                        insist=True,
+                    ),
                     pulling.Silent(),
                     None,
                 ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from io import BufferedRandom
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,16 +16,20 @@ import aiohttp
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.pulling.refusals import REFUSAL_BYTES_MAX, refused
+from p2pdist.cli.pulling.workspace import naming
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.oci import manifest
+from p2pdist.oci.image_config import CONFIG_BYTES_MAX, platform_of_config
 from p2pdist.oci.manifest import (
     MANIFEST_ACCEPT,
     Descriptor,
     ManifestInfo,
+    best_platform,
     choose_platform,
     parse_image,
 )
-from p2pdist.oci.reference import Reference
+from p2pdist.oci.reference import DEFAULT_TAG, Reference
 from p2pdist.runtime.terminal import printable
 
 BLOBS_AT_ONCE: Final = 3  # as dockerd does
@@ -45,6 +50,9 @@ class Progress(Protocol):
 
     def finished(self, digest: Digest) -> None: ...
 
+    def ended(self) -> None:
+        """Nothing more comes, however it went."""
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:
@@ -55,13 +63,17 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class PulledImage:
-    """A manifest and where its blobs lie, each under the hex of its digest."""
+    """A manifest and where its blobs lie, each under the hex of its digest.
+
+    `platform`: what the image says itself that it runs on, if it does.
+    """
 
     reference: Reference
     digest: Digest
     body: bytes
     info: ManifestInfo
     directory: Path
+    platform: manifest.Platform | None = None
 
     @property
     def blobs(self) -> list[Descriptor]:
@@ -109,25 +121,45 @@ class PullClient:
         self._progress = progress
         self._slots = asyncio.Semaphore(BLOBS_AT_ONCE)
 
-    async def pull(self, reference: Reference, platform: Platform, directory: Path) -> PulledImage:
-        """Fetch manifest, config and layers. Raises CommandError."""
+    async def pull(
+        self, reference: Reference, platform: Platform, directory: Path, *, insist: bool = True
+    ) -> PulledImage:
+        """Fetch manifest, config and layers. Raises CommandError.
+
+        `insist`: refuse an image without an index that was built for another platform.
+        """
         body, info = await self.manifest(reference, reference.target)
         if info.kind == "index":
             child = choose_platform(info, platform.os, platform.architecture, platform.variant)
             if child is None:
-                known = ", ".join(sorted({_platform_text(m) for m in info.manifests}))
-                raise CommandError(
-                    f"{reference.name} has no image for {platform.os}/{platform.architecture}",
-                    Exit.NOT_FOUND,
-                    f"it has {known}; choose one with --platform",
-                )
+                known = sorted({_platform_text(m.platform) for m in info.manifests})
+                raise _not_for(platform, reference, known)
             body, info = await self.manifest(reference, child.digest)
         image = PulledImage(reference, digest_of(body), body, info, directory)
-        self._progress.started(str(reference.name), image.blobs)
-        async with asyncio.TaskGroup() as blobs:
-            for blob in image.blobs:
-                blobs.create_task(self._blob(reference, blob, image.path(blob.digest)))
-        return image
+        self._progress.started(title(reference), image.blobs)
+        try:
+            built_for = await self._config(image)
+            asked = manifest.Platform(platform.os, platform.architecture, platform.variant)
+            if insist and built_for and best_platform([built_for], asked) is None:
+                raise _not_for(platform, reference, [_platform_text(built_for)])
+            async with asyncio.TaskGroup() as blobs:
+                for blob in image.blobs:
+                    if blob is not info.config:
+                        blobs.create_task(self._blob(reference, blob, image.path(blob.digest)))
+        finally:
+            self._progress.ended()
+        return replace(image, platform=built_for)
+
+    async def _config(self, image: PulledImage) -> manifest.Platform | None:
+        """Fetch the config, before anything large; return the platform that it names."""
+        config = image.info.config
+        if config is None:
+            return None
+        path = image.path(config.digest)
+        await self._blob(image.reference, config, path)
+        if config.size > CONFIG_BYTES_MAX:
+            return None
+        return platform_of_config(await asyncio.to_thread(path.read_bytes))
 
     # --- manifests ------------------------------------------------------------------------------
 
@@ -158,7 +190,8 @@ class PullClient:
 
     async def _blob(self, reference: Reference, blob: Descriptor, path: Path) -> None:
         async with self._slots:
-            with await asyncio.to_thread(path.open, "xb+") as file:
+            # No error of the network gets this far as one of the system.
+            with naming(path.parent.parent), await asyncio.to_thread(path.open, "xb+") as file:
                 download = _Download(blob, file)
                 await self._fetch_all(reference, download)
                 if await asyncio.to_thread(download.actual_digest) != blob.digest:
@@ -220,6 +253,24 @@ async def _refusal(
     return refused(answer.status, body, registry=registry, what=what, kind=kind)
 
 
-def _platform_text(descriptor: Descriptor) -> str:
-    platform = descriptor.platform
-    return printable(f"{platform.os}/{platform.architecture}") if platform else "unknown"
+def title(reference: Reference) -> str:
+    """What is pulled, with the tag that is meant where none is given."""
+    return (
+        str(reference) if reference.tag or reference.digest else f"{reference.name}:{DEFAULT_TAG}"
+    )
+
+
+def _not_for(platform: Platform, reference: Reference, known: Sequence[str]) -> CommandError:
+    wanted = "/".join(filter(None, (platform.os, platform.architecture, platform.variant)))
+    return CommandError(
+        f"{title(reference)} has no image for {wanted}",
+        Exit.NOT_FOUND,
+        f"it has {', '.join(known)}; choose one with --platform",
+    )
+
+
+def _platform_text(platform: manifest.Platform | None) -> str:
+    if platform is None:
+        return "unknown"
+    parts = (platform.os, platform.architecture, platform.variant)
+    return printable("/".join(filter(None, parts)))

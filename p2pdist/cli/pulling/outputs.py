@@ -6,7 +6,9 @@ import gzip
 import hashlib
 import io
 import json
+import sys
 import tarfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -16,8 +18,10 @@ import zstandard
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.pulling.client import PulledImage
+from p2pdist.cli.pulling.workspace import PLAIN_LAYER, naming
 from p2pdist.errors import ConfigError
-from p2pdist.oci.manifest import Descriptor
+from p2pdist.model.ids import digest_of
+from p2pdist.oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor
 from p2pdist.runtime.tree import Tree, own_place
 
 Kind = Literal["oci", "docker-archive"]
@@ -33,10 +37,21 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 @dataclass(frozen=True, slots=True)
 class Output:
     kind: Kind
-    path: Path
+    path: Path | None
+    """None: standard output."""
+
+    @property
+    def directory(self) -> Path | None:
+        """Where it will lie: files on their way to it are best there too."""
+        return None if self.path is None else self.path.parent
 
     def check(self) -> None:
         """Raise CommandError for a place that cannot take the image, before anything is fetched."""
+        if self.path is None:
+            if sys.stdout.isatty():
+                text = "an archive is nothing for a terminal"
+                raise CommandError(text, Exit.USAGE, "pipe it on, or name a file instead of -")
+            return
         place = _place(self.path)
         if self.kind == "oci":
             _check_layout(place)
@@ -48,20 +63,35 @@ class Output:
         if not parent.is_dir():
             raise CommandError(f"{parent} does not exist", Exit.USAGE, f"run: mkdir -p {parent}")
 
-    def write(self, image: PulledImage) -> None:
-        """Blocking. Raises CommandError, OSError."""
-        if self.kind == "oci":
+    def write(self, image: PulledImage, stop: threading.Event) -> None:
+        """Blocking; ends early, and an archive not written, once `stop` is set. Raises
+        CommandError, OSError."""
+        if self.path is None:
+            with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+                _fill_archive(archive, image, stop)
+            sys.stdout.buffer.flush()
+        elif self.kind == "oci":
             _write_layout(_place(self.path), image)
         else:
-            _write_archive(_place(self.path), image)
+            place = _place(self.path)
+            with (
+                Tree(place.parent).replacing(place) as file,
+                tarfile.open(fileobj=file, mode="w") as archive,
+            ):
+                _fill_archive(archive, image, stop)
 
 
 def parse_output(text: str) -> Output:
-    """Read `oci:DIR` or `docker-archive:FILE`; raise ValueError for anything else."""
+    """Read `oci:DIR`, `docker-archive:FILE` or `docker-archive:-`, which is standard output; raise
+    ValueError for anything else."""
     kind, colon, place = text.partition(":")
     if not colon or not place or kind not in ("oci", "docker-archive"):
         raise ValueError("expected oci:DIR or docker-archive:FILE")
-    return Output("oci" if kind == "oci" else "docker-archive", Path(place))
+    if place != "-":
+        return Output("oci" if kind == "oci" else "docker-archive", Path(place))
+    if kind == "oci":
+        raise ValueError("an OCI layout is a directory; docker-archive:- is what goes to stdout")
+    return Output("docker-archive", None)
 
 
 def _place(path: Path) -> Path:
@@ -100,7 +130,7 @@ def _write_layout(path: Path, image: PulledImage) -> None:
     index["manifests"] = [
         entry for entry in index["manifests"] if entry.get("annotations", {}).get(REF_NAME) != name
     ]
-    index["manifests"].append(_index_entry(image, name))
+    index["manifests"].append(_entry_of(tree, path, image) | {"annotations": {REF_NAME: name}})
     _replace(tree, path / "index.json", json.dumps(index).encode())
 
 
@@ -128,13 +158,23 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("annotations", {}), dict)
 
 
-def _index_entry(image: PulledImage, name: str) -> dict[str, Any]:
-    return {
-        "mediaType": image.info.media_type,
-        "digest": image.digest,
-        "size": len(image.body),
-        "annotations": {REF_NAME: name},
-    }
+def _entry_of(tree: Tree, layout: Path, image: PulledImage) -> dict[str, Any]:
+    """What an index says of the image.
+
+    By a name containers/image (skopeo 1.9, `oci/layout/oci_transport.go`) finds OCI's own types
+    only. A manifest of another type keeps its bytes, below an index of its own that is found.
+    """
+    entry = _descriptor(image.info.media_type, image.body)
+    if image.info.media_type == OCI_MANIFEST:
+        return entry
+    above = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+    body = json.dumps(above).encode()
+    _replace(tree, _blob_path(layout, digest_of(body)), body)
+    return _descriptor(OCI_INDEX, body)
+
+
+def _descriptor(media_type: str, body: bytes) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": digest_of(body), "size": len(body)}
 
 
 def _replace(tree: Tree, path: Path, data: bytes) -> None:
@@ -145,31 +185,35 @@ def _replace(tree: Tree, path: Path, data: bytes) -> None:
 # --- docker save archive --------------------------------------------------------------------------
 
 
-def _write_archive(path: Path, image: PulledImage) -> None:
+def _fill_archive(archive: tarfile.TarFile, image: PulledImage, stop: threading.Event) -> None:
     """Write what `docker load` reads: config, plain layers named by their hash, manifest.json."""
     config = image.info.config
     if config is None:
         raise CommandError("this is no container image: it has no config", Exit.USAGE)
-    with (
-        Tree(path.parent).replacing(path) as file,
-        tarfile.open(fileobj=file, mode="w") as archive,
-    ):
-        config_name = f"{config.digest.partition(':')[2]}.json"
-        _add(archive, config_name, image.path(config.digest).read_bytes())
-        layers = [_add_layer(archive, image, layer) for layer in image.info.layers]
-        reference = image.reference
-        tags = [f"{reference.name}:{reference.tag}"] if reference.tag else []
-        entry = {"Config": config_name, "RepoTags": tags, "Layers": layers}
-        _add(archive, "manifest.json", json.dumps([entry]).encode())
+    config_name = f"{config.digest.partition(':')[2]}.json"
+    _add(archive, config_name, image.path(config.digest).read_bytes())
+    layers = [_add_layer(archive, image, layer, stop) for layer in image.info.layers]
+    reference = image.reference
+    tags = [f"{reference.name}:{reference.tag}"] if reference.tag else []
+    entry = {"Config": config_name, "RepoTags": tags, "Layers": layers}
+    _add(archive, "manifest.json", json.dumps([entry]).encode())
 
 
-def _add_layer(archive: tarfile.TarFile, image: PulledImage, layer: Descriptor) -> str:
-    plain = image.directory / "plain.tar"
+def _add_layer(
+    archive: tarfile.TarFile, image: PulledImage, layer: Descriptor, stop: threading.Event
+) -> str:
+    plain = image.directory / PLAIN_LAYER
     whole = hashlib.sha256()
-    with image.path(layer.digest).open("rb") as packed, plain.open("xb") as out:
+    with (
+        naming(image.directory.parent),
+        image.path(layer.digest).open("rb") as packed,
+        plain.open("xb") as out,
+    ):
         size = 0
         with _unpacked(packed) as source:
             while data := source.read(COPY_BYTES):
+                if stop.is_set():
+                    raise CommandError("stopped", Exit.INTERRUPTED)
                 size += len(data)
                 if size > UNPACKED_BYTES_MAX:
                     raise CommandError(f"{layer.digest} unpacks without end", Exit.INTEGRITY)

@@ -41,6 +41,8 @@ class Silent:
 
     def finished(self, digest: Digest) -> None: ...
 
+    def ended(self) -> None: ...
+
 
 class PlainLines:
     """A line per change of state, and one every 10 s."""
@@ -65,6 +67,8 @@ class PlainLines:
 
     def finished(self, digest: Digest) -> None:
         self._say(f"{short(digest)} done, {size_text(self._sizes[digest])}")
+
+    def ended(self) -> None: ...
 
     def _say(self, text: str) -> None:
         self._said_s = time.monotonic()
@@ -91,6 +95,8 @@ class JsonEvents:
     def finished(self, digest: Digest) -> None:
         self._emit(event="finished", digest=digest)
 
+    def ended(self) -> None: ...
+
     @staticmethod
     def _emit(**fields: Any) -> None:
         print(json.dumps({"schema_version": 1, **fields}), file=sys.stderr, flush=True)
@@ -114,6 +120,7 @@ class Bars:
         self._rows: dict[Digest, Any] = {}
 
     def started(self, image: str, blobs: list[Descriptor]) -> None:
+        self._display.console.print(printable(image), markup=False, highlight=False)
         self._display.start()
         for blob in blobs:
             self._rows[blob.digest] = self._display.add_task(short(blob.digest), total=blob.size)
@@ -127,5 +134,6 @@ class Bars:
 
     def finished(self, digest: Digest) -> None:
         self._display.stop_task(self._rows[digest])
-        if all(task.stop_time is not None for task in self._display.tasks):
-            self._display.stop()
+
+    def ended(self) -> None:
+        self._display.stop()  # also where it failed: the cursor comes back
