@@ -17,6 +17,7 @@ from p2pdist.runtime.terminal import printable, printable_lines
 if TYPE_CHECKING:
     from p2pdist.engines.install import Outcome
     from p2pdist.engines.options import Options
+    from p2pdist.engines.record import Record, Records
     from p2pdist.engines.targets import Engine
 
 ENGINES = ("docker", "containerd", "podman", "crio")
@@ -50,6 +51,15 @@ def _common(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+def _lost_mirror(command: Any) -> Any:
+    return click.option(
+        "--mirror",
+        default="http://127.0.0.1:5300",
+        show_default=True,
+        help="docker: the peer to look for, where the state directory was cleared.",
+    )(command)
 
 
 @click.group()
@@ -104,16 +114,18 @@ def install(
 
 @runtime.command()
 @_common
-def uninstall(engine: str, **common: Any) -> None:
+@_lost_mirror
+def uninstall(engine: str, mirror: str, **common: Any) -> None:
     """Take our setting out again: files get the bytes that they had before.
 
-    A file that was edited since keeps the edits and loses only our part.
+    A file that was edited since keeps the edits and loses only our part. So does every file where
+    the state directory was cleared.
     """
     from p2pdist.engines.install import uninstall as carry_out
-    from p2pdist.engines.options import Options
+    from p2pdist.engines.options import Options, check_options
 
-    options = Options(root=common["root"])
     with _no_setting():
+        options = check_options(Options(mirror, root=common["root"]))
         outcome = carry_out(
             _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
         )
@@ -123,25 +135,47 @@ def uninstall(engine: str, **common: Any) -> None:
 @runtime.command()
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=Path("/"))
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path))
-def status(**common: Any) -> None:
+@_lost_mirror
+def status(mirror: str, **common: Any) -> None:
     """Show which engines pull through the peer, and whether their files were edited since."""
-    from p2pdist.engines.options import Options
-    from p2pdist.engines.record import records_at, sha256
+    from p2pdist.engines.options import Options, check_options
+    from p2pdist.engines.record import records_at
 
-    tree = Options(root=common["root"]).tree
-    kept_here = records_at(_state_dir(common), tree)
+    with _no_setting():
+        options = check_options(Options(mirror, root=common["root"]))
+    kept_here = records_at(_state_dir(common), options.tree)
     for name in ENGINES:
         with _no_setting():
             known = kept_here.load(name)
-        if known is None:
-            click.echo(f"{name}: not installed")
-            continue
-        for file in known.files:
-            with _no_setting():
-                now = tree.read(Path(file.path))
-            same = now is not None and sha256(now) == file.written_sha256
-            state = "as installed" if same else "edited since" if now is not None else "gone"
-            click.echo(printable(f"{name}: {known.mirror} in {file.path} ({state})"))
+            lines = (
+                _recorded(known, options) if known is not None else _shown(name, options, kept_here)
+            )
+        for line in lines or ["not installed"]:
+            click.echo(printable(f"{name}: {line}"))
+
+
+def _recorded(known: Record, options: Options) -> list[str]:
+    from p2pdist.engines.record import sha256
+
+    lines = []
+    for file in known.files:
+        now = options.tree.read(Path(file.path))
+        same = now is not None and sha256(now) == file.written_sha256
+        state = "as installed" if same else "edited since" if now is not None else "gone"
+        lines.append(f"{known.mirror} in {file.path} ({state})")
+    return lines
+
+
+def _shown(name: str, options: Options, kept_here: Records) -> list[str]:
+    """What an engine's files show by themselves, where the record is lost."""
+    from p2pdist.engines.install import marked_targets
+
+    places = {"docker_config": None, "docker_pidfile": None}
+    try:
+        found = marked_targets(_engine(name, places), options, kept_here)
+    except ConfigError as error:
+        return [str(error)]
+    return [f"a mirror in {target.path} (without a record)" for target, _ in found]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,15 +50,25 @@ class Containerd:
         how = "hosts.toml is read at every pull: nothing is restarted"
         return Plan(targets, lambda: how, how, notes)
 
+    def shown(self, options: Options) -> Sequence[Target]:
+        """Each hosts.toml; a config_path may be anybody's, and does nothing alone."""
+        directories: list[Path] = []
+        for place in sorted(self._certs_ds(options)):
+            directories += [place / "_default", *_hosts(options.tree, place)]
+        return [_hosts_target(directory / "hosts.toml", options) for directory in directories]
+
     def writes(self, path: Path, options: Options) -> bool:
-        config_file = options.path(CONFIG)
-        if path == config_file:
+        if path == options.path(CONFIG):
             return True
+        return path.name == "hosts.toml" and path.parent.parent in self._certs_ds(options)
+
+    def _certs_ds(self, options: Options) -> set[Path]:
+        config_file = options.path(CONFIG)
         places = {options.path(CERTS_D)}
         with contextlib.suppress(ConfigError):  # broken since: the default place is known anyway
             if held := _config_path(_read(options.tree, config_file), config_file):
                 places.add(options.path(held))
-        return path.name == "hosts.toml" and path.parent.parent in places
+        return places
 
 
 RESTART_NOTE: Final = (
@@ -158,7 +168,10 @@ def _host_table(options: Options) -> dict[str, Any]:
 
 def _hosts_target(path: Path, options: Options) -> Target:
     return Target(
-        path, lambda before: add_host(before, options, path), lambda now: remove_host(now, path)
+        path,
+        lambda before: add_host(before, options, path),
+        lambda now: remove_host(now, path),
+        marked=lambda now: _BLOCK.search(now.decode(errors="replace")) is not None,
     )
 
 

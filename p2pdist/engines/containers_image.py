@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,9 @@ class Podman:
         how = "Podman, Buildah and Skopeo read it at every pull: there is nothing to reload"
         return _plan(options, lambda: how, how)
 
+    def shown(self, options: Options) -> Sequence[Target]:
+        return [_target(options)]
+
     def writes(self, path: Path, options: Options) -> bool:
         return path == _own(options)
 
@@ -40,6 +43,9 @@ class Crio:
         who = f"crio (pid {pid})" if pid is not None else "crio, when it starts,"
         return _plan(options, lambda: ask_to_reload(pid, "crio"), f"{who} would read it (SIGHUP)")
 
+    def shown(self, options: Options) -> Sequence[Target]:
+        return [_target(options)]
+
     def writes(self, path: Path, options: Options) -> bool:
         return path == _own(options)
 
@@ -49,10 +55,18 @@ def _own(options: Options) -> Path:
 
 
 def _plan(options: Options, reload: Callable[[], str], reload_text: str) -> Plan:
-    path = _own(options)
     _refuse_rivals(options)
-    target = Target(path, lambda _: render(options), lambda now: _ours(now, path))
-    return Plan([target], reload, reload_text)
+    return Plan([_target(options)], reload, reload_text)
+
+
+def _target(options: Options) -> Target:
+    path = _own(options)
+    return Target(
+        path,
+        lambda _: render(options),
+        lambda now: _ours(now, path),
+        marked=lambda now: now.startswith(HEADER.encode()),
+    )
 
 
 def render(options: Options) -> bytes:

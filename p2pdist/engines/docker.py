@@ -8,6 +8,8 @@ import json
 import socket
 import time
 import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,13 +41,7 @@ class Docker:
         pid = self._pid(options)
         if pid is not None:
             refuse_flags(command_line(pid))
-        target = Target(
-            path,
-            lambda before: add(before, options, path),
-            lambda now: remove(now, options.mirror, path),
-            let_go=lambda now, after: let_go(now, after) if pid is not None else None,
-            wait_let_go=lambda: wait_forgotten(options.mirror, _socket(options, pid)),
-        )
+        target = self._target(options, pid)
         who = f"dockerd (pid {pid})" if pid is not None else "dockerd, when it starts,"
         return Plan(
             [target],
@@ -55,6 +51,22 @@ class Docker:
                 "Docker asks its mirror for Docker Hub's images only; others go through the peer "
                 f"as {options.address}/REGISTRY/NAME"
             ],
+        )
+
+    def shown(self, options: Options) -> Sequence[Target]:
+        """daemon.json has no place for a mark: there the mirror's URL has to do."""
+        path = self._path(options)
+        target = self._target(options, self._pid(options))
+        return [replace(target, marked=lambda now: names_mirror(now, options.mirror, path))]
+
+    def _target(self, options: Options, pid: int | None) -> Target:
+        path = self._path(options)
+        return Target(
+            path,
+            lambda before: add(before, options, path),
+            lambda now: remove(now, options.mirror, path),
+            let_go=lambda now, after: let_go(now, after) if pid is not None else None,
+            wait_let_go=lambda: wait_forgotten(options.mirror, _socket(options, pid)),
         )
 
     def writes(self, path: Path, options: Options) -> bool:
@@ -96,6 +108,12 @@ def remove(now: bytes, mirror: str, path: Path) -> bytes | None:
     bom = BOM if text.startswith(BOM) else ""
     edited = json_text.take_out(text.removeprefix(BOM), KEY, mirror)
     return (bom + edited).encode() if json_text.members(edited) else None
+
+
+def names_mirror(now: bytes, mirror: str, path: Path) -> bool:
+    """Whether daemon.json lists `mirror`, as it is written by `add`."""
+    held = _read(now, path)[1].get(KEY) if now.strip() else None
+    return isinstance(held, list) and mirror in held
 
 
 def let_go(now: bytes, after: bytes | None) -> bytes | None:

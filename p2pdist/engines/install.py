@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from p2pdist.engines import record as records
 from p2pdist.engines.options import Options
@@ -13,6 +14,8 @@ from p2pdist.engines.record import FileRecord, Record, Records, records_at
 from p2pdist.engines.targets import Engine, Plan, Target
 from p2pdist.errors import ConfigError
 from p2pdist.runtime.tree import Tree
+
+LOST: Final = "{} had our mirror, and no record of what was there before: only our part goes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +72,20 @@ def install(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool)
 
 
 def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool) -> Outcome:
-    """Take back what `install` did: byte for byte, or only our part where somebody edited since."""
+    """Take back what `install` did: byte for byte, or only our part where somebody edited since.
+
+    `options` say what to look for where the record of it is lost.
+    """
     kept_here = records_at(state_dir, options.tree)
     known = _believed(kept_here, engine, options)
+    changes, messages = [], []
     if known is None:
-        return Outcome([], ["not installed"])
+        known = _record_of_what_shows(engine, options, kept_here)
+        messages += [LOST.format(file.path) for file in known.files]
+    if not known.files:
+        return Outcome([], [f"not installed: nothing of {engine.name} points to {options.mirror}"])
     then = Options(known.mirror, tuple(known.registries), root=options.root)
     edits = _removers(engine, then)
-    changes, messages = [], []
     shared = _used_by_others(known, kept_here)
     for kept in known.files:
         path = Path(kept.path)
@@ -97,6 +106,30 @@ def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: boo
         _remove_if_empty(Path(name), options.tree)
     kept_here.forget(engine.name)
     return Outcome(changes, [*messages, _reload_again(engine, options)])
+
+
+def marked_targets(
+    engine: Engine, options: Options, kept_here: Records
+) -> list[tuple[Target, bytes]]:
+    """The files that show by themselves that they point to the mirror, and what they hold; those
+    that another engine has on record are its own."""
+    others = kept_here.load_others(engine.name)
+    found = []
+    for target in engine.shown(options):
+        now = options.tree.read(target.path)
+        taken = any(other.file(target.path) is not None for other in others)
+        if now is not None and not taken and target.marked(now):
+            found.append((target, now))
+    return found
+
+
+def _record_of_what_shows(engine: Engine, options: Options, kept_here: Records) -> Record:
+    """What an installation without a record can be taken back by: our part of each file."""
+    files = [
+        FileRecord(str(target.path), target.remove(now), records.sha256(now))
+        for target, now in marked_targets(engine, options, kept_here)
+    ]
+    return Record(engine.name, options.mirror, list(options.registries), files, [])
 
 
 def _let_go(
@@ -136,6 +169,8 @@ def _planned(
             then = Options(known.mirror, tuple(known.registries), root=options.root)
             removers = {t.path: t for t in _targets_of(engine, then)}
             original = (removers.get(target.path) or target).remove(now)
+    elif now is not None and target.marked(now):  # its record is lost
+        original = target.remove(now)
     base = now if known is None or known.mirror == options.mirror else original
     after = target.add(base)
     fresh = FileRecord(str(target.path), original, records.sha256(after))

@@ -24,6 +24,8 @@ class Target:
     before; None: nothing."""
     wait_let_go: Callable[[], None] = lambda: None
     """Return once it has read that."""
+    marked: Callable[[bytes], bool] = lambda now: False
+    """Whether what is there shows by itself, without a record, that we put something in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ class Engine(Protocol):
 
     def plan(self, options: Options) -> Plan:
         """Look at the host; raise ConfigError, with reason and fix, where it would break pulls."""
+        ...
+
+    def shown(self, options: Options) -> Sequence[Target]:
+        """The files that show by themselves whether they point to the mirror (`Target.marked`),
+        also where installing would be refused."""
         ...
 
     def writes(self, path: Path, options: Options) -> bool:

@@ -240,6 +240,13 @@ async def test_a_full_disk_is_named_with_its_place(
     assert os.listdir(tmp_path) == []
 
 
+# What runs in the background of a shell inherits that SIGINT is ignored.
+UNDER_A_TERMINAL = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from p2pdist.cli.main import main; main()"
+)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 async def test_a_signal_leaves_nothing_beside_the_target(
     registry: FakeRegistry, tmp_path: Path, number: signal.Signals
@@ -248,7 +255,7 @@ async def test_a_signal_leaves_nothing_beside_the_target(
     registry.faults[image.layer_digests[0]] = Fault(stall_after=100_000)
     words = ["pull", "slow:1", "-o", f"oci:{tmp_path}/app", "--endpoint", registry.url]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "p2pdist.cli.main", *words, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-c", UNDER_A_TERMINAL, *words, stderr=asyncio.subprocess.PIPE
     )
     try:
         await until(lambda: any(image.layer_digests[0] in asked.path for asked in registry.asked))
