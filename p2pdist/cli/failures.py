@@ -44,7 +44,10 @@ _SYSTEM: Final[Mapping[int, tuple[Exit, str]]] = {
     errno.ELOOP: (Exit.USAGE, "name the place itself, not a link to it"),
     errno.ENOSPC: (Exit.TEMPORARY, "make room there, or choose another place"),
     errno.EDQUOT: (Exit.TEMPORARY, "make room there, or have the quota of {user} raised"),
-    errno.EMFILE: (Exit.TEMPORARY, "allow more open files: ulimit -n, or LimitNOFILE of the unit"),
+    errno.EMFILE: (
+        Exit.TEMPORARY,
+        "allow more open files: `ulimit -n`, or LimitNOFILE of its unit",
+    ),
     errno.ENFILE: (Exit.TEMPORARY, "this host has too many files open: raise fs.file-max"),
     errno.ECONNREFUSED: (Exit.UPSTREAM, "is it running, and is that its address?"),
     errno.ECONNRESET: (Exit.UPSTREAM, "try again; its log says why it hung up"),
@@ -55,15 +58,15 @@ _SYSTEM: Final[Mapping[int, tuple[Exit, str]]] = {
 _LISTENING: Final[Mapping[int, tuple[str, str]]] = {
     errno.EADDRINUSE: (
         "something else listens there",
-        "`ss -ltnp 'sport = :{port}'` says what; stop it, or choose another port with {flag}",
+        "see `ss -ltnp 'sport = :{port}'`, or choose another {flag}",
     ),
     errno.EADDRNOTAVAIL: (
-        "no interface of this host has that address",
-        "`ip -brief address` lists those it has; 0.0.0.0:{port} listens on all of them",
+        "no address of this host",
+        "`ip -brief address` lists those it has; 0.0.0.0:{port} is all of them",
     ),
     errno.EACCES: (
         "ports below 1024 are for root",
-        "choose a higher one with {flag}, or grant CAP_NET_BIND_SERVICE",
+        "choose a higher {flag}, or grant CAP_NET_BIND_SERVICE",
     ),
 }
 _NO_ADDRESS: Final = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -45,6 +46,18 @@ def load_from_flags(config: Path | None, flags: dict[str, Any]) -> Loaded:
     names = {_parameter(leaf.section, leaf.key): leaf.name for leaf in all_leaves()}
     given = {names[k]: v for k, v in flags.items() if k in names and v not in (None, ())}
     return load_settings(config, flags=given)
+
+
+def checked_endpoint(context: click.Context, option: click.Parameter, text: str) -> str:
+    """Return what is the URL of a registry; raise BadParameter for anything else."""
+    try:
+        parts = urlsplit(text)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return text
+    except ValueError:  # an IPv6 address without its bracket
+        pass
+    near = f"; did you mean http://{text}?" if text and "//" not in text else ""
+    raise click.BadParameter(f"{text!r} is no URL, such as http://HOST:PORT{near}")
 
 
 def _parameter(section: str, key: str) -> str:

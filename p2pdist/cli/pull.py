@@ -8,12 +8,12 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
+from p2pdist.cli.options import checked_endpoint
 
 if TYPE_CHECKING:
     from p2pdist.cli.pulling.client import Platform, Progress, PulledImage
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     envvar="P2PDIST_ENDPOINT",
     default="http://127.0.0.1:5300",
     show_default=True,
+    callback=checked_endpoint,
     help="Mirror to pull from (variable P2PDIST_ENDPOINT).",
 )
 @click.option("--platform", "platform_text", metavar="OS/ARCH[/VARIANT]", help="Default: this one.")
@@ -79,7 +80,7 @@ def pull(
         reference = parse_reference(image)
         output = parse_output(output_text) if output_text else None
         platform = _platform(platform_text)
-        job = _Pull(reference, platform, _endpoint(endpoint), output, platform_text is not None)
+        job = _Pull(reference, platform, endpoint, output, platform_text is not None)
     except ValueError as error:
         raise CommandError(str(error), Exit.USAGE, "see `p2pdist pull --help`") from None
     if output is not None:
@@ -146,15 +147,6 @@ async def _write(output: Output, pulled: PulledImage) -> None:
         stop.set()
         await asyncio.wait([writing])
         raise
-
-
-def _endpoint(text: str) -> str:
-    """Raise ValueError for what is no URL of a registry."""
-    parts = urlsplit(text)
-    if parts.scheme in ("http", "https") and parts.hostname:
-        return text
-    near = f"; did you mean http://{text}?" if "//" not in text else ""
-    raise ValueError(f"--endpoint {text!r} is no URL, such as http://HOST:PORT{near}")
 
 
 def _platform(text: str | None) -> Platform:

@@ -69,7 +69,7 @@ def test_a_foreign_address_is_named_with_its_setting(peer: list[str], key: str) 
     fails(
         [*peer, flag, "192.0.2.1:5310"],
         Exit.USAGE,
-        f"peer.{key} = 192.0.2.1:5310: no interface of this host has that address",
+        f"peer.{key} = 192.0.2.1:5310: no address of this host",
         "ip -brief address",
     )
 

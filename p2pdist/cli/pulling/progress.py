@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from p2pdist.cli.pulling.client import Progress
 from p2pdist.cli.status import size_text
 from p2pdist.model.ids import Digest
 from p2pdist.oci.manifest import Descriptor
 from p2pdist.runtime.terminal import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # A build log neither fills up nor looks dead.
 LINE_EVERY_S: Final = 10.0
@@ -105,7 +109,10 @@ class JsonEvents:
 class Bars:
     """A row per blob with bar, bytes, rate and time left."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """On stderr, unless on another `console`."""
         from rich import progress
         from rich.console import Console
 
@@ -115,7 +122,8 @@ class Bars:
             progress.DownloadColumn(),
             progress.TransferSpeedColumn(),
             progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console or Console(stderr=True),
+            get_time=clock,
         )
         self._rows: dict[Digest, Any] = {}
 
