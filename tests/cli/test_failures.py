@@ -18,6 +18,7 @@ from p2pdist.errors import CannotListen, ConfigError
 from p2pdist.runtime.keys import make_keys
 from p2pdist.settings_load import load_settings
 from tests.cli.test_main import p2pdist
+from tests.faults.records import recorded
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 ROW = re.compile(r"^\| (\d+) \| (.+) \|$", re.MULTILINE)
@@ -74,16 +75,19 @@ def test_a_foreign_address_is_named_with_its_setting(peer: list[str], key: str) 
     )
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("key", LISTENERS)
 def test_a_port_in_use_is_named_with_its_setting(peer: list[str], taken: int, key: str) -> None:
     flag = f"--peer-{key.replace('_', '-')}"
 
-    fails(
-        [*peer, flag, f"127.0.0.1:{taken}"],
-        Exit.USAGE,
-        f"peer.{key} = 127.0.0.1:{taken}: something else listens there",
-        flag,
-    )
+    with recorded(87, "a daemon whose port is taken", f"peer.{key}") as record:
+        fails(
+            [*peer, flag, f"127.0.0.1:{taken}"],
+            Exit.USAGE,
+            f"peer.{key} = 127.0.0.1:{taken}: something else listens there",
+            flag,
+        )
+        record.outcome = "exit 2, with the setting and how to see who has it; no traceback"
 
 
 def test_an_all_in_one_tells_which_of_its_daemons_has_no_port(tmp_path: Path, taken: int) -> None:

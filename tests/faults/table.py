@@ -17,6 +17,7 @@ ROWS: Final = (
     *(68, 69),
     *range(70, 78),
     *range(79, 83),
+    *(87, 88),
 )
 ROWS_TARGET: Final = len(ROWS)
 VARIANTS_NAMED_MAX: Final = 5

@@ -31,6 +31,7 @@ from p2pdist.oci.manifest import DOCKER_MANIFEST, OCI_INDEX
 from tests.cli.test_prewarm import until
 from tests.cli.test_pull import assert_fails, layer
 from tests.fakes.registry import FakeRegistry, Fault
+from tests.faults.records import recorded
 
 LAYER = layer("base", 300_000, packed=True)
 
@@ -254,6 +255,7 @@ UNDER_A_TERMINAL = (
 )
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 async def test_a_signal_leaves_nothing_beside_the_target(
     registry: FakeRegistry, tmp_path: Path, number: signal.Signals
@@ -261,19 +263,21 @@ async def test_a_signal_leaves_nothing_beside_the_target(
     image = registry.add_image("library/slow", "1", [layer("slow", 900_000, packed=False)])
     registry.faults[image.layer_digests[0]] = Fault(stall_after=100_000)
     words = ["pull", "slow:1", "-o", f"oci:{tmp_path}/app", "--endpoint", registry.url]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", UNDER_A_TERMINAL, *words, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        await until(lambda: any(image.layer_digests[0] in asked.path for asked in registry.asked))
-        assert [name.startswith(PREFIX) for name in os.listdir(tmp_path)] == [True]
+    with recorded(88, "a pull that is killed", number.name) as record:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", UNDER_A_TERMINAL, *words, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            await until(lambda: any(image.layer_digests[0] in a.path for a in registry.asked))
+            assert [name.startswith(PREFIX) for name in os.listdir(tmp_path)] == [True]
 
-        process.send_signal(number)
-        _, said = await asyncio.wait_for(process.communicate(), 30)
-    finally:
-        if process.returncode is None:
-            process.kill()
+            process.send_signal(number)
+            _, said = await asyncio.wait_for(process.communicate(), 30)
+        finally:
+            if process.returncode is None:
+                process.kill()
 
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number], said
-    assert b"Traceback" not in said
-    assert os.listdir(tmp_path) == []
+        assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number], said
+        assert b"Traceback" not in said
+        assert os.listdir(tmp_path) == []
+        record.outcome = f"exit {process.returncode}, nothing is left beside the target"

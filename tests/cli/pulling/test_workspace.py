@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from p2pdist.cli.pulling.workspace import PREFIX, naming, sweep, workspace
+from tests.faults.records import recorded
 
 BLOB = "ab" * 32
 
@@ -34,6 +35,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.faults
 def test_what_a_kill_left_is_taken_away_by_the_next_pull(tmp_path: Path) -> None:
     script = (
         "import os, pathlib, signal, sys\n"
@@ -45,10 +47,12 @@ def test_what_a_kill_left_is_taken_away_by_the_next_pull(tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=30)
     (killed,) = tmp_path.iterdir()
 
-    with workspace(tmp_path) as directory:
-        assert list(tmp_path.iterdir()) == [directory]
+    with recorded(88, "a pull that is killed", "kill -9") as record:
+        with workspace(tmp_path) as directory:
+            assert list(tmp_path.iterdir()) == [directory]
 
-    assert not killed.exists()
+        assert not killed.exists()
+        record.outcome = "what it left goes with the next pull beside the same target"
 
 
 def test_what_belongs_to_a_pull_that_goes_on_stays(tmp_path: Path) -> None:
