@@ -16,6 +16,7 @@ variables, then flags; the later wins. An unknown key is an error that names the
 `p2pdist config show --origin` says where each value comes from, `p2pdist config verify` checks them
 without starting a daemon, and `p2pdist config init` prints a file to start from.
 
+A list is `["a", "b"]` in the file and `a,b` in a variable or flag; a flag may be repeated as well.
 Sizes are numbers of bytes or texts such as `50GB` and `20GiB`; durations are seconds or texts such
 as `500ms`, `30s` and `24h`. Secrets are read from files, which only their owner may read; they are
 never a value, and never shown.

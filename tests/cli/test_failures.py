@@ -9,12 +9,13 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError, explain
-from p2pdist.cli.main import _fail
-from p2pdist.errors import CannotListen, ConfigError
+from p2pdist.cli.main import _fail, cli, main
+from p2pdist.errors import CannotListen, ConfigError, UpstreamError
 from p2pdist.runtime.keys import make_keys
 from p2pdist.settings_load import load_settings
 from tests.cli.test_main import p2pdist
@@ -267,3 +268,36 @@ def test_all_exit_codes_are_documented() -> None:
     section = DOCS.read_text().partition("## Exit codes\n")[2].partition("\n## ")[0]
 
     assert [int(code) for code, _ in ROW.findall(section)] == [int(code) for code in Exit]
+
+
+ENDS: dict[Exit, list[BaseException | Exit]] = {
+    Exit.DONE: [Exit.DONE],
+    Exit.UNEXPECTED: [RuntimeError("x"), OSError(errno.EIO, "I/O error"), Exit.UNEXPECTED],
+    Exit.USAGE: [click.UsageError("x"), ConfigError("x"), OSError(errno.EISDIR, "x")],
+    Exit.NOT_FOUND: [UpstreamError("x", status=404)],
+    Exit.DENIED: [UpstreamError("x", status=403), UpstreamError("x", status=401)],
+    Exit.UPSTREAM: [UpstreamError("x", status=503), ConnectionRefusedError(111, "x")],
+    Exit.INTEGRITY: [CommandError("x", Exit.INTEGRITY)],
+    Exit.PARTIAL: [Exit.PARTIAL],
+    Exit.TIMEOUT: [TimeoutError()],
+    Exit.TEMPORARY: [OSError(errno.ENOSPC, "x"), OSError(errno.EMFILE, "x")],
+    Exit.INTERRUPTED: [KeyboardInterrupt(), click.Abort()],
+    Exit.TERMINATED: [Exit.TERMINATED],
+}
+
+
+@pytest.mark.parametrize("code", Exit, ids=lambda code: code.name)
+def test_every_code_ends_a_command(code: Exit, monkeypatch: pytest.MonkeyPatch) -> None:
+    for end in ENDS[code]:
+
+        def run(end: BaseException | Exit = end, **_: object) -> Exit:
+            if isinstance(end, BaseException):
+                raise end
+            return end
+
+        monkeypatch.setattr(cli, "main", run)
+
+        with pytest.raises(SystemExit) as caught:
+            main()
+
+        assert caught.value.code == code, end

@@ -256,3 +256,21 @@ def test_a_device_is_written_and_not_replaced(top: Path) -> None:
         assert os.read(reader, 10) == b"new"
     finally:
         os.close(reader)
+
+
+def test_an_error_names_the_whole_path(tmp_path: Path) -> None:
+    """Not the last name of it, nor the one of chance that a new file has for a moment."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "directory").mkdir()
+    tree = Tree(tmp_path)
+
+    with pytest.raises(NotADirectoryError) as below_a_file:
+        tree.write(tmp_path / "file" / "x.json", b"")
+    with (
+        pytest.raises(IsADirectoryError) as over_a_directory,
+        tree.replacing(tmp_path / "directory") as file,
+    ):
+        file.write(b"x")
+
+    assert below_a_file.value.filename == str(tmp_path / "file" / "x.json")
+    assert over_a_directory.value.filename == str(tmp_path / "directory")
