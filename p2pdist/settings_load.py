@@ -59,7 +59,8 @@ class _Reader:
         try:
             self.values[leaf.name] = leaf.kind.parse(raw)
         except ValueError as error:
-            self.faults.append(f"{origin}: {leaf.name} = {raw!r}: {error}")
+            given = ",".join(raw) if isinstance(raw, tuple) else raw  # of a flag that is repeated
+            self.faults.append(f"{origin}: {leaf.name} = {given!r}: {error}")
         else:
             self.origins[leaf.name] = origin
 

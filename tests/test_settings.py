@@ -237,3 +237,10 @@ def test_flags_show_what_they_take() -> None:
     assert metavars["peer.trackers"] == "TCP://HOST:PORT[,...]"
     assert metavars["host.http_names"] == "TEXT[,...]"
     assert metavars["peer.listen"] == "HOST:PORT"
+
+
+def test_a_wrong_part_of_a_list_is_shown_as_it_was_given() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(flags={"peer.trackers": ("tcp://a:1", "b")}, environ={})
+
+    assert str(caught.value).startswith("flag --peer-trackers: peer.trackers = 'tcp://a:1,b': ")

@@ -184,7 +184,7 @@ def _no_setting() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise CommandError(str(error), Exit.USAGE) from None
+        raise CommandError(str(error), Exit.USAGE, error.hint) from None
 
 
 def _engine(name: str, common: dict[str, Any]) -> Engine:

@@ -98,7 +98,7 @@ def _place(path: Path) -> Path:
     try:
         return own_place(path)
     except ConfigError as error:
-        raise CommandError(str(error), Exit.USAGE) from None
+        raise CommandError(str(error), Exit.USAGE, error.hint) from None
 
 
 # --- OCI layout -----------------------------------------------------------------------------------
