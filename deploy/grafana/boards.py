@@ -127,11 +127,11 @@ OVERVIEW: Final = Board(
             "Manifests and blobs, from the request to the last byte.",
             [
                 Query(
-                    f"histogram_quantile(0.5, sum by (le, kind) (rate(p2pdist_pull_duration_seconds_bucket{RATE})))",
+                    f'histogram_quantile(0.5, sum by (le, kind) (rate(p2pdist_pull_duration_seconds_bucket{{outcome="served"}}{RATE})))',
                     "{{kind}} p50",
                 ),
                 Query(
-                    f"histogram_quantile(0.99, sum by (le, kind) (rate(p2pdist_pull_duration_seconds_bucket{RATE})))",
+                    f'histogram_quantile(0.99, sum by (le, kind) (rate(p2pdist_pull_duration_seconds_bucket{{outcome="served"}}{RATE})))',
                     "{{kind}} p99",
                 ),
             ],

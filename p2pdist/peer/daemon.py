@@ -99,7 +99,10 @@ async def running_peer(
                 "registries": len(links.registries),
             },
             samples=lambda: itertools.chain(
-                node_samples(running), prewarmer.samples(), endpoint.refused.samples()
+                node_samples(running),
+                prewarmer.samples(),
+                endpoint.refused.samples(),
+                metrics.samples(),
             ),
             ready=lambda: {"mirror": True},
             degraded=running.node.health.names,

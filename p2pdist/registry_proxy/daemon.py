@@ -117,6 +117,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
             samples=lambda: itertools.chain(
                 _samples(running, upstream, rules, prewarmer, manifests.misses),
                 endpoint.refused.samples(),
+                metrics.samples(),
             ),
             ready=lambda: {"registry": True},
             degraded=running.node.health.names,

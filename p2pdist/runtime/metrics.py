@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -43,24 +43,37 @@ DURATION_BOUNDS_S: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 
 
 class Durations:
-    """A histogram of seconds per value of one label; plain counters, read when scraped."""
+    """A histogram of seconds by some labels; plain counters, read when scraped."""
 
-    def __init__(self, name: str, text: str, label: str, values: Iterable[str]) -> None:
-        """All label values are known beforehand, so that the series are bounded."""
-        self._name, self._text, self._label = name, text, label
-        self._counts = {value: [0] * (len(DURATION_BOUNDS_S) + 1) for value in values}
-        self._sums = dict.fromkeys(self._counts, 0.0)
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], values: Iterable[Sequence[str]]
+    ) -> None:
+        """`values`: of the labels, whose series are there from the start; others, which are from
+        bounded sets too, come with their first observation."""
+        self._name, self._text, self._labels = name, text, list(labels)
+        self._counts: dict[tuple[str, ...], list[int]] = {}
+        self._sums: dict[tuple[str, ...], float] = {}
+        for key in values:
+            self._begin(tuple(key))
 
-    def observe(self, value: str, seconds: float) -> None:
-        self._counts[value][bisect.bisect_left(DURATION_BOUNDS_S, seconds)] += 1
-        self._sums[value] += seconds
+    def observe(self, values: Sequence[str], seconds: float) -> None:
+        key = tuple(values)
+        if key not in self._counts:
+            self._begin(key)
+        self._counts[key][bisect.bisect_left(DURATION_BOUNDS_S, seconds)] += 1
+        self._sums[key] += seconds
+
+    def _begin(self, key: tuple[str, ...]) -> None:
+        assert len(key) == len(self._labels)
+        self._sums[key] = 0.0
+        self._counts[key] = [0] * (len(DURATION_BOUNDS_S) + 1)
 
     def family(self) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         bounds = [*map(str, DURATION_BOUNDS_S), "+Inf"]
-        for value, counts in self._counts.items():
+        for key, counts in list(self._counts.items()):  # a copy: this is not the event loop
             buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
-            family.add_metric([value], buckets=buckets, sum_value=self._sums[value])
+            family.add_metric(list(key), buckets=buckets, sum_value=self._sums[key])
         return family
 
 

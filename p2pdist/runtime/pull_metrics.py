@@ -1,31 +1,56 @@
-"""Histograms of what the `/v2/` surface answered."""
+"""What the `/v2/` surface answered: how many requests, how they ended, how long they took."""
 
 from __future__ import annotations
 
-from p2pdist.runtime.metrics import Durations
-from p2pdist.runtime.registry_pull import PullRecord
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, get_args
+
+from p2pdist.runtime.metrics import Durations, Sample
+from p2pdist.runtime.registry_pull import Outcome, PullKind, PullRecord
+
+KINDS: Final[tuple[PullKind, ...]] = get_args(PullKind)
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 
 class PullMetrics:
-    """Hears of each request that is over; cut and refused ones have their own outcome."""
+    """Hears of each request that is over.
+
+    A HEAD, and a client that has what it asks about, are no pulls: they end in a millisecond and
+    would hide what pulls take.
+    """
 
     def __init__(self) -> None:
         self.durations = Durations(
             "p2pdist_pull_duration_seconds",
-            "Manifest and blob requests from first byte asked to last byte sent.",
-            "kind",
-            ("manifest", "blob"),
+            "Manifest and blob requests from the request to the last byte sent.",
+            ("kind", "outcome"),
+            [(kind, "served") for kind in KINDS],
         )
         self.waits = Durations(
             "p2pdist_pull_longest_wait_seconds",
             "The longest silence within a request, by kind.",
-            "kind",
-            ("manifest", "blob"),
+            ("kind",),
+            [(kind,) for kind in KINDS],
         )
+        self._ended: Counter[tuple[PullKind, Outcome]] = Counter()
 
     def note(self, record: PullRecord) -> None:
-        self.durations.observe(record.kind, record.duration_s)
-        self.waits.observe(record.kind, record.slowest_wait_s)
+        if record.head or record.status == 304:
+            return
+        self._ended[record.kind, record.outcome] += 1
+        self.durations.observe((record.kind, record.outcome), record.duration_s)
+        self.waits.observe((record.kind,), record.slowest_wait_s)
 
     def all(self) -> tuple[Durations, ...]:
         return self.durations, self.waits
+
+    def samples(self) -> Iterator[Sample]:
+        """All outcomes from the start: a counter that appears with its first event hides it from
+        every rate."""
+        for kind in KINDS:
+            for outcome in OUTCOMES:
+                yield Sample(
+                    "p2pdist_pulls_total", "counter", "Manifest and blob requests by outcome.",
+                    {"kind": kind, "outcome": outcome}, self._ended[kind, outcome],
+                )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from p2pdist.errors import BlobFailed, RegistryError
+from p2pdist.errors import BlobFailed, ErrorReason, RegistryError
 from p2pdist.exchange.accepting import network_of_address
 from p2pdist.oci.ranges import Full, Multi, Partial, Unsatisfiable, parse_range
 from p2pdist.oci.routes import BlobRoute
@@ -56,7 +56,7 @@ class BlobServer:
         if etag_matches(request.headers.getall(hdrs.IF_NONE_MATCH, ()), etag_of(route.digest)):
             await self._backend.blob_size(pull.name, route.digest, pull.context)
             return not_modified(route.digest, pull.headers, fixed=True)
-        if request.method == hdrs.METH_HEAD:
+        if pull.head:
             size = await self._backend.blob_size(pull.name, route.digest, pull.context)
             return _blob_response(pull, route, 200, size)
         async with self._place(request, sticky=pull.context.sticky) as place:
@@ -77,7 +77,8 @@ class BlobServer:
                 place = await stack.enter_async_context(held)
             except TimeoutError:
                 # Never 429: containerd 1.6.20 answers it with six requests at once.
-                raise RegistryError(404, "BLOB_UNKNOWN", "too many transfers at once") from None
+                text, reason = "too many transfers at once", ErrorReason.NO_SOURCE
+                raise RegistryError(404, "BLOB_UNKNOWN", text, reason=reason) from None
             yield place
 
 
@@ -145,7 +146,8 @@ async def _deliver(
         try:
             first = await anext(items)
         except (StopAsyncIteration, BlobFailed):
-            raise RegistryError(404, "BLOB_UNKNOWN", "no source has this blob now") from None
+            text, reason = "no source has this blob now", ErrorReason.NO_SOURCE
+            raise RegistryError(404, "BLOB_UNKNOWN", text, reason=reason) from None
         pull.status = response.status
         try:
             pull.outcome = await _send(body, first, items, pull.context.request_id)

@@ -47,7 +47,7 @@ from p2pdist.runtime.registry_answers import (
     tags_answer,
 )
 from p2pdist.runtime.registry_blobs import BODIES_MAX, BlobServer
-from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull
+from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull, outcome_of
 from p2pdist.runtime.serving import (
     PullContext,
     RegistryBackend,
@@ -176,7 +176,8 @@ class RegistryEndpoint:
         match route:
             case ManifestRoute() | BlobRoute():
                 context = PullContext(headers[REQUEST_ID], sticky=sticky)
-                return await self._pull(request, Pull(route, name, context, headers))
+                head = request.method == hdrs.METH_HEAD
+                return await self._pull(request, Pull(route, name, context, headers, head))
             case TagsRoute(count=0):
                 return tags_answer(route, TagPage([]), headers)
             case TagsRoute():
@@ -198,10 +199,10 @@ class RegistryEndpoint:
                 response = await self._manifest(request, pull, pull.route)
         except RegistryError as error:
             refusal = _blob_refusal(error) if isinstance(pull.route, BlobRoute) else error
-            pull.status, pull.outcome = refusal.status, "refused"
+            pull.status, pull.outcome = refusal.status, outcome_of(error)
             raise refusal from error
         except Exception:
-            pull.status, pull.outcome = 404, "refused"
+            pull.status, pull.outcome = 404, "failed"
             raise
         else:
             if not pull.status:
@@ -221,7 +222,7 @@ class RegistryEndpoint:
         known = request.headers.getall(hdrs.IF_NONE_MATCH, ())
         if etag_matches(known, etag_of(manifest.digest)):
             return not_modified(manifest.digest, pull.headers, fixed=route.by_digest)
-        if request.method != hdrs.METH_HEAD:
+        if not pull.head:
             pull.sent_bytes = len(manifest.body)
         return manifest_answer(manifest, pull.headers, fixed=route.by_digest)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+from p2pdist.errors import ErrorReason, RegistryError
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.routes import BlobRoute, ManifestRoute
 from p2pdist.runtime import logs
@@ -14,9 +15,22 @@ from p2pdist.runtime.serving import PullContext
 
 _logger = logging.getLogger(__name__)
 
-Outcome = Literal["served", "refused", "cut", "client_gone", "client_stalled"]
-"""`cut`: no source could deliver the rest. `client_gone`: also normal, containerd reads one piece
-of an open-ended range and closes."""
+PullKind = Literal["manifest", "blob"]
+Outcome = Literal["served", "refused", "failed", "cut", "client_gone", "client_stalled"]
+"""`refused`: it is not there, or not for this client, and asking again brings the same. `failed`:
+it could not be had, now or as things are set up. `cut`: no source could deliver the rest.
+`client_gone`: also normal, containerd reads one piece of an open-ended range and closes."""
+
+_REFUSALS: Final = frozenset(
+    (ErrorReason.UNKNOWN, ErrorReason.NOT_LISTED, ErrorReason.NOT_SHARED, ErrorReason.DENIED)
+)
+
+
+def outcome_of(error: RegistryError) -> Outcome:
+    """What becomes of a request that is answered with `error`."""
+    if error.reason is not None:
+        return "refused" if error.reason in _REFUSALS else "failed"
+    return "refused" if error.status < 500 else "failed"
 
 
 @dataclass(slots=True)
@@ -28,6 +42,8 @@ class Pull:
     context: PullContext
     headers: Mapping[str, str]
     """What each answer to this request carries."""
+    head: bool = False
+    """It asks for no body."""
     status: int = 0
     sent_bytes: int = 0
     outcome: Outcome = "client_gone"
@@ -44,6 +60,7 @@ class Pull:
             reference=self.reference,
             status=self.status,
             outcome=self.outcome,
+            head=self.head,
             sent_bytes=self.sent_bytes,
             duration_s=duration_s,
             bytes_by_source=dict(self.context.bytes_by_source),
@@ -57,12 +74,13 @@ class PullRecord:
     """A manifest or blob request that is over."""
 
     request_id: str
-    kind: Literal["manifest", "blob"]
+    kind: PullKind
     name: ImageName
     reference: str
     status: int
     """0 where the client left before there was one."""
     outcome: Outcome
+    head: bool
     sent_bytes: int
     """Body bytes handed to the connection; of a client that left, in whole slices."""
     duration_s: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,6 +294,7 @@ def _holds(site_keys: list[bytes], peer: Daemon, image: Image) -> bool:
 def _blob_gets(peer: Daemon) -> int:
     """How many blobs the runtime has asked this peer for."""
     _, body = get(peer.host, LOOPBACK, ADMIN_PORTS["peer"], "/metrics")
-    name = 'p2pdist_pull_duration_seconds_count{kind="blob"} '
-    lines = [line for line in body.decode().splitlines() if line.startswith(name)]
-    return int(float(lines[0].removeprefix(name))) if lines else 0
+    pattern = r'^p2pdist_pulls_total\{kind="blob",outcome="\w+"\} (\S+)$'
+    counts = re.findall(pattern, body.decode(), re.MULTILINE)
+    assert counts
+    return sum(int(float(count)) for count in counts)

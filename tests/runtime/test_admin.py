@@ -113,9 +113,9 @@ async def test_a_degraded_daemon_stays_ready_and_says_so() -> None:
 
 
 def test_durations_fall_into_their_buckets() -> None:
-    durations = Durations("p2pdist_test_seconds", "Test.", "kind", ("a",))
+    durations = Durations("p2pdist_test_seconds", "Test.", ["kind"], [["a"]])
     for seconds in (0.001, DURATION_BOUNDS_S[0], 3.0, 10_000.0):
-        durations.observe("a", seconds)
+        durations.observe(["a"], seconds)
 
     text = render(registry_of(durations=[durations])).decode()
 

@@ -88,7 +88,7 @@ async def test_rc36_no_status_line_before_the_first_piece(lab: RegistryLab) -> N
     answer = await lab.get(target)
     assert (answer.status, answer.error_codes) == (404, ["BLOB_UNKNOWN"])
     record = await lab.wait_record()
-    assert (record.status, record.outcome, record.sent_bytes) == (404, "refused", 0)
+    assert (record.status, record.outcome, record.sent_bytes) == (404, "failed", 0)
 
 
 @pytest.mark.parametrize("warm", [False, True])

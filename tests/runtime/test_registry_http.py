@@ -142,7 +142,7 @@ async def test_a_fault_of_ours_sends_the_client_on(
     assert b"a bug" not in answer.body
     assert "a bug" in caplog.text
     record = await lab.wait_record()
-    assert (record.status, record.outcome) == (404, "refused")
+    assert (record.status, record.outcome) == (404, "failed")
 
 
 async def test_a_range_on_a_manifest_is_ignored(lab: RegistryLab, target: str) -> None:

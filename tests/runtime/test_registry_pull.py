@@ -46,6 +46,7 @@ def test_a_record_names_manifests_by_the_reference_asked_for() -> None:
     [
         ("served", logging.INFO),
         ("refused", logging.INFO),
+        ("failed", logging.INFO),
         ("client_gone", logging.INFO),
         ("client_stalled", logging.INFO),
         ("cut", logging.WARNING),

@@ -1,0 +1,96 @@
+"""How requests ended, as Prometheus sees it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from p2pdist.errors import ErrorReason, RegistryError
+from p2pdist.model.ids import digest_of
+from p2pdist.oci.names import ImageName
+from p2pdist.oci.refusals import refusal
+from p2pdist.oci.routes import BlobRoute
+from p2pdist.runtime.metrics import registry_of
+from p2pdist.runtime.pull_metrics import KINDS, OUTCOMES, PullMetrics
+from p2pdist.runtime.registry_pull import Outcome, Pull, PullRecord, outcome_of
+from p2pdist.runtime.serving import PullContext
+from tests.runtime.registry_lab import registry_lab
+
+APP = ImageName("docker.io", "library/app")
+DATA = b"some layer"
+
+
+def record(outcome: Outcome = "served", **more: object) -> PullRecord:
+    pull = Pull(BlobRoute("app", digest_of(DATA)), APP, PullContext("id-1"), {}, outcome=outcome)
+    return replace(pull.record(0.3), **more)  # type: ignore[arg-type]
+
+
+def counted(metrics: PullMetrics) -> dict[tuple[str, str], float]:
+    """Requests that ended, by kind and outcome, without the zeros."""
+    found = {(s.labels["kind"], s.labels["outcome"]): s.value for s in metrics.samples()}
+    return {key: value for key, value in found.items() if value}
+
+
+def timed(metrics: PullMetrics) -> dict[tuple[str, ...], float]:
+    """How many durations there are, by label values."""
+    families = list(registry_of(durations=metrics.all()).collect())
+    return {
+        (family.name, *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.endswith("_count")
+    }
+
+
+def test_every_outcome_is_there_from_the_start() -> None:
+    labels = [tuple(sample.labels.values()) for sample in PullMetrics().samples()]
+
+    assert labels == [(kind, outcome) for kind in KINDS for outcome in OUTCOMES]
+
+
+@pytest.mark.parametrize("outcome", get_args(Outcome))
+def test_a_request_counts_under_its_outcome(outcome: Outcome) -> None:
+    metrics = PullMetrics()
+    metrics.note(record(outcome))
+
+    assert counted(metrics) == {("blob", outcome): 1}
+    assert timed(metrics)["p2pdist_pull_duration_seconds", "blob", outcome] == 1
+
+
+@pytest.mark.parametrize("no_pull", [{"head": True}, {"status": 304}])
+def test_a_question_without_a_body_is_no_pull(no_pull: dict[str, object]) -> None:
+    metrics = PullMetrics()
+    metrics.note(record(**no_pull))
+
+    assert counted(metrics) == {}
+    assert set(timed(metrics).values()) == {0}
+
+
+@pytest.mark.parametrize("reason", ErrorReason)
+def test_what_is_not_there_is_refused_and_what_could_not_be_had_failed(reason: ErrorReason) -> None:
+    lasting = {"unknown", "not_listed", "not_shared", "denied"}
+
+    assert outcome_of(refusal(reason, "docker.io", "x")) == (
+        "refused" if reason in lasting else "failed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(416, "refused"), (404, "refused"), (503, "failed")]
+)
+def test_an_error_without_a_reason_goes_by_its_status(status: int, outcome: str) -> None:
+    assert outcome_of(RegistryError(status, "UNKNOWN", "x")) == outcome
+
+
+async def test_an_endpoint_tells_heads_from_pulls(tmp_path: Path) -> None:
+    async with registry_lab(tmp_path) as lab:
+        _, target = lab.seed_blob(DATA)
+        await lab.get(target, method="HEAD")
+        head = await lab.wait_record()
+        await lab.get(target)
+        got = await lab.wait_record()
+
+    assert (head.head, got.head) == (True, False)
