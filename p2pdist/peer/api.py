@@ -10,7 +10,7 @@ from p2pdist.peer.assembly import (
     running_node,
 )
 from p2pdist.peer.core.bulk import bulk_bucket
-from p2pdist.peer.counters import OTHER_SIZE, UPSTREAM
+from p2pdist.peer.counters import OTHER_SIZE, UPSTREAM, WAN
 from p2pdist.peer.fallback import OutsideBody, OutsideSource, stream_checked
 from p2pdist.peer.node import Node
 from p2pdist.peer.outside import DirectSource, NotSmall, WatchedSource, read_single
@@ -22,6 +22,7 @@ from p2pdist.peer.smalls import SmallAnswer
 __all__ = [
     "OTHER_SIZE",
     "UPSTREAM",
+    "WAN",
     "About",
     "ActiveBlob",
     "Authority",

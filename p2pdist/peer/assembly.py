@@ -320,6 +320,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
         ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
         ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),
         ("cache_bytes", "gauge", "Bytes in the store.", usage.bytes_used),
+        ("cache_max_bytes", "gauge", "Bytes that the store may hold.", usage.bytes_max),
         (
             "store_degraded", "gauge", "1 while something passes through unstored.",
             node.store_trouble() is not None,

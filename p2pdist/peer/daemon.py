@@ -39,6 +39,7 @@ from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
+from p2pdist.runtime.upstream_metrics import payload_samples
 from p2pdist.settings import Settings
 from p2pdist.store.store import StoreLimits
 
@@ -77,9 +78,9 @@ async def running_peer(
         source = PeerSource(running.node, book, finder)
         prewarmer = Prewarmer(running.node, source, _runtime_puller(settings))
         running.orders.go_to(prewarmer.take)
-        metrics = PullMetrics()
         links = running.node.proxy_links
         links.registries.add_own(upstream_hosts(settings))
+        metrics = PullMetrics(links.registries)
         endpoint = RegistryEndpoint(
             backend,
             on_done=metrics.note,
@@ -103,6 +104,7 @@ async def running_peer(
                 prewarmer.samples(),
                 endpoint.refused.samples(),
                 metrics.samples(),
+                payload_samples(upstream.counters) if upstream is not None else (),
             ),
             ready=lambda: {"mirror": True},
             degraded=running.node.health.names,

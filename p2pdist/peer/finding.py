@@ -83,11 +83,10 @@ class SmallFinder:
             self._node.punish(link, fault)
             return None
         if answer is not None:
-            self._node.counters.received[source_of(link.session.member, self._node.place)] += len(
-                answer.body
-            )
+            source = source_of(link.session.member, self._node.place)
+            self._node.counters.received[source] += len(answer.body)
             # The digest proves the body; its type would be the sender's word.
-            answer = SmallAnswer("", answer.body)
+            answer = SmallAnswer("", answer.body, source)
             await self.keep(digest, answer)
         return answer
 

@@ -143,7 +143,7 @@ class ManifestBook:
         except ValueError:
             return None
         self._node.counters.blob_requests["peer"] += 1
-        return Manifest(digest, media_type, answer.body)
+        return Manifest(digest, media_type, answer.body, source=answer.source)
 
     # --- by tag ---------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class ManifestBook:
             return None
         await self._hear(told)
         self._node.counters.blob_requests["peer"] += 1
-        return await self._kept_typed(_as_stated(told, answer.body))
+        return await self._kept_typed(replace(_as_stated(told, answer.body), source=answer.source))
 
     async def _hear(self, told: TagRecord) -> None:
         """Take in what is believed from now on."""
@@ -235,6 +235,7 @@ class ManifestBook:
         if found is not None:
             self._node.counters.blob_requests["dc"] += 1
             self._node.counters.received[PROXY] += len(found.body)
+            found = replace(found, source=PROXY)
         return found
 
     async def _from_proxy(
@@ -301,7 +302,7 @@ class ManifestBook:
         self._node.counters.received[UPSTREAM] += len(found.body)
         if name.upstream in self._upstream.servable_hosts:  # else it is for this host alone
             await self._node.smalls.keep(found.digest, SmallAnswer(found.media_type, found.body))
-        return Manifest(found.digest, found.media_type, found.body)
+        return Manifest(found.digest, found.media_type, found.body, source=UPSTREAM)
 
     async def _learn(self, name: ImageName, found: Manifest) -> None:
         try:

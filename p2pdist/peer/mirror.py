@@ -70,7 +70,7 @@ class MirrorBackend:
     async def open_blob(self, name: ImageName, digest: Digest, context: PullContext) -> BlobSource:
         size = await self.blob_size(name, digest, context)
         if geometry_for(size).single:
-            return await self._open_small(name, digest, size)
+            return await self._open_small(name, digest, size, context)
         active = self._node.activate(digest, size)
         outcome = "hit" if active.complete else "peer"
         self._node.counters.blob_requests[outcome] += 1
@@ -146,11 +146,14 @@ class MirrorBackend:
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 
-    async def _open_small(self, name: ImageName, digest: Digest, size: int) -> BlobSource:
+    async def _open_small(
+        self, name: ImageName, digest: Digest, size: int, context: PullContext
+    ) -> BlobSource:
         answer = await self._smalls.run(digest, lambda: self._find_small(name, digest, size))
         if answer is None:
             self._book.missing(name, digest)
             raise _no_source(name, digest)
+        context.bytes_by_source[answer.source] = len(answer.body)
         return WholeBlob(digest, answer.body)
 
     async def _find_small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | None:
@@ -160,7 +163,7 @@ class MirrorBackend:
             body = await read_small(source, name, digest, size)
             if body is not None:
                 self._used_fallback(source.label, SMALL, len(body))
-                return SmallAnswer("", body)
+                return SmallAnswer("", body, source.label)
         return None
 
     def _used_fallback(self, label: str, reason: str, nbytes: int) -> None:

@@ -15,7 +15,7 @@ from p2pdist.oci.refusals import blob_refusal
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED
 from p2pdist.peer.fallback import OutsideSource, is_final, stream_checked
-from p2pdist.runtime.serving import FileSpan, PullContext
+from p2pdist.runtime.serving import CACHE, FileSpan, PullContext
 from p2pdist.store.blob import Blob
 from p2pdist.store.open_files import Borrowed
 
@@ -337,10 +337,11 @@ class SwarmReader:
         for source, total in self._active.received.items():
             if (nbytes := total - self._before.get(source, 0)) > 0:
                 self._context.bytes_by_source[source] = nbytes
-        self._context.bytes_by_source.update(self._from_outside)
-        cached = self._delivered - sum(self._context.bytes_by_source.values())
-        if cached > 0:
-            self._context.bytes_by_source["cache"] = cached
+        by_source = self._context.bytes_by_source
+        for source, nbytes in self._from_outside.items():
+            by_source[source] = by_source.get(source, 0) + nbytes
+        if (cached := self._delivered - sum(by_source.values())) > 0:
+            by_source[CACHE] = cached
 
 
 async def _begun_within(

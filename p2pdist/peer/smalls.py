@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.frames import GetSmall, GetStatement
 from p2pdist.exchange.link import Link
 from p2pdist.model.ids import Digest, RequestId, TagKey, digest_algorithm, digest_of
+from p2pdist.runtime.serving import CACHE
 
 # Registry contract 3.7: other source after 2 s. A proxy may first have to ask its upstream.
 PEER_ANSWER_S: Final = 1.0
@@ -20,6 +21,8 @@ PROXY_ANSWER_S: Final = 4.0
 class SmallAnswer:
     media_type: str
     body: bytes
+    source: str = field(default=CACHE, compare=False)
+    """Where the bytes came from: `CACHE`, or one of `counters.SOURCES`."""
 
 
 Answer = SmallAnswer | bytes | None

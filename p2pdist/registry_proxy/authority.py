@@ -247,7 +247,7 @@ class ProxyAuthority:
         """
         if by_itself and name is not None:
             body = await self._read_small(name, digest)
-            return None if body is None else SmallAnswer("", body)
+            return None if body is None else SmallAnswer("", body, UPSTREAM)
         names = [n for n in self._manifests.access.where(digest) if self._may_be_small(n, digest)]
         if not names:
             return None
@@ -284,7 +284,7 @@ class ProxyAuthority:
             manifest = await self._manifests.by_digest(name, digest)
         except RegistryError:
             return None
-        return SmallAnswer(manifest.media_type, manifest.body)
+        return SmallAnswer(manifest.media_type, manifest.body, manifest.source)
 
     async def _as_blob(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
         size = self._manifests.links.claim(name, digest)
@@ -292,7 +292,7 @@ class ProxyAuthority:
             return None
         if (body := await self._read_small(name, digest)) is None:
             return None
-        answer = SmallAnswer("", body)
+        answer = SmallAnswer("", body, UPSTREAM)
         await self._node.smalls.keep(digest, answer)
         return answer
 

@@ -59,12 +59,13 @@ class ProxyBackend:
             if answer is None:
                 text = f"no source for {digest}"
                 raise refusals.blob_refusal(ErrorReason.NO_SOURCE, name.upstream, text)
+            context.bytes_by_source[answer.source] = len(answer.body)
             return WholeBlob(digest, answer.body)
         if by_itself:
-            return PassingBlob(self._source, name, digest, size, self._used_fallback)
+            return self._passing(name, digest, size, context)
         active = self._authority.obtain(digest, size, [name])
         if active.geometry.size_bytes != size:
-            return PassingBlob(self._source, name, digest, size, self._used_fallback)
+            return self._passing(name, digest, size, context)
         self._node.counters.blob_requests["hit" if active.complete else "origin"] += 1
         return SwarmReader(
             active,
@@ -76,6 +77,15 @@ class ProxyBackend:
             starving=lambda: self._obtain_again(active, [name]),
             fallback_when_full_only=True,
         )
+
+    def _passing(
+        self, name: ImageName, digest: Digest, size: int, context: PullContext
+    ) -> PassingBlob:
+        def used(label: str, reason: str, nbytes: int) -> None:
+            context.bytes_by_source[label] = context.bytes_by_source.get(label, 0) + nbytes
+            self._used_fallback(label, reason, nbytes)
+
+        return PassingBlob(self._source, name, digest, size, used)
 
     def _obtain_again(self, active: ActiveBlob, names: list[ImageName]) -> None:
         """Chunks that lay here had rotted: only their bytes are fetched."""

@@ -54,6 +54,7 @@ from p2pdist.runtime.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyCl
 from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
+from p2pdist.runtime.upstream_metrics import asking_samples, payload_samples
 from p2pdist.settings import Settings
 from p2pdist.store.store import Store, StoreLimits
 
@@ -88,7 +89,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         stack.push_async_callback(links_file.save, links, links_path)
         writing = links_file.keep_writing(links, links_path)
         running.node.tasks.start(writing, name="links snapshot")
-        metrics = PullMetrics()
+        metrics = PullMetrics(frozenset(upstream_hosts(settings)))
         manifests = _manifests(settings, running, upstream, signer, parents, access)
         stack.push_async_callback(manifests.close)
         rules = await stack.enter_async_context(replicating(settings, manifests, running.node.rng))
@@ -243,27 +244,8 @@ def _samples(
     yield from rules.notifications.samples()
     if rules.replication is not None:
         yield from rules.replication.samples()
-    counters = upstream.counters
-    for (host, code), number in counters.requests.items():
-        yield Sample(
-            "p2pdist_upstream_requests_total", "counter", "Requests by upstream and answer.",
-            {"upstream": host, "code": code}, number,
-        )  # fmt: skip
-    for (host, reason), number in counters.failures.items():
-        yield Sample(
-            "p2pdist_upstream_failures_total", "counter", "Requests in vain by upstream and why.",
-            {"upstream": host, "reason": reason}, number,
-        )  # fmt: skip
-    for host, nbytes in counters.payload_bytes.items():
-        yield Sample(
-            "p2pdist_upstream_payload_bytes_total", "counter", "Bytes of blobs and manifests.",
-            {"upstream": host}, nbytes,
-        )  # fmt: skip
-    for host, left in counters.rate_limit_remaining.items():
-        yield Sample(
-            "p2pdist_upstream_ratelimit_remaining", "gauge", "Pulls that upstream still grants.",
-            {"upstream": host}, left,
-        )  # fmt: skip
+    yield from payload_samples(upstream.counters)
+    yield from asking_samples(upstream.counters)
     yield Sample(
         "p2pdist_proxy_questions_refused_total", "counter",
         "Questions not passed on to upstream: their clients asked too much in vain.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar, assert_never
 
 from p2pdist.errors import ErrorReason, PeerFault, RegistryError, StoreError, UpstreamError
@@ -26,6 +26,7 @@ from p2pdist.oci import refusals
 from p2pdist.oci.doubts import Doubts
 from p2pdist.oci.manifest import ManifestInfo, parse_manifest
 from p2pdist.oci.names import ImageName
+from p2pdist.peer.api import UPSTREAM, WAN
 from p2pdist.registry_proxy.asking import Asking, MissesSpent
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
@@ -260,7 +261,7 @@ class ManifestService:
         found = await self._ask_upstream(name, tag)
         entry = TagEntry(found.digest, self._now_s(), self._sign(key, found))
         self._tags.confirmed(key, entry)
-        return Manifest(found.digest, found.media_type, found.body, entry.statement)
+        return replace(found, statement=entry.statement)
 
     async def _without_answer(self, name: ImageName, key: TagKey, error: UpstreamError) -> Manifest:
         refusal = _refusal(error, name.upstream)
@@ -288,7 +289,8 @@ class ManifestService:
 
     async def _fetch(self, name: ImageName, digest: Digest) -> Manifest:
         async def from_parent(parent: Parent) -> Manifest:
-            return await self._keep(name, await parent.manifest(name, digest, timeout_s=PARENT_S))
+            told = await parent.manifest(name, digest, timeout_s=PARENT_S)
+            return await self._keep(name, told, WAN)
 
         async def ask() -> Manifest:
             told = await self._parents.first(from_parent)
@@ -311,9 +313,9 @@ class ManifestService:
                 believe_tag(stated, now_unix_s=self._expiry_unix_s(), held=held, digest=told.digest)
             except (PeerFault, NotBelieved) as error:
                 raise BadAnswer(f"a parent's tag without a statement that holds: {error}") from None
-            kept = await self._keep(name, told)
+            kept = await self._keep(name, told, WAN)
             self._tags.confirmed(key, TagEntry(kept.digest, self._now_s(), record))
-            return Manifest(kept.digest, kept.media_type, kept.body, record, told.stale)
+            return replace(kept, statement=record, stale=told.stale)
 
         return await self._parents.first(from_parent)
 
@@ -366,9 +368,11 @@ class ManifestService:
 
     # --- keeping --------------------------------------------------------------------------------
 
-    async def _keep(self, name: ImageName, found: UpstreamManifest | Manifest) -> Manifest:
+    async def _keep(
+        self, name: ImageName, found: UpstreamManifest | Manifest, source: str = UPSTREAM
+    ) -> Manifest:
         """Store and link a verified manifest; raise ValueError for a body that is none."""
-        manifest = Manifest(found.digest, found.media_type, found.body)
+        manifest = Manifest(found.digest, found.media_type, found.body, source=source)
         await self._learn(name, manifest)
         self.links.delivered(name.upstream, found.digest)
         try:
@@ -418,7 +422,7 @@ class ManifestService:
             return None
         if stale is not None:
             self.stale_served_total += 1
-        return Manifest(kept.digest, kept.media_type, kept.body, entry.statement, stale)
+        return replace(kept, statement=entry.statement, stale=stale)
 
     async def _recall(self, key: TagKey) -> None:
         """Take in what was known of a tag before a restart: its statement lies in the store."""

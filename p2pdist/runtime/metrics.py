@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -112,9 +112,10 @@ def node_info(me: Member) -> Sample:
 def registry_of(*sources: Samples, durations: Iterable[Durations] = ()) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(SampleCollector([build_info, *sources], durations))
+    ProcessCollector(registry=registry)
     return registry
 
 
 def render(registry: CollectorRegistry) -> bytes:
-    """The text exposition; blocking, milliseconds per 1,000 series."""
+    """The text exposition; blocking: milliseconds per 1,000 series, and per 10,000 open files."""
     return generate_latest(registry)

@@ -36,7 +36,7 @@ from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.runtime.net_errors import cause
 from p2pdist.runtime.off_loop import parsed
-from p2pdist.runtime.serving import Manifest, TagPage, client_accept
+from p2pdist.runtime.serving import USER_AGENT, Manifest, TagPage, client_accept
 from p2pdist.runtime.upstream_body import UpstreamBody, blob_span, content_length, read_bounded
 from p2pdist.runtime.upstream_net import BadAnswer, exhausted
 from p2pdist.runtime.upstream_requests import UpstreamRefusal, error_body_of, error_code
@@ -186,7 +186,7 @@ class ProxyClient:
     async def _open(
         self, method: str, url: str, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        sent = {"Accept-Encoding": "identity", **headers}
+        sent = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **headers}
         try:
             async with asyncio.timeout(HEADERS_S):
                 response = await self._session.request(

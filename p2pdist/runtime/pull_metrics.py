@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, get_args
 
+from p2pdist.runtime.delivered import DeliveredBytes
 from p2pdist.runtime.metrics import Durations, Sample
 from p2pdist.runtime.registry_pull import Outcome, PullKind, PullRecord
 
@@ -20,7 +21,9 @@ class PullMetrics:
     would hide what pulls take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, registries: Collection[str]) -> None:
+        """`registries`: as `DeliveredBytes`'."""
+        self._delivered = DeliveredBytes(registries)
         self.durations = Durations(
             "p2pdist_pull_duration_seconds",
             "Manifest and blob requests from the request to the last byte sent.",
@@ -38,6 +41,7 @@ class PullMetrics:
     def note(self, record: PullRecord) -> None:
         if record.head or record.status == 304:
             return
+        self._delivered.note(record)
         self._ended[record.kind, record.outcome] += 1
         self.durations.observe((record.kind, record.outcome), record.duration_s)
         self.waits.observe((record.kind,), record.slowest_wait_s)
@@ -54,3 +58,4 @@ class PullMetrics:
                     "p2pdist_pulls_total", "counter", "Manifest and blob requests by outcome.",
                     {"kind": kind, "outcome": outcome}, self._ended[kind, outcome],
                 )  # fmt: skip
+        yield from self._delivered.samples()

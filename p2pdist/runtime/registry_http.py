@@ -49,6 +49,7 @@ from p2pdist.runtime.registry_answers import (
 from p2pdist.runtime.registry_blobs import BODIES_MAX, BlobServer
 from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull, outcome_of
 from p2pdist.runtime.serving import (
+    USER_AGENT,
     PullContext,
     RegistryBackend,
     TagPage,
@@ -176,8 +177,10 @@ class RegistryEndpoint:
         match route:
             case ManifestRoute() | BlobRoute():
                 context = PullContext(headers[REQUEST_ID], sticky=sticky)
-                head = request.method == hdrs.METH_HEAD
-                return await self._pull(request, Pull(route, name, context, headers, head))
+                pull = Pull(route, name, context, headers)
+                pull.head = request.method == hdrs.METH_HEAD
+                pull.by_node = request.headers.get(hdrs.USER_AGENT) == USER_AGENT
+                return await self._pull(request, pull)
             case TagsRoute(count=0):
                 return tags_answer(route, TagPage([]), headers)
             case TagsRoute():
@@ -224,6 +227,7 @@ class RegistryEndpoint:
             return not_modified(manifest.digest, pull.headers, fixed=route.by_digest)
         if not pull.head:
             pull.sent_bytes = len(manifest.body)
+            pull.context.bytes_by_source[manifest.source] = len(manifest.body)
         return manifest_answer(manifest, pull.headers, fixed=route.by_digest)
 
     def _finish(self, record: PullRecord) -> None:

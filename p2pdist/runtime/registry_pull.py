@@ -44,6 +44,8 @@ class Pull:
     """What each answer to this request carries."""
     head: bool = False
     """It asks for no body."""
+    by_node: bool = False
+    """A daemon of ours asks, on behalf of its own clients."""
     status: int = 0
     sent_bytes: int = 0
     outcome: Outcome = "client_gone"
@@ -61,6 +63,7 @@ class Pull:
             status=self.status,
             outcome=self.outcome,
             head=self.head,
+            by_node=self.by_node,
             sent_bytes=self.sent_bytes,
             duration_s=duration_s,
             bytes_by_source=dict(self.context.bytes_by_source),
@@ -81,6 +84,7 @@ class PullRecord:
     """0 where the client left before there was one."""
     outcome: Outcome
     head: bool
+    by_node: bool
     sent_bytes: int
     """Body bytes handed to the connection; of a client that left, in whole slices."""
     duration_s: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
@@ -17,6 +17,12 @@ our own. What a request starts, such as a look-up that others wait for too, is o
 client_accept: ContextVar[tuple[str, ...]] = ContextVar("client accept", default=())
 """The media types of manifests that the client named beyond ours: a strict registry gives nobody
 what they did not ask for. Bounded by `oci.media_types`; goes on to proxies and upstream."""
+
+
+CACHE: Final = "cache"
+"""The source of bytes that lay here before they were asked for."""
+USER_AGENT: Final = "p2pdist"
+"""What daemons of ours call themselves over HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ class PullContext:
     """The client named the upstream by path prefix and stays with the endpoint of its manifest:
     it is served up to upstream's own deadline instead of being sent on with a 404."""
     bytes_by_source: dict[str, int] = field(default_factory=dict)
-    """`cache`, `rack`, `dc`, `proxy`, `wan`, `upstream`: where this blob's bytes came from."""
+    """`CACHE`, `rack`, `dc`, `proxy`, `wan`, `upstream`: where the bytes of what was asked for came
+    from while it was read."""
     slowest_cause: str = ""
     """What the longest wait of this request was for."""
     slowest_wait_s: float = 0.0
@@ -56,6 +63,8 @@ class Manifest:
     """The signed tag record, where the manifest was asked for by tag and a proxy vouched."""
     stale: str | None = None
     """Why an old answer had to do; goes out as a `Warning` header."""
+    source: str = field(default=CACHE, compare=False)
+    """Where the bytes came from, one of those of `PullContext.bytes_by_source`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from p2pdist.runtime.answer_head import HEAD_LIMITS, AnswerHeadTooLong, BoundedC
 from p2pdist.runtime.credentials import Credentials
 from p2pdist.runtime.lasting_resolver import LastingResolver
 from p2pdist.runtime.net_errors import cause
+from p2pdist.runtime.serving import USER_AGENT
 from p2pdist.runtime.upstream_tls import UpstreamTls
 
 log = logging.getLogger(__name__)
@@ -335,7 +336,7 @@ def _new_session(
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=_READ_BUFFER_BOUNDED_BYTES if bounded else _READ_BUFFER_BYTES,
-        headers={hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "p2pdist"},
+        headers={hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: USER_AGENT},
         **HEAD_LIMITS,
     )
 

@@ -55,6 +55,7 @@ class StoreLimits:
 @dataclass(frozen=True, slots=True)
 class StoreUsage:
     bytes_used: int
+    bytes_max: int
     blobs: int
     smalls: int
     evicted_bytes_total: int
@@ -364,6 +365,7 @@ class Store:
     def usage(self) -> StoreUsage:
         return StoreUsage(
             self._used(),
+            self._limits.max_bytes,
             len(self._blobs),
             len(self._smalls),
             self._evicted_bytes,

@@ -46,7 +46,7 @@ async def test_metrics_are_named_and_bounded(admins: dict[str, str], role: str) 
     families = list(text_string_to_metric_families(text))
     samples = [sample for family in families for sample in family.samples]
     assert status == 200
-    assert all(family.name.startswith("p2pdist_") for family in families)
+    assert all(family.name.startswith(("p2pdist_", "process_")) for family in families)
     assert all(f.name.endswith("_total") is False for f in families if f.type == "gauge")
     assert len(samples) < SERIES_MAX
     labels = {value for sample in samples for value in sample.labels.values()}

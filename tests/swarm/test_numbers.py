@@ -1,0 +1,101 @@
+"""Questions that operators ask of Prometheus, answered by real daemons after real pulls."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import aiohttp
+
+from p2pdist.runtime.clock import unix_s
+from tests.fakes.cluster import Lab, url_of
+from tests.fakes.pulling import pull, random_bytes, read_blob
+from tests.fakes.registry import FakeRegistry, Fault
+from tests.fakes.scraping import Series, scraped, series, total
+
+MIB = 1 << 20
+LAYERS = [random_bytes(5 * MIB + 17, 1), random_bytes(3 * MIB, 2), random_bytes(900, 3), b""]
+DELIVERED = "p2pdist_delivered_bytes_total"
+PULLS = "p2pdist_pulls_total"
+
+
+def saved(pages: Sequence[dict[Series, float]], registry: str) -> float:
+    """docs/metrics.md: bytes that a registry did not have to send."""
+    delivered = sum(total(page, DELIVERED, upstream=registry) for page in pages)
+    read = sum(
+        total(page, "p2pdist_upstream_payload_bytes_total", upstream=registry) for page in pages
+    )
+    return delivered - read
+
+
+async def test_bytes_saved_per_registry_are_the_copies_that_it_did_not_send(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """Two hosts with a peer, one of them twice, and one that pulls from the proxy."""
+    image = registry.add_image("library/app", "1", LAYERS)
+    await lab.tracker()
+    proxy = await lab.proxy()
+    peers = [await lab.peer(name, direct=True) for name in ("a", "b")]
+
+    for endpoint in (peers[0].mirror, peers[1].mirror, peers[0].mirror, proxy.registry):
+        blobs = await pull(client, url_of(endpoint))
+    size = len(image.manifest_body) + sum(map(len, blobs.values()))
+
+    pages = [await scraped(client, daemon.admin) for daemon in (proxy, *peers)]
+    assert [total(page, DELIVERED) for page in pages] == [size, 2 * size, size]
+    assert total(pages[1], DELIVERED, source="proxy") == size
+    assert total(pages[1], DELIVERED, source="cache") == size
+    assert total(pages[0], DELIVERED, source="cache") == size
+    assert saved(pages, "docker.io") == 3 * size
+
+
+async def test_introductions_are_no_pulls_of_the_proxy(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    registry.add_image("library/app", "1", LAYERS)
+    proxy, peer = await lab.proxy(), await lab.peer("a")
+
+    await pull(client, url_of(peer.mirror))
+
+    page = await scraped(client, proxy.admin)
+    assert total(page, PULLS, kind="blob") == 0
+    assert total(page, "p2pdist_pull_duration_seconds_count", kind="blob") == 0
+    assert total(page, PULLS, kind="manifest", outcome="served") == 1
+
+
+async def test_a_pull_that_is_cut_and_one_that_fails_are_told_apart(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    image = registry.add_image("library/app", "1", LAYERS)
+    proxy = await lab.proxy()
+    url = url_of(proxy.registry)
+    registry.faults[image.layer_digests[0]] = Fault(corrupt_at=4 * MIB)
+
+    async with client.get(f"{url}/v2/library/app/manifests/1", raise_for_status=True):
+        pass
+    async with client.get(f"{url}/v2/library/app/manifests/none") as answer:
+        assert answer.status == 404
+    with contextlib.suppress(aiohttp.ClientError):
+        await read_blob(client, url, image.layer_digests[0])
+
+    page = await scraped(client, proxy.admin)
+    assert total(page, PULLS, kind="manifest", outcome="served") == 1
+    assert total(page, PULLS, kind="manifest", outcome="refused") == 1
+    assert total(page, PULLS, kind="blob", outcome="cut") == 1
+    assert total(page, PULLS) == 3
+
+
+async def test_a_daemon_tells_its_room_and_what_its_process_takes(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    tracker, proxy, peer = await lab.tracker(), await lab.proxy(), await lab.peer("a")
+
+    for daemon in (proxy, peer):
+        page = await scraped(client, daemon.admin)
+        assert page[series("p2pdist_cache_max_bytes")] == lab.settings("a").store.max_bytes
+    for admin in (tracker.admin, proxy.admin, peer.admin):
+        page = await scraped(client, admin)
+        assert page[series("process_resident_memory_bytes")] > MIB
+        assert page[series("process_cpu_seconds_total")] > 0
+        assert 0 < page[series("process_open_fds")] < page[series("process_max_fds")]
+        assert 0 < page[series("process_start_time_seconds")] < unix_s()
