@@ -283,7 +283,9 @@ class Proxy:
     )
     default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
-    upload_rate: int = _setting(RATE, 0, "Payload sent to others, at most; 0: no limit.")
+    upload_rate: int = _setting(
+        RATE, 0, "Payload sent to other hosts, at most, by exchange and over `/v2/`; 0: no limit."
+    )
     links_max: int = _setting(
         COUNT, 32_768, "Exchange links at a time; more hosts are refused and use their peers."
     )
@@ -316,7 +318,9 @@ class Peer:
         DURATION, 60.0, "How long a body that has begun waits for any source to come back."
     )
     upload_rate: int = _setting(
-        RATE, 100_000_000, "Payload sent to other hosts, at most; 0: no limit."
+        RATE,
+        100_000_000,
+        "Payload sent to other hosts, at most, by exchange and over `/v2/`; 0: no limit.",
     )
     links_max: int = _setting(COUNT, 1024, "Exchange links at a time; more hosts are refused.")
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")

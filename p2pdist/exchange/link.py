@@ -29,7 +29,7 @@ from p2pdist.exchange.frames import (
     Small,
 )
 from p2pdist.exchange.outgoing import BulkHold, OutgoingRun, OutgoingRuns
-from p2pdist.model.bucket import TokenBucket
+from p2pdist.exchange.upload import Turn, Upload
 from p2pdist.model.handshake import Session
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Link:
         handler: LinkHandler,
         buffer: bytearray,
         pool: BufferPool,
-        upload: TokenBucket | None = None,
+        upload: Upload | None = None,
         hold: BulkHold,
         on_closed: Callable[[Link, str], None],
     ) -> None:
@@ -104,6 +104,7 @@ class Link:
         self._buffer = memoryview(buffer)
         self._pool = pool
         self._upload = upload
+        self._turn: Turn | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -258,17 +259,39 @@ class Link:
         self._slicing = None
         run = self._runs.next(now_s)
         if run is None:
+            self._leave_turn()
             self._stop_writing(self._runs.held_s(now_s))
             return False
         chunk, _, length = run.chunks[0]
-        slice_bytes = min(SLICE_BYTES_MAX, length - run.offset)
-        if self._upload is not None and (wait_s := self._upload.take(slice_bytes, now_s)):
-            self._stop_writing(wait_s)
+        slice_bytes = self._allowed(min(SLICE_BYTES_MAX, length - run.offset))
+        if not slice_bytes:
+            self._stop_writing()
             return False
+        self._runs.begin(run, now_s)
         self._slicing, self._slice_left = run, slice_bytes
         header = data_header(run.request_id, chunk, run.offset, self._slice_left)
         self._pending = memoryview(header)
         return True
+
+    def _allowed(self, slice_bytes: int) -> int:
+        """How much of a slice may go now; 0: we are told when it is our turn."""
+        if self._upload is None:
+            return slice_bytes
+        if self._turn is None:
+            self._turn = self._upload.ask(slice_bytes, self._want_write)
+            return 0 if self._turn is not None else slice_bytes
+        if not self._turn.granted:
+            return 0
+        # Perhaps another run is the first one by now, with less or more left of its chunk.
+        turn, self._turn = self._turn, None
+        allowed = min(slice_bytes, turn.nbytes)
+        self._upload.give_back(turn.nbytes - allowed)
+        return allowed
+
+    def _leave_turn(self) -> None:
+        if self._turn is not None and self._upload is not None:
+            self._upload.leave(self._turn)
+            self._turn = None
 
     def _stop_writing(self, wait_s: float = 0.0) -> None:
         """Leave the socket alone; come back after `wait_s`, or when there is more to send (0)."""
@@ -430,6 +453,7 @@ class Link:
             self._send_timer.cancel()
         self._loop.remove_reader(self._sock)
         self._unwatch()
+        self._leave_turn()
         self._sock.close()
         self._runs.end()
         self._expected.clear()

@@ -87,8 +87,12 @@ class OutgoingRuns:
             return self._urgent[0]
         if not self._bulk or self.held_s(now_s):
             return None
-        self._bulk_sent_s = now_s
         return self._bulk[0]
+
+    def begin(self, run: OutgoingRun, now_s: float) -> None:
+        """A slice of `run` goes now, as nothing else keeps it back."""
+        if run.bulk:
+            self._bulk_sent_s = now_s
 
     def held_s(self, now_s: float) -> float:
         """Seconds for which the bulk that is here is held back; 0: it is not."""

@@ -18,10 +18,9 @@ from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.dialling import connected
-from p2pdist.exchange.frames import SLICE_BYTES_MAX
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
 from p2pdist.exchange.outgoing import BulkHold
-from p2pdist.model.bucket import TokenBucket
+from p2pdist.exchange.upload import Upload
 from p2pdist.model.clones import CloneBook
 from p2pdist.model.handshake import (
     DRAINING,
@@ -87,14 +86,6 @@ class ExchangeLimits:
     """Payload to all others together; 0: as fast as the network takes it."""
 
 
-def upload_bucket(bytes_per_s: int) -> TokenBucket | None:
-    """The budget that all links share; its burst is a fiftieth of a second."""
-    if not bytes_per_s:
-        return None
-    burst = max(SLICE_BYTES_MAX, bytes_per_s / 50)
-    return TokenBucket(bytes_per_s, burst, asyncio.get_running_loop().time())
-
-
 def keep_existing(me: HostId, other: HostId, *, existing_dialled: bool, new_dialled: bool) -> bool:
     """Which of two links to one host survives: True for the existing one.
 
@@ -143,7 +134,9 @@ class ExchangeTransport:
         self._buffer = bytearray(RECEIVE_BYTES)
         self._pool = BufferPool()
         self._hold = BulkHold()
-        self._upload = upload_bucket(limits.upload_bytes_per_s)
+        rate = limits.upload_bytes_per_s
+        self.upload = Upload(rate) if rate else None
+        """What may go to other hosts, for whoever else sends to them."""
 
     async def listen(self, host: str, port: int) -> Address:
         """Accept links on `host`:`port` (0: any free one); return the bound address."""
@@ -312,7 +305,7 @@ class ExchangeTransport:
             handler=self._handler,
             buffer=self._buffer,
             pool=self._pool,
-            upload=self._upload,
+            upload=self.upload,
             hold=self._hold,
             on_closed=self._ended,
         )

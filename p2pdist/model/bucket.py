@@ -38,6 +38,11 @@ class TokenBucket:
         self._tokens -= amount
         return 0.0
 
+    def owe(self, amount: float, now_s: float) -> None:
+        """Take `amount`, whatever is there."""
+        self._refill(now_s)
+        self._tokens -= amount
+
     def give_back(self, amount: float, now_s: float) -> None:
         """What was taken turned out to be free."""
         self._refill(now_s)

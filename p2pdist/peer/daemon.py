@@ -87,6 +87,7 @@ async def running_peer(
             upstreams=links.registries,
             renew=links.renew_registries,
             default_upstream=own.default_upstream,
+            upload=running.transport.upload,
         )
         mirror = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
         stack.push_async_callback(mirror.close)

@@ -191,6 +191,7 @@ def _endpoint(
         ping_body=encode_registries(hosts),
         default_upstream=settings.proxy.default_upstream,
         on_done=metrics.note,
+        upload=running.transport.upload,
         proxy_headers=lambda: {
             EXCHANGE_PORT: str(running.exchange_address.port),
             HOST_ID: running.me().host_id,

@@ -16,10 +16,12 @@ from aiohttp import hdrs, web
 
 from p2pdist.errors import BlobFailed, ErrorReason, RegistryError
 from p2pdist.exchange.accepting import network_of_address
+from p2pdist.exchange.upload import Upload
 from p2pdist.oci.ranges import Full, Multi, Partial, Unsatisfiable, parse_range
 from p2pdist.oci.routes import BlobRoute
 from p2pdist.runtime import logs
 from p2pdist.runtime.body_places import BodyPlace, BodyPlaces
+from p2pdist.runtime.other_hosts import to_other_host
 from p2pdist.runtime.registry_answers import (
     content_headers,
     error_answer,
@@ -45,8 +47,15 @@ PLACE_WAIT_STICKY_S: Final = 60.0
 class BlobServer:
     """Answers GET and HEAD of blobs; at most `bodies_max` bodies at once, others queue."""
 
-    def __init__(self, backend: RegistryBackend, *, bodies_max: int = BODIES_MAX) -> None:
+    def __init__(
+        self,
+        backend: RegistryBackend,
+        *,
+        bodies_max: int = BODIES_MAX,
+        upload: Upload | None = None,
+    ) -> None:
         self._backend = backend
+        self._upload = upload
         self._places = BodyPlaces(bodies_max)
 
     async def answer(self, request: web.Request, pull: Pull) -> web.StreamResponse:
@@ -62,10 +71,37 @@ class BlobServer:
         async with self._place(request, sticky=pull.context.sticky) as place:
             source = await self._backend.open_blob(pull.name, route.digest, pull.context)
             try:
-                return await _serve(request, pull, route, source, place)
+                return await self._serve(request, pull, route, source, place)
             finally:
                 with _faults_logged(pull):
                     source.close()
+
+    async def _serve(
+        self,
+        request: web.Request,
+        pull: Pull,
+        route: BlobRoute,
+        source: BlobSource,
+        place: BodyPlace,
+    ) -> web.StreamResponse:
+        size = source.size_bytes
+        header, if_range = request.headers.get(hdrs.RANGE), request.headers.get(hdrs.IF_RANGE)
+        match parse_range(header, if_range, etag_of(route.digest), size):
+            case Unsatisfiable():
+                error = RegistryError(416, "SIZE_INVALID", f"range outside of {size} bytes")
+                return error_answer(error, {**pull.headers, hdrs.CONTENT_RANGE: f"bytes */{size}"})
+            case Partial(start, stop):
+                response = _blob_response(pull, route, 206, stop - start)
+                response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{stop - 1}/{size}"
+            case Full() | Multi():
+                start, stop = 0, size
+                response = _blob_response(pull, route, 200, size)
+        if start < stop:
+            budget = self._upload if to_other_host(request) else None
+            body = BodyWriter(request, response, stop - start, budget)
+            place.stalled_s = body.stalled_s
+            await _deliver(body, response, pull, source.read(start, stop))
+        return response
 
     @asynccontextmanager
     async def _place(self, request: web.Request, *, sticky: bool) -> AsyncIterator[BodyPlace]:
@@ -95,28 +131,6 @@ def _faults_logged(pull: Pull) -> Iterator[None]:
     except Exception:
         fields = {"request": pull.context.request_id}
         _logger.exception("blob.close_failed", extra={"fields": fields})
-
-
-async def _serve(
-    request: web.Request, pull: Pull, route: BlobRoute, source: BlobSource, place: BodyPlace
-) -> web.StreamResponse:
-    size = source.size_bytes
-    header, if_range = request.headers.get(hdrs.RANGE), request.headers.get(hdrs.IF_RANGE)
-    match parse_range(header, if_range, etag_of(route.digest), size):
-        case Unsatisfiable():
-            error = RegistryError(416, "SIZE_INVALID", f"range outside of {size} bytes")
-            return error_answer(error, {**pull.headers, hdrs.CONTENT_RANGE: f"bytes */{size}"})
-        case Partial(start, stop):
-            response = _blob_response(pull, route, 206, stop - start)
-            response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{stop - 1}/{size}"
-        case Full() | Multi():
-            start, stop = 0, size
-            response = _blob_response(pull, route, 200, size)
-    if start < stop:
-        body = BodyWriter(request, response, stop - start)
-        place.stalled_s = body.stalled_s
-        await _deliver(body, response, pull, source.read(start, stop))
-    return response
 
 
 def _blob_response(pull: Pull, route: BlobRoute, status: int, length: int) -> web.StreamResponse:

@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from p2pdist.errors import BlobFailed
+from p2pdist.exchange.upload import Upload
 from p2pdist.runtime.serving import FileSpan
 
 # Between slices the loop runs other work and the stall clock starts again.
@@ -33,8 +34,16 @@ class BodyWriter:
     BlobFailed when the items do not add up to `length`.
     """
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, length: int) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        length: int,
+        upload: Upload | None = None,
+    ) -> None:
+        """`upload`: the budget that the body is taken from."""
         self.sent_bytes = 0
+        self._upload = upload
         self._request = request
         self._response = response
         self._left_bytes = length
@@ -72,8 +81,10 @@ class BodyWriter:
             await self._send_span(item)
         else:
             view = memoryview(item)
-            for at in range(0, size, SLICE_BYTES):
-                await self._write(view[at : at + SLICE_BYTES])
+            while view:
+                count = await self._allowed(len(view))
+                await self._write(view[:count])
+                view = view[count:]
 
     def end(self) -> None:
         """Raise BlobFailed when bytes are missing."""
@@ -86,13 +97,19 @@ class BodyWriter:
             self._request.transport.abort()
 
     async def _send_span(self, span: FileSpan) -> None:
-        stop = span.offset + span.length
-        for offset in range(span.offset, stop, SLICE_BYTES):
-            count = min(SLICE_BYTES, stop - offset)
+        offset, stop = span.offset, span.offset + span.length
+        while offset < stop:
+            count = await self._allowed(stop - offset)
             if self._sendfile:
                 await self._send_slice(span.fileno, offset, count)
             else:
                 await self._copy_slice(span.fileno, offset, count)
+            offset += count
+
+    async def _allowed(self, count: int) -> int:
+        """How much goes next; to wait for that is no stall of the client's."""
+        count = min(count, SLICE_BYTES)
+        return count if self._upload is None else await self._upload.some_of(count)
 
     async def _send_slice(self, fileno: int, offset: int, count: int) -> None:
         transport = self._request.transport

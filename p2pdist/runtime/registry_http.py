@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from p2pdist.errors import RegistryError
 from p2pdist.exchange.accepting import network_of_address
+from p2pdist.exchange.upload import Upload
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES
 from p2pdist.oci.media_types import accepted_beyond
 from p2pdist.oci.names import ImageName
@@ -33,6 +34,7 @@ from p2pdist.oci.routes import (
     resolve_name,
     split_target,
 )
+from p2pdist.runtime.other_hosts import to_other_host
 from p2pdist.runtime.refused import RefusedRequests
 from p2pdist.runtime.registry_answers import (
     NAMESPACE,
@@ -91,11 +93,14 @@ class RegistryEndpoint:
         renew: Callable[[], Awaitable[None]] | None = None,
         on_done: Callable[[PullRecord], None] | None = None,
         bodies_max: int = BODIES_MAX,
+        upload: Upload | None = None,
         beside: Mapping[str, Handler] | None = None,
     ) -> None:
-        """`beside`: handlers of exact paths that are no part of `/v2/`, for every method."""
+        """`upload`: the budget of what goes to other hosts. `beside`: handlers of exact paths that
+        are no part of `/v2/`, for every method."""
         self._backend = backend
-        self._blobs = BlobServer(backend, bodies_max=bodies_max)
+        self._upload = upload
+        self._blobs = BlobServer(backend, bodies_max=bodies_max, upload=upload)
         self._upstreams = upstreams
         self._default_upstream = default_upstream
         self._proxy_headers = proxy_headers
@@ -138,7 +143,7 @@ class RegistryEndpoint:
             headers[NAMESPACE] = ns
         client_network.set(network_of_address(request.remote or ""))
         try:
-            return await self._serve(request, route, name, headers, sticky=sticky)
+            answer = await self._serve(request, route, name, headers, sticky=sticky)
         except RegistryError as error:
             self.refused.note(name.upstream, error)
             raise
@@ -146,6 +151,14 @@ class RegistryEndpoint:
             # A fault of ours must read as "not here", so that the client goes on to upstream.
             _logger.exception("request.failed", extra={"fields": {"request": headers[REQUEST_ID]}})
             raise RegistryError(404, _unknown_code(route), "internal error") from None
+        self._charge(request, answer)
+        return answer
+
+    def _charge(self, request: web.Request, answer: web.StreamResponse) -> None:
+        """Manifests and lists go at once; bodies of blobs were waited for, and paid."""
+        whole = isinstance(answer, web.Response) and request.method != hdrs.METH_HEAD
+        if self._upload is not None and whole and to_other_host(request):
+            self._upload.owe(answer.content_length or 0)
 
     async def _resolve(self, route: NamedRoute, ns: str | None) -> tuple[ImageName, bool]:
         """Tell which image is meant. Raises RegistryError; no socket is opened for a registry that

@@ -20,22 +20,29 @@ def small_of(request_id: int) -> OutgoingRun:
     return OutgoingRun(request_id, lambda _: None, body=b"x", chunks=deque([(0, 0, 1)]))
 
 
+def begun(runs: OutgoingRuns, now_s: float) -> OutgoingRun | None:
+    run = runs.next(now_s)
+    if run is not None:
+        runs.begin(run, now_s)
+    return run
+
+
 def test_an_urgent_run_overtakes_bulk_that_has_begun() -> None:
     runs, ended = OutgoingRuns(BulkHold(), 8), list[int]()
     runs.add(run_of(1, ended, bulk=True, slices=2))
-    first = runs.next(0.0)
+    first = begun(runs, 0.0)
     assert first is not None
     first.chunks.popleft()
     runs.add(run_of(2, ended, bulk=False))
 
-    urgent = runs.next(0.0)
+    urgent = begun(runs, 0.0)
 
     assert urgent is not None
     assert urgent.request_id == 2
     urgent.chunks.popleft()
-    assert runs.next(0.0) is None
+    assert begun(runs, 0.0) is None
     assert ended == [2]
-    again = runs.next(HOLD_S)
+    again = begun(runs, HOLD_S)
     assert again is first
 
 
@@ -44,13 +51,13 @@ def test_bulk_of_all_links_waits_while_one_sends_what_is_urgent() -> None:
     busy, other = OutgoingRuns(hold, 8), OutgoingRuns(hold, 8)
     busy.add(run_of(1, ended, bulk=False, slices=9))
     other.add(run_of(2, ended, bulk=True, slices=9))
-    assert other.next(0.9) is not None
+    assert begun(other, 0.9) is not None
 
-    assert busy.next(1.0) is not None
-    assert other.next(1.0) is None
+    assert begun(busy, 1.0) is not None
+    assert begun(other, 1.0) is None
     assert other.held_s(1.0) == HOLD_S
 
-    assert other.next(1.0 + HOLD_S) is not None
+    assert begun(other, 1.0 + HOLD_S) is not None
 
 
 def test_held_bulk_trickles() -> None:
@@ -60,9 +67,20 @@ def test_held_bulk_trickles() -> None:
     sent = 0
     for step in range(1000):
         hold.urgent_sent(step / 100)
-        sent += runs.next(step / 100) is not None
+        sent += begun(runs, step / 100) is not None
 
     assert sent == 10 / TRICKLE_S
+
+
+def test_bulk_that_waits_for_the_upload_budget_has_not_trickled() -> None:
+    hold = BulkHold()
+    runs = OutgoingRuns(hold, 8)
+    runs.add(run_of(1, [], bulk=True))
+    hold.urgent_sent(0.0)
+
+    assert runs.next(0.1) is not None
+    assert begun(runs, 0.2) is not None
+    assert runs.next(0.2) is None
 
 
 def test_a_small_body_goes_first_but_holds_up_no_bulk() -> None:
@@ -70,12 +88,12 @@ def test_a_small_body_goes_first_but_holds_up_no_bulk() -> None:
     runs.add(run_of(1, [], bulk=True))
     runs.add(small_of(2))
 
-    small = runs.next(0.0)
+    small = begun(runs, 0.0)
     assert small is not None
     assert small.request_id == 2
     small.chunks.popleft()
 
-    bulk = runs.next(0.0)
+    bulk = begun(runs, 0.0)
     assert bulk is not None
     assert bulk.request_id == 1
     assert runs.held_s(0.0) == 0.0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import aiohttp
+import pytest
 
+from p2pdist.registry_proxy.daemon import running_proxy
+from p2pdist.runtime import registry_blobs
 from p2pdist.runtime.clock import unix_s
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
@@ -83,6 +88,31 @@ async def test_a_pull_that_is_cut_and_one_that_fails_are_told_apart(
     assert total(page, PULLS, kind="manifest", outcome="refused") == 1
     assert total(page, PULLS, kind="blob", outcome="cut") == 1
     assert total(page, PULLS) == 3
+
+
+async def test_the_upload_rate_of_a_proxy_binds_exchange_and_bodies_together(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One host pulls through its peer, another one from the proxy, at the same time."""
+    monkeypatch.setattr(registry_blobs, "to_other_host", lambda request: True)
+    layer, rate = random_bytes(3 * MIB, 2), 4 * MIB
+    image = registry.add_image("library/app", "1", [layer])
+    made = lab.settings("proxy")
+    settings = replace(made, proxy=replace(made.proxy, upload_rate=rate))
+    async with running_proxy(settings) as proxy:
+        lab.proxies.append(url_of(proxy.registry))
+        peer = await lab.peer("a")
+        for url in (url_of(peer.mirror), url_of(proxy.registry)):
+            async with client.get(f"{url}/v2/library/app/manifests/1", raise_for_status=True):
+                pass
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        urls = url_of(peer.mirror), url_of(proxy.registry)
+        bodies = [read_blob(client, url, image.layer_digests[0]) for url in urls]
+        assert await asyncio.gather(*bodies) == [layer, layer]
+        took_s = loop.time() - began_s
+
+    assert took_s >= 0.9 * 2 * len(layer) / rate
 
 
 async def test_a_daemon_tells_its_room_and_what_its_process_takes(
