@@ -44,6 +44,7 @@ async def test_turns_come_in_the_order_of_asking() -> None:
 async def test_nobody_overtakes_the_line() -> None:
     upload, heard = spent(Upload(RATE)), list[int]()
     waiting(upload, heard, 0)
+    upload.give_back(2 * SLICE)  # there is enough for both
 
     assert not upload.take(1)
 
@@ -88,11 +89,11 @@ async def test_what_is_owed_delays_what_comes_next() -> None:
 
 
 async def test_who_is_alone_gets_more_than_a_slice_and_one_of_many_gets_one() -> None:
-    upload = Upload(1000 * SLICE)
-    assert await upload.some_of(4 * SLICE) == 4 * SLICE
+    assert await Upload(1000 * SLICE).some_of(4 * SLICE) == 4 * SLICE
 
-    spent(upload)
-    got = await asyncio.gather(*(upload.some_of(4 * SLICE) for _ in range(3)))
+    # What may have gathered by the time of the first turns is enough for two of four.
+    upload = spent(Upload(RATE))
+    got = await asyncio.gather(*(upload.some_of(4 * SLICE) for _ in range(4)))
     assert got[:2] == [SLICE, SLICE]
 
 

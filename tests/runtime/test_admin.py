@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from p2pdist.model.members import Address
 from p2pdist.runtime.admin import AdminServer
-from p2pdist.runtime.metrics import DURATION_BOUNDS_S, SERIES_MAX, Durations, registry_of, render
+from p2pdist.runtime.metrics import (
+    DURATION_BOUNDS_S,
+    SERIES_MAX,
+    Durations,
+    Sample,
+    registry_of,
+    render,
+)
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
@@ -110,6 +118,24 @@ async def test_a_degraded_daemon_stays_ready_and_says_so() -> None:
 
     assert status == 200
     assert '"degraded":["store_full"]' in text
+
+
+async def test_metrics_are_rendered_beside_the_event_loop() -> None:
+    """To list 10,000 descriptors takes milliseconds."""
+    rendered_by: list[int] = []
+
+    def samples() -> list[Sample]:
+        rendered_by.append(threading.get_ident())
+        return []
+
+    admin = AdminServer(Address("127.0.0.1", 0), status=dict, samples=samples, ready=dict)
+    try:
+        await get(f"{url_of(await admin.start())}/metrics")
+    finally:
+        await admin.close()
+
+    assert rendered_by
+    assert threading.get_ident() not in rendered_by
 
 
 def test_durations_fall_into_their_buckets() -> None:

@@ -17,6 +17,7 @@ from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault
 from tests.fakes.scraping import Series, scraped, series, total
+from tests.faults.records import recorded
 
 MIB = 1 << 20
 LAYERS = [random_bytes(5 * MIB + 17, 1), random_bytes(3 * MIB, 2), random_bytes(900, 3), b""]
@@ -68,6 +69,7 @@ async def test_introductions_are_no_pulls_of_the_proxy(
     assert total(page, PULLS, kind="manifest", outcome="served") == 1
 
 
+@pytest.mark.faults
 async def test_a_pull_that_is_cut_and_one_that_fails_are_told_apart(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
@@ -76,20 +78,23 @@ async def test_a_pull_that_is_cut_and_one_that_fails_are_told_apart(
     url = url_of(proxy.registry)
     registry.faults[image.layer_digests[0]] = Fault(corrupt_at=4 * MIB)
 
-    async with client.get(f"{url}/v2/library/app/manifests/1", raise_for_status=True):
-        pass
-    async with client.get(f"{url}/v2/library/app/manifests/none") as answer:
-        assert answer.status == 404
-    with contextlib.suppress(aiohttp.ClientError):
-        await read_blob(client, url, image.layer_digests[0])
+    with recorded(83, "pull that is cut, and one of what is not there") as record:
+        async with client.get(f"{url}/v2/library/app/manifests/1", raise_for_status=True):
+            pass
+        async with client.get(f"{url}/v2/library/app/manifests/none") as answer:
+            assert answer.status == 404
+        with contextlib.suppress(aiohttp.ClientError):
+            await read_blob(client, url, image.layer_digests[0])
 
-    page = await scraped(client, proxy.admin)
-    assert total(page, PULLS, kind="manifest", outcome="served") == 1
-    assert total(page, PULLS, kind="manifest", outcome="refused") == 1
-    assert total(page, PULLS, kind="blob", outcome="cut") == 1
-    assert total(page, PULLS) == 3
+        page = await scraped(client, proxy.admin)
+        assert total(page, PULLS, kind="manifest", outcome="served") == 1
+        assert total(page, PULLS, kind="manifest", outcome="refused") == 1
+        assert total(page, PULLS, kind="blob", outcome="cut") == 1
+        assert total(page, PULLS) == 3
+        record.outcome = "each under its outcome in p2pdist_pulls_total"
 
 
+@pytest.mark.faults
 async def test_the_upload_rate_of_a_proxy_binds_exchange_and_bodies_together(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,11 +113,11 @@ async def test_the_upload_rate_of_a_proxy_binds_exchange_and_bodies_together(
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         urls = url_of(peer.mirror), url_of(proxy.registry)
-        bodies = [read_blob(client, url, image.layer_digests[0]) for url in urls]
-        assert await asyncio.gather(*bodies) == [layer, layer]
-        took_s = loop.time() - began_s
-
-    assert took_s >= 0.9 * 2 * len(layer) / rate
+        with recorded(84, "host without a peer pulls from a proxy with an upload rate") as record:
+            bodies = [read_blob(client, url, image.layer_digests[0]) for url in urls]
+            assert await asyncio.gather(*bodies) == [layer, layer]
+            assert loop.time() - began_s >= 0.9 * 2 * len(layer) / rate
+            record.outcome = "its bodies and the exchange keep to the rate together"
 
 
 async def test_a_daemon_tells_its_room_and_what_its_process_takes(
