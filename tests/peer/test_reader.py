@@ -68,11 +68,12 @@ def reader_of(
     size_bytes: int = len(DATA),
     sticky: bool = False,
     forsaken: bool = False,
+    context: PullContext | None = None,
 ) -> SwarmReader:
     return SwarmReader(
         motion.active,
         NAME,
-        PullContext("test", sticky),
+        context or PullContext("test", sticky),
         outside,
         size_bytes=size_bytes,
         used_fallback=lambda *_: None,
@@ -113,6 +114,18 @@ async def test_a_body_goes_on_outside_behind_the_chunks_that_are_here(tmp_path: 
         assert await read(reader_of(motion, outside)) == DATA
 
     assert outside.starts == [TRUE.geometry.offset(2)]
+
+
+async def test_bytes_of_a_proxy_count_whichever_way_they_came(tmp_path: Path) -> None:
+    """Chunks by exchange, and the rest as a body."""
+    outside, context = Outside(DATA), PullContext("test")
+    outside.label = "proxy"
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        reader = reader_of(motion, outside, context=context)
+        motion.active.received["proxy"] = 100
+        assert await read(reader) == DATA
+
+    assert context.bytes_by_source == {"proxy": len(DATA) + 100}
 
 
 async def whole(directory: Path, motion: Motion) -> Path:
