@@ -18,6 +18,7 @@ from typing import Any, Final
 from p2pdist.model.control_wire import parse_tracker_url
 from p2pdist.model.members import Address
 from p2pdist.model.private_places import PrivatePlace, parse_private_place
+from p2pdist.oci.base_url import check_base_url, check_origin_url, check_registry_host
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)[bB]?")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -65,11 +66,27 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(part for part in parts if part)
 
 
-def _trackers(value: Any) -> tuple[str, ...]:
-    urls = _texts(value)
-    for url in urls:
-        parse_tracker_url(url)
-    return urls
+def _check_tracker(text: str) -> None:
+    parse_tracker_url(text)
+
+
+def _checked_texts(check: Callable[[str], None]) -> Callable[[Any], tuple[str, ...]]:
+    def parse(value: Any) -> tuple[str, ...]:
+        texts = _texts(value)
+        for text in texts:
+            check(text)
+        return texts
+
+    return parse
+
+
+def _checked(check: Callable[[str], None]) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if text := _text(value):
+            check(text)
+        return text
+
+    return parse
 
 
 def _private_places(value: Any) -> tuple[PrivatePlace, ...]:
@@ -112,6 +129,12 @@ def parse_size(value: Any) -> int:
         raise ValueError("expected a size, such as 50GB or 20GiB")
     base = 1024 if match[3] else 1000
     return int(float(match[1]) * base ** _POWERS[match[2]])
+
+
+def _room(value: Any) -> int:
+    if (nbytes := parse_size(value)) == 0:
+        raise ValueError("expected a size above 0, such as 50GB")
+    return nbytes
 
 
 def parse_rate(value: Any) -> int:
@@ -195,12 +218,17 @@ TEXT: Final = Kind("text", _text)
 TEXTS: Final = Kind("list of texts", _texts, is_list=True)
 PRIVATE_PLACES: Final = Kind("list of host or network[:port]", _private_places, is_list=True)
 TLS_HOSTS: Final = Kind("list of host[:port]", _tls_hosts, is_list=True)
-TRACKERS: Final = Kind("list of tcp://host:port", _trackers, is_list=True)
+HOST: Final = Kind("registry host", _checked(check_registry_host))
+HOSTS: Final = Kind("list of hosts", _checked_texts(check_registry_host), is_list=True)
+URL: Final = Kind("URL", _checked(check_base_url))
+URLS: Final = Kind("list of URLs", _checked_texts(check_base_url), is_list=True)
+PROXIES: Final = Kind("list of http://host:port", _checked_texts(check_origin_url), is_list=True)
+TRACKERS: Final = Kind("list of tcp://host:port", _checked_texts(_check_tracker), is_list=True)
 LABELS: Final = Kind("list of key=value", _labels, is_list=True)
 PATH: Final = Kind("path", _path)
 ADDRESS: Final = Kind("host:port", parse_address)
 ADDRESSES: Final = Kind("list of host:port", _addresses, is_list=True)
-SIZE: Final = Kind("size", parse_size)
+ROOM: Final = Kind("size above 0", _room)
 RATE: Final = Kind("bytes/s", parse_rate)
 DURATION: Final = Kind("duration", parse_duration)
 RATIO: Final = Kind("share", _ratio)
@@ -279,9 +307,9 @@ class Proxy:
     )
     trackers: tuple[str, ...] = _setting(TRACKERS, (), "Trackers, such as tcp://10.0.0.2:5200.")
     parents: tuple[str, ...] = _setting(
-        TEXTS, (), "Proxies of other datacenters to copy from before asking upstream (base URLs)."
+        PROXIES, (), "Proxies of other datacenters to copy from before asking upstream (base URLs)."
     )
-    default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
+    default_upstream: str = _setting(HOST, "docker.io", "Registry of requests that name none.")
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
     upload_rate: int = _setting(
         RATE, 0, "Payload sent to other hosts, at most, by exchange and over `/v2/`; 0: no limit."
@@ -293,7 +321,7 @@ class Proxy:
         DURATION, 86400.0, "How long a known tag is served while upstream fails."
     )
     job_trackers: tuple[str, ...] = _setting(
-        TEXTS,
+        URLS,
         (),
         "Admin URLs of the trackers that get the jobs of [[replicate]], "
         "such as http://10.0.0.2:5209.",
@@ -311,9 +339,9 @@ class Peer:
         ADDRESS, Address("127.0.0.1", 5309), "Metrics, health, status."
     )
     trackers: tuple[str, ...] = _setting(TRACKERS, (), "Trackers, such as tcp://10.0.0.2:5200.")
-    proxies: tuple[str, ...] = _setting(TEXTS, (), "Proxies, such as http://10.0.0.1:5100.")
+    proxies: tuple[str, ...] = _setting(PROXIES, (), "Proxies, such as http://10.0.0.1:5100.")
     direct: bool = _setting(FLAG, True, "Ask the registry itself when everything else fails.")
-    default_upstream: str = _setting(TEXT, "docker.io", "Registry of requests that name none.")
+    default_upstream: str = _setting(HOST, "docker.io", "Registry of requests that name none.")
     patience_s: float = _setting(
         DURATION, 60.0, "How long a body that has begun waits for any source to come back."
     )
@@ -342,7 +370,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class StoreSection:
-    max_bytes: int = _setting(SIZE, 50_000_000_000, "Room for blobs.")
+    max_bytes: int = _setting(ROOM, 50_000_000_000, "Room for blobs.")
     high_watermark: float = _setting(RATIO, 0.90, "Eviction starts above this share of max_bytes.")
     low_watermark: float = _setting(RATIO, 0.80, "Eviction stops below this share of max_bytes.")
     scrub_rate: int = _setting(
@@ -362,8 +390,8 @@ class Log:
 class Upstream:
     """One registry that proxies may read; `[[upstream]]` in the file, as often as needed."""
 
-    host: str = _setting(TEXT, "", "Name in image references, such as docker.io or ghcr.io.")
-    url: str = _setting(TEXT, "", "Base URL; empty: https:// and the host.")
+    host: str = _setting(HOST, "", "Name in image references, such as docker.io or ghcr.io.")
+    url: str = _setting(URL, "", "Base URL; empty: https:// and the host.")
     access: str = _setting(
         _choice("public", "private", "shared"),
         "public",
@@ -398,7 +426,7 @@ class Upstream:
     concurrency: int = _setting(
         WHOLE, 0, "Layers that a proxy reads from it at a time; 0: no limit of its own."
     )
-    auth_hosts: tuple[str, ...] = _setting(TEXTS, (), "Hosts that may ask for the credentials.")
+    auth_hosts: tuple[str, ...] = _setting(HOSTS, (), "Hosts that may ask for the credentials.")
     allow_private: tuple[PrivatePlace, ...] = _setting(
         PRIVATE_PLACES,
         (),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from yarl import URL
 
 from p2pdist.errors import ConfigError
+from p2pdist.model.private_places import parse_ip
 from p2pdist.registry_proxy.replication_setup import read_rules
 from p2pdist.runtime.identity import (
     proxy_keys,
@@ -14,8 +18,13 @@ from p2pdist.runtime.identity import (
     read_secret,
     read_signer,
     upstream_entries,
+    upstream_hosts,
 )
+from p2pdist.runtime.upstream_net import UpstreamEntry
 from p2pdist.settings import Settings
+
+# What lies in a store is whole layers; a number without a unit is bytes.
+ROOM_DOUBTFUL_BYTES: Final = 1_000_000_000
 
 
 def problems(settings: Settings) -> tuple[list[str], list[str]]:
@@ -30,33 +39,23 @@ def problems(settings: Settings) -> tuple[list[str], list[str]]:
 
     attempt(lambda: read_secret(settings.cluster.secret_file))
     attempt(lambda: proxy_keys(settings))
-    attempt(lambda: upstream_entries(settings, with_secrets=True))
+    attempt(lambda: upstream_hosts(settings))
+    entries: list[UpstreamEntry] = []
+    for upstream in settings.upstream:  # one by one: the first fault hides no other
+        alone = replace(settings, upstream=(upstream,))
+        attempt(partial(_take_entries, alone, entries))
     if settings.proxy.key_file is not None:
         attempt(lambda: read_signer(settings.proxy.key_file))
     attempt(lambda: read_rules(settings))
     if settings.proxy.notify_secret_file is not None:
         attempt(lambda: read_notify_secret(settings.proxy.notify_secret_file))
-    errors += _urls(settings)
     if settings.store.low_watermark >= settings.store.high_watermark:
         errors.append("store.low_watermark must be below store.high_watermark")
-    return errors, _doubts(settings)
+    return list(dict.fromkeys(errors)), [*_doubts(settings), *_out_of_reach(entries)]
 
 
-def _urls(settings: Settings) -> list[str]:
-    errors = []
-    lists = {
-        "proxy.trackers": (settings.proxy.trackers, ("tcp",)),
-        "peer.trackers": (settings.peer.trackers, ("tcp",)),
-        "proxy.job_trackers": (settings.proxy.job_trackers, ("http", "https")),
-        "proxy.parents": (settings.proxy.parents, ("http", "https")),
-        "peer.proxies": (settings.peer.proxies, ("http", "https")),
-    }
-    for name, (urls, schemes) in lists.items():
-        for url in urls:
-            parts = urlsplit(url)
-            if parts.scheme not in schemes or not parts.hostname:
-                errors.append(f"{name}: {url!r} is no URL that starts with {schemes[0]}://")
-    return errors
+def _take_entries(settings: Settings, entries: list[UpstreamEntry]) -> None:
+    entries += upstream_entries(settings, with_secrets=True)
 
 
 def _doubts(settings: Settings) -> list[str]:
@@ -71,9 +70,28 @@ def _doubts(settings: Settings) -> list[str]:
             f"upstream {upstream.host}: the certificate of {host} is not checked"
             for host in upstream.insecure
         ]
+    if settings.store.max_bytes < ROOM_DOUBTFUL_BYTES:
+        doubts.append(
+            f"store.max_bytes is {settings.store.max_bytes} bytes: larger layers are not kept"
+        )
     if not settings.cluster.proxy_keys and settings.cluster.proxy_keys_file is None:
         doubts.append(
             "neither cluster.proxy_keys nor cluster.proxy_keys_file is set: "
             "a peer would believe no chunk map"
         )
     return doubts
+
+
+def _out_of_reach(entries: Iterable[UpstreamEntry]) -> Iterator[str]:
+    """Addresses that a registry is, or sends us to, and that would be refused when asked."""
+    for entry in entries:
+        url = URL(entry.url)
+        places = [(url.host or "", url.port or 0, "url")]
+        places += [(host, url.port or 0, "auth_hosts") for host in entry.auth_hosts]
+        for host, port, key in places:
+            address = parse_ip(host.strip("[]"))
+            if address is None or entry.reach.allows(str(address), port, address):
+                continue
+            never = address.is_link_local or address.is_multicast or address.is_unspecified
+            cause = "is never asked" if never else "is private and not named in allow_private"
+            yield f"upstream {entry.host}: {key} has {host}, which {cause}"

@@ -104,7 +104,11 @@ def _public_key(text: str, setting: str) -> bytes:
 
 
 def upstream_entries(settings: Settings, *, with_secrets: bool) -> list[UpstreamEntry]:
-    """The registries to read. Without secrets (a peer) those that need credentials are left out."""
+    """The registries to read. Without secrets (a peer) those that need credentials are left out.
+
+    Raises ConfigError for what is wrong, two tables for one registry included.
+    """
+    upstream_hosts(settings)
     return [
         _entry(upstream)
         for upstream in settings.upstream
@@ -178,8 +182,21 @@ def _tls(upstream: Upstream) -> UpstreamTls | None:
 
 
 def upstream_hosts(settings: Settings) -> list[str]:
-    """The canonical names that clients may ask for."""
-    return [canonical_upstream(upstream.host) for upstream in settings.upstream]
+    """The canonical names that clients may ask for; raise ConfigError for one that is there twice.
+
+    The second table would take the place of the first one, account and all.
+    """
+    hosts: dict[str, str] = {}
+    for upstream in settings.upstream:
+        try:
+            host = canonical_upstream(upstream.host)
+        except ValueError as error:
+            raise ConfigError(f"upstream {upstream.host}: {error}") from None
+        if host in hosts:
+            spellings = " and ".join(dict.fromkeys((hosts[host], upstream.host)))
+            raise ConfigError(f"two [[upstream]] tables for one registry, {spellings}; leave one")
+        hosts[host] = upstream.host
+    return list(hosts)
 
 
 def _read_private(path: Path, setting: str) -> bytes:
