@@ -54,11 +54,13 @@ def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: An
 
 
 async def _all(settings: Settings, role: str) -> list[Finding]:
-    from p2pdist.doctor import local, network, runtimes
+    from p2pdist.doctor import local, network, runtimes, upstreams
 
     found = [*local.check_keys(settings, role)]
     found += [finding async for finding in network.check_ports(settings, role)]
     found += [finding async for finding in network.check_others(settings, role)]
+    if role == "proxy":
+        found += await upstreams.check_upstreams(settings)
     found += await network.check_running(settings, role)
     found += local.check_disk(settings, role)
     found += local.check_limits()

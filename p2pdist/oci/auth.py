@@ -189,9 +189,9 @@ def service_allowed(service: str, upstream_host: str, extra_hosts: Collection[st
 
 def scopes_asked(told: str, scope: str) -> list[str]:
     """The scopes of a token to ask for: ours, whatever a challenge wishes, but for single words
-    (`aws`, of ECR Public), which name no right."""
+    (`aws`, of ECR Public), which name no right. An empty `scope` is none."""
     words = [word for word in told.split()[:_WORDS_MAX] if _SCOPE_WORD.fullmatch(word)]
-    return [scope, *dict.fromkeys(words)]
+    return [*([scope] if scope else []), *dict.fromkeys(words)]
 
 
 def parse_token_response(body: bytes) -> Token:

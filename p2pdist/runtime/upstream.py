@@ -165,6 +165,15 @@ class UpstreamClient:
         entries = self._entries.items()
         return {host: entry.concurrency for host, entry in entries if entry.concurrency}
 
+    async def ping(self, upstream: str) -> None:
+        """Ask for `/v2/`, with the account where one is wanted; raise UpstreamError if refused."""
+        entry = self._entries[upstream]
+        url = f"{entry.url.rstrip('/')}/v2/"
+        async with self._requests.open(
+            entry, "GET", "manifests", url, scope="", headers={}, expect=(200,)
+        ):
+            pass
+
     # --- manifests ------------------------------------------------------------------------------
 
     async def head_manifest(self, name: ImageName, reference: str) -> ManifestHead:

@@ -35,12 +35,15 @@ def test_a_good_host_has_no_fail(tmp_path: Path) -> None:
 
 
 def test_each_fail_has_its_fix_and_the_exit_code_says_whose_fault(tmp_path: Path) -> None:
-    result = run(tmp_path, "--role", "proxy", "-o", "json")
+    (port,) = free_ports(1)
+    nobody = f'[[upstream]]\nhost = "r.test"\nurl = "http://127.0.0.1:{port}"\n'
+
+    result = run(tmp_path, "--role", "proxy", "-o", "json", config=nobody)
 
     found = json.loads(result.output)["findings"]
     failing = [finding for finding in found if finding["level"] == "FAIL"]
     assert result.return_value == Exit.USAGE
-    assert {finding["check"] for finding in failing} == {"signing key"}
+    assert {finding["check"] for finding in failing} == {"signing key", "registry"}
     assert all(finding["fix"] for finding in failing)
 
 
