@@ -10,7 +10,8 @@ import click
 
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
 from p2pdist.runtime.terminal import printable
-from p2pdist.settings import SECTIONS, TABLES, Settings, all_leaves, leaves_of, show
+from p2pdist.settings import SECTIONS, TABLES, leaves_of, show
+from p2pdist.settings_json import as_json
 
 ALL = tuple(SECTIONS)
 
@@ -32,7 +33,7 @@ def show_command(config: Path | None, origin: bool, output: str, **flags: Any) -
     """Print the settings in force. Secrets are never shown: settings name their files."""
     loaded = load_from_flags(config, flags)
     if output == "json":
-        click.echo(json.dumps(_as_json(loaded.settings, loaded.origins if origin else None)))
+        click.echo(json.dumps(as_json(loaded.settings, loaded.origins if origin else None)))
         return
     for section in SECTIONS:
         click.echo(f"[{section}]")
@@ -94,16 +95,3 @@ def _toml(value: Any) -> str:
 
     text: str = tomlkit.item(show(value)).as_string()
     return text
-
-
-def _as_json(settings: Settings, origins: dict[str, str] | None) -> dict[str, Any]:
-    values: dict[str, Any] = {"schema_version": 1}
-    for leaf in all_leaves():
-        value = show(getattr(getattr(settings, leaf.section), leaf.key))
-        if origins is not None:
-            value = {"value": value, "origin": origins.get(leaf.name, "default")}
-        values.setdefault(leaf.section, {})[leaf.key] = value
-    for name, record in TABLES.items():
-        fields = [leaf.key for leaf in leaves_of(name, record)]
-        values[name] = [{k: show(getattr(t, k)) for k in fields} for t in getattr(settings, name)]
-    return values

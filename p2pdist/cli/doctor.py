@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,11 @@ from p2pdist.settings import SECTIONS
 if TYPE_CHECKING:
     from p2pdist.doctor.findings import Finding
     from p2pdist.settings import Settings
+    from p2pdist.settings_load import Loaded
 
-ROLES = ("peer", "proxy", "tracker")
+ROLES = ("peer", "proxy", "tracker", "all-in-one")
+PARTS = ("tracker", "proxy", "peer")
+"""Of all-in-one."""
 COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
 
 
@@ -33,9 +37,13 @@ COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
 def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: Any) -> int:
     """Check this host for a role, before its daemon starts or while it runs.
 
-    Looks at keys, ports, trackers and proxies, clocks, disk, limits, who can reach what listens
-    here, and whether the container engines ask the peer. One line each: PASS, WARN or FAIL and the
-    fix. Changes nothing.
+    Looks at keys, ports, trackers and proxies (up to the proof that they have the same secret),
+    clocks, registries (a token and a manifest), disk, limits, who can reach what listens here, and
+    whether the container engines ask the peer. One line each: PASS, WARN or FAIL and the fix.
+    Changes nothing.
+
+    Without --config it looks at the settings of the daemon that runs here, else at those of its
+    unit, else at file and variables; flags count in any case.
 
     \b
     Exit status: 0 no FAIL; 2 something here is set wrongly; 5 only daemons do not answer.
@@ -43,8 +51,10 @@ def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: An
       p2pdist doctor --role proxy --config /etc/p2pdist/config.toml
       p2pdist doctor --quick                  for a container's health check
     """
-    settings = load_from_flags(config, flags).settings
-    findings = asyncio.run(_quick(settings, role) if quick else _all(settings, role))
+    logging.getLogger().addHandler(logging.NullHandler())  # what is logged becomes a finding
+    loaded = load_from_flags(config, flags)
+    check = _quick(loaded.settings, role) if quick else _all(loaded, role, explicit=bool(config))
+    findings = asyncio.run(check)
     if output == "json":
         listed = [asdict(finding) for finding in findings]
         click.echo(json.dumps({"schema_version": 1, "role": role, "findings": listed}, indent=2))
@@ -53,28 +63,49 @@ def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: An
     return _exit_code(findings)
 
 
-async def _all(settings: Settings, role: str) -> list[Finding]:
+async def _all(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]:
     from p2pdist.doctor import local, network, runtimes, upstreams
+    from p2pdist.doctor.in_force import settings_in_force
 
-    found = [*local.check_keys(settings, role)]
-    found += [finding async for finding in network.check_ports(settings, role)]
-    found += [finding async for finding in network.check_others(settings, role)]
-    if role == "proxy":
-        found += await upstreams.check_upstreams(settings)
-    found += await network.check_running(settings, role)
+    settings, found = await settings_in_force(loaded, role, explicit=explicit)
+    parts = PARTS if role == "all-in-one" else (role,)
+    if role == "all-in-one":
+        settings, made = local.with_found_keys(settings)
+        found.append(made)
+    if role != "all-in-one" or settings.cluster.secret_file is not None:
+        found += local.check_keys(settings, "proxy" if "proxy" in parts else role)
+    looks: list[Coroutine[Any, Any, list[Finding]]] = [
+        _listed(network.check_ports(settings, part)) for part in parts
+    ]
+    looks += [
+        _listed(network.check_others(settings, part))
+        for part in parts
+        if role != "all-in-one" or await network.answers(getattr(settings, part).admin_listen)
+    ]
+    if "proxy" in parts:
+        looks.append(upstreams.check_upstreams(settings))
+    looks += [network.check_running(settings, part) for part in parts]
+    for seen in await asyncio.gather(*looks):
+        found += seen
     found += local.check_disk(settings, role)
     found += local.check_limits()
-    found += local.check_exposure(settings, role)
-    if role == "peer":
+    for part in parts:
+        found += local.check_exposure(settings, part)
+    if "peer" in parts:
         found += runtimes.check_runtimes(settings)
-    return found
+    return list(dict.fromkeys(found))
+
+
+async def _listed(findings: AsyncIterator[Finding]) -> list[Finding]:
+    return [finding async for finding in findings]
 
 
 async def _quick(settings: Settings, role: str) -> list[Finding]:
     from p2pdist.doctor.findings import failed, passed
     from p2pdist.doctor.network import answers
 
-    admin = getattr(settings, role).admin_listen
+    section = "peer" if role == "all-in-one" else role  # the last of the three to start
+    admin = getattr(settings, section).admin_listen
     if await answers(admin, "/readyz"):
         return [passed("ready", f"the {role} at {admin} serves")]
     fix = f"start it with `p2pdist {role}`, or look at its log"

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from p2pdist.doctor.findings import Finding, failed, passed, warned
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Address
 from p2pdist.runtime.identity import proxy_keys, read_secret, read_signer, upstream_entries
+from p2pdist.runtime.keys import KEY_NAME, SECRET_NAME, find_or_make_keys
 from p2pdist.settings import Settings
 
 # A link and a body cost a descriptor each; a peer in a large swarm has some hundred of both.
@@ -41,6 +43,27 @@ def check_keys(settings: Settings, role: str) -> Iterator[Finding]:
     )
     if role == "proxy":
         yield _attempt("signing key", lambda: _signing(settings), "`p2pdist keys init`")
+
+
+def with_found_keys(settings: Settings) -> tuple[Settings, Finding]:
+    """Fill in the keys that all-in-one made at its first start; none are made here."""
+    cluster, proxy = settings.cluster, settings.proxy
+    directory = settings.host.state_dir / "keys"
+    if cluster.secret_file is not None and proxy.key_file is not None:
+        return settings, passed("keys", "named by the settings")
+    if not (os.path.exists(directory / SECRET_NAME) and os.path.exists(directory / KEY_NAME)):
+        return settings, passed("keys", f"made at the first start, in {directory}")
+    try:
+        keys = find_or_make_keys(directory)
+    except ConfigError as error:
+        return settings, failed("keys", str(error), "mend the file, or move both files away")
+    cluster = replace(
+        cluster,
+        secret_file=cluster.secret_file or keys.secret_file,
+        proxy_keys=(*cluster.proxy_keys, keys.public_key),
+    )
+    proxy = replace(proxy, key_file=proxy.key_file or keys.key_file)
+    return replace(settings, cluster=cluster, proxy=proxy), passed("keys", f"in {directory}")
 
 
 def _believed(settings: Settings) -> str:
@@ -78,16 +101,19 @@ def check_disk(settings: Settings, role: str) -> Iterator[Finding]:
         yield passed("state", f"{directory} can be written")
     if role == "tracker":
         return
+    yield _room(settings, there)
+
+
+def _room(settings: Settings, there: Path) -> Finding:
     free = shutil.disk_usage(there).free
     wanted = settings.store.max_bytes
     if free < wanted // 10:
         fix = "free some, set store.max_bytes lower, or host.state_dir elsewhere"
-        yield failed("disk", f"{_gb(free)} free of {_gb(wanted)} for blobs", fix)
-    elif free < wanted:
+        return failed("disk", f"{_gb(free)} free of {_gb(wanted)} for blobs", fix)
+    if free < wanted:
         fix = f"set store.max_bytes to what may be used, such as {free * 8 // 10 // 10**9}GB"
-        yield warned("disk", f"{_gb(free)} free, store.max_bytes is {_gb(wanted)}", fix)
-    else:
-        yield passed("disk", f"{_gb(free)} free for {_gb(wanted)} of blobs")
+        return warned("disk", f"{_gb(free)} free, store.max_bytes is {_gb(wanted)}", fix)
+    return passed("disk", f"{_gb(free)} free for {_gb(wanted)} of blobs")
 
 
 def check_limits() -> Iterator[Finding]:

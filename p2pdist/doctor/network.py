@@ -89,15 +89,27 @@ def _reachable(listen: Address) -> Address:
 
 async def answers(admin: Address, path: str = "/livez") -> bool:
     """A daemon of ours says 200 at its admin port."""
+    return await ask_admin(admin, path, STATUS_BYTES_MAX) is not None
+
+
+async def ask_admin(admin: Address, path: str, bytes_max: int) -> bytes | None:
+    """What a daemon says at its admin port; None where it does not say 200, or too much."""
     timeout = aiohttp.ClientTimeout(total=REACH_S)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(f"http://{_reachable(admin)}{path}") as answer,
         ):
-            return answer.status == 200
+            if answer.status != 200:
+                return None
+            body = bytearray()
+            async for part in answer.content.iter_any():
+                body += part
+                if len(body) > bytes_max:
+                    return None
+            return bytes(body)
     except (aiohttp.ClientError, OSError, TimeoutError):
-        return False
+        return None
 
 
 async def check_others(settings: Settings, role: str) -> AsyncIterator[Finding]:
@@ -138,15 +150,10 @@ async def check_running(settings: Settings, role: str) -> list[Finding]:
 
 
 async def _status(admin: Address) -> dict[str, Any] | None:
-    timeout = aiohttp.ClientTimeout(total=REACH_S)
+    body = await ask_admin(admin, "/api/v1/status", STATUS_BYTES_MAX)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"http://{_reachable(admin)}/api/v1/status") as answer,
-        ):
-            body = await answer.content.read(STATUS_BYTES_MAX) if answer.status == 200 else b""
-            status = json.loads(body)
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        status = json.loads(body or b"")
+    except (ValueError, RecursionError):
         return None
     return status if isinstance(status, dict) else None
 

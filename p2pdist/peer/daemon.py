@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import aiohttp
 
@@ -41,6 +42,7 @@ from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
 from p2pdist.runtime.upstream_metrics import payload_samples
 from p2pdist.settings import Settings
+from p2pdist.settings_json import as_json
 from p2pdist.store.store import StoreLimits
 
 
@@ -111,6 +113,7 @@ async def running_peer(
             degraded=running.node.health.names,
             durations=metrics.all(),
             names=settings.host.http_names,
+            settings=partial(as_json, settings),
         )
         stack.push_async_callback(admin.close)
         yield RunningPeer(running, address, await admin.start(), admin, mirror)

@@ -56,6 +56,7 @@ from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
 from p2pdist.runtime.upstream_metrics import asking_samples, payload_samples
 from p2pdist.settings import Settings
+from p2pdist.settings_json import as_json
 from p2pdist.store.store import Store, StoreLimits
 
 
@@ -124,6 +125,7 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
             degraded=running.node.health.names,
             durations=metrics.all(),
             names=settings.host.http_names,
+            settings=partial(as_json, settings),
         )
         stack.push_async_callback(admin.close)
         yield RunningProxy(running, address, await admin.start(), admin, upstream, registry, rules)

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from p2pdist import __version__
 from p2pdist.model.members import Address
+from p2pdist.model.private_places import parse_ip
 from p2pdist.runtime import logs
 from p2pdist.runtime.http_protocol import dropped_total, malformed_total
 from p2pdist.runtime.listening import HttpServer
@@ -37,14 +38,17 @@ class AdminServer:
         durations: Iterable[Durations] = (),
         routes: Iterable[web.RouteDef] = (),
         names: Collection[str] = (),
+        settings: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         """`ready`: named conditions of readiness, all of which must hold. `degraded`: what works
         less well than it should; the daemon stays in service. `routes`: what else is served here;
-        they check who calls, and how much they read, themselves. `names`: as `HttpServer`'s."""
+        they check who calls, and how much they read, themselves. `names`: as `HttpServer`'s.
+        `settings`: those in force, without secrets; told to who asks from this host."""
         self.draining = False
         self._status = status
         self._ready = ready
         self._degraded = degraded
+        self._settings = settings
         self._registry = registry_of(samples, self._own_samples, durations=durations)
         self._lag_s = 0.0
         self._lag_max_s = 0.0
@@ -69,6 +73,7 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/version", self._version)
         app.router.add_get("/api/v1/status", self._api_status)
+        app.router.add_get("/api/v1/settings", self._api_settings)
         app.router.add_routes(routes)
         return app
 
@@ -97,6 +102,13 @@ class AdminServer:
 
     async def _api_status(self, request: web.Request) -> web.Response:
         return _json({**self._status(), "draining": self.draining})
+
+    async def _api_settings(self, request: web.Request) -> web.Response:
+        """They name accounts and paths: whoever has a shell here may know, and nobody else."""
+        address = parse_ip(request.remote or "")
+        if self._settings is None or address is None or not address.is_loopback:
+            return _json({"error": "told on this host only"}, 403)
+        return _json(self._settings())
 
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()

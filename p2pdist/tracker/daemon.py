@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -22,6 +23,7 @@ from p2pdist.runtime.files import state_directory
 from p2pdist.runtime.identity import proxy_keys, read_secret
 from p2pdist.runtime.metrics import Sample, node_info
 from p2pdist.settings import Settings
+from p2pdist.settings_json import as_json
 from p2pdist.tracker.core.state import TrackerLimits
 from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import JobHttp
@@ -73,6 +75,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
             degraded=server.health.names,
             routes=JobHttp(JobDesk(server), secret).routes(),
             names=settings.host.http_names,
+            settings=partial(as_json, settings),
         )
         stack.push_async_callback(admin.close)
         yield RunningTracker(server, control, await admin.start(), admin)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pdist.model.members import Address
@@ -149,3 +150,17 @@ def test_durations_fall_into_their_buckets() -> None:
     assert 'p2pdist_test_seconds_bucket{kind="a",le="5"} 3.0' in text
     assert 'p2pdist_test_seconds_bucket{kind="a",le="+Inf"} 4.0' in text
     assert 'p2pdist_test_seconds_sum{kind="a"} 10003.006' in text
+
+
+@pytest.mark.parametrize(
+    ("remote", "status"), [("127.0.0.1", 200), ("::1", 200), ("10.0.0.9", 403), (None, 403)]
+)
+async def test_settings_are_told_on_this_host_only(remote: str | None, status: int) -> None:
+    admin = AdminServer(
+        Address("127.0.0.1", 0), status=dict, samples=list, ready=dict, settings=dict
+    )
+    request = make_mocked_request("GET", "/api/v1/settings").clone(remote=remote or "")
+
+    answer = await admin._api_settings(request)
+
+    assert answer.status == status
