@@ -86,7 +86,19 @@ def describe(daemon: dict[str, Any]) -> list[str]:
     else:
         facts |= _node_facts(daemon)
     lines = [f"  {name:<10}{text}" for name, text in facts.items()]
-    return [daemon["role"], *lines, *_degraded(daemon.get("degraded", []))]
+    pulls = _pulls(daemon.get("recent_pulls", []))
+    return [daemon["role"], *lines, *pulls, *_degraded(daemon.get("degraded", []))]
+
+
+def _pulls(pulls: list[dict[str, Any]]) -> list[str]:
+    """From where the last images came, the last one first."""
+    lines = []
+    for pull in pulls:
+        tag = f":{pull['tag']}" if pull["tag"] else ""
+        lines.append(f"  {'pulled':<10}{pull['image']}{tag}, {pull['ago_s']:.0f} s ago")
+        cut = f", {pull['cut']} cut short" if pull["cut"] else ""
+        lines.append(f"  {'':<10}from {_by_label(pull['bytes_by_source'], 'manifests only')}{cut}")
+    return lines
 
 
 def _degraded(troubles: list[dict[str, Any]]) -> list[str]:
@@ -100,27 +112,49 @@ def _degraded(troubles: list[dict[str, Any]]) -> list[str]:
 
 def _node_facts(daemon: dict[str, Any]) -> dict[str, str]:
     swarms = daemon["swarms"]
-    trouble = {
-        "bans": daemon["bans"],
-        "hedges": daemon["hedges"],
-        "stalls": daemon["stalls"],
-        **{f"rejected ({reason})": n for reason, n in daemon["rejected"].items()},
-    }
-    shown = ", ".join(f"{n} {name}" for name, n in trouble.items() if n)
     return {
-        "links": f"{daemon['links']}, tracker {'up' if daemon['tracker_connected'] else 'AWAY'}",
+        "links": f"{daemon['links']}, tracker {_tracker(daemon)}",
         "serves": f"{daemon['registries']} registries" if "registries" in daemon else "unknown",
         "blobs": f"{swarms['whole']} whole, {swarms['active']} on their way",
         "cache": size_text(daemon["cache_bytes"]),
         "received": _by_label(daemon["bytes_received"]),
         "sent": _by_label(daemon["bytes_sent"]),
-        "trouble": shown or "none",
+        "trouble": ", ".join(_troubles(daemon)) or "none",
     }
 
 
-def _by_label(numbers: dict[str, int]) -> str:
+def _tracker(daemon: dict[str, Any]) -> str:
+    if daemon["tracker_connected"]:
+        return "up"
+    return "AWAY" if _named(daemon, "trackers") else "none named"
+
+
+def _named(daemon: dict[str, Any], what: str) -> bool:
+    """Whether its settings name any; a daemon of an older version does not say."""
+    return bool(daemon.get("named", {}).get(what, 1))
+
+
+def _troubles(daemon: dict[str, Any]) -> list[str]:
+    """All that is not as it should be, the present before what was counted since the start."""
+    shown = [trouble["reason"] for trouble in daemon.get("degraded", [])]
+    if _tracker(daemon) == "AWAY" and "tracker_away" not in shown:
+        shown.append("tracker away")
+    if daemon["role"] == "peer" and not _named(daemon, "proxies"):
+        shown.append("no proxy named")
+    elif daemon["role"] == "peer" and daemon["swarms"]["active"] and not daemon["links"]:
+        shown.append("no link, and blobs on their way")
+    counted = {
+        "bans": daemon["bans"],
+        "hedges": daemon["hedges"],
+        "stalls": daemon["stalls"],
+        **{f"rejected ({reason})": n for reason, n in daemon["rejected"].items()},
+    }
+    return [*shown, *(f"{n} {name}" for name, n in counted.items() if n)]
+
+
+def _by_label(numbers: dict[str, int], nothing: str = "nothing yet") -> str:
     parts = [f"{label} {size_text(nbytes)}" for label, nbytes in numbers.items() if nbytes]
-    return ", ".join(parts) or "nothing yet"
+    return ", ".join(parts) or nothing
 
 
 def size_text(nbytes: float) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +119,8 @@ class RunningNode:
     exchange_address: Address
     started_s: float
     orders: Orders
+    named: Mapping[str, int]
+    """How many trackers and proxies the settings name."""
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
@@ -221,7 +223,10 @@ async def running_node(
         node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
         node.tasks.start(health.watch(), name="health")
         started_s = asyncio.get_running_loop().time()
-        yield RunningNode(node, transport, tracker, store, me, own_id, bound, started_s, orders)
+        named = {"trackers": len(options.trackers), "proxies": len(proxies)}
+        yield RunningNode(
+            node, transport, tracker, store, me, own_id, bound, started_s, orders, named
+        )
 
 
 def node_status(running: RunningNode) -> dict[str, Any]:
@@ -238,6 +243,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "uptime_s": round(asyncio.get_running_loop().time() - running.started_s, 3),
         "exchange": str(running.exchange_address),
         "tracker_connected": running.tracker.connected,
+        "named": dict(running.named),
         "links": len(node.neighbourhood.links),
         "links_refused": dict(running.transport.refused),
         "degraded": node.health.status(),

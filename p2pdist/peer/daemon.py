@@ -12,6 +12,7 @@ from functools import partial
 import aiohttp
 
 from p2pdist.model.members import Address, Place, Role
+from p2pdist.model.recent_pulls import RecentPulls
 from p2pdist.peer.assembly import (
     About,
     NodeOptions,
@@ -39,6 +40,7 @@ from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.registry_http import RegistryEndpoint
+from p2pdist.runtime.registry_pull import PullRecord
 from p2pdist.runtime.upstream import UpstreamClient
 from p2pdist.runtime.upstream_metrics import payload_samples
 from p2pdist.settings import Settings
@@ -82,10 +84,10 @@ async def running_peer(
         running.orders.go_to(prewarmer.take)
         links = running.node.proxy_links
         links.registries.add_own(upstream_hosts(settings))
-        metrics = PullMetrics(links.registries)
+        metrics, recent = PullMetrics(links.registries), RecentPulls()
         endpoint = RegistryEndpoint(
             backend,
-            on_done=metrics.note,
+            on_done=partial(_note_pull, metrics, recent),
             upstreams=links.registries,
             renew=links.renew_registries,
             default_upstream=own.default_upstream,
@@ -101,6 +103,7 @@ async def running_peer(
                 **prewarmer.status(),
                 "mirror": str(address),
                 "registries": len(links.registries),
+                "recent_pulls": recent.status(asyncio.get_running_loop().time()),
             },
             samples=lambda: itertools.chain(
                 node_samples(running),
@@ -117,6 +120,21 @@ async def running_peer(
         )
         stack.push_async_callback(admin.close)
         yield RunningPeer(running, address, await admin.start(), admin, mirror)
+
+
+def _note_pull(metrics: PullMetrics, recent: RecentPulls, record: PullRecord) -> None:
+    metrics.note(record)
+    if not record.sent_bytes:  # a HEAD, or a refusal
+        return
+    now_s = asyncio.get_running_loop().time()
+    recent.note(
+        str(record.name),
+        record.reference if record.kind == "manifest" and ":" not in record.reference else "",
+        record.bytes_by_source,
+        started_s=now_s - record.duration_s,
+        ended_s=now_s,
+        cut=record.outcome == "cut",
+    )
 
 
 def _options(settings: Settings) -> NodeOptions:
