@@ -53,7 +53,7 @@ def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: An
     """
     logging.getLogger().addHandler(logging.NullHandler())  # what is logged becomes a finding
     loaded = load_from_flags(config, flags)
-    check = _quick(loaded.settings, role) if quick else _all(loaded, role, explicit=bool(config))
+    check = _quick(loaded.settings, role) if quick else examine(loaded, role, explicit=bool(config))
     findings = asyncio.run(check)
     if output == "json":
         listed = [asdict(finding) for finding in findings]
@@ -63,7 +63,8 @@ def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: An
     return _exit_code(findings)
 
 
-async def _all(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]:
+async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]:
+    """Look at everything; `explicit`: at the settings of `loaded`, whatever runs here."""
     from p2pdist.doctor import local, network, runtimes, upstreams
     from p2pdist.doctor.in_force import settings_in_force
 

@@ -41,6 +41,7 @@ SKEW_FAIL_S: Final = 90.0
 DATE_ERROR_S: Final = 0.5
 """`Date` has whole seconds."""
 STATUS_BYTES_MAX: Final = 1 << 20
+TRACKER_NAMED: Final = "trackers are named by their tracker.listen, such as tcp://10.0.0.2:5200"
 
 
 async def check_ports(settings: Settings, role: str) -> AsyncIterator[Finding]:
@@ -171,7 +172,7 @@ async def _check_tracker(url: str, secret_file: Path | None) -> list[Finding]:
     try:
         address = parse_tracker_url(url)
     except ValueError as error:
-        return [failed("tracker", f"{url} cannot be asked: {error}", "see docs/configuration.md")]
+        return [failed("tracker", f"{url} cannot be asked: {error}", TRACKER_NAMED)]
     secret = _secret_of(secret_file)
     try:
         if secret is None:
@@ -195,7 +196,7 @@ async def _check_tracker(url: str, secret_file: Path | None) -> list[Finding]:
         if prober.proven and (told := line.clock) is not None:
             found += _clock(url, told.unix_ms, told.asked_s, told.answered_s)
         return found
-    return [failed("tracker", f"{url} is no tracker of ours: {why}", "see docs/configuration.md")]
+    return [failed("tracker", f"{url} is no tracker of ours: {why}", TRACKER_NAMED)]
 
 
 def _secret_of(path: Path | None) -> bytes | None:
