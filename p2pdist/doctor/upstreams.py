@@ -96,5 +96,6 @@ async def _shown(client: UpstreamClient, host: str) -> bool:
 
 def _finding(entry: UpstreamEntry, error: UpstreamError) -> Finding:
     level = Level.WARN if error.reason is ErrorReason.RATE_LIMITED else Level.FAIL
-    fix = fix_of(error.reason, entry.host)
-    return Finding("registry", level, str(error), fix, error.reason in _OUT_OF_OUR_HANDS)
+    fix, text = fix_of(error.reason, entry.host), str(error)
+    named = text if entry.host in text else f"{entry.host}: {text}"
+    return Finding("registry", level, named, fix, error.reason in _OUT_OF_OUR_HANDS)

@@ -4,10 +4,11 @@ names what mends it."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ from tests.fakes.certificates import Authority
 from tests.fakes.cluster import Lab, open_lab
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_faults import TokenAuth
+from tests.faults.records import recorded
+
+pytestmark = pytest.mark.faults
+
+Test = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +63,21 @@ async def cluster(lab: Lab) -> tuple[RunningTracker, RunningProxy]:
     return await lab.tracker(), await lab.proxy()
 
 
+def seeded(mistake: str) -> Callable[[Test], Test]:
+    """A row of the fault table: the test shows that the doctor finds `mistake`."""
+
+    def decorate(test: Test) -> Test:
+        @functools.wraps(test)
+        async def recording(**fixtures: Any) -> None:
+            with recorded(85, "mistake of a first hour", mistake) as record:
+                await test(**fixtures)
+                record.outcome = "doctor finds it, and names what mends it"
+
+        return recording
+
+    return decorate
+
+
 def small(settings: Settings) -> Settings:
     """A store that fits on whatever disk tests have."""
     return replace(settings, store=replace(settings.store, max_bytes=1 << 20))
@@ -76,6 +97,7 @@ async def test_nothing_is_wrong_where_nothing_was_done(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+@seeded("another secret")
 async def test_1_another_secret(lab: Lab, tmp_path: Path) -> None:
     other, settings = make_keys(tmp_path / "other"), lab.settings("a")
     cluster = replace(settings.cluster, secret_file=other.secret_file)
@@ -87,6 +109,7 @@ async def test_1_another_secret(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+@seeded("another key of the proxy")
 async def test_2_another_key_of_the_proxy(lab: Lab, tmp_path: Path) -> None:
     other, settings = make_keys(tmp_path / "other"), lab.settings("a")
     cluster = replace(settings.cluster, proxy_keys=(other.public_key,))
@@ -99,6 +122,7 @@ async def test_2_another_key_of_the_proxy(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+@seeded("a clock that is wrong")
 async def test_3_a_clock_that_is_wrong(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = network.unix_s
     monkeypatch.setattr(network, "unix_s", lambda: now_s() - 3600)
@@ -108,6 +132,7 @@ async def test_3_a_clock_that_is_wrong(lab: Lab, monkeypatch: pytest.MonkeyPatch
     assert {check: f.fix for check, f in wrong.items()} == {"clock": RULES[Reason.CLOCK_SKEW].fix}
 
 
+@seeded("tracker down")
 async def test_4_the_tracker_is_down(lab: Lab) -> None:
     await lab.proxy()
     (port,) = free_ports(1)
@@ -119,6 +144,7 @@ async def test_4_the_tracker_is_down(lab: Lab) -> None:
     assert f"let {port} through" in wrong["tracker"].fix
 
 
+@seeded("another server at the tracker's address")
 async def test_5_the_trackers_address_is_another_servers(lab: Lab, registry: FakeRegistry) -> None:
     await lab.proxy()
     lab.trackers.append(registry.url.replace("http", "tcp"))
@@ -130,6 +156,7 @@ async def test_5_the_trackers_address_is_another_servers(lab: Lab, registry: Fak
     assert "tracker.listen" in wrong["tracker"].fix
 
 
+@seeded("proxy down")
 async def test_6_the_proxy_is_down(lab: Lab) -> None:
     await lab.tracker()
     (port,) = free_ports(1)
@@ -141,6 +168,7 @@ async def test_6_the_proxy_is_down(lab: Lab) -> None:
     assert f"let {port} through" in wrong["proxy"].fix
 
 
+@seeded("exchange port closed")
 async def test_7_the_exchange_of_the_proxy_is_not_reached(
     lab: Lab, cluster: tuple[RunningTracker, RunningProxy]
 ) -> None:
@@ -153,6 +181,7 @@ async def test_7_the_exchange_of_the_proxy_is_not_reached(
     assert f"TCP {proxy.running.exchange_address.port}" in wrong["exchange"].fix
 
 
+@seeded("password of a registry")
 async def test_8_the_password_of_a_registry_is_wrong(
     lab: Lab, registry: FakeRegistry, tmp_path: Path
 ) -> None:
@@ -168,6 +197,7 @@ async def test_8_the_password_of_a_registry_is_wrong(
     assert "username and password_file of [[upstream]] r.test" in wrong["registry"].fix
 
 
+@seeded("name of a registry")
 async def test_9_the_name_of_a_registry_does_not_resolve(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +213,7 @@ async def test_9_the_name_of_a_registry_does_not_resolve(
     assert "DNS" in wrong["registry"].fix
 
 
+@seeded("authority of a registry")
 async def test_10_nobody_named_the_authority_of_a_registry(lab: Lab, tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*Authority(tmp_path).issue("r.test"))
@@ -200,6 +231,7 @@ async def test_10_nobody_named_the_authority_of_a_registry(lab: Lab, tmp_path: P
 
 
 @pytest.mark.usefixtures("cluster")
+@seeded("runtime that does not ask the peer")
 async def test_11_a_runtime_does_not_ask_the_peer(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +248,7 @@ async def test_11_a_runtime_does_not_ask_the_peer(
 
 
 @pytest.mark.usefixtures("cluster")
+@seeded("store without room or right")
 async def test_12_the_store_cannot_be_written_or_has_no_room(lab: Lab, tmp_path: Path) -> None:
     """Below a file nobody makes a directory, root neither."""
     (tmp_path / "file").touch()

@@ -16,7 +16,7 @@ ROWS: Final = (
     *range(47, 64),
     *(68, 69),
     *range(70, 78),
-    *range(79, 85),
+    *range(79, 86),
     *(87, 88),
 )
 ROWS_TARGET: Final = len(ROWS)
