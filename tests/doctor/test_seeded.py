@@ -194,7 +194,7 @@ async def test_8_the_password_of_a_registry_is_wrong(
     wrong = await wrong_with(replace(lab.settings("p"), upstream=(upstream,)), "proxy")
 
     assert set(wrong) == {"registry"}
-    assert "username and password_file of [[upstream]] r.test" in wrong["registry"].fix
+    assert "the account of [[upstream]] r.test" in wrong["registry"].fix
 
 
 @seeded("name of a registry")

@@ -72,7 +72,7 @@ async def test_a_wrong_password_is_found(
     (right,) = await look(account(tmp_path, registry.url, "right"))
 
     assert (wrong.level, wrong.remote) == (Level.FAIL, False)
-    assert "password_file" in wrong.fix
+    assert "the account of [[upstream]] r.test" in wrong.fix
     assert right.level is Level.PASS
 
 
