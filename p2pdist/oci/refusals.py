@@ -50,8 +50,8 @@ _FIX: Final[Mapping[ErrorReason, str]] = {
         "check the url of [[upstream]] {registry} and the DNS of the proxy's machine"
     ),
     ErrorReason.REGISTRY_TLS: (
-        "name who signed its certificate in ca_file of [[upstream]] {registry} at the proxy; where"
-        " it speaks no TLS, its url begins with http://"
+        "name who signed it in ca_file of [[upstream]] {registry} at the proxy, or say http in its"
+        " url if it speaks no TLS"
     ),
     ErrorReason.REGISTRY_PRIVATE: (
         "name its address or network in allow_private of [[upstream]] {registry} at the proxy"
