@@ -7,12 +7,12 @@ import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from p2pdist import __version__
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
@@ -108,6 +108,13 @@ class NodeOptions:
     """Which one this is, as far as that can be told: the host id is bound to it."""
 
 
+class Named(NamedTuple):
+    """How many trackers and proxies the settings name."""
+
+    trackers: int
+    proxies: int
+
+
 @dataclass(frozen=True, slots=True)
 class RunningNode:
     node: Node
@@ -119,7 +126,7 @@ class RunningNode:
     exchange_address: Address
     started_s: float
     orders: Orders
-    named: Mapping[str, int]
+    named: Named
     """How many trackers and proxies the settings name."""
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
@@ -223,7 +230,7 @@ async def running_node(
         node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
         node.tasks.start(health.watch(), name="health")
         started_s = asyncio.get_running_loop().time()
-        named = {"trackers": len(options.trackers), "proxies": len(proxies)}
+        named = Named(len(options.trackers), len(proxies))
         yield RunningNode(
             node, transport, tracker, store, me, own_id, bound, started_s, orders, named
         )
@@ -243,7 +250,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "uptime_s": round(asyncio.get_running_loop().time() - running.started_s, 3),
         "exchange": str(running.exchange_address),
         "tracker_connected": running.tracker.connected,
-        "named": dict(running.named),
+        "named": running.named._asdict(),
         "links": len(node.neighbourhood.links),
         "links_refused": dict(running.transport.refused),
         "degraded": node.health.status(),

@@ -73,10 +73,14 @@ def error_answer(error: RegistryError, headers: Mapping[str, str]) -> web.Respon
     return answer
 
 
-def _reason_phrase(error: RegistryError) -> str:
+def _reason_phrase(error: RegistryError) -> str | None:
     """What people get to see: of a 403 or 502 containerd, Podman and Skopeo print the status line
     alone (ctr 1.6.20, Skopeo 1.9.3), whatever its body says. RFC 9112, section 4, leaves it to us.
+
+    None, which means the usual one, for what quotes a request: of a 400 or 404 the body is read.
     """
+    if error.status != 403 and error.status < 500:
+        return None
     text = _safe(str(error))[:_REASON_LENGTH_MAX]
     return f"{HTTPStatus(error.status).phrase}: {text}"
 

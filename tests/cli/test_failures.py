@@ -137,8 +137,8 @@ def test_a_registry_that_is_no_host_is_refused_with_its_form(tmp_path: Path, hos
     secret = make_keys(tmp_path / "keys").secret_file
     path.write_text(f'cluster.secret_file = "{secret}"\n[[upstream]]\nhost = "{host}"\n')
 
-    sentence = f"upstream {host}: not a registry host: '{host}'; a host alone, such as"
-    fails(["config", "verify", "--config", str(path)], Exit.USAGE, sentence, "--origin")
+    sentence = f"upstream 1: host = '{host}': a registry's name has no"
+    fails(["config", "verify", "--config", str(path)], Exit.USAGE, sentence, "config init")
 
 
 def test_a_variable_that_nobody_knows_is_near_no_other_by_its_prefix(

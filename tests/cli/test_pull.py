@@ -182,7 +182,12 @@ async def test_an_unknown_image_is_not_found(endpoint: str) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "text", "hint"),
     [
-        (401, Exit.DENIED, "to a request without an account", "password_file"),
+        (
+            401,
+            Exit.DENIED,
+            "to a request without an account",
+            "the account of [[upstream]] docker.io",
+        ),
         (403, Exit.DENIED, "docker.io answered 403", "the right to read it"),
         (404, Exit.NOT_FOUND, "the registry knows no such", "check the name"),
         (429, Exit.UPSTREAM, "docker.io answered 429", "try again later"),

@@ -97,10 +97,17 @@ def test_the_status_line_says_what_clients_print() -> None:
 
 
 def test_nothing_breaks_out_of_the_status_line() -> None:
-    error = RegistryError(404, "NAME_UNKNOWN", "no\r\nX-Evil: 1\x1b[2J\u2028" + "x" * 1000)
+    error = RegistryError(502, "NAME_UNKNOWN", "no\r\nX-Evil: 1\x1b[2J\u2028" + "x" * 1000)
 
     reason = error_answer(error, {}).reason
 
     assert reason is not None
-    assert reason.startswith("Not Found: no??X-Evil: 1?[2J?xxx")
+    assert reason.startswith("Bad Gateway: no??X-Evil: 1?[2J?xxx")
     assert len(reason) <= 300
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 416])
+def test_what_a_client_said_is_not_in_the_status_line(status: int) -> None:
+    error = RegistryError(status, "UNSUPPORTED", "no such thing: evil")
+
+    assert "evil" not in (error_answer(error, {}).reason or "")
