@@ -259,7 +259,8 @@ class Link:
         self._slicing = None
         run = self._runs.next(now_s)
         if run is None:
-            self._leave_turn()
+            if self._turn is not None and self._turn.granted:
+                self._leave_turn()  # else it is kept: who comes and goes has one place in the line
             self._stop_writing(self._runs.held_s(now_s))
             return False
         chunk, _, length = run.chunks[0]

@@ -1,0 +1,124 @@
+"""Two ends of a link: a handler that notes everything, and transports on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from p2pdist.exchange import frames as fr
+from p2pdist.exchange.link import Link
+from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport, Watchers
+from p2pdist.model.ids import Digest, HostId, MapId, RequestId
+from p2pdist.model.members import Member, Place, Role
+
+CHUNK = 256 * 1024
+MIB = 1 << 20
+DIGEST = Digest("sha256:" + "5" * 64)
+MAP_ID = MapId(b"m" * 16)
+SECRET = b"a secret of the cluster"
+
+
+@dataclass
+class End:
+    """A node's handler that serves one file and notes everything."""
+
+    fileno: int = -1
+    links: list[Link] = field(default_factory=list)
+    downs: list[str] = field(default_factory=list)
+    frames: list[fr.Frame] = field(default_factory=list)
+    chunks: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    smalls: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    done: dict[int, int] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def link_up(self, link: Link) -> None:
+        self.links.append(link)
+        self.changed.set()
+
+    def link_down(self, link: Link, reason: str) -> None:
+        self.downs.append(reason)
+        self.changed.set()
+
+    def frame(self, link: Link, frame: fr.Frame) -> None:
+        self.frames.append(frame)
+        if isinstance(frame, fr.Request):
+            chunks = range(frame.first, frame.first + frame.count)
+            spans = [(i, i * CHUNK, CHUNK) for i in chunks]
+            done = self._done(frame.request_id)
+            link.send_run(frame.request_id, self.fileno, spans, done, bulk=frame.bulk)
+        elif isinstance(frame, fr.Cancel):
+            link.cancel_run(frame.request_id)
+        elif isinstance(frame, fr.Retract):
+            raise RuntimeError("a bug in the handler")
+        self.changed.set()
+
+    def _done(self, request_id: int):  # type: ignore[no-untyped-def]
+        def done(nbytes: int) -> None:
+            assert request_id not in self.done, "called twice"
+            self.done[request_id] = nbytes
+            self.changed.set()
+
+        return done
+
+    def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
+        self.chunks[request_id, chunk] = bytes(data)
+        self.changed.set()
+
+    def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None:
+        self.smalls[request_id] = (media_type, body)
+        self.changed.set()
+
+    async def until(self, condition) -> None:  # type: ignore[no-untyped-def]
+        async with asyncio.timeout(20):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+def transport_of(
+    end: End,
+    name: str,
+    secret: bytes = SECRET,
+    limits: ExchangeLimits | None = None,
+    *,
+    watchers: Watchers | None = None,
+    instance: bytes = b"",
+) -> ExchangeTransport:
+    member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
+    return ExchangeTransport(
+        end,
+        secret=secret,
+        me=lambda: member,
+        limits=limits or ExchangeLimits(),
+        watchers=watchers,
+        instance=instance,
+    )
+
+
+@asynccontextmanager
+async def linked(end: End, other: End) -> AsyncIterator[tuple[Link, Link]]:
+    """`end` dialled `other`; yields both ends of the link."""
+    ours, theirs = transport_of(end, "a"), transport_of(other, "b")
+    try:
+        address = await theirs.listen("127.0.0.1", 0)
+        link = await ours.dial(address, timeout_s=5)
+        await other.until(lambda: other.links)
+        yield link, other.links[0]
+    finally:
+        await ours.close()
+        await theirs.close()
+
+
+def content(path: Path, nbytes: int) -> int:
+    path.write_bytes(Random(3).randbytes(nbytes))
+    return os.open(path, os.O_RDONLY)
+
+
+def ask(link: Link, request_id: int, first: int, count: int, *, bulk: bool = False) -> None:
+    link.expect_chunks(request_id, [(i, CHUNK) for i in range(first, first + count)])
+    link.send(fr.Request(RequestId(request_id), DIGEST, MAP_ID, first, count, bulk))
