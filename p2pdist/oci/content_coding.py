@@ -9,6 +9,8 @@ from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
 _GZIP_FRAME: Final = 16 + zlib.MAX_WBITS
+# Each costs a copy of all that follows it: 4 MiB of empty ones would take seconds.
+_MEMBERS_MAX: Final = 16
 
 
 def unpacked(body: bytes, coding: str, limit_bytes: int, digest: Digest | None = None) -> bytes:
@@ -27,7 +29,7 @@ def unpacked(body: bytes, coding: str, limit_bytes: int, digest: Digest | None =
 def _gunzipped(body: bytes, limit_bytes: int) -> bytes:
     """No more than the limit is ever unpacked, however small a bomb is."""
     plain, packed = bytearray(), body
-    while packed:
+    for _ in range(_MEMBERS_MAX):
         stream = zlib.decompressobj(_GZIP_FRAME)
         try:
             plain += stream.decompress(packed, limit_bytes + 1 - len(plain))
@@ -38,4 +40,6 @@ def _gunzipped(body: bytes, limit_bytes: int) -> bytes:
         if not stream.eof:
             raise ValueError("gzip that ends too early")
         packed = stream.unused_data
-    return bytes(plain)
+        if not packed:
+            return bytes(plain)
+    raise ValueError(f"gzip of more than {_MEMBERS_MAX} members")

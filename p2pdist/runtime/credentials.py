@@ -24,8 +24,9 @@ PASSWORD_FILE_BYTES_MAX: Final = 4096
 # Registries that take an account as it is may answer 403 to one that ended, as ECR does after 12
 # hours; nobody minds a helper that is asked six times an hour.
 LIFE_S: Final = 600.0
-# A wrong account is looked up anew so often at most, however many pulls fail for it.
-REJECTED_PAUSE_S: Final = 5.0
+# After one that was refused or not found the next look-up waits for so long, however many pulls
+# fail for it: each may run a program for ten seconds.
+RETRY_S: Final = 5.0
 HELPER_S: Final = 10.0
 
 
@@ -38,26 +39,32 @@ class Credentials:
         self._read = read
         self._lock = asyncio.Lock()
         self._account: Account | None = None
-        self._read_s = 0.0
+        self._failure = ""
+        """Why the last look-up gave none."""
+        self._looked_s = -LIFE_S
 
     async def account(self, *, rejected: Account | None = None) -> Account:
         """Return what is known, looked up anew after a while, or if it is what was `rejected`.
 
-        Raises UpstreamError 401 where there is no account any more.
+        What cannot be looked up any more is used until somebody refuses it. Raises UpstreamError
+        401 where none was ever found.
         """
         async with self._lock:
-            age_s = asyncio.get_running_loop().time() - self._read_s
             refused = rejected is not None and rejected == self._account
-            if self._account is None or age_s > (REJECTED_PAUSE_S if refused else LIFE_S):
-                self._account = await self._look_up()
-                self._read_s = asyncio.get_running_loop().time()
+            pause_s = RETRY_S if refused or self._failure else LIFE_S
+            if asyncio.get_running_loop().time() - self._looked_s >= pause_s:
+                await self._look_up()
+            if self._account is None:
+                text = f"no account for {self._whose}: {self._failure}"
+                raise UpstreamError(text, status=401)
             return self._account
 
-    async def _look_up(self) -> Account:
+    async def _look_up(self) -> None:
         try:
-            return await asyncio.to_thread(self._read)
+            self._account, self._failure = await asyncio.to_thread(self._read), ""
         except ValueError as error:
-            raise UpstreamError(f"no account for {self._whose}: {error}", status=401) from None
+            self._failure = str(error)
+        self._looked_s = asyncio.get_running_loop().time()
 
 
 def fixed(username: str, password: str) -> Credentials:

@@ -22,6 +22,14 @@ def test_gzip_of_several_members_is_one_body() -> None:
     assert unpacked(gzip.compress(b"a") + gzip.compress(b"b"), "gzip", LIMIT) == b"ab"
 
 
+def test_gzip_of_any_number_of_members_is_refused() -> None:
+    member = gzip.compress(b"a")
+
+    assert unpacked(member * 16, "gzip", LIMIT) == b"a" * 16
+    with pytest.raises(ValueError, match="gzip of more than 16 members"):
+        unpacked(member * 17, "gzip", LIMIT)
+
+
 @pytest.mark.parametrize("coding", ["", "identity", "zstd"])
 def test_what_is_not_known_stays_as_it_is(coding: str) -> None:
     assert unpacked(PACKED, coding, LIMIT) == PACKED

@@ -65,18 +65,43 @@ async def test_a_rejected_account_is_looked_up_again_but_not_for_every_pull(
     await robot.account()
 
     assert await robot.account(rejected=OLD) == OLD, "it was read a moment ago"
-    monkeypatch.setattr(credentials, "REJECTED_PAUSE_S", 0.0)
+    monkeypatch.setattr(credentials, "RETRY_S", 0.0)
     assert await robot.account(rejected=OLD) == NEW
     assert await robot.account(rejected=OLD) == NEW, "another one is known by now"
     assert told.asked == 2
 
 
-async def test_an_account_that_went_is_no_access() -> None:
-    robot = Credentials(HOST, Told(ValueError("/run/secret: No such file or directory")))
+GONE = ValueError("/run/secret: No such file or directory")
 
-    with pytest.raises(UpstreamError, match=f"no account for {HOST}: /run/secret: No") as caught:
-        await robot.account()
-    assert caught.value.status == 401
+
+async def test_what_cannot_be_found_is_no_access_and_is_not_looked_for_at_every_pull(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = Told(GONE, NEW)
+    robot = Credentials(HOST, told)
+
+    for _ in range(3):
+        with pytest.raises(
+            UpstreamError, match=f"no account for {HOST}: /run/secret: No"
+        ) as caught:
+            await robot.account()
+        assert caught.value.status == 401
+    assert told.asked == 1
+
+    monkeypatch.setattr(credentials, "RETRY_S", 0.0)
+    assert await robot.account() == NEW
+
+
+async def test_an_account_whose_file_or_helper_went_is_used_until_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = Told(OLD, GONE)
+    robot = Credentials(HOST, told)
+    await robot.account()
+    monkeypatch.setattr(credentials, "LIFE_S", 0.0)
+
+    assert [await robot.account() for _ in range(3)] == [OLD] * 3
+    assert told.asked == 2, "it failed a moment ago"
 
 
 def private(path: Path, text: str) -> Path:

@@ -185,7 +185,7 @@ async def test_a_password_that_was_changed_is_read_anew(
     told: dict[str, str] = {}
     change("old")
     robot = Credentials("registry.test", lambda: Account("robot", told["password"]))
-    monkeypatch.setattr(credentials, "REJECTED_PAUSE_S", 0.0)
+    monkeypatch.setattr(credentials, "RETRY_S", 0.0)
     async with client_of(registry, credentials=robot) as client:
         await client.get_manifest(NAME, "1")
         change("new")
