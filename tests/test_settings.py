@@ -10,16 +10,8 @@ import pytest
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Address
-from p2pdist.settings import (
-    Settings,
-    Upstream,
-    all_leaves,
-    leaves_of,
-    parse_address,
-    parse_duration,
-    parse_size,
-    show,
-)
+from p2pdist.settings import Settings, Upstream, all_leaves, leaves_of, show
+from p2pdist.settings_kinds import parse_address, parse_duration, parse_size
 from p2pdist.settings_load import load_settings
 from p2pdist.settings_page import render
 

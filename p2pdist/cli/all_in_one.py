@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from p2pdist.cli.cluster import peer_section
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
 from p2pdist.cli.starting import naming_addresses
 from p2pdist.settings import SECTIONS, Settings
@@ -132,11 +133,9 @@ def join_file(
             "secret_file": "/etc/p2pdist/cluster.secret",
             "proxy_keys": list(settings.cluster.proxy_keys),
         },
-        "peer": {
-            "exchange_listen": "0.0.0.0:5301",
-            "trackers": [f"tcp://{_at(host, tracker_port)}"],
-            "proxies": [f"http://{_at(host, proxy_port)}"],
-        },
+        "peer": peer_section(
+            [f"tcp://{_at(host, tracker_port)}"], [f"http://{_at(host, proxy_port)}"]
+        ),
     }
     head = (
         "# For a host that joins: put this to /etc/p2pdist/config.toml there, a copy of\n"

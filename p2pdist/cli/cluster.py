@@ -108,17 +108,22 @@ def shared_config(
             "exchange_listen": "0.0.0.0:5101",
             "trackers": urls,
         },
-        "peer": {
-            "exchange_listen": "0.0.0.0:5301",
-            "trackers": urls,
-            "proxies": [f"http://{_in_url(host)}:5100" for host in proxies],
-        },
+        "peer": peer_section(urls, [f"http://{_in_url(host)}:5100" for host in proxies]),
         "upstream": [{"host": host} for host in registries],
     }
     return (
         "# The same on every host of the datacenter: each daemon reads its own sections.\n"
         "# Further settings: p2pdist config init; docs/configuration.md\n\n"
     ) + tomlkit.dumps(sections)
+
+
+def peer_section(trackers: Sequence[str], proxies: Sequence[str]) -> dict[str, Any]:
+    """What a peer has to know, whose chunks other hosts may ask for; both are URLs."""
+    return {
+        "exchange_listen": "0.0.0.0:5301",
+        "trackers": list(trackers),
+        "proxies": list(proxies),
+    }
 
 
 def proxy_config(keys: KeyFiles) -> str:

@@ -21,7 +21,7 @@ from random import Random
 from typing import Final, Protocol, Self
 
 from p2pdist.model.members import Address
-from p2pdist.settings import parse_address
+from p2pdist.settings_kinds import parse_address
 
 READ_BYTES: Final = 64 * 1024
 # What a delayed link holds on the way: 50 ms at 1 Gbit/s are 6 MB.

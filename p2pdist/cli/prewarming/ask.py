@@ -15,7 +15,7 @@ import msgspec
 from p2pdist.cli.prewarming import words
 from p2pdist.model.jobs import PIN_MAX_S, JobImage, JobSpec
 from p2pdist.oci.reference import Reference, parse_reference
-from p2pdist.settings import parse_duration
+from p2pdist.settings_kinds import parse_duration
 
 HOSTS_TEXT_MAX: Final = 4096
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from p2pdist.model.jobs import IMAGES_MAX, WAVES_MAX
-from p2pdist.settings import parse_duration, parse_rate
+from p2pdist.settings_kinds import parse_duration, parse_rate
 
 AHEAD_MAX_S: Final = 366 * 86400.0
 # A clock that is a little behind makes no `--at` of a script a mistake.
