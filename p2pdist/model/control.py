@@ -138,6 +138,8 @@ class Describe(_Message, frozen=True, tag="describe"):
     """`os/architecture[/variant]`, as image indexes name it."""
     runtimes: Annotated[list[_Line], msgspec.Meta(max_length=4)] = []
     """`docker`, `containerd`: runtimes that it may pull images into."""
+    mirror: bool = False
+    """A proxy that its host's runtime pulls from as well, as a peer's does of a peer."""
 
 
 class PrewarmReport(_Message, frozen=True, tag="prewarm_report"):

@@ -36,6 +36,9 @@ class Candidate:
     dc: str = ""
     platform: str = ""
     runtimes: tuple[str, ...] = ()
+    proxy: bool = False
+    pulls: bool = True
+    """A runtime of its own pulls through it: peers, and proxies that serve their host's mirror."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -373,9 +373,17 @@ class TrackerCore:
                 return [SendAll(control.Revoked(fresh))] if fresh else []
             case control.Status(numbers):
                 host.numbers = self.sums.replace(host.numbers, numbers)
-            case control.Describe(name, labels, platform, runtimes):
+            case control.Describe(name, labels, platform, runtimes, mirror):
+                proxy = host.member.role is Role.PROXY
                 host.about = Candidate(
-                    host.host_id, name, parse_labels(labels), host.dc, platform, tuple(runtimes)
+                    host.host_id,
+                    name,
+                    parse_labels(labels),
+                    host.dc,
+                    platform,
+                    tuple(runtimes),
+                    proxy,
+                    pulls=host.member.role is Role.PEER or (proxy and mirror),
                 )
                 self.jobs.described(host, now_s)
             case control.PrewarmReport():

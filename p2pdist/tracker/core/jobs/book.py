@@ -26,7 +26,6 @@ import xxhash
 from p2pdist.model.control import Delta, PrewarmReport, Proof, SwarmKey
 from p2pdist.model.ids import HostId
 from p2pdist.model.jobs import JobSpec
-from p2pdist.model.members import Role
 from p2pdist.tracker.core.jobs.alarms import Alarms
 from p2pdist.tracker.core.jobs.choosing import Chosen
 from p2pdist.tracker.core.jobs.course import Course
@@ -88,14 +87,14 @@ class JobBook:
     # --- operators ------------------------------------------------------------------------------
 
     def candidates(self, spec: JobSpec) -> list[Candidate]:
-        """Return the hosts, or for `proxies_only` the proxies, of the datacenters it is for."""
-        role = Role.PROXY if spec.proxies_only else Role.PEER
+        """Return the hosts with a runtime, or for `proxies_only` the proxies, of the datacenters
+        that it is for."""
         return [
-            host.about
-            for host in self._hosts.values()
-            if host.about is not None
-            and host.member.role is role
-            and (not spec.dcs or host.dc in spec.dcs)
+            about
+            for about in (host.about for host in self._hosts.values())
+            if about is not None
+            and (about.proxy if spec.proxies_only else about.pulls)
+            and (not spec.dcs or about.dc in spec.dcs)
         ]
 
     def with_key(self, key: str) -> Job | None:
@@ -211,26 +210,24 @@ class JobBook:
         self._ledger.add_target(job, target)
         self._ledger.note_target(job, target)
         if job.active and len(job.platforms[host.dc]) > known:
-            for proxy in job.proxies.values():
-                if proxy.dc == host.dc:
-                    proxy.parts = job.proxy_parts(host.dc)
+            job.renew_proxies(host.dc)
             self._course.share_link(job, host.dc, now_s, always=True)
         return target
 
     def _join_late(self, job: Job, host: Host, about: Candidate, now_s: float) -> None:
         """A host that the job did not know yet may belong to it."""
-        proxy = host.member.role is Role.PROXY
-        if host.member.role is Role.TRACKER or not job.concerns(host.dc):
+        if not job.concerns(host.dc):
             return
-        if proxy and not job.spec.proxies_only:
-            if job.active:
-                self._take_along(job, host, about, now_s)
-        elif proxy is job.spec.proxies_only and job.admits(about):
+        meant = about.proxy if job.spec.proxies_only else about.pulls
+        if meant and job.admits(about):
             place = xxhash.xxh3_64_intdigest(f"{host.host_id}\0{job.id}".encode()) / 2**64
-            target = self._enlist(job, host, about, job.wave_of(place), now_s)
+            wave = 0 if job.leads(about) else job.wave_of(place)
+            target = self._enlist(job, host, about, wave, now_s)
             if target.wave < job.wave:
                 job.open(target)
             self._course.attach(job, target, host, about, now_s)
+        elif job.leads(about) and job.active:
+            self._take_along(job, host, about, now_s)
 
     def _take_along(self, job: Job, host: Host, about: Candidate, now_s: float) -> None:
         target = Target(host.host_id, about.name, host.dc, about.platform, 0)
@@ -244,10 +241,10 @@ class JobBook:
         self._course.start(job, now_s)
         for host in list(self._hosts.values()):
             about = host.about
-            if host.member.role is not Role.PROXY or about is None or host.link is None:
+            if about is None or host.link is None or not job.leads(about):
                 continue
-            if self._ledger.target(job, host.host_id) is None:
-                self._join_late(job, host, about, now_s)
+            if self._ledger.target(job, host.host_id) is None and job.concerns(host.dc):
+                self._take_along(job, host, about, now_s)
 
     # --- on disk --------------------------------------------------------------------------------
 

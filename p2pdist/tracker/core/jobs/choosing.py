@@ -22,6 +22,7 @@ def choose_hosts(
 ) -> list[Chosen]:
     """Return the hosts that a job is for, in the order of their waves.
 
+    A proxy that is one of them goes first: it brings what the others need.
     Shares no state with anything: for 10,000 hosts and more it belongs in a thread.
     """
     chosen = selector.choose(candidates)
@@ -30,9 +31,11 @@ def choose_hosts(
         if host.host_id in chosen:
             by_dc.setdefault(host.dc, []).append(host.host_id)
     waves = []
+    first = {host.host_id for host in candidates if host.proxy and not spec.proxies_only}
     for ids in by_dc.values():
         ends = [math.ceil(share * len(ids) - 1e-9) for share in spec.waves]
         for at, host_id in enumerate(ranked(job_id, ids)):
             wave = next((k for k, end in enumerate(ends) if at < end), len(ends) - 1)
+            wave = 0 if host_id in first else wave
             waves.append(Chosen(host_id, wave))
     return sorted(waves, key=lambda one: one.wave)

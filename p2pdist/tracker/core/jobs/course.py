@@ -76,6 +76,8 @@ class Course:
     def attach(self, job: Job, target: Target, host: Host, about: Candidate, now_s: float) -> None:
         target.host, target.name = host, about.name
         target.unpacked = False
+        if target.brings is None and job.leads(about):
+            job.add_leader(target)
         target.runtime_missing = (
             job.spec.into_runtime and not job.spec.proxies_only and not about.runtimes
         )
@@ -88,7 +90,7 @@ class Course:
         self._refresh(job, target, now_s)
         if job.active and target.opened:
             self._order(job, target, now_s)
-            if target.proxy:
+            if target.brings is not None:
                 self.share_link(job, target.dc, now_s)
 
     def detach(self, job: Job, target: Target, now_s: float) -> None:
@@ -97,7 +99,7 @@ class Course:
         target.host = None
         self._refresh(job, target, now_s)
         self.watch_lost(job, target, now_s)
-        if target.proxy:
+        if target.brings is not None:
             self.share_link(job, target.dc, now_s)
 
     def _order(self, job: Job, target: Target, now_s: float) -> None:
@@ -108,20 +110,22 @@ class Course:
             reason = "the host lets no job into a runtime (peer.into_runtime)"
             self.failed(job, target, "runtime", reason, now_s, final=True)
             return
-        key = (job.id, target.dc if target.trusted else "", id(target.parts))
+        parts = target.brings or target.parts
+        key = (job.id, target.dc if target.trusted else "", id(parts))
         self._ordered.setdefault(key, []).append((job, target))
 
     def _message(self, job: Job, target: Target) -> Prewarm:
-        assert target.parts is not None
+        parts = target.brings or target.parts
+        assert parts is not None
         spec, rate = job.spec, job.spec.rate
         if target.trusted:
             proxies = (job.targets if spec.proxies_only else job.proxies).values()
             connected = sum(p.host is not None and p.dc == target.dc for p in proxies)
             rate = -(-spec.dc_rate // max(1, connected))
-        into_runtime = spec.into_runtime and not target.trusted
+        into_runtime = spec.into_runtime and not target.proxy and not spec.proxies_only
         return Prewarm(
             job.id,
-            list(target.parts.images),
+            list(parts.images),
             rate,
             spec.priority,
             job.pin_until_unix_s,
@@ -133,7 +137,7 @@ class Course:
         if not job.active or not (job.spec.dc_rate or always):
             return
         for proxy in job.proxies.values():
-            if proxy.dc == dc:
+            if proxy.dc == dc and proxy.opened:
                 self._order(job, proxy, now_s)
 
     def whole_changed(self, job: Job, target: Target, now_s: float) -> None:
@@ -308,7 +312,7 @@ class Course:
         self.set_state(job, state)
         job.ended_unix_s = self._ledger.unix_s(now_s)
         job.reason = ""
-        everybody = (*job.targets.values(), *job.proxies.values())
+        everybody = (job.targets | job.proxies).values()
         links = [t.host.link for t in everybody if t.host is not None and t.host.link is not None]
         self._orders.append(SendMany(links, PrewarmEnd(job.id, unpin=state == "cancelled")))
         self._ledger.note(job)

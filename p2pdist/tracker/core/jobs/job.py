@@ -123,12 +123,33 @@ class Job:
         self.platforms.setdefault(target.dc, set()).add(target.platform)
         self.note_failed(target)
 
+    def leads(self, host: Candidate) -> bool:
+        """Whether a host brings what the others of its datacenter need, and so goes first."""
+        return host.proxy and not self.spec.proxies_only
+
     def add_proxy(self, target: Target) -> None:
         target.proxy = target.trusted = target.opened = True
-        target.parts = self.proxy_parts(target.dc)
+        target.parts = target.brings = self._proxy_parts(target.dc)
         self.proxies[target.host_id] = target
 
-    def proxy_parts(self, dc: str) -> Parts:
+    def add_leader(self, target: Target) -> None:
+        """Of the hosts that are there, one turns out to be a proxy: it goes first, with what all
+        of them need. It stays one of them, ready with what its own runtime needs."""
+        target.trusted = True
+        if target.parts is not None:
+            target.parts = parts_of_all(self.spec, [target.platform])
+        target.brings = self._proxy_parts(target.dc)
+        self.proxies[target.host_id] = target
+
+    def renew_proxies(self, dc: str) -> None:
+        """The hosts of a datacenter need more than before."""
+        for proxy in self.proxies.values():
+            if proxy.dc == dc:
+                proxy.brings = self._proxy_parts(dc)
+                if proxy.proxy:
+                    proxy.parts = proxy.brings
+
+    def _proxy_parts(self, dc: str) -> Parts:
         """What the hosts of a datacenter need, all of it."""
         return parts_of_all(self.spec, self.platforms.get(dc, ()))
 

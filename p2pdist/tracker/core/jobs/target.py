@@ -65,6 +65,7 @@ class Target:
 
     __slots__ = (
         "asked",
+        "brings",
         "code",
         "dc",
         "final",
@@ -104,7 +105,9 @@ class Target:
         self.trusted = False
         """A proxy: what it announces needs no proof."""
         self.parts: Parts | None = None
-        """None: no image of the job has anything for it."""
+        """What it is ready with. None: no image of the job has anything for it."""
+        self.brings: Parts | None = None
+        """Of a proxy: what it is ordered to have, for all hosts of its datacenter."""
         self.host: Host | None = None
         """None: no connection."""
         self.lost_s = 0.0

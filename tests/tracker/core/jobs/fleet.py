@@ -237,9 +237,10 @@ class Fleet:
         labels: tuple[str, ...] = (),
         platform: str = "linux/amd64",
         runtimes: tuple[str, ...] = (),
+        mirror: bool = False,
     ) -> FleetHost:
         number = len(self.hosts) + 1
-        about = Describe(name or f"host-{number}", list(labels), platform, list(runtimes))
+        about = Describe(name or f"host-{number}", list(labels), platform, list(runtimes), mirror)
         host = FleetHost(self, number, place, role, about)
         self.hosts.append(host)
         host.connect()

@@ -389,6 +389,83 @@ def test_a_host_gets_its_platform_and_the_proxy_all_that_hosts_need() -> None:
     assert job.state == "partly"
 
 
+def test_a_proxy_with_a_runtime_of_its_own_is_one_of_the_hosts_and_goes_first() -> None:
+    """It is ordered what all need, before the later waves, and ready with what it needs itself."""
+    fleet = Fleet()
+    both = fleet.add("dc1", Role.PROXY, mirror=True, runtimes=("docker",))
+    fleet.add("dc1", Role.PROXY)
+    peers = [fleet.add(runtimes=("docker",)) for _ in range(3)]
+    arm = fleet.add(platform="linux/arm64", runtimes=("docker",))
+    fleet.run(0.1)
+    two = image(("linux/amd64", "linux/arm64"))
+    job = fleet.submit(JobSpec([two], waves=[0.01, 1.0], dc_rate=1000, into_runtime=True))
+    assert job.targets[both.id].wave == 0
+    fleet.run(0.5)
+    assert [len(order.images) for order in both.orders[-1:]] == [2]
+    assert both.orders[-1].rate_bytes_per_s == 500
+    assert both.orders[-1].into_runtime
+    fleet.run(5.0)
+
+    check_counts(job, fleet)
+    assert job.state == "done"
+    (dc,) = dc_statuses(job)
+    assert (dc.hosts, dc.unpacked, dc.proxies) == (5, 5, 2)
+    assert all(peer.orders for peer in (*peers, arm))
+    assert [end.job for end in both.ended] == [job.id]
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_proxy_without_other_hosts_is_meant_only_where_a_runtime_pulls_from_it(
+    mirror: bool,
+) -> None:
+    fleet = Fleet()
+    proxy = fleet.add("dc1", Role.PROXY, mirror=mirror)
+    fleet.run(0.1)
+    job = fleet.submit(SPEC)
+    fleet.run(3.0)
+
+    assert set(job.targets) == ({proxy.id} if mirror else set())
+
+
+def test_a_proxy_that_is_not_chosen_goes_along_all_the_same() -> None:
+    fleet = Fleet()
+    proxy = fleet.add("dc1", Role.PROXY, mirror=True, name="gate-1")
+    peer = fleet.add(name="web-1")
+    fleet.run(0.1)
+    job = fleet.submit(with_(SPEC, hosts="web-*"))
+    fleet.run(3.0)
+
+    assert set(job.targets) == {peer.id}
+    assert job.state == "done"
+    assert proxy.orders
+
+
+def test_after_a_restart_a_proxy_among_the_hosts_is_found_to_be_one_again() -> None:
+    fleet = Fleet()
+    proxy = fleet.add("dc1", Role.PROXY, mirror=True)
+    peer = fleet.add()
+    proxy.fetch_s = peer.fetch_s = 2.0
+    fleet.run(0.1)
+    fleet.submit(SPEC)
+    fleet.run(1.0)
+    stored = fleet.stored()
+    for host in (proxy, peer):
+        host.disconnect()
+    fleet.restart()
+    for job, targets in stored:
+        fleet.core.jobs.restore(job, targets, fleet.now_s)
+    for host in (proxy, peer):
+        host.connect()
+    fleet.run(5.0)
+
+    (job,) = fleet.core.jobs.jobs.values()
+    check_counts(job, fleet)
+    assert job.state == "done"
+    assert set(job.proxies) == {proxy.id}
+    assert job.targets[proxy.id].trusted
+    assert peer.id not in job.proxies
+
+
 def test_cancel_ends_all_orders_and_their_pins() -> None:
     fleet = fleet_of(2)
     for host in fleet.hosts:
