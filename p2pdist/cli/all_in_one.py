@@ -1,4 +1,4 @@
-"""`p2pdist all-in-one`: tracker, proxy and peer in one process, with embedded defaults."""
+"""`p2pdist all-in-one`: a tracker, and a proxy that is its host's peer as well, in one process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ JOIN_FILE: Final = "join.toml"
 def all_in_one(config: Path | None, **flags: Any) -> None:
     """Run tracker, proxy and peer in one process, for one host or a first look.
 
-    Makes the cluster secret and the proxy's key in the state directory at the first start.
+    Makes the cluster secret and the proxy's key in the state directory at the first start. The
+    proxy is this host's peer as well, so that each layer is kept once: of a peer's settings only
+    those of its mirror and of the runtime count.
 
     \b
     Example:
@@ -43,7 +45,7 @@ def all_in_one(config: Path | None, **flags: Any) -> None:
 
     \b
       p2pdist all-in-one --tracker-listen 0.0.0.0:5200 --proxy-listen 0.0.0.0:5100 \\
-        --proxy-exchange-listen 0.0.0.0:5101 --peer-exchange-listen 0.0.0.0:5301
+        --proxy-exchange-listen 0.0.0.0:5101
     """
     from p2pdist.runtime import logs
     from p2pdist.runtime.daemon import run_daemon
@@ -74,8 +76,7 @@ def with_keys(settings: Settings) -> Settings:
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Run all three until `stop`; each learns the addresses of those before it."""
-    from p2pdist.peer.daemon import running_peer
+    """Run all three until `stop`, then drain."""
     from p2pdist.registry_proxy.daemon import running_proxy
     from p2pdist.runtime import logs
     from p2pdist.runtime.daemon import notify
@@ -86,28 +87,24 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         trackers = (*settings.proxy.trackers, f"tcp://{_reachable(tracker.control)}")
         own = replace(settings.proxy, trackers=trackers)
         settings = replace(settings, proxy=own)
-        async with running_proxy(settings) as proxy:
-            proxies = (f"http://{_reachable(proxy.registry)}", *settings.peer.proxies)
-            peer_settings = replace(settings.peer, trackers=trackers, proxies=proxies)
-            settings = replace(settings, peer=peer_settings)
-            async with running_peer(settings) as peer:
-                mirror = f"http://{_reachable(peer.mirror)}"
-                addresses = proxy.running.me().addresses
-                join = join_file(settings, addresses, tracker.control.port, proxy.registry.port)
-                path = None if join is None else settings.host.state_dir / JOIN_FILE
-                if path is not None and join is not None:
-                    await asyncio.to_thread(write_whole, path, join.encode(), durable=False)
-                logs.event(
-                    log,
-                    logging.INFO,
-                    "all-in-one.ready",
-                    registry_mirror=mirror,
-                    join=str(path) if path is not None else "none: it listens for this host alone",
-                )
-                notify("READY=1")
-                await stop.wait()
-                for daemon in (peer, proxy, tracker):
-                    daemon.admin_server.draining = True
+        async with running_proxy(settings, with_mirror=True) as proxy:
+            assert proxy.mirror is not None
+            addresses = proxy.running.me().addresses
+            join = join_file(settings, addresses, tracker.control.port, proxy.registry.port)
+            path = None if join is None else settings.host.state_dir / JOIN_FILE
+            if path is not None and join is not None:
+                await asyncio.to_thread(write_whole, path, join.encode(), durable=False)
+            logs.event(
+                log,
+                logging.INFO,
+                "all-in-one.ready",
+                registry_mirror=f"http://{_reachable(proxy.mirror.address)}",
+                join=str(path) if path is not None else "none: it listens for this host alone",
+            )
+            notify("READY=1")
+            await stop.wait()
+            tracker.admin_server.draining = True
+            await proxy.drain()
 
 
 def join_file(
@@ -123,7 +120,6 @@ def join_file(
         settings.tracker.listen,
         settings.proxy.listen,
         settings.proxy.exchange_listen,
-        settings.peer.exchange_listen,
     )
     if any(_is_loopback(address) for address in listeners) or not addresses:
         return None

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from p2pdist.settings_load import Loaded
 
 ROLES = ("peer", "proxy", "tracker", "all-in-one")
-PARTS = ("tracker", "proxy", "peer")
-"""Of all-in-one."""
+PARTS = ("tracker", "proxy")
+"""Of all-in-one; its proxy serves the mirror of a peer."""
 COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
 
 
@@ -75,9 +75,14 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
         found.append(made)
     if role != "all-in-one" or settings.cluster.secret_file is not None:
         found += local.check_keys(settings, "proxy" if "proxy" in parts else role)
+    mirror = role in ("peer", "all-in-one")
     looks: list[Coroutine[Any, Any, list[Finding]]] = [
         _listed(network.check_ports(settings, part)) for part in parts
     ]
+    if role == "all-in-one":
+        looks.append(network.check_mirror_port(settings))
+        if await network.answers(settings.proxy.admin_listen):
+            looks.append(network.check_own_proxy(settings))
     looks += [
         _listed(network.check_others(settings, part))
         for part in parts
@@ -92,7 +97,8 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
     found += local.check_limits()
     for part in parts:
         found += local.check_exposure(settings, part)
-    if "peer" in parts:
+    if mirror:
+        found.append(local.check_mirror_exposure(settings))
         found += runtimes.check_runtimes(settings)
     return list(dict.fromkeys(found))
 
@@ -105,7 +111,7 @@ async def _quick(settings: Settings, role: str) -> list[Finding]:
     from p2pdist.doctor.findings import failed, passed
     from p2pdist.doctor.network import answers
 
-    section = "peer" if role == "all-in-one" else role  # the last of the three to start
+    section = "proxy" if role == "all-in-one" else role
     admin = getattr(settings, section).admin_listen
     if await answers(admin, "/readyz"):
         return [passed("ready", f"the {role} at {admin} serves")]

@@ -87,7 +87,13 @@ def describe(daemon: dict[str, Any]) -> list[str]:
         facts |= _node_facts(daemon)
     lines = [f"  {name:<10}{text}" for name, text in facts.items()]
     pulls = _pulls(daemon.get("recent_pulls", []))
-    return [daemon["role"], *lines, *pulls, *_degraded(daemon.get("degraded", []))]
+    return [_title(daemon), *lines, *pulls, *_degraded(daemon.get("degraded", []))]
+
+
+def _title(daemon: dict[str, Any]) -> str:
+    if daemon["role"] == "proxy" and "mirror" in daemon:
+        return "proxy, and the peer of this host"
+    return str(daemon["role"])
 
 
 def _pulls(pulls: list[dict[str, Any]]) -> list[str]:

@@ -93,7 +93,7 @@ async def settings_in_force(
     whose = "the file that was named" if explicit else "file, variables and defaults"
     if not explicit and (unit := find_unit(role, root)) is not None:
         loaded, whose = with_unit(loaded, unit)
-    section = "peer" if role == "all-in-one" else role  # the last of the three knows the others
+    section = "proxy" if role == "all-in-one" else role  # which knows the tracker
     admin: Address = getattr(loaded.settings, section).admin_listen
     running = await _ask(admin)
     if running is None:

@@ -153,12 +153,15 @@ def check_exposure(settings: Settings, role: str) -> Iterator[Finding]:
     else:
         fix = "let only Prometheus reach it (docs/install.md, firewall), or listen on loopback"
         yield warned("admin port", f"{own.admin_listen} is open to whoever reaches it", fix)
-    if role == "peer":
-        if _loopback(own.listen):
-            yield passed("mirror port", f"{own.listen}, this host only")
-        else:
-            fix = "peer.listen = 127.0.0.1:5300; a runtime needs no more"
-            yield warned("mirror port", f"whoever reaches {own.listen} may pull through it", fix)
+
+
+def check_mirror_exposure(settings: Settings) -> Finding:
+    """Who can pull through the mirror of this host's runtime."""
+    listen = settings.peer.listen
+    if _loopback(listen):
+        return passed("mirror port", f"{listen}, this host only")
+    fix = "peer.listen = 127.0.0.1:5300; a runtime needs no more"
+    return warned("mirror port", f"whoever reaches {listen} may pull through it", fix)
 
 
 def _loopback(address: Address) -> bool:

@@ -48,21 +48,28 @@ async def check_ports(settings: Settings, role: str) -> AsyncIterator[Finding]:
     """Each port that the daemon listens on is free, or held by a daemon of ours."""
     own: Any = getattr(settings, role)
     names = ["listen", "admin_listen"] + (["exchange_listen"] if role != "tracker" else [])
-    running = await answers(own.admin_listen)
     for name in names:
-        address: Address = getattr(own, name)
-        setting = f"{role}.{name}"
-        error = await asyncio.to_thread(_bind_error, address)
-        if error is None:
-            yield passed("port", f"{address} is free ({setting})")
-        elif error.errno == errno.EADDRINUSE and running:
-            yield passed("port", f"{address} is served by the running {role}")
-        elif error.errno == errno.EADDRINUSE:
-            fix = f"`ss -ltnp` says who; stop it or choose another with {setting}"
-            yield failed("port", f"{address} is taken by something else ({setting})", fix)
-        else:
-            fix = f"{setting} needs an address of this host"
-            yield failed("port", f"{address}: {error.strerror} ({setting})", fix)
+        yield await check_port(f"{role}.{name}", getattr(own, name), role, own.admin_listen)
+
+
+async def check_mirror_port(settings: Settings) -> list[Finding]:
+    """Of an all-in-one: it is its proxy that serves the mirror."""
+    admin = settings.proxy.admin_listen
+    return [await check_port("peer.listen", settings.peer.listen, "all-in-one", admin)]
+
+
+async def check_port(setting: str, address: Address, role: str, admin: Address) -> Finding:
+    """It is free, or held by the daemon that answers at `admin`."""
+    error = await asyncio.to_thread(_bind_error, address)
+    if error is None:
+        return passed("port", f"{address} is free ({setting})")
+    if error.errno == errno.EADDRINUSE and await answers(admin):
+        return passed("port", f"{address} is served by the running {role}")
+    if error.errno == errno.EADDRINUSE:
+        fix = f"`ss -ltnp` says who; stop it or choose another with {setting}"
+        return failed("port", f"{address} is taken by something else ({setting})", fix)
+    fix = f"{setting} needs an address of this host"
+    return failed("port", f"{address}: {error.strerror} ({setting})", fix)
 
 
 def _bind_error(address: Address) -> OSError | None:
@@ -130,6 +137,11 @@ async def check_others(settings: Settings, role: str) -> AsyncIterator[Finding]:
         for finding in await asyncio.gather(*(_check_other(what, url, settings) for url in urls)):
             for one in finding:
                 yield one
+
+
+async def check_own_proxy(settings: Settings) -> list[Finding]:
+    """Of an all-in-one that runs: what its proxy is to the peers of other hosts."""
+    return await _check_proxy(f"http://{_reachable(settings.proxy.listen)}", settings)
 
 
 async def check_running(settings: Settings, role: str) -> list[Finding]:

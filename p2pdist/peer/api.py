@@ -12,6 +12,7 @@ from p2pdist.peer.assembly import (
 from p2pdist.peer.core.bulk import bulk_bucket
 from p2pdist.peer.counters import OTHER_SIZE, UPSTREAM, WAN
 from p2pdist.peer.fallback import OutsideBody, OutsideSource, stream_checked
+from p2pdist.peer.host_mirror import HostMirror, admitted_runtimes, runtime_puller
 from p2pdist.peer.node import Node
 from p2pdist.peer.outside import DirectSource, NotSmall, WatchedSource, read_single
 from p2pdist.peer.prewarming import Prewarmer
@@ -27,6 +28,7 @@ __all__ = [
     "ActiveBlob",
     "Authority",
     "DirectSource",
+    "HostMirror",
     "Node",
     "NodeOptions",
     "NotSmall",
@@ -38,10 +40,12 @@ __all__ = [
     "SwarmReader",
     "WatchedSource",
     "WholeBlob",
+    "admitted_runtimes",
     "bulk_bucket",
     "node_samples",
     "node_status",
     "read_single",
     "running_node",
+    "runtime_puller",
     "stream_checked",
 ]

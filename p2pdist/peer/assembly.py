@@ -58,10 +58,13 @@ class About:
     labels: Sequence[str] = ()
     runtimes: Sequence[str] = ()
     """Those that jobs may pull images into."""
+    mirror: bool = False
+    """A proxy that its host's runtime pulls from."""
 
     def message(self) -> Describe:
         name = self.name or socket.gethostname()
-        return Describe(name[:255], list(self.labels), own_platform(), list(self.runtimes))
+        labels, runtimes = list(self.labels), list(self.runtimes)
+        return Describe(name[:255], labels, own_platform(), runtimes, self.mirror)
 
 
 class Orders:

@@ -12,7 +12,6 @@ from functools import partial
 import aiohttp
 
 from p2pdist.model.members import Address, Place, Role
-from p2pdist.model.recent_pulls import RecentPulls
 from p2pdist.peer.assembly import (
     About,
     NodeOptions,
@@ -21,11 +20,11 @@ from p2pdist.peer.assembly import (
     node_status,
     running_node,
 )
+from p2pdist.peer.host_mirror import HostMirror, admitted_runtimes, runtime_puller
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.mirror import MirrorBackend
 from p2pdist.peer.ordering import PeerSource
 from p2pdist.peer.prewarming import Prewarmer
-from p2pdist.peer.runtime_pull import ContainerdPuller, DockerPuller, RuntimePuller
 from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.runtime import clock
 from p2pdist.runtime.admin import AdminServer
@@ -39,8 +38,7 @@ from p2pdist.runtime.identity import (
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.pull_metrics import PullMetrics
-from p2pdist.runtime.registry_http import RegistryEndpoint
-from p2pdist.runtime.registry_pull import PullRecord
+from p2pdist.runtime.refused import RefusedRequests
 from p2pdist.runtime.upstream import UpstreamClient
 from p2pdist.runtime.upstream_metrics import payload_samples
 from p2pdist.settings import Settings
@@ -80,35 +78,34 @@ async def running_peer(
             running.node, book, finder, proxies, upstream, patience_s=own.patience_s
         )
         source = PeerSource(running.node, book, finder)
-        prewarmer = Prewarmer(running.node, source, _runtime_puller(settings))
+        prewarmer = Prewarmer(running.node, source, runtime_puller(settings))
         running.orders.go_to(prewarmer.take)
         links = running.node.proxy_links
         links.registries.add_own(upstream_hosts(settings))
-        metrics, recent = PullMetrics(links.registries), RecentPulls()
-        endpoint = RegistryEndpoint(
+        metrics, refused = PullMetrics(links.registries), RefusedRequests()
+        mirror = HostMirror(
+            settings,
             backend,
-            on_done=partial(_note_pull, metrics, recent),
-            upstreams=links.registries,
-            renew=links.renew_registries,
-            default_upstream=own.default_upstream,
+            registries=links.registries,
+            metrics=metrics,
+            refused=refused,
             upload=running.transport.upload,
+            renew=links.renew_registries,
         )
-        mirror = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
-        stack.push_async_callback(mirror.close)
-        address = await mirror.start()
+        stack.push_async_callback(mirror.server.close)
+        await mirror.start()
         admin = AdminServer(
             own.admin_listen,
             status=lambda: {
                 **node_status(running),
                 **prewarmer.status(),
-                "mirror": str(address),
                 "registries": len(links.registries),
-                "recent_pulls": recent.status(asyncio.get_running_loop().time()),
+                **mirror.status(),
             },
             samples=lambda: itertools.chain(
                 node_samples(running),
                 prewarmer.samples(),
-                endpoint.refused.samples(),
+                refused.samples(),
                 metrics.samples(),
                 payload_samples(upstream.counters) if upstream is not None else (),
             ),
@@ -119,22 +116,8 @@ async def running_peer(
             settings=partial(as_json, settings),
         )
         stack.push_async_callback(admin.close)
-        yield RunningPeer(running, address, await admin.start(), admin, mirror)
-
-
-def _note_pull(metrics: PullMetrics, recent: RecentPulls, record: PullRecord) -> None:
-    metrics.note(record)
-    if not record.sent_bytes:  # a HEAD, or a refusal
-        return
-    now_s = asyncio.get_running_loop().time()
-    recent.note(
-        str(record.name),
-        record.reference if record.kind == "manifest" and ":" not in record.reference else "",
-        record.bytes_by_source,
-        started_s=now_s - record.duration_s,
-        ended_s=now_s,
-        cut=record.outcome == "cut",
-    )
+        address = await admin.start()
+        yield RunningPeer(running, mirror.address, address, admin, mirror.server)
 
 
 def _options(settings: Settings) -> NodeOptions:
@@ -155,22 +138,9 @@ def _options(settings: Settings) -> NodeOptions:
         about=About(
             settings.host.name,
             settings.host.labels,
-            [own.into_runtime] if own.into_runtime else [],
+            admitted_runtimes(settings),
         ),
     )
-
-
-def _runtime_puller(settings: Settings) -> RuntimePuller | None:
-    own = settings.peer
-    match own.into_runtime:
-        case "docker":
-            return DockerPuller(own.runtime_socket)
-        case "containerd":
-            return ContainerdPuller(
-                own.runtime_socket, own.runtime_namespace, own.runtime_hosts_dir
-            )
-        case _:
-            return None
 
 
 def store_limits(settings: Settings) -> StoreLimits:

@@ -20,13 +20,16 @@ from p2pdist.oci.registry_list import encode_registries
 from p2pdist.peer.api import (
     About,
     DirectSource,
+    HostMirror,
     NodeOptions,
     Prewarmer,
     RunningNode,
     WatchedSource,
+    admitted_runtimes,
     node_samples,
     node_status,
     running_node,
+    runtime_puller,
 )
 from p2pdist.registry_proxy import links_file, notifications_http
 from p2pdist.registry_proxy.authority import ProxyAuthority
@@ -52,6 +55,7 @@ from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.metrics import Sample
 from p2pdist.runtime.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyClient
 from p2pdist.runtime.pull_metrics import PullMetrics
+from p2pdist.runtime.refused import RefusedRequests
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.upstream import UpstreamClient
 from p2pdist.runtime.upstream_metrics import asking_samples, payload_samples
@@ -69,11 +73,24 @@ class RunningProxy:
     upstream: UpstreamClient
     registry_server: HttpServer
     replicating: Replicating
+    mirror: HostMirror | None
+
+    async def drain(self) -> None:
+        """Let what is on its way come to its end, and take nothing new."""
+        self.admin_server.draining = True
+        servers = [self.registry_server, *([self.mirror.server] if self.mirror else [])]
+        await asyncio.gather(*(server.close() for server in servers), self.running.drain())
 
 
 @asynccontextmanager
-async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
-    """Run a proxy for as long as the block lasts. Raises ConfigError, StoreError, OSError."""
+async def running_proxy(
+    settings: Settings, *, with_mirror: bool = False
+) -> AsyncIterator[RunningProxy]:
+    """Run a proxy for as long as the block lasts.
+
+    `with_mirror`: it is the peer of its own host as well; the runtime there pulls at `peer.listen`.
+    Raises ConfigError, StoreError, OSError.
+    """
     own = settings.proxy
     signer = read_signer(own.key_file)
     async with AsyncExitStack() as stack:
@@ -85,7 +102,8 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         links_path = state_directory(settings.host.state_dir / "proxy") / links_file.FILE_NAME
         await links_file.load(links, links_path)  # before anybody may ask what is servable
         access = Access(upstream.servable_hosts, links, accounts=upstream.account_hosts)
-        node = running_node(_options(settings, signer), parents, servable=access.servable)
+        options = _options(settings, signer, with_mirror=with_mirror)
+        node = running_node(options, parents, servable=access.servable)
         running = await stack.enter_async_context(node)
         stack.push_async_callback(links_file.save, links, links_path)
         writing = links_file.keep_writing(links, links_path)
@@ -105,7 +123,8 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
             concurrency=upstream.concurrency,
         )
         running.node.authority = authority
-        prewarmer = Prewarmer(running.node, ProxyOrderSource(manifests, authority), None)
+        runtime = runtime_puller(settings) if with_mirror else None
+        prewarmer = Prewarmer(running.node, ProxyOrderSource(manifests, authority), runtime)
         authority.budget_of = prewarmer.budget_of
         running.orders.go_to(prewarmer.take)
         backend = ProxyBackend(running.node, manifests, authority, source)
@@ -113,22 +132,32 @@ async def running_proxy(settings: Settings) -> AsyncIterator[RunningProxy]:
         registry = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
         stack.push_async_callback(registry.close)
         address = await registry.start()
+        mirror = None
+        if with_mirror:
+            mirror = _mirror(settings, running, backend, metrics, endpoint.refused)
+            stack.push_async_callback(mirror.server.close)
+            await mirror.start()
         admin = AdminServer(
             own.admin_listen,
-            status=lambda: _status(running, prewarmer, address, len(settings.upstream)),
+            status=lambda: {
+                **_status(running, prewarmer, address, len(settings.upstream)),
+                **(mirror.status() if mirror is not None else {}),
+            },
             samples=lambda: itertools.chain(
                 _samples(running, upstream, rules, prewarmer, manifests.misses),
                 endpoint.refused.samples(),
                 metrics.samples(),
             ),
-            ready=lambda: {"registry": True},
+            ready=lambda: {"registry": True, **({"mirror": True} if with_mirror else {})},
             degraded=running.node.health.names,
             durations=metrics.all(),
             names=settings.host.http_names,
             settings=partial(as_json, settings),
         )
         stack.push_async_callback(admin.close)
-        yield RunningProxy(running, address, await admin.start(), admin, upstream, registry, rules)
+        yield RunningProxy(
+            running, address, await admin.start(), admin, upstream, registry, rules, mirror
+        )
 
 
 def _manifests(
@@ -203,7 +232,25 @@ def _endpoint(
     )
 
 
-def _options(settings: Settings, signer: Signer) -> NodeOptions:
+def _mirror(
+    settings: Settings,
+    running: RunningNode,
+    backend: ProxyBackend,
+    metrics: PullMetrics,
+    refused: RefusedRequests,
+) -> HostMirror:
+    """Over the proxy's own node: what its host's runtime pulls is not kept a second time."""
+    return HostMirror(
+        settings,
+        backend,
+        registries=frozenset(upstream_hosts(settings)),
+        metrics=metrics,
+        refused=refused,
+        upload=running.transport.upload,
+    )
+
+
+def _options(settings: Settings, signer: Signer, *, with_mirror: bool) -> NodeOptions:
     own, section = settings.proxy, settings.store
     keys = proxy_keys(settings)
     return NodeOptions(
@@ -219,7 +266,12 @@ def _options(settings: Settings, signer: Signer) -> NodeOptions:
         links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,
         store_limits=StoreLimits(section.max_bytes, section.high_watermark, section.low_watermark),
-        about=About(settings.host.name, settings.host.labels),
+        about=About(
+            settings.host.name,
+            settings.host.labels,
+            admitted_runtimes(settings) if with_mirror else [],
+            mirror=with_mirror,
+        ),
     )
 
 
@@ -266,5 +318,4 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with running_proxy(settings) as proxy:
         notify("READY=1")
         await stop.wait()
-        proxy.admin_server.draining = True
-        await asyncio.gather(proxy.registry_server.close(), proxy.running.drain())
+        await proxy.drain()

@@ -94,6 +94,7 @@ class RegistryEndpoint:
         on_done: Callable[[PullRecord], None] | None = None,
         bodies_max: int = BODIES_MAX,
         upload: Upload | None = None,
+        refused: RefusedRequests | None = None,
         beside: Mapping[str, Handler] | None = None,
     ) -> None:
         """`upload`: the budget of what goes to other hosts. `beside`: handlers of exact paths that
@@ -106,7 +107,7 @@ class RegistryEndpoint:
         self._proxy_headers = proxy_headers
         self._ping_body = ping_body
         self._renew = renew
-        self.refused = RefusedRequests()
+        self.refused = refused if refused is not None else RefusedRequests()
         self._on_done = on_done
         self._beside = dict(beside or {})
 

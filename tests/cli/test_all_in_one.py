@@ -8,8 +8,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 
 from p2pdist.cli.all_in_one import join_file, run, with_keys
+from p2pdist.cli.prewarm import prewarm
 from p2pdist.cli.status import describe, size_text
 from p2pdist.demo.processes import free_ports
 from p2pdist.model.members import Address
@@ -20,7 +22,7 @@ from tests.fakes.registry import FakeRegistry
 
 
 def settings_in(directory: Path, url: str) -> Settings:
-    addresses = [Address("127.0.0.1", port) for port in free_ports(8)]
+    addresses = [Address("127.0.0.1", port) for port in free_ports(6)]
     base = Settings()
     return with_keys(
         replace(
@@ -36,9 +38,6 @@ def settings_in(directory: Path, url: str) -> Settings:
             peer=replace(
                 base.peer,
                 listen=addresses[5],
-                exchange_listen=addresses[6],
-                admin_listen=addresses[7],
-                direct=False,
             ),
             upstream=(Upstream("docker.io", url),),
         )
@@ -56,6 +55,10 @@ async def wait_ready(client: aiohttp.ClientSession, address: Address) -> None:
                 await asyncio.sleep(0.02)
 
 
+def stored_bytes(directory: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
+
+
 async def test_one_process_serves_a_pull_through_all_three(tmp_path: Path) -> None:
     layer = random_bytes(1 << 20, 5)
     async with FakeRegistry() as registry, aiohttp.ClientSession() as client:
@@ -63,18 +66,43 @@ async def test_one_process_serves_a_pull_through_all_three(tmp_path: Path) -> No
         settings, stop = settings_in(tmp_path, registry.url), asyncio.Event()
         async with asyncio.TaskGroup() as daemons:
             daemons.create_task(run(settings, stop))
-            await wait_ready(client, settings.peer.admin_listen)
+            await wait_ready(client, settings.proxy.admin_listen)
 
             bodies = await pull(client, f"http://{settings.peer.listen}")
-            async with client.get(f"http://{settings.peer.admin_listen}/api/v1/status") as answer:
+            async with client.get(f"http://{settings.proxy.admin_listen}/api/v1/status") as answer:
                 status = await answer.json()
             stop.set()
 
     assert layer in bodies.values()
-    assert status["bytes_received"]["proxy"] >= len(layer)
     lines = describe(status)
-    assert lines[0] == "peer"
-    assert any(line.strip().startswith("received  proxy 1.0 MB") for line in lines)
+    assert lines[0] == "proxy, and the peer of this host"
+    assert any("pulled    docker.io/library/app:1" in line for line in lines)
+    assert any("from upstream" in line for line in lines)
+    assert stored_bytes(tmp_path) < 1.2 * len(layer)
+
+
+async def test_it_is_a_host_of_prewarm_jobs(tmp_path: Path) -> None:
+    """Ready with what lies in its only store; a pull asks the registry for nothing more."""
+    layer = random_bytes(1 << 20, 6)
+    async with FakeRegistry() as registry, aiohttp.ClientSession() as client:
+        registry.add_image("library/app", "1", [layer])
+        settings, stop = settings_in(tmp_path, registry.url), asyncio.Event()
+        tracker, secret = settings.tracker.admin_listen, settings.cluster.secret_file
+        common = ["--tracker", f"http://{tracker}", "--secret-file", str(secret)]
+        argv = [*common, "--endpoint", f"http://{settings.peer.listen}", "--wait", "app:1"]
+        async with asyncio.TaskGroup() as daemons:
+            daemons.create_task(run(settings, stop))
+            await wait_ready(client, settings.proxy.admin_listen)
+
+            result = await asyncio.to_thread(CliRunner().invoke, prewarm, argv)
+            read = registry.payload_total
+            bodies = await pull(client, f"http://{settings.peer.listen}")
+            stop.set()
+
+    assert result.exit_code == 0, result.output
+    assert "1 of 1" in result.output
+    assert layer in bodies.values()
+    assert registry.payload_total == read
 
 
 def test_the_keys_of_the_first_start_are_found_again(tmp_path: Path) -> None:
@@ -90,7 +118,6 @@ EVERYWHERE = {
         listen=Address("0.0.0.0", 5100),
         exchange_listen=Address("0.0.0.0", 5101),
     ),
-    "peer": replace(Settings().peer, exchange_listen=Address("0.0.0.0", 5301)),
 }
 HERE = Address("10.0.0.5", 5101)
 

@@ -104,3 +104,5 @@ def test_ports_that_are_open_to_others_are_named(settings: Settings) -> None:
 
     assert set(closed.values()) == {Level.PASS}
     assert set(levels([*local.check_exposure(opened, "peer")]).values()) == {Level.WARN}
+    assert local.check_mirror_exposure(settings).level is Level.PASS
+    assert local.check_mirror_exposure(opened).level is Level.WARN

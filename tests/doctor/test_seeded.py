@@ -303,7 +303,7 @@ async def test_all_three_in_one_process_are_looked_at_with_what_they_made_up(
     before = await examine(Loaded(bare, {}), "all-in-one", explicit=False)
     async with asyncio.TaskGroup() as daemons, aiohttp.ClientSession() as client:
         daemons.create_task(run(small(settings), stop))
-        await wait_ready(client, settings.peer.admin_listen)
+        await wait_ready(client, settings.proxy.admin_listen)
         while_it_runs = await examine(Loaded(bare, {}), "all-in-one", explicit=False)
         stop.set()
 
