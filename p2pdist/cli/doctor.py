@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterable
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
-from p2pdist.runtime.terminal import printable
+from p2pdist.runtime.terminal import columns_of, folded, printable
 from p2pdist.settings import SECTIONS
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: An
         listed = [asdict(finding) for finding in findings]
         click.echo(json.dumps({"schema_version": 1, "role": role, "findings": listed}, indent=2))
     else:
-        _show(findings)
+        click.echo("\n".join(finding_lines(findings, columns_of(sys.stdout))))
     return _exit_code(findings)
 
 
@@ -119,14 +120,19 @@ async def _quick(settings: Settings, role: str) -> list[Finding]:
     return [failed("ready", f"no {role} that serves at {admin}", fix, remote=True)]
 
 
-def _show(findings: Iterable[Finding]) -> None:
-    findings = list(findings)
+def finding_lines(findings: Sequence[Finding], columns: int | None) -> list[str]:
+    """The verdicts in one column, the checks in the next, the fix below what it mends."""
     width = max(len(finding.check) for finding in findings)
+    lines = []
     for finding in findings:
+        said = folded(
+            f"{finding.level}  {finding.check:<{width}}  ", printable(finding.text), columns
+        )
         level = click.style(finding.level, fg=COLOURS[finding.level], bold=True)
-        click.echo(f"{level}  {finding.check:<{width}}  {printable(finding.text)}")
+        lines += [level + said[0].removeprefix(finding.level), *said[1:]]
         if finding.fix:
-            click.echo(f"      {'':<{width}}  fix: {printable(finding.fix)}")
+            lines += folded(f"      {'':<{width}}  ", f"fix: {printable(finding.fix)}", columns)
+    return lines
 
 
 def _exit_code(findings: Iterable[Finding]) -> int:

@@ -319,10 +319,9 @@ def ls(
       p2pdist prewarm ls
       p2pdist prewarm ls -o json --tracker http://10.1.0.2:5209 --tracker http://10.2.0.2:5209
     """
-    from p2pdist.cli.prewarming.outcome import run_json, run_row
+    from p2pdist.cli.prewarming.outcome import listing, run_json
     from p2pdist.cli.prewarming.picture import Picture
-    from p2pdist.cli.prewarming.progress import echo
-    from p2pdist.cli.prewarming.texts import headed
+    from p2pdist.cli.prewarming.progress import echo, screen_of
     from p2pdist.cli.prewarming.trackers import Filed, run_of
     from p2pdist.runtime.clock import unix_s
 
@@ -343,9 +342,7 @@ def ls(
         elif not runs:
             click.echo("no jobs")
         else:
-            titles = ["JOB", "STATE", "AGE", "READY", "FAILED", "DC", "IMAGES", "BY"]
-            rows = [run_row(picture, run, unix_s()) for run, picture in pictures.items()]
-            echo(headed(titles, rows, "llrrrlll"))
+            echo(listing(pictures, unix_s(), screen_of(sys.stdout)))
         return _said_away(listed.away, "its jobs are not shown")
 
     _finish(None, run())

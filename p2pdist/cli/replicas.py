@@ -20,7 +20,7 @@ from p2pdist.cli.prewarming.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from p2pdist.cli.prewarming.standing import Standing
 
@@ -59,6 +59,7 @@ def replicas(
       p2pdist replicas registry.corp/shop/api:stable
       p2pdist replicas api:2.4 -o json | jq '.dcs[] | select(.state != "in step")'
     """
+    from p2pdist.cli.prewarming.progress import echo
     from p2pdist.cli.prewarming.standing import standings
     from p2pdist.oci.reference import DEFAULT_TAG, Reference, parse_reference
     from p2pdist.runtime.clock import unix_s
@@ -86,7 +87,7 @@ def replicas(
     if output == "json":
         click.echo(json.dumps(_json(str(reference), digest, rows, away), indent=2))
     else:
-        _print(str(reference), digest, rows)
+        echo(standing_lines(str(reference), digest, rows))
     for why in away.values():
         click.echo(f"p2pdist: {printable(why)}; its datacenter is not shown", err=True)
     click.get_current_context().exit(int(_code(rows, away)))
@@ -113,15 +114,19 @@ def _json(
     }
 
 
-def _print(image: str, digest: str, rows: list[Standing]) -> None:
-    from p2pdist.cli.prewarming.progress import echo
+def standing_lines(image: str, digest: str, rows: Sequence[Standing]) -> list[str]:
+    """A row for each datacenter, under what the registry has."""
     from p2pdist.cli.prewarming.texts import dim, headed, span
     from p2pdist.runtime.terminal import printable
 
-    echo([f"{click.style(image, bold=True)}  {dim('the registry has')} {_short(digest)}"])
+    lines = [
+        f"{click.style(printable(image), bold=True)}  {dim('the registry has')} {_short(digest)}"
+    ]
     if not rows:
-        echo(["no job has brought it anywhere: `p2pdist prewarm` and [[replicate]] rules do"])
-        return
+        return [
+            *lines,
+            "no job has brought it anywhere: `p2pdist prewarm` and [[replicate]] rules do",
+        ]
     table = [
         [
             printable(row.dc),
@@ -133,7 +138,8 @@ def _print(image: str, digest: str, rows: list[Standing]) -> None:
         ]
         for row in rows
     ]
-    echo(headed(["DC", "STATE", "DIGEST THERE", "HOSTS", "PROXIES", "LAG"], table, "lllrrr"))
+    titles = ["DC", "STATE", "DIGEST THERE", "HOSTS", "PROXIES", "LAG"]
+    return [*lines, *headed(titles, table, "lllrrr")]
 
 
 def _short(digest: str) -> str:

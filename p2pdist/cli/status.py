@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import Any, Final
 
 import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.runtime.terminal import printable
+from p2pdist.runtime.terminal import columns_of, folded, printable
 
 DEFAULT_ADMINS: Final = (
     "http://127.0.0.1:5309",
@@ -41,9 +42,9 @@ def status(admins: tuple[str, ...], output: str) -> None:
     found = asyncio.run(_ask_all(asked))
     if not found:
         raise CommandError(
-            f"no daemon answers at {', '.join(asked)}",
+            f"no daemon answers at {', '.join(url.removeprefix('http://') for url in asked)}",
             Exit.UPSTREAM,
-            "start one with `p2pdist peer` or name its admin address with --admin",
+            "start one (`p2pdist peer`), or name its admin address with --admin",
         )
     if output == "json":
         click.echo(json.dumps({"schema_version": 1, "daemons": found}, indent=2))
@@ -53,8 +54,9 @@ def status(admins: tuple[str, ...], output: str) -> None:
 
 def show(daemons: list[dict[str, Any]]) -> None:
     """Print a block for each daemon."""
-    for lines in map(describe, daemons):
-        click.echo("\n".join(map(printable, lines)) + "\n")
+    columns = columns_of(sys.stdout)
+    for daemon in daemons:
+        click.echo("\n".join(describe(daemon, columns)) + "\n")
 
 
 async def _ask_all(urls: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -75,19 +77,23 @@ async def _ask_all(urls: tuple[str, ...]) -> list[dict[str, Any]]:
     return [answer for answer in answers if answer is not None]
 
 
-def describe(daemon: dict[str, Any]) -> list[str]:
-    """A block of aligned lines about one daemon."""
-    facts = {"host": f"{daemon['host_id'][:12]} in {daemon['dc']}"}
-    facts["up"] = f"{daemon['uptime_s']:.0f} s" + ("  DRAINING" if daemon.get("draining") else "")
+def describe(daemon: dict[str, Any], columns: int | None = None) -> list[str]:
+    """A block of aligned lines about one daemon, folded to `columns`."""
+    facts = [("host", f"{daemon['host_id'][:12]} in {daemon['dc']}")]
+    draining = "  DRAINING" if daemon.get("draining") else ""
+    facts.append(("up", f"{age_text(daemon['uptime_s'])}{draining}"))
     if daemon["role"] == "tracker":
-        facts["hosts"] = str(daemon["hosts_connected"])
-        facts["swarms"] = str(daemon["swarms"]["active"])
-        facts["leases"] = str(daemon["leases"])
+        facts.append(("hosts", str(daemon["hosts_connected"])))
+        facts.append(("swarms", str(daemon["swarms"]["active"])))
+        facts.append(("leases", str(daemon["leases"])))
     else:
-        facts |= _node_facts(daemon)
-    lines = [f"  {name:<10}{text}" for name, text in facts.items()]
-    pulls = _pulls(daemon.get("recent_pulls", []))
-    return [_title(daemon), *lines, *pulls, *_degraded(daemon.get("degraded", []))]
+        facts += _node_facts(daemon).items()
+    facts += _pulls(daemon.get("recent_pulls", []))
+    facts += _degraded(daemon.get("degraded", []))
+    lines = [printable(_title(daemon))]
+    for name, text in facts:
+        lines += folded(f"  {name:<10}", printable(text), columns)
+    return lines
 
 
 def _title(daemon: dict[str, Any]) -> str:
@@ -96,37 +102,43 @@ def _title(daemon: dict[str, Any]) -> str:
     return str(daemon["role"])
 
 
-def _pulls(pulls: list[dict[str, Any]]) -> list[str]:
+def _pulls(pulls: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """From where the last images came, the last one first."""
-    lines = []
+    facts = []
     for pull in pulls:
         tag = f":{pull['tag']}" if pull["tag"] else ""
-        lines.append(f"  {'pulled':<10}{pull['image']}{tag}, {pull['ago_s']:.0f} s ago")
+        facts.append(("pulled", f"{pull['image']}{tag}, {age_text(pull['ago_s'])} ago"))
         cut = f", {pull['cut']} cut short" if pull["cut"] else ""
-        lines.append(f"  {'':<10}from {_by_label(pull['bytes_by_source'], 'manifests only')}{cut}")
-    return lines
+        facts.append(("", f"from {_by_label(pull['bytes_by_source'], 'manifests only')}{cut}"))
+    return facts
 
 
-def _degraded(troubles: list[dict[str, Any]]) -> list[str]:
+def _degraded(troubles: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """What keeps the daemon from working as it should, each with what to do about it."""
-    lines = []
+    facts = []
     for trouble in troubles:
-        text = f"{trouble['reason']} for {trouble['for_s']:.0f} s: {trouble['detail']}"
-        lines += [f"  {'DEGRADED':<10}{text}", f"  {'':<10}fix: {trouble['fix']}"]
-    return lines
+        text = f"{trouble['reason']} for {age_text(trouble['for_s'])}: {trouble['detail']}"
+        facts += [("DEGRADED", text), ("", f"fix: {trouble['fix']}")]
+    return facts
 
 
 def _node_facts(daemon: dict[str, Any]) -> dict[str, str]:
     swarms = daemon["swarms"]
     return {
         "links": f"{daemon['links']}, tracker {_tracker(daemon)}",
-        "serves": f"{daemon['registries']} registries" if "registries" in daemon else "unknown",
+        "serves": _serves(daemon),
         "blobs": f"{swarms['whole']} whole, {swarms['active']} on their way",
         "cache": size_text(daemon["cache_bytes"]),
         "received": _by_label(daemon["bytes_received"]),
         "sent": _by_label(daemon["bytes_sent"]),
         "trouble": ", ".join(_troubles(daemon)) or "none",
     }
+
+
+def _serves(daemon: dict[str, Any]) -> str:
+    if "registries" not in daemon:
+        return "unknown"
+    return "1 registry" if daemon["registries"] == 1 else f"{daemon['registries']} registries"
 
 
 def _tracker(daemon: dict[str, Any]) -> str:
@@ -161,6 +173,14 @@ def _troubles(daemon: dict[str, Any]) -> list[str]:
 def _by_label(numbers: dict[str, int], nothing: str = "nothing yet") -> str:
     parts = [f"{label} {size_text(nbytes)}" for label, nbytes in numbers.items() if nbytes]
     return ", ".join(parts) or nothing
+
+
+def age_text(seconds: float) -> str:
+    """`42 s`, `17 min`, `5 h`, `3 d`: rounded down, from two of the larger unit on."""
+    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds // length_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def size_text(nbytes: float) -> str:

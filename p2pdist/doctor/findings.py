@@ -34,3 +34,7 @@ def warned(check: str, text: str, fix: str) -> Finding:
 
 def failed(check: str, text: str, fix: str, *, remote: bool = False) -> Finding:
     return Finding(check, Level.FAIL, text, fix, remote)
+
+
+def registries_text(number: int) -> str:
+    return "1 registry" if number == 1 else f"{number} registries"

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from p2pdist.doctor.findings import Finding, failed, passed, warned
+from p2pdist.doctor.findings import Finding, failed, passed, registries_text, warned
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Address
 from p2pdist.runtime.identity import proxy_keys, read_secret, read_signer, upstream_entries
@@ -38,7 +38,7 @@ def check_keys(settings: Settings, role: str) -> Iterator[Finding]:
     )
     yield _attempt(
         "upstreams",
-        lambda: f"{len(upstream_entries(settings, with_secrets=role == 'proxy'))} registries",
+        lambda: registries_text(len(upstream_entries(settings, with_secrets=role == "proxy"))),
         "mend the [[upstream]] tables; `p2pdist config verify` names every fault",
     )
     if role == "proxy":

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from p2pdist.doctor.findings import Finding, failed, passed, warned
+from p2pdist.doctor.findings import Finding, failed, passed, registries_text, warned
 from p2pdist.errors import ConfigError, LinkRefused, PeerFault, WrongSecret
 from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.transport import probe
@@ -258,7 +258,7 @@ async def _check_proxy(url: str, settings: Settings) -> list[Finding]:
     if EXCHANGE_PORT not in headers:
         fix = "peer.proxies names p2pdist proxies, upstreams belong into [[upstream]]"
         return [failed("proxy", f"{url} is no p2pdist proxy", fix)]
-    serves = "" if listed is None else f" and serves {len(listed)} registries"
+    serves = "" if listed is None else f" and serves {registries_text(len(listed))}"
     found = [
         passed("proxy", f"{url} answers{serves}"),
         *_check_key(url, headers.get(KEY_ID, ""), settings),

@@ -8,7 +8,9 @@ one that was forgotten.
 from __future__ import annotations
 
 import re
-from typing import Final
+import shutil
+import textwrap
+from typing import Final, TextIO
 
 # C0, DEL and C1; line and paragraph separators; what turns the direction of text around it; halves
 # of surrogate pairs, which no terminal's encoding has.
@@ -28,6 +30,24 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Do that for a text of ours that has several lines, and tabs."""
     return _outside(_BREAK, text)
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """How wide lines may be; None: it is no terminal, and who searches it wants them whole."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def folded(head: str, text: str, columns: int | None) -> list[str]:
+    """`text` behind `head`, and going on below itself where it is wider than `columns`.
+
+    Words stay whole: names and commands are there to be copied. One that has no room there (a key)
+    begins further left.
+    """
+    if columns is None:
+        return [head + text]
+    room = max(columns - len(head), 1)
+    first, *rest = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [head + first, *(" " * min(len(head), columns - len(part)) + part for part in rest)]
 
 
 def steady(line: str) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
 import msgspec
 
 from p2pdist.cli.exit_codes import Exit
-from p2pdist.cli.prewarming.frame import Screen, dc_lines, held_lines, host_lines, wave_lines
+from p2pdist.cli.prewarming.frame import (
+    Screen,
+    dc_lines,
+    fit,
+    held_lines,
+    host_lines,
+    wave_lines,
+)
 from p2pdist.cli.prewarming.picture import Picture
-from p2pdist.cli.prewarming.texts import images_text, moment, plural, span
+from p2pdist.cli.prewarming.texts import headed, images_text, moment, plural, span, width_of
 from p2pdist.cli.prewarming.trackers import Filed
 from p2pdist.model.jobs import HostStatus
 from p2pdist.runtime.terminal import printable
@@ -21,7 +28,9 @@ HOSTS_NAMED_MAX: Final = 20
 
 def outcome_lines(picture: Picture, run: str, code: Exit, screen: Screen) -> list[str]:
     """Return the last words on a run that was waited for."""
-    lines = [_verdict(picture, run, code)]
+    what, where = _verdict(picture, run, code)
+    one_line = f"{what} {where}"
+    lines = [one_line] if width_of(one_line) < screen.columns else [what, f"  {where}"]
     if code is not Exit.DONE or len(picture.dcs) > 1:
         lines += ["", *dc_lines(picture, screen), *wave_lines(picture, screen)]
     if problems := host_lines([*picture.failed, *picture.behind], HOSTS_NAMED_MAX, screen):
@@ -33,7 +42,8 @@ def outcome_lines(picture: Picture, run: str, code: Exit, screen: Screen) -> lis
     return lines
 
 
-def _verdict(picture: Picture, run: str, code: Exit) -> str:
+def _verdict(picture: Picture, run: str, code: Exit) -> tuple[str, str]:
+    """What became of which image, and on how many hosts."""
     ready, hosts = (sum(getattr(row, of) for row in picture.dcs) for of in ("ready", "hosts"))
     name = click.style(images_text(picture.jobs[0].images), bold=True)
     took_s = max(job.ended_unix_s for job in picture.jobs) - min(
@@ -42,14 +52,16 @@ def _verdict(picture: Picture, run: str, code: Exit) -> str:
     where = f"{ready:,} of {plural(hosts, 'host')}"
     if code is Exit.DONE:
         dcs = plural(len(picture.dcs), "datacenter")
-        return click.style("ready", fg="green", bold=True) + (
-            f"  {name} on all {plural(hosts, 'host')} of {dcs} in {span(took_s)}  ({run})"
+        what = click.style("ready", fg="green", bold=True)
+        return (
+            f"{what}  {name}",
+            f"on all {plural(hosts, 'host')} of {dcs} in {span(took_s)}  ({run})",
         )
     if code is Exit.TIMEOUT:
         text = "deadline missed"
     else:
         text = {"held": "held", "cancelled": "cancelled"}.get(picture.state, "not everywhere")
-    return click.style(text, fg="red", bold=True) + f"  {name} ready on {where}  ({run})"
+    return click.style(text, fg="red", bold=True) + f"  {name}", f"ready on {where}  ({run})"
 
 
 def complaint_lines(picture: Picture, run: str, code: Exit, now_unix_s: float) -> list[str]:
@@ -103,8 +115,19 @@ def _host_json(host: HostStatus) -> dict[str, Any]:
     return {name: getattr(host, name) for name in host.__struct_fields__}
 
 
-def run_row(picture: Picture, run: str, now_unix_s: float) -> list[str]:
-    """Return a row of `prewarm ls`."""
+def listing(pictures: Mapping[str, Picture], now_unix_s: float, screen: Screen) -> list[str]:
+    """Return the lines of `prewarm ls`: run -> how it stands."""
+    titles = ["JOB", "STATE", "AGE", "READY", "FAILED", "IMAGES", "DC", "BY"]
+    rows = [_row(picture, run, now_unix_s) for run, picture in pictures.items()]
+    lines: list[str] = []
+    for shown in range(len(titles), len(titles) - 3, -1):  # what is last goes for want of room
+        lines = headed(titles[:shown], [row[:shown] for row in rows], "llrrrlll"[:shown])
+        if max(map(width_of, lines)) < screen.columns:
+            break
+    return [fit(line, screen.columns - 1) for line in lines]
+
+
+def _row(picture: Picture, run: str, now_unix_s: float) -> list[str]:
     rows = picture.dcs
     hosts, ready, failed = (
         sum(getattr(row, of) for row in rows) for of in ("hosts", "ready", "failed")
@@ -117,7 +140,7 @@ def run_row(picture: Picture, run: str, now_unix_s: float) -> list[str]:
         span(now_unix_s - made_s),
         f"{ready:,}/{hosts:,}",
         click.style(f"{failed:,}", fg="red") if failed else "0",
-        ",".join(printable(row.dc) for row in rows) or "-",
         images_text(first.images),
+        ",".join(printable(row.dc) for row in rows) or "-",
         printable(first.note.removesuffix(f" {run}")) or "-",
     ]
