@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose fmt bench bench-swarm bench-prewarm bench-scale faults mutants clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose fmt bench bench-swarm bench-prewarm bench-scale faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -85,12 +85,30 @@ bench-scale: $(VENV)/dev.stamp
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-$(VENV)/runtime.stamp: pyproject.toml
+# The versions and hashes that image and demonstration install, for every Python and processor that
+# this runs on: the newest ones within the ranges of pyproject.toml.
+UV := $(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+lock: $(VENV)/lock.stamp
+	$(UV) pyproject.toml --output-file requirements.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(UV) - --output-file requirements-build.lock
+
+$(VENV)/lock.stamp:
 	@sh p2pdist/demo/preflight.sh $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml
+# Builds with the backend that is locked, in place of one that is fetched for each build.
+$(VENV)/runtime.stamp: pyproject.toml requirements.lock requirements-build.lock
 	@sh p2pdist/demo/preflight.sh $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements.lock -r requirements-build.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What is tested is what is locked; the tools beside it are the newest.
+$(VENV)/dev.stamp: $(VENV)/runtime.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[dev]'
 	@touch $@
