@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from p2pdist import __version__
 from p2pdist.cli.exit_codes import Exit
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # verb -> module of `p2pdist.cli` that defines `command`; imported when asked for, because aiohttp
 # alone takes 0.4 s and `--help` should not wait for it.
@@ -29,6 +32,7 @@ VERBS: Final = {
     "cluster": ("cluster", "make the files that the hosts of a datacenter start from"),
     "keys": ("keys", "make the cluster secret and the proxy's key"),
     "demo": ("demo", "two datacenters, six peers and a registry on this machine"),
+    "completion": ("completion", "print what makes bash, zsh or fish complete this command line"),
     "version": ("version", "print the version"),
 }
 
@@ -46,6 +50,17 @@ class Verbs(click.Group):
         command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Name the verbs without loading them: each press of the key runs this."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [
+            CompletionItem(verb, help=text)
+            for verb, (_, text) in VERBS.items()
+            if verb.startswith(incomplete)
+        ]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

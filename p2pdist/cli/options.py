@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from p2pdist.settings import all_leaves
+from p2pdist.settings_kinds import PATH, Kind
 from p2pdist.settings_load import Loaded, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,7 +33,9 @@ def setting_flags(*sections: str) -> Callable[[F], F]:
             command = click.option(
                 leaf.flag,
                 _parameter(leaf.section, leaf.key),
+                type=click.Path() if leaf.kind is PATH else None,
                 metavar=leaf.kind.metavar,
+                shell_complete=_choices(leaf.kind),
                 multiple=leaf.kind.is_list,
                 help=leaf.help + (" May be repeated." if leaf.kind.is_list else ""),
             )(command)
@@ -58,6 +61,13 @@ def checked_endpoint(context: click.Context, option: click.Parameter, text: str)
         pass
     near = f"; did you mean http://{text}?" if text and "//" not in text else ""
     raise click.BadParameter(f"{text!r} is no URL, such as http://HOST:PORT{near}")
+
+
+def _choices(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[str]] | None:
+    """Return what completes a value; none where there is no choice, so that its type does."""
+    if not kind.choices:
+        return None
+    return lambda context, option, text: [c for c in kind.choices if c and c.startswith(text)]
 
 
 def _parameter(section: str, key: str) -> str:
