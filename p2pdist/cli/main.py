@@ -33,6 +33,7 @@ VERBS: Final = {
     "keys": ("keys", "make the cluster secret and the proxy's key"),
     "demo": ("demo", "two datacenters, six peers and a registry on this machine"),
     "completion": ("completion", "print what makes bash, zsh or fish complete this command line"),
+    "man": ("man", "write the manual pages"),
     "version": ("version", "print the version"),
 }
 
