@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -68,19 +67,6 @@ def test_choices_complete_as_choices() -> None:
 )
 def test_files_complete_as_files(words: tuple[str, ...], kind: str) -> None:
     assert completed(*words)[0] == f"compopt -o {kind}"
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_script_is_one_that_the_shell_can_read(shell: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} here")
-    script = subprocess.run(
-        [f"{SCRIPTS}/p2pdist", "completion", shell], capture_output=True, text=True, check=True
-    ).stdout
-
-    done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_verbs_are_offered_without_loading_them() -> None:

@@ -32,6 +32,10 @@ PROGRAMS: Final = (
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+    ("groff", "groff"),
+    ("lexgrog", "man-db"),
 )
 # Five clients with a 300 MB image each, packed and unpacked, and the stores of six daemons.
 FREE_BYTES_MIN: Final = 8_000_000_000
