@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose fmt bench bench-swarm bench-prewarm bench-scale faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-first-hour fmt bench bench-swarm bench-prewarm bench-scale faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -27,7 +27,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev.stamp
-	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose
+	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour
 
 # The unit suite RUNS times with every core busy beside it; less of it with ARGS='-n 2 tests/swarm'.
 RUNS ?= 20
@@ -50,6 +50,13 @@ test-compose: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh docker-compose debootstrap
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/compose --timeout=1200
 
+# The commands of README.md and docs/install.md in a root that debootstrap made: of DEBIAN=trixie as
+# well; needs root, Debian packages, the package indexes of Debian and Python.
+DEBIAN ?= bookworm
+test-first-hour: $(VENV)/dev.stamp
+	tests/e2e/install_packages.sh debootstrap
+	P2PDIST_REQUIRE_E2E=1 P2PDIST_DEBIAN=$(DEBIAN) $(PYTEST) tests/first_hour --timeout=900
+
 fmt: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -58,7 +65,7 @@ fmt: $(VENV)/dev.stamp
 faults: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh
 	rm -rf build/faults
-	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --timeout=300
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --ignore=tests/first_hour --timeout=300
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/faults tests/e2e/faults --timeout=300
 	$(BIN)/python -m tests.faults.table
 

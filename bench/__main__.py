@@ -67,7 +67,7 @@ def _clients() -> Figures:
 
 
 def _faults() -> Figures:
-    run_tests("-m", "faults", "--ignore=tests/compose")
+    run_tests("-m", "faults", "--ignore=tests/compose", "--ignore=tests/first_hour")
     run_tests("tests/faults", "tests/e2e/faults")
     subprocess.run([sys.executable, "-m", "tests.faults.table"], check=False)
     return {"faults.rows_passed": len(passed_rows(read_all()))}

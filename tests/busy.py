@@ -17,7 +17,13 @@ from typing import Final
 
 # Ends with whoever started it, however that ended.
 LOOP: Final = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
-UNIT: Final = ("-n", "2", "--ignore=tests/e2e", "--ignore=tests/compose")
+UNIT: Final = (
+    "-n",
+    "2",
+    "--ignore=tests/e2e",
+    "--ignore=tests/compose",
+    "--ignore=tests/first_hour",
+)
 
 
 @contextmanager

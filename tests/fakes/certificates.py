@@ -27,12 +27,13 @@ class Authority:
         self.file = directory / f"{name.replace(' ', '-')}.pem"
         self.file.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
 
-    def issue(self, host: str) -> tuple[Path, Path]:
-        """Return the files of a certificate for `host` and of its private key."""
+    def issue(self, host: str, *others: str) -> tuple[Path, Path]:
+        """Return the files of a certificate for `host`, and `others`, and of its private key."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_named(host), self._name, key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), False)
+        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in (host, *others)])
+        builder = builder.add_extension(names, False)
         certificate, secret = self._directory / f"{host}.pem", self._directory / f"{host}.key"
         certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
         secret.write_bytes(

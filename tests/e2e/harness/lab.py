@@ -6,14 +6,18 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tests.e2e.harness.clients import Containerd
 from tests.e2e.harness.dockerd import Dockerd
 from tests.e2e.harness.netns import FIRST_DC, Host, Network, network
 from tests.e2e.harness.p2p import Cluster
-from tests.e2e.harness.processes import Process, run
+from tests.e2e.harness.processes import run
 from tests.e2e.harness.registry import Registry
+
+
+class Stoppable(Protocol):
+    def stop(self) -> None: ...
 
 
 class Lab:
@@ -108,7 +112,7 @@ class Lab:
     def logs(self) -> list[Path]:
         return sorted(self._work.glob("*.log"))
 
-    def own(self, process: Process) -> None:
+    def own(self, process: Stoppable) -> None:
         """Stop `process` when the lab ends."""
         self._stack.callback(process.stop)
 

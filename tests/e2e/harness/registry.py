@@ -48,16 +48,19 @@ class Registry:
         *,
         private: bool = False,
         notify: tuple[str, str] | None = None,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
-        """`notify`: URL and bearer secret of who is told of each push."""
+        """`notify`: URL and bearer secret of who is told of each push. `tls`: certificate and key,
+        with which it listens where the world's registries do."""
         self.host = host
+        self._port = PORT if tls is None else 443
         self.private = private
         htpasswd = None
         if private:
             htpasswd = work / f"htpasswd-{host.name}"
             htpasswd.write_text(f"{USER}:{HTPASSWD}\n")
         config = work / f"registry-{host.name}.yml"
-        config.write_text(_config_text(storage, htpasswd, notify))
+        config.write_text(_config_text(storage, htpasswd, notify, self._port, tls))
         argv = host.inside("docker-registry", "serve", str(config))
         log = work / f"registry-{host.name}.log"
         self.process = Process(f"docker-registry on {host.name}", argv, log)
@@ -138,18 +141,28 @@ class Registry:
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError):
-            self.host.connect(self.host.address, PORT).close()
+            self.host.connect(self.host.address, self._port).close()
             return True
         return False
 
 
-def _config_text(storage: Path, htpasswd: Path | None, notify: tuple[str, str] | None) -> str:
+def _config_text(
+    storage: Path,
+    htpasswd: Path | None,
+    notify: tuple[str, str] | None,
+    port: int,
+    tls: tuple[Path, Path] | None,
+) -> str:
     # JSON is YAML. The JSON log has `http.response.written`: body bytes that really went out.
+    http: dict[str, object] = {"addr": f"0.0.0.0:{port}"}
+    if tls is not None:
+        certificate, key = map(str, tls)
+        http["tls"] = {"certificate": certificate, "key": key}
     config: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(storage)}},
-        "http": {"addr": f"0.0.0.0:{PORT}"},
+        "http": http,
     }
     if htpasswd is not None:
         config["auth"] = {"htpasswd": {"realm": "lab", "path": str(htpasswd)}}

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""`systemctl enable --now UNIT` and `disable --now UNIT`, where systemd does not run.
+
+Obeys what the unit file says of the command, the variables, the user, the state directory and the
+credentials; what confines the daemon (`Protect…=`, limits) it leaves out.
+"""
+
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+READY_S = 60.0
+
+
+def read(unit):
+    """Key -> values, in their order."""
+    found = {}
+    for line in Path(f"/etc/systemd/system/{unit}.service").read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def start(unit):
+    settings = read(unit)
+    (user,) = settings["User"]
+    subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", user], check=True)
+    account = pwd.getpwnam(user)
+    state = Path("/var/lib", *settings["StateDirectory"])
+    credentials = Path("/run/credentials", f"{unit}.service")
+    for directory in (state, credentials):
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    for line in settings["LoadCredential"]:
+        name, _, source = line.partition(":")
+        copy = credentials / name
+        shutil.copyfile(source, copy)
+        copy.chmod(0o400)
+        os.chown(copy, account.pw_uid, account.pw_gid)
+    environ = {"PATH": os.environ["PATH"], "CREDENTIALS_DIRECTORY": str(credentials)}
+    for assignment in settings["Environment"]:
+        name, _, value = assignment.partition("=")
+        environ[name] = value.replace("%S", "/var/lib").replace("%d", str(credentials))
+    (command,) = settings["ExecStart"]
+    run(unit, shlex.split(command), account, environ)
+
+
+def run(unit, command, account, environ):
+    """Start it and return once it says READY=1, as units of `Type=notify` are waited for."""
+    address = f"/run/notify-{unit}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(address)
+        os.chmod(address, 0o666)
+        notices.settimeout(READY_S)
+        with open(f"/var/log/{unit}.log", "ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**environ, "NOTIFY_SOCKET": address},
+                cwd="/",
+                user=account.pw_uid,
+                group=account.pw_gid,
+                extra_groups=[],
+                start_new_session=True,
+            )
+        Path(f"/run/{unit}.pid").write_text(str(process.pid))
+        try:
+            while b"READY=1" not in notices.recv(4096):
+                pass
+        except TimeoutError:
+            sys.exit(f"{unit} did not become ready:\n{Path(f'/var/log/{unit}.log').read_text()}")
+
+
+def main():
+    verb, now, unit = sys.argv[1:]
+    assert now == "--now"
+    if verb == "enable":
+        start(unit)
+    elif verb == "disable":
+        os.kill(int(Path(f"/run/{unit}.pid").read_text()), signal.SIGTERM)
+    else:
+        sys.exit(f"systemctl {verb}: not known here")
+
+
+main()
