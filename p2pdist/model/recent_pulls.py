@@ -31,6 +31,16 @@ class RecentPulls:
 
     def __init__(self) -> None:
         self._pulls: list[RecentPull] = []
+        self._asked: dict[str, tuple[str, float]] = {}
+        """Image -> the tag that was looked up last, and when: nothing of it was pulled yet."""
+
+    def asked(self, image: str, tag: str, now_s: float) -> None:
+        """Somebody asked what `tag` stands for. Engines do, and pull by digest then; others only
+        look whether it moved, which is no pull."""
+        self._asked.pop(image, None)
+        self._asked[image] = (tag, now_s)
+        while len(self._asked) > KEPT:
+            del self._asked[next(iter(self._asked))]
 
     def note(
         self,
@@ -43,6 +53,9 @@ class RecentPulls:
         cut: bool = False,
     ) -> None:
         """`tag`: what a manifest was asked by; empty for blobs and digests."""
+        looked_up, at_s = self._asked.pop(image, ("", 0.0))
+        if not tag and started_s <= at_s + TOGETHER_S:
+            tag = looked_up
         pull = self._that_goes_on(image, tag, started_s)
         if pull is None:
             pull = RecentPull(image, ended_s)

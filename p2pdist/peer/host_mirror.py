@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from p2pdist.exchange.upload import Upload
@@ -65,12 +66,15 @@ class HostMirror:
 
     def _note(self, metrics: PullMetrics, record: PullRecord) -> None:
         metrics.note(record)
+        now_s = asyncio.get_running_loop().time()
+        tag = record.reference if record.kind == "manifest" and ":" not in record.reference else ""
+        if tag and record.head and record.status == HTTPStatus.OK:
+            self._recent.asked(str(record.name), tag, now_s)
         if not record.sent_bytes:  # a HEAD, or a refusal
             return
-        now_s = asyncio.get_running_loop().time()
         self._recent.note(
             str(record.name),
-            record.reference if record.kind == "manifest" and ":" not in record.reference else "",
+            tag,
             record.bytes_by_source,
             started_s=now_s - record.duration_s,
             ended_s=now_s,

@@ -32,7 +32,7 @@ def test_one_host(world: World) -> None:
     shown = host.run(typed(text["one-host"], UNTIL_READY))
 
     assert "FAIL" not in shown
-    assert f"pulled    {IMAGE}" in shown
+    assert f"pulled    {IMAGE}" in shown, shown
     assert re.search(r"from proxy \d+\.\d MB", shown)
     read = world.registry.payload_bytes() - before
     assert world.image.payload_bytes <= read <= 1.05 * world.image.payload_bytes

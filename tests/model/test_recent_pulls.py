@@ -54,3 +54,25 @@ def test_what_was_cut_is_counted() -> None:
     pulls.note("r/app", "", {"peer": 1}, started_s=0, ended_s=1, cut=True)
 
     assert pulls.status(1)[0]["cut"] == 1
+
+
+def test_an_engine_that_looks_a_tag_up_and_pulls_by_digest_has_pulled_that_tag() -> None:
+    pulls = RecentPulls()
+    note(pulls, "r/app", 0, tag="1")
+    pulls.asked("r/app", "2", 1)
+    note(pulls, "r/app", 2, peer=5)
+    note(pulls, "r/app", 3, peer=5)
+
+    assert [(pull["tag"], pull["requests"]) for pull in pulls.status(3)] == [("2", 2), ("1", 1)]
+
+
+def test_a_tag_that_is_only_looked_up_is_no_pull_and_is_forgotten() -> None:
+    pulls = RecentPulls()
+    for number in range(10 * KEPT):
+        pulls.asked(f"r/app{number}", "1", 0)
+    assert pulls.status(0) == []
+
+    note(pulls, f"r/app{10 * KEPT - 1}", TOGETHER_S + 1)
+    note(pulls, "r/app0", 0)
+
+    assert [pull["tag"] for pull in pulls.status(0)] == ["", ""]
