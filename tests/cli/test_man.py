@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from p2pdist.cli.exit_codes import MEANINGS, Exit
@@ -57,3 +58,15 @@ def test_the_pages_are_written_where_man_looks(tmp_path: Path) -> None:
     assert set(written) == set(PAGES)
     assert written["p2pdist-config.5"].parent.name == "man5"
     assert written["p2pdist.1"].read_text() == PAGES["p2pdist.1"]
+
+
+@pytest.mark.parametrize("text", [".SH odd", "'SH odd", "\\fBodd"])
+def test_no_line_of_a_text_is_a_request_or_an_escape(text: str) -> None:
+    @click.command(help=f"Says.\n\n\b\n{text}\n")
+    def odd() -> None: ...
+
+    lines = pages(odd)["p2pdist.1"].partition("Says.")[2].splitlines()
+    line = next(line for line in lines if "odd" in line)
+
+    assert not line.startswith((".", "'", " "))
+    assert "\\f" not in line
