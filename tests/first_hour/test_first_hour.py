@@ -33,7 +33,7 @@ def test_one_host(world: World) -> None:
 
     assert "FAIL" not in shown
     assert f"pulled    {IMAGE}" in shown, shown
-    assert re.search(r"^ +from .*proxy \d+\.\d MB", shown, re.MULTILINE), shown
+    assert re.search(r"^ +from .*upstream \d+\.\d MB", shown, re.MULTILINE), shown
     read = world.registry.payload_bytes() - before
     assert world.image.payload_bytes <= read <= 1.05 * world.image.payload_bytes
     host.run(text["one-host-ends"])
