@@ -28,6 +28,7 @@ from p2pdist.runtime.upstream import UpstreamClient, UpstreamRefusal
 T = TypeVar("T")
 
 FORWARD_S: Final = 8.0
+_UNKNOWN: Final = "BLOB_UNKNOWN"
 
 
 class MirrorBackend:
@@ -132,17 +133,17 @@ class MirrorBackend:
     # --- sizes and introductions ----------------------------------------------------------------
 
     async def _ask_size(self, name: ImageName, digest: Digest) -> int:
-        direct = self._upstream is not None
-        size = await self._finder.size_at_a_proxy(name, digest, direct=direct)
+        direct, failures = self._upstream is not None, Failures(name, digest, unknown=_UNKNOWN)
+        size = await self._finder.size_at_a_proxy(name, digest, direct=direct, failures=failures)
         if size is not None:
             self._book.learn_size(name, digest, size)
             return size
         if self._upstream is not None:
             try:
                 return await self._upstream.blob_size(name, digest)
-            except UpstreamError:
-                pass
-        raise _no_source(name, digest)
+            except UpstreamError as error:
+                failures.heard(error)
+        raise failures.refusal()
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 

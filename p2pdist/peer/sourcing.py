@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from p2pdist.errors import UpstreamError
 from p2pdist.exchange.link import Link
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.answering import Answering
+from p2pdist.peer.core.failures import Failures
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime.proxy_client import ProxyClient
@@ -78,14 +80,22 @@ class BlobFinder:
         finally:
             search.running = False
 
-    async def size_at_a_proxy(self, name: ImageName, digest: Digest, *, direct: bool) -> int | None:
+    async def size_at_a_proxy(
+        self, name: ImageName, digest: Digest, *, direct: bool, failures: Failures | None = None
+    ) -> int | None:
         """Tell a proxy where a blob lies; return the size that it tells, None if none does.
 
-        `direct`: there is a source beside the proxies.
+        `direct`: there is a source beside the proxies. `failures` hears why none did, and may
+        raise RegistryError.
         """
 
         async def introduced(client: ProxyClient) -> int:
-            return await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+            try:
+                return await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+            except UpstreamError as error:
+                if failures is not None:
+                    failures.heard(error)
+                raise
 
         clients = await self._node.proxy_links.clients(digest)
         return await self._answering.first_of(clients, introduced, direct=direct)

@@ -45,6 +45,8 @@ STATEMENT: Final = "P2pdist-Statement"
 EXCHANGE_PORT: Final = "P2pdist-Exchange-Port"
 HOST_ID: Final = "P2pdist-Host-Id"
 KEY_ID: Final = "P2pdist-Key-Id"
+REASON: Final = "P2pdist-Reason"
+_REASONS: Final = frozenset(ErrorReason)
 
 # Within a datacenter, or to a parent that is probed all the time: shorter than for a registry.
 HEADERS_S: Final = 10.0
@@ -226,8 +228,10 @@ class ProxyClient:
             return UpstreamRefusal(
                 told.message, status=response.status, code=told.code, reason=told.reason
             )
-        text = f"{self.base_url} answered {response.status}"
-        return UpstreamRefusal(text, status=response.status, code=error_code(body))
+        text, reason = f"{self.base_url} answered {response.status}", None
+        if (named := response.headers.get(REASON)) in _REASONS:
+            text, reason = f"{self.base_url} says {named}", ErrorReason(named)
+        return UpstreamRefusal(text, status=response.status, code=error_code(body), reason=reason)
 
 
 def read_key_id(text: str) -> bytes | None:

@@ -21,6 +21,8 @@ CONTENT_DIGEST: Final = "Docker-Content-Digest"
 NAMESPACE: Final = "OCI-Namespace"
 REQUEST_ID: Final = "X-P2pdist-Request-Id"
 STATEMENT: Final = "P2pdist-Statement"
+REASON: Final = "P2pdist-Reason"
+"""Of an error, as in its body: the answer to a HEAD has none."""
 
 _FILTERS_APPLIED: Final = "OCI-Filters-Applied"
 # Out of descriptors: accepting starts again after a second, too.
@@ -66,6 +68,8 @@ def error_answer(error: RegistryError, headers: Mapping[str, str]) -> web.Respon
         body=error_body(error.code, str(error), error.reason),
         headers={**headers, hdrs.CONTENT_TYPE: _JSON},
     )
+    if error.reason is not None:
+        answer.headers[REASON] = error.reason
     if error.status == 503:
         answer.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER_S
     if error.status == 405:

@@ -126,15 +126,39 @@ async def test_lists_have_their_reasons(
     assert told == (403, "DENIED", "denied")
 
 
+BLOBS: dict[ErrorReason, Any] = {
+    ErrorReason.UNKNOWN: lambda r, d: Upstream(CORP, r.url),
+    ErrorReason.CREDENTIALS: wrong_password,
+    ErrorReason.REGISTRY_DOWN: lambda r, d: Upstream(CORP, NOBODY),
+}
+
+
+@pytest.mark.parametrize("reason", BLOBS)
 async def test_a_blob_is_404_with_the_reason(
-    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, tmp_path: Path
+    registry: FakeRegistry,
+    lab: Lab,
+    client: aiohttp.ClientSession,
+    tmp_path: Path,
+    reason: ErrorReason,
 ) -> None:
+    """At the peer, too: it asks by HEAD, whose answer has no body to name one."""
     digest = "sha256:" + "0" * 64
 
-    async with proxy_of(lab, wrong_password(registry, tmp_path)) as proxy:
-        told = await asked(client, url_of(proxy.registry), "blobs", digest)
+    async with proxy_of(lab, BLOBS[reason](registry, tmp_path)) as proxy, peer_of(lab) as peer:
+        for base in (url_of(proxy.registry), url_of(peer.mirror)):
+            told = await asked(client, base, "blobs", digest)
+            assert told == (404, "BLOB_UNKNOWN", reason), base
 
-    assert told == (404, "BLOB_UNKNOWN", "credentials")
+
+async def test_a_blob_without_a_proxy_is_404_for_that_reason(
+    lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    lab.proxies[:] = [NOBODY]
+
+    async with peer_of(lab, Upstream(CORP, NOBODY)) as peer:
+        told = await asked(client, url_of(peer.mirror), "blobs", "sha256:" + "0" * 64)
+
+    assert told == (404, "BLOB_UNKNOWN", "no_proxy")
 
 
 # --- one list of registries -----------------------------------------------------------------------

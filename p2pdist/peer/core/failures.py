@@ -30,6 +30,13 @@ class Failures:
             unknown = "NAME_UNKNOWN" if code == "NAME_UNKNOWN" else self._unknown
             raise refusal(error.reason, self._registry, str(error), unknown=unknown)
 
+    def heard(self, error: UpstreamError) -> None:
+        """Of a proxy: its word about a registry, or its silence. Raises as `told`."""
+        if error.status:
+            self.told(error, "")
+        else:
+            self.proxy_failed(error)
+
     def proxy_failed(self, error: P2pdistError) -> None:
         """A proxy was silent, or what it answered is not to be believed."""
         reason = ErrorReason.PROXY_ERROR
