@@ -11,9 +11,14 @@
 /run/p2pdist/registries/{{ . }}
 {{- end -}}
 
+{{/* [[upstream]]: all of them at a proxy; at a peer those that it can read itself, without any file. */}}
 {{- define "p2pdist.registries" -}}
-{{- range $place, $registry := .Values.registries }}
+{{- $ := index . 0 -}}
+{{- $role := index . 1 -}}
+{{- range $place, $registry := $.Values.registries }}
 {{- $dir := include "p2pdist.registryDir" $place }}
+{{- $account := or $registry.username $registry.passwordSecret $registry.authSecret $registry.caConfigMap $registry.clientCertSecret }}
+{{- if or (eq $role "proxy") (not $account) }}
 {{- $table := omit $registry "passwordSecret" "authSecret" "caConfigMap" "clientCertSecret" }}
 {{- if $registry.passwordSecret }}{{ $table = set $table "password_file" (printf "%s/password" $dir) }}{{ end }}
 {{- if $registry.authSecret }}{{ $table = set $table "auth_file" (printf "%s/auth.json" $dir) }}{{ end }}
@@ -25,6 +30,7 @@
 
 [[upstream]]
 {{- include "p2pdist.toml" $table }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -54,15 +60,15 @@
 {{- $role := index . 1 -}}
 {{- $tracker := printf "tcp://%s:5200" (include "p2pdist.trackerHost" $) -}}
 {{- $ports := $.Values.peer.ports -}}
-{{- $adminHost := ternary "0.0.0.0" "127.0.0.1" $.Values.monitoring.podMonitor.enabled -}}
+{{- $adminHost := ternary $.Values.listenHost "127.0.0.1" $.Values.monitoring.podMonitor.enabled -}}
 {{- $decided := dict
-  "tracker" (dict "tracker" (dict "listen" "0.0.0.0:5200" "admin_listen" "0.0.0.0:5209"))
+  "tracker" (dict "tracker" (dict "listen" (printf "%s:5200" $.Values.listenHost) "admin_listen" (printf "%s:5209" $.Values.listenHost)))
   "proxy" (dict "proxy" (dict
-    "listen" "0.0.0.0:5100" "exchange_listen" "0.0.0.0:5101" "admin_listen" "0.0.0.0:5109"
+    "listen" (printf "%s:5100" $.Values.listenHost) "exchange_listen" (printf "%s:5101" $.Values.listenHost) "admin_listen" (printf "%s:5109" $.Values.listenHost)
     "key_file" "/run/p2pdist/proxy/proxy.key" "trackers" (list $tracker)))
   "peer" (dict "peer" (dict
     "listen" (printf "127.0.0.1:%v" $ports.mirror)
-    "exchange_listen" (printf "0.0.0.0:%v" $ports.exchange)
+    "exchange_listen" (printf "%s:%v" $.Values.listenHost $ports.exchange)
     "admin_listen" (printf "%s:%v" $adminHost $ports.admin)
     "trackers" (list $tracker) "proxies" (include "p2pdist.proxyURLs" $ | fromJsonArray))) -}}
 {{- $sections := mergeOverwrite (deepCopy (index $.Values $role).settings) (index $decided $role) (dict
@@ -80,8 +86,10 @@
 [{{ $section }}]
 {{- include "p2pdist.toml" $settings }}
 {{- end }}
+{{- if ne $role "tracker" }}
+{{- include "p2pdist.registries" . }}
+{{- end }}
 {{- if eq $role "proxy" }}
-{{- include "p2pdist.registries" $ }}
 {{- range $.Values.replicate }}
 
 [[replicate]]
