@@ -81,9 +81,9 @@ capabilities: {drop: [ALL]}
 
 {{/* The node's files that `p2pdist runtime` reads and writes, below /host. */}}
 {{- define "p2pdist.nodeMounts" -}}
-- {name: containerd, mountPath: {{ printf "/host/etc/containerd" }}}
+- {name: containerd, mountPath: /host/etc/containerd}
 {{- with .Values.runtime.certsDir }}
-- {name: certs, mountPath: {{ printf "/host%s" . }}}
+- {name: certs, mountPath: /host{{ . }}}
 {{- end }}
 - {name: originals, mountPath: /host/var/lib/p2pdist/runtime}
 {{- end -}}
