@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-first-hour fmt bench bench-swarm bench-prewarm bench-scale faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-first-hour fmt bench bench-swarm bench-prewarm bench-scale faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -27,7 +27,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev.stamp
-	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour
+	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/helm
 
 # The unit suite RUNS times with every core busy beside it; less of it with ARGS='-n 2 tests/swarm'.
 RUNS ?= 20
@@ -49,6 +49,16 @@ endif
 test-compose: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh docker-compose debootstrap
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/compose --timeout=1200
+
+# The chart with real helm and kubeconform, which are built from Go modules at the first run.
+test-helm: $(VENV)/dev.stamp
+ifneq ($(shell command -v go),)
+	sh tests/helm/install_tools.sh $(VENV)/helm
+	$(PYTEST) tests/helm --timeout=120
+else
+	@echo
+	@echo "not run: helm (needs Go, which builds helm and kubeconform)"
+endif
 
 # The commands of README.md and docs/install.md in a root that debootstrap made: of DEBIAN=trixie as
 # well; needs root, Debian packages, the package indexes of Debian and Python.

@@ -1,7 +1,7 @@
 """Waits until every node has taken the mirror back, then deletes the DaemonSet that did it.
 
-Runs as a Job after `helm uninstall`, on the standard library alone. What it cannot finish stays: the
-DaemonSet goes on, for nodes that come back, and the message says which ones are missing.
+Runs as a Job after `helm uninstall`, on the standard library alone. The
+DaemonSet stays where that is not finished, for nodes that come back, and the message names them.
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ def main(
     if trouble:
         sys.stderr.write(
             f"after {given.timeout_s:.0f} s: {trouble}\n"
-            "What is left of the mirror there costs nothing: containerd asks the registry itself when "
-            "no peer answers.\nThe DaemonSet stays and goes on, also for nodes that come back. When "
-            "it is ready everywhere, or those nodes are gone for good:\n"
+            "What is left of the mirror there costs nothing: containerd asks the registry itself "
+            "when no peer answers.\nThe DaemonSet stays and goes on, for nodes that come back too. "
+            "When it is ready everywhere, or those nodes are gone for good:\n"
             f"  kubectl --namespace {given.namespace} delete daemonset {given.daemonset}\n"
         )
         return 1
