@@ -75,7 +75,7 @@ fmt: $(VENV)/dev.stamp
 faults: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh
 	rm -rf build/faults
-	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --ignore=tests/first_hour --timeout=300
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/helm --timeout=300
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/faults tests/e2e/faults --timeout=300
 	$(BIN)/python -m tests.faults.table
 

@@ -23,6 +23,7 @@ UNIT: Final = (
     "--ignore=tests/e2e",
     "--ignore=tests/compose",
     "--ignore=tests/first_hour",
+    "--ignore=tests/helm",
 )
 
 

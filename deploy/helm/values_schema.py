@@ -146,8 +146,6 @@ def registry() -> Schema:
     }
     return strict(table("upstream", TABLES["upstream"]) | files, required=("host",)) | {
         "not": {"required": ["passwordSecret", "authSecret"]},
-        "dependentRequired": {"passwordSecret": ["username"]},
-        # The same for those who read draft 7.
         "dependencies": {"passwordSecret": ["username"]},
     }
 
