@@ -36,6 +36,8 @@ class Lab:
     dc: str = "dc1"
     tag_ttl_s: float = 30.0
     loopback: str = "127.0.0.1"
+    proxy_upload_rate: int = 0
+    """0: no limit. On loopback a proxy is done with a small layer before peers have met."""
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -57,6 +59,7 @@ class Lab:
                 tuple(self.trackers),
                 parents=(),
                 tag_ttl_s=self.tag_ttl_s,
+                upload_rate=self.proxy_upload_rate,
             ),
             peer=Peer(
                 any_port,

@@ -13,7 +13,8 @@ import pytest
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import digest_of
 from p2pdist.peer.scrubbing import scrub_blob
-from tests.fakes.cluster import Lab, url_of
+from p2pdist.tracker.daemon import RunningTracker
+from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
 from tests.faults.reading import check_stores, read_in_one_get
@@ -52,13 +53,15 @@ def flip_bits(path: Path, count: int = FLIPS) -> None:
             file.write(bytes([byte ^ (1 << rng.randrange(8))]))
 
 
-async def stored(registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession) -> None:
-    """A peer `a` that has pulled the layer and ended; tracker and proxy run."""
+async def stored(registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession) -> RunningTracker:
+    """A peer `a` that has pulled the layer and ended; the tracker that is returned and a proxy
+    run."""
     registry.add_image("library/app", "1", [LAYER])
-    await lab.tracker()
+    tracker = await lab.tracker()
     await lab.proxy()
     async with lab.peer_context("a") as peer:
         await pull(client, url_of(peer.mirror))
+    return tracker
 
 
 DAMAGES: dict[str, tuple[int, Callable[[Path], None]]] = {
@@ -109,10 +112,12 @@ async def test_the_local_runtime_gets_right_bytes_in_one_response(
 async def test_a_neighbour_gets_no_rotten_chunk_and_bans_nobody(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
-    await stored(registry, lab, client)
+    lab.proxy_upload_rate = 3 * len(LAYER) // 2
+    tracker = await stored(registry, lab, client)
     flip_bits(data_file(lab, "a"), 10)  # with 100 of 120 hardly a run of four would be left
     with recorded(8, "cached file changed on disk", "10 flips, read by a neighbour") as record:
         rotten = await lab.peer("a")
+        await announced(tracker, rotten)
         reader = await lab.peer("b")
 
         reading = await read_in_one_get(client, url_of(reader.mirror), DIGEST)

@@ -205,13 +205,14 @@ async def test_everything_works_over_ipv6(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
     image = registry.add_image("library/app", "1", LAYERS)
-    lab.loopback = "::1"
-    await lab.tracker()
+    lab.loopback, lab.proxy_upload_rate = "::1", 2 * sum(map(len, LAYERS))
+    tracker = await lab.tracker()
     await lab.proxy()
     peers = [await lab.peer(name) for name in ("a", "b")]
 
     for peer in peers:
         await pull(client, url_of(peer.mirror))
+        await announced(tracker, peer)
 
     assert peers[0].mirror.host == "::1"
     assert [blob_bodies(registry, d) for d in image.layer_digests[:3]] == [1, 1, 1]
