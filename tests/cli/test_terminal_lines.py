@@ -36,7 +36,7 @@ WAYS: dict[str, Callable[[], None]] = {
     "a command fails": lambda: fail(CommandError(EVIL, Exit.UPSTREAM, EVIL)),
     "a command crashes": lambda: fail(OSError(EVIL)),
     "status": show_status,
-    "doctor": lambda: doctor._show([failed("tracker", EVIL, EVIL)]),
+    "doctor": lambda: print("\n".join(doctor.finding_lines([failed("tracker", EVIL, EVIL)], None))),
     "a pull goes on, in lines": lambda: pulling.PlainLines().retried(DIGEST, EVIL),
     "a pull goes on, under bars": lambda: pulling.Bars().retried(DIGEST, EVIL),
     "a job": lambda: prewarming.echo([EVIL]),
