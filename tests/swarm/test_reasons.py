@@ -104,6 +104,20 @@ async def test_a_runtime_is_told_at_the_peer_what_the_proxy_heard(
         record.outcome = f"{status} {code}, detail {reason}, at both"
 
 
+async def test_a_peer_passes_on_in_which_words_the_proxy_refuses(
+    registry_with_image: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    upstream = faulty(registry_with_image, 403)
+    async with proxy_of(lab, upstream) as proxy, peer_of(lab) as peer:
+        said = []
+        for base in (url_of(proxy.registry), url_of(peer.mirror)):
+            async with client.get(f"{base}/v2/team/app/manifests/1?ns={CORP}") as answer:
+                said.append(json.loads(await answer.read())["errors"][0]["message"])
+
+    assert CORP in said[0]
+    assert said[1] == said[0]
+
+
 async def test_without_a_proxy_the_runtime_is_told_so(
     lab: Lab, client: aiohttp.ClientSession
 ) -> None:
