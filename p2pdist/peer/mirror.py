@@ -142,7 +142,7 @@ class MirrorBackend:
             try:
                 return await self._upstream.blob_size(name, digest)
             except UpstreamError as error:
-                failures.heard(error)
+                failures.told(error, "")
         raise failures.refusal()
 
     # --- blobs of one chunk ---------------------------------------------------------------------

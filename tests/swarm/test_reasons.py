@@ -175,6 +175,21 @@ async def test_a_blob_without_a_proxy_is_404_for_that_reason(
     assert told == (404, "BLOB_UNKNOWN", "no_proxy")
 
 
+async def test_a_peer_that_asks_the_registry_itself_tells_what_that_said(
+    lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    lab.proxies[:] = [NOBODY]
+    settings = lab.settings("peer")
+    settings = replace(
+        settings, peer=replace(settings.peer, direct=True), upstream=(Upstream(CORP, NOBODY),)
+    )
+
+    async with running_peer(settings) as peer:
+        told = await asked(client, url_of(peer.mirror), "blobs", "sha256:" + "0" * 64)
+
+    assert told == (404, "BLOB_UNKNOWN", "registry_down")
+
+
 # --- one list of registries -----------------------------------------------------------------------
 
 
