@@ -1,0 +1,1 @@
+"""PURE: what a layer's archive holds, how it is indexed, and the tree that it makes."""

@@ -1,0 +1,271 @@
+"""Reads the archive of a layer as its bytes pass by: what lies where, without keeping any content.
+
+    bytes ──▶ TarReader.feed ──▶ Member, Member, …
+
+Headers are decoded by the standard library (`TarInfo.frombuf`). Not so the archive: `tarfile` wants
+to pull, copies all content on its way, takes a broken header for the end, and rounds times to what
+a float can hold. Whatever is not understood makes the whole layer unfit (`UnfitLayer`): it is then
+pulled as ever, by the runtime, whose word on it counts.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+import msgspec
+
+from p2pdist.errors import P2pdistError
+
+BLOCK_BYTES: Final = 512
+NAME_BYTES_MAX: Final = 4096
+"""PATH_MAX: what is longer cannot be unpacked either."""
+EXTENSION_BYTES_MAX: Final = 1 << 20
+"""Of one extended header; Linux keeps 64 KiB of extended attributes for a file."""
+XATTRS_BYTES_MAX: Final = 128 << 10
+SIZE_MAX_BYTES: Final = 1 << 43
+
+_XATTR: Final = b"SCHILY.xattr."
+_REGULAR: Final = frozenset((tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE))
+_EMPTY_KINDS: Final = frozenset(
+    (
+        tarfile.LNKTYPE,
+        tarfile.SYMTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.DIRTYPE,
+        tarfile.FIFOTYPE,
+    )
+)
+_KINDS: Final = _EMPTY_KINDS | {tarfile.REGTYPE}
+
+
+class UnfitLayer(P2pdistError):
+    """A layer that no index can be made of; the message says why."""
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True):
+    """One entry of the archive, in its order, as it was written there."""
+
+    kind: bytes
+    """`tarfile.REGTYPE`, `DIRTYPE`, …; all that is regular is `REGTYPE`."""
+    name: bytes
+    mode: int
+    """Permission bits, without the type."""
+    uid: int
+    gid: int
+    size_bytes: int
+    """Of its content, which begins at `offset` of the archive; 0 for what has none."""
+    offset: int
+    mtime_ns: int
+    target: bytes = b""
+    """Where a link points."""
+    device: tuple[int, int] = (0, 0)
+    """Major and minor number."""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+    def check(self) -> None:
+        """Raise UnfitLayer for what no file can be."""
+        if not self.name or len(self.name) > NAME_BYTES_MAX or b"\0" in self.name:
+            raise UnfitLayer(f"an entry with a name of {len(self.name)} bytes")
+        if len(self.target) > NAME_BYTES_MAX or b"\0" in self.target:
+            raise UnfitLayer(f"a link with a target of {len(self.target)} bytes")
+        if self.kind not in _KINDS or not 0 <= self.mode <= 0o7777:
+            raise UnfitLayer(f"an entry of kind {self.kind[:8]!r} and mode {self.mode:o}")
+        if not (0 <= self.uid < 1 << 32 and 0 <= self.gid < 1 << 32):
+            raise UnfitLayer(f"an entry of user {self.uid} and group {self.gid}")
+        if not 0 <= self.size_bytes <= SIZE_MAX_BYTES or not 0 <= self.offset <= SIZE_MAX_BYTES:
+            raise UnfitLayer(f"an entry of {self.size_bytes} bytes at {self.offset}")
+        if not -(1 << 62) < self.mtime_ns < 1 << 62:
+            raise UnfitLayer(f"an entry that changed at {self.mtime_ns} ns")
+        if not all(0 <= number < 1 << 20 for number in self.device):
+            raise UnfitLayer(f"a device {self.device}")
+        _check_xattrs(self.xattrs)
+
+
+@dataclass(slots=True)
+class _Extended:
+    """What extended headers say of the next entry."""
+
+    records: dict[bytes, bytes] = field(default_factory=dict)
+    name: bytes | None = None
+    target: bytes | None = None
+
+
+class TarReader:
+    """Feed it all bytes in their order, then `finish`; both raise UnfitLayer."""
+
+    def __init__(self) -> None:
+        self._at = 0
+        self._held = bytearray()
+        """The beginning of a header, or of an extension."""
+        self._need = BLOCK_BYTES
+        self._skip = 0
+        self._extension: bytes | None = None
+        """The kind of the extended header whose content comes."""
+        self._extension_bytes = 0
+        self._next = _Extended()
+        self._zero_blocks = 0
+        self._ended = False
+
+    def feed(self, data: memoryview) -> list[Member]:
+        """Return the entries whose headers end in `data`."""
+        found: list[Member] = []
+        while data and not self._ended:
+            if self._skip:
+                step = min(self._skip, len(data))
+                self._skip -= step
+                self._at += step
+                data = data[step:]
+                continue
+            step = min(self._need - len(self._held), len(data))
+            self._held += data[:step]
+            self._at += step
+            data = data[step:]
+            if len(self._held) == self._need:
+                block, self._held = bytes(self._held), bytearray()
+                self._take(block, found)
+        return found
+
+    def finish(self) -> None:
+        """All of it came. An archive may end without its two empty blocks, but not inside of an
+        entry."""
+        if self._ended:
+            return
+        if self._held or self._skip or self._extension is not None or self._next != _Extended():
+            raise UnfitLayer(f"the archive ends in the middle of an entry, at byte {self._at}")
+
+    def _take(self, block: bytes, found: list[Member]) -> None:
+        if self._extension is not None:
+            self._take_extension(block)
+        elif not any(block):
+            self._zero_blocks += 1
+            self._ended = self._zero_blocks == 2  # what follows is padding, as every reader says
+        elif self._zero_blocks:
+            raise UnfitLayer(f"an entry after an empty block, at byte {self._at}")
+        else:
+            self._take_header(block, found)
+
+    def _take_header(self, block: bytes, found: list[Member]) -> None:
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except (tarfile.HeaderError, ValueError, OverflowError) as error:
+            where = self._at - BLOCK_BYTES
+            raise UnfitLayer(f"no header of an archive at byte {where}: {error}") from None
+        if not 0 <= header.size <= SIZE_MAX_BYTES:
+            raise UnfitLayer(f"an entry of {header.size} bytes at byte {self._at}")
+        if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+            self._expect_extension(tarfile.XHDTYPE, header.size)
+        elif header.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+            self._expect_extension(header.type, header.size)
+        elif header.type == tarfile.XGLTYPE:  # containerd and Docker read nothing of it
+            self._skip = _padded(header.size)
+        else:
+            extended, self._next = self._next, _Extended()
+            found.append(self._member(header, extended))
+
+    def _expect_extension(self, kind: bytes, size_bytes: int) -> None:
+        if size_bytes > EXTENSION_BYTES_MAX:
+            raise UnfitLayer(f"an extended header of {size_bytes} bytes at byte {self._at}")
+        if size_bytes:
+            self._extension, self._extension_bytes = kind, size_bytes
+            self._need = _padded(size_bytes)
+
+    def _take_extension(self, block: bytes) -> None:
+        kind, content = self._extension, block[: self._extension_bytes]
+        self._extension, self._need = None, BLOCK_BYTES
+        if kind == tarfile.GNUTYPE_LONGNAME:
+            self._next.name = content.partition(b"\0")[0]
+        elif kind == tarfile.GNUTYPE_LONGLINK:
+            self._next.target = content.partition(b"\0")[0]
+        else:
+            self._next.records.update(_pax_records(content))
+
+    def _member(self, header: tarfile.TarInfo, extended: _Extended) -> Member:
+        pax = extended.records
+        if any(key.startswith(b"GNU.sparse.") for key in pax):
+            raise UnfitLayer("it has a sparse file")
+        name = pax.get(b"path", extended.name)
+        target = pax.get(b"linkpath", extended.target)
+        size_bytes = _number(pax, b"size", header.size)
+        member = Member(
+            kind=tarfile.REGTYPE if header.type in _REGULAR else header.type,
+            name=_raw(header.name) if name is None else name,
+            mode=header.mode & 0o7777,
+            uid=_number(pax, b"uid", header.uid),
+            gid=_number(pax, b"gid", header.gid),
+            size_bytes=size_bytes,
+            offset=self._at,
+            mtime_ns=_time_ns(pax[b"mtime"]) if b"mtime" in pax else int(header.mtime) * 10**9,
+            target=_raw(header.linkname) if target is None else target,
+            device=(header.devmajor, header.devminor),
+            xattrs=_xattrs(pax),
+        )
+        if header.type in _EMPTY_KINDS:
+            # Some writers say the size of a link's target there; no content follows.
+            member = msgspec.structs.replace(member, size_bytes=0)
+        elif member.kind != tarfile.REGTYPE:
+            raise UnfitLayer(f"an entry of kind {header.type!r}")
+        member.check()
+        # An old archive writes directories as files whose name ends in a slash.
+        if member.kind == tarfile.REGTYPE and member.name.endswith(b"/"):
+            member = msgspec.structs.replace(member, kind=tarfile.DIRTYPE)
+        self._skip = _padded(member.size_bytes)
+        return member
+
+
+def _padded(size_bytes: int) -> int:
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _pax_records(content: bytes) -> dict[bytes, bytes]:
+    """`length key=value\\n`, where the length counts all of the record (POSIX.1-2001, pax)."""
+    records: dict[bytes, bytes] = {}
+    while content.strip(b"\0"):
+        digits, space, _ = content[:16].partition(b" ")
+        if not space or not digits.isdigit():
+            raise UnfitLayer("an extended header without a length")
+        length = int(digits)
+        record = content[len(digits) + 1 : length]
+        key, equals, value = record.partition(b"=")
+        if length > len(content) or not equals or not value.endswith(b"\n"):
+            raise UnfitLayer("an extended header that is cut off")
+        records[key] = value[:-1]
+        content = content[length:]
+    return records
+
+
+def _number(pax: dict[bytes, bytes], key: bytes, header: int) -> int:
+    value = pax.get(key)
+    if value is None:
+        return header
+    if not value.isdigit() or len(value) > 20:
+        raise UnfitLayer(f"an extended header with {key.decode()} {value[:20]!r}")
+    return int(value)
+
+
+def _time_ns(value: bytes) -> int:
+    try:
+        seconds = Decimal(value[:40].decode("ascii"))
+        return int((seconds * 10**9).to_integral_value(rounding="ROUND_FLOOR"))
+    except (InvalidOperation, ValueError, OverflowError):
+        raise UnfitLayer(f"an extended header with the time {value[:20]!r}") from None
+
+
+def _xattrs(pax: dict[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(
+        sorted((key[len(_XATTR) :], value) for key, value in pax.items() if key.startswith(_XATTR))
+    )
+
+
+def _check_xattrs(found: tuple[tuple[bytes, bytes], ...]) -> None:
+    if sum(len(key) + len(value) for key, value in found) > XATTRS_BYTES_MAX:
+        raise UnfitLayer("an entry with too many extended attributes")
+    if any(not 0 < len(key) < 256 or b"\0" in key for key, _ in found):
+        raise UnfitLayer("an extended attribute with a name that Linux does not know")

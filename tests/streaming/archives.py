@@ -1,0 +1,111 @@
+"""Archives of layers as tools write them, and as nobody should."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import tarfile
+import zlib
+from collections.abc import Mapping
+
+from p2pdist.model.ids import Digest, digest_of
+from p2pdist.streaming.building import IndexBuilder
+from p2pdist.streaming.core.index import LayerIndex
+from p2pdist.streaming.core.tar import Member, TarReader
+
+
+def archive(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form, errors="surrogateescape") as tar:
+        for info, content in members:
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def file(
+    name: str, content: bytes = b"", *, mode: int = 0o644, pax: Mapping[str, str] | None = None
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = len(content), mode, 1_700_000_000
+    info.pax_headers = dict(pax or {})
+    return info, content
+
+
+def directory(name: str, mode: int = 0o755) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.DIRTYPE, mode
+    return info, b""
+
+
+def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = tarfile.SYMTYPE, target, 0o777
+    return info, b""
+
+
+def hardlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.LNKTYPE, target
+    return info, b""
+
+
+def device(name: str, major: int, minor: int) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.devmajor, info.devminor, info.mode = tarfile.CHRTYPE, major, minor, 0o600
+    return info, b""
+
+
+def members_of(data: bytes, *, piece_bytes: int = 1 << 20) -> list[Member]:
+    """Raises UnfitLayer."""
+    reader, found = TarReader(), []
+    for start in range(0, len(data), piece_bytes):
+        found += reader.feed(memoryview(data)[start : start + piece_bytes])
+    reader.finish()
+    return found
+
+
+def index_of(blob: bytes, *, span_bytes: int = 1 << 20, piece_bytes: int = 1 << 18) -> LayerIndex:
+    """Raises UnfitLayer."""
+    builder = IndexBuilder(digest(blob), span_bytes=span_bytes)
+    try:
+        for start in range(0, len(blob), piece_bytes):
+            builder.feed(blob[start : start + piece_bytes])
+        return builder.finish()
+    finally:
+        builder.close()
+
+
+def digest(body: bytes) -> Digest:
+    return digest_of(body)
+
+
+def text(nbytes: int, seed: int = 1) -> bytes:
+    """What shrinks to about a third: words, some of them from far back."""
+    rng = random.Random(seed)
+    words = [
+        bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(4000)
+    ]
+    out = bytearray()
+    while len(out) < nbytes:
+        out += b" ".join(rng.choices(words, k=200)) + b"\n"
+    return bytes(out[:nbytes])
+
+
+def gzipped(data: bytes, level: int = 6) -> bytes:
+    return gzip.compress(data, level, mtime=0)
+
+
+def gzipped_in_members(data: bytes, member_bytes: int) -> bytes:
+    """As eStargz and `cat a.gz b.gz` make it."""
+    pieces = [data[at : at + member_bytes] for at in range(0, len(data), member_bytes)]
+    return b"".join(gzip.compress(piece, mtime=0) for piece in pieces)
+
+
+def gzipped_and_flushed(data: bytes, piece_bytes: int) -> bytes:
+    """As pigz makes it: blocks that end at bytes."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+    out = b""
+    for at in range(0, len(data), piece_bytes):
+        out += packer.compress(data[at : at + piece_bytes]) + packer.flush(zlib.Z_SYNC_FLUSH)
+    return out + packer.flush()

@@ -1,0 +1,185 @@
+"""The tree that a layer's entries make, and layers over each other."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from p2pdist.streaming.core.image_tree import ImageTree, NoSuchFile
+from p2pdist.streaming.core.tar import UnfitLayer
+from p2pdist.streaming.core.tree import LayerTree, Node
+from p2pdist.streaming.ports import ROOT_NODE
+from tests.streaming.archives import archive, device, directory, file, hardlink, members_of, symlink
+
+
+def tree_of(*members: tuple[object, bytes]) -> LayerTree:
+    return LayerTree(members_of(archive(*members)))  # type: ignore[arg-type]
+
+
+def at(tree: LayerTree, path: str) -> Node:
+    node = tree.root
+    for part in path.split("/"):
+        node = node.children[part.encode()]
+    return node
+
+
+def test_files_lie_where_their_paths_say() -> None:
+    tree = tree_of(
+        directory("./", 0o700), file("./a/b/c", b"abc", mode=0o4711), symlink("s", "a/b/c")
+    )
+    assert tree.root.mode == stat.S_IFDIR | 0o700
+    assert at(tree, "a/b").mode == stat.S_IFDIR | 0o755  # no entry names it
+    assert at(tree, "a/b/c").mode == stat.S_IFREG | 0o4711
+    assert at(tree, "a/b/c").size_bytes == 3
+    assert at(tree, "s").target == b"a/b/c"
+    assert at(tree, "s").size_bytes == 5
+
+
+def test_numbers_follow_from_the_order_of_entries_alone() -> None:
+    members = members_of(archive(file("z/1"), file("a"), hardlink("b", "a"), file("z/2")))
+    first, second = LayerTree(members), LayerTree(members)
+    assert first.root.number == ROOT_NODE
+    numbers = {n.number: n.mode for n in first.nodes[1:]}
+    assert numbers == {n.number: n.mode for n in second.nodes[1:]}
+    assert sorted(numbers) == list(range(1, 6))
+    assert all(first.node(number) is first.nodes[number] for number in numbers)
+    assert first.node(0) is first.node(6) is None
+
+
+def test_names_of_one_file_share_its_node() -> None:
+    tree = tree_of(file("a", b"x"), hardlink("b", "a"), hardlink("d/c", "./a"))
+    assert at(tree, "a") is at(tree, "b") is at(tree, "d/c")
+    assert at(tree, "a").attributes().links == 3
+
+
+def test_directories_count_those_below_them() -> None:
+    tree = tree_of(directory("d"), directory("d/e"), directory("d/f"), file("d/g"))
+    assert at(tree, "d").attributes().links == 4
+
+
+def test_the_later_of_two_entries_stands() -> None:
+    tree = tree_of(
+        file("f", b"old"), file("f", b"newer"), directory("d"), file("d/x"), directory("d", 0o700),
+        directory("e"), file("e/x"), file("e", b"file now"),
+    )  # fmt: skip
+    assert at(tree, "f").size_bytes == 5
+    assert at(tree, "d").mode & 0o777 == 0o700
+    assert b"x" in at(tree, "d").children
+    assert stat.S_ISREG(at(tree, "e").mode)
+
+
+def test_whiteouts_are_as_overlayfs_reads_them() -> None:
+    tree = tree_of(file("d/.wh.gone"), file("o/.wh..wh..opq"), file("o/new"), file(".wh..wh.plnk"))
+    gone = at(tree, "d/gone")
+    assert gone.is_whiteout
+    assert (gone.mode, gone.attributes().device) == (stat.S_IFCHR, 0)
+    assert at(tree, "o").xattrs() == {b"trusted.overlay.opaque": b"y"}
+    assert at(tree, "d").xattrs() == {}
+    assert set(tree.root.children) == {b"d", b"o"}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_whiteout_hides_lower_layers_and_not_its_own(swapped: bool) -> None:
+    entries = [directory("d"), file("d/x"), file("f", b"new")]
+    marks = [file(".wh.d"), file(".wh.f")]
+    tree = tree_of(*(marks + entries if swapped else entries + marks))
+    assert at(tree, "d").opaque
+    assert b"x" in at(tree, "d").children
+    assert at(tree, "f").size_bytes == 3
+
+
+def test_a_layer_does_not_speak_to_overlayfs() -> None:
+    pax = {"SCHILY.xattr.trusted.overlay.redirect": "/etc", "SCHILY.xattr.user.a": "b"}
+    assert at(tree_of(file("f", pax=pax)), "f").xattrs() == {b"user.a": b"b"}
+
+
+def test_devices_are_packed_as_stat_tells_them() -> None:
+    import os
+
+    tree = tree_of(device("a", 1, 3), device("b", 259, 300_000))
+    assert at(tree, "a").attributes().device == os.makedev(1, 3)
+    assert at(tree, "b").attributes().device == os.makedev(259, 300_000)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [file("../out")],
+        [file("a/../../out")],
+        [symlink("l", "/etc"), file("l/passwd")],
+        [file("f"), file("f/x")],
+        [hardlink("l", "nowhere")],
+        [directory("d"), hardlink("l", "d")],
+        [hardlink("l", "../x")],
+        [file(".wh."), file("x")],
+        [file(".wh...")],
+        [file(".wh.d/x")],
+        [file("/".join("d" * 1100))],
+    ],
+)
+def test_what_readers_understand_differently_makes_a_layer_unfit(
+    members: list[tuple[object, bytes]],
+) -> None:
+    with pytest.raises(UnfitLayer):
+        tree_of(*members)
+
+
+# --- layers over each other ---------------------------------------------------------------------
+
+
+def image(*layers: list[tuple[object, bytes]]) -> ImageTree:
+    return ImageTree([tree_of(*members) for members in layers])
+
+
+def names(tree: ImageTree, path: bytes) -> list[bytes]:
+    return list(tree.children(tree.find(path)))
+
+
+def test_upper_layers_hide_lower_ones() -> None:
+    tree = image(
+        [
+            file("etc/a", b"low"),
+            file("etc/b", b"low"),
+            file("gone/x"),
+            file("opaque/old"),
+            file("f"),
+        ],
+        [
+            file("etc/a", b"upper"),
+            file(".wh.gone"),
+            file("opaque/.wh..wh..opq"),
+            file("opaque/new"),
+        ],
+        [file("etc/.wh.b"), directory("f"), file("f/x")],
+    )
+    assert tree.find(b"/etc/a").layer == 1
+    assert tree.find(b"/etc/a").node.size_bytes == 5
+    assert names(tree, b"/") == [b"etc", b"f", b"opaque"]
+    assert names(tree, b"/etc") == [b"a"]
+    assert names(tree, b"/opaque") == [b"new"]
+    assert names(tree, b"/f") == [b"x"]
+    for path in (b"/etc/b", b"/gone/x", b"/opaque/old"):
+        with pytest.raises(NoSuchFile, match="there is no"):
+            tree.find(path)
+
+
+def test_a_name_comes_back_above_its_whiteout() -> None:
+    tree = image([file("d/old")], [file(".wh.d")], [file("d/new")])
+    assert names(tree, b"/d") == [b"new"]
+
+
+def test_links_are_followed_within_the_image() -> None:
+    tree = image(
+        [file("usr/lib/x", b"x"), symlink("lib", "usr/lib"), symlink("abs", "/lib/x")],
+        [symlink("usr/up", "../../../../lib"), symlink("loop", "loop"), file("d/f")],
+    )
+    assert tree.find(b"/lib/x").path == b"/usr/lib/x"
+    assert tree.find(b"abs").path == b"/usr/lib/x"
+    assert tree.find(b"/usr/up/x").path == b"/usr/lib/x"
+    assert tree.find(b"/d/../d/./f").path == b"/d/f"
+    assert tree.find(b"/abs", follow=False).node.is_link
+    with pytest.raises(NoSuchFile, match="too many"):
+        tree.find(b"/loop")
+    with pytest.raises(NoSuchFile, match="/d/f is not a directory"):
+        tree.find(b"/d/f/g")
