@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ import yaml
 
 from p2pdist.settings import Settings
 from p2pdist.settings_load import load_settings
+from tests.helm.cluster import Cluster, cluster_in
 
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "deploy" / "helm" / "p2pdist"
 TOOLS: Final = ROOT / ".venv" / "helm"
 # Of tests/helm/install_tools.sh; a helm that is built from its module believes in 1.20.
 KUBERNETES: Final = "1.34.4"
+NAMESPACE: Final = "images"
 ROLES: Final = ("tracker", "proxy", "peer")
 
 Values = dict[str, Any]
@@ -29,8 +32,13 @@ class HelmError(Exception):
     """What helm refused, in its words."""
 
 
-def helm(*arguments: str) -> str:
-    done = subprocess.run([str(TOOLS / "helm"), *arguments], capture_output=True, text=True)
+def helm(*arguments: str, cluster: Cluster | None = None) -> str:
+    argv = [str(TOOLS / "helm"), *arguments]
+    environment = dict(os.environ)
+    if cluster is not None:
+        argv += ["--kubeconfig", str(cluster.kubeconfig)]
+        environment["KUBECACHEDIR"] = str(cluster.kubeconfig.parent / "discovery")
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise HelmError(done.stderr)
     return done.stdout
@@ -68,12 +76,18 @@ class Rendered:
             yield from [*pod.get("initContainers", []), *pod["containers"]]
 
 
-def render(values: Values | None = None, *, work: Path) -> Rendered:
-    """Raises HelmError for values that the chart does not take."""
+def release(values: Values | None, work: Path) -> list[str]:
+    """The chart as a release, for a command of helm's; its values are put into `work`."""
     file = work / "values.yaml"
     file.write_text(yaml.safe_dump(values or {}))
-    options = ["--kube-version", KUBERNETES, "--namespace", "images", "--values", str(file)]
-    return Rendered(helm("template", "p2pdist", str(CHART), *options))
+    return ["p2pdist", str(CHART), "--namespace", NAMESPACE, "--values", str(file)]
+
+
+def render(values: Values | None = None, *, work: Path) -> Rendered:
+    """What the first install makes. Raises HelmError for values that the chart does not take."""
+    options = ["--kube-version", KUBERNETES, "--dry-run=server"]
+    with cluster_in(work) as cluster:
+        return Rendered(helm("template", *release(values, work), *options, cluster=cluster))
 
 
 def kubeconform(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import tarfile
 from pathlib import Path
@@ -25,9 +24,11 @@ from tests.helm.chart import (
     Rendered,
     helm,
     kubeconform,
+    release,
     render,
     settings_in,
 )
+from tests.helm.cluster import cluster_in
 
 # The only containers that run as root: they change files of the node.
 AS_ROOT = {"store": "install", "runtime": "runtime"}
@@ -219,14 +220,18 @@ def test_the_package_holds_boards_and_rules_as_they_are(tmp_path: Path) -> None:
     assert everything.find("PrometheusRule", "p2pdist")["spec"]["groups"] == groups
 
 
-def test_the_made_secrets_are_new_each_time_without_a_cluster(tmp_path: Path) -> None:
-    """Whether upgrades keep them is `lookup`'s, which sees nothing here."""
-    first, second = (render(work=tmp_path) for _ in range(2))
-
-    for name, key in (("-cluster", "cluster.secret"), ("-proxy", "proxy.key")):
-        one, other = (r.find("Secret", name)["data"][key] for r in (first, second))
-        assert one != other
-        assert len(base64.b64decode(one)) >= 64
+@pytest.mark.parametrize(
+    "command", [["template", "--kube-version", KUBERNETES], ["install", "--dry-run=client"]]
+)
+def test_no_keys_are_made_where_no_cluster_can_keep_them(
+    command: list[str], tmp_path: Path
+) -> None:
+    """Argo CD renders so at every sync: each would cut off every node that runs already."""
+    own = {"secrets": {"cluster": "our-cluster", "proxyKey": "our-proxy"}}
+    with cluster_in(tmp_path) as cluster:
+        with pytest.raises(HelmError, match=r"secrets\.cluster and secrets\.proxyKey"):
+            helm(*command, *release({}, tmp_path), cluster=cluster)
+        helm(*command, *release(own, tmp_path), cluster=cluster)
 
 
 def test_secrets_of_ones_own_are_used_and_none_is_made(tmp_path: Path) -> None:

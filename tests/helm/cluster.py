@@ -1,0 +1,274 @@
+"""The API of a cluster with nothing behind it: it keeps what helm says, and what was changed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from tests.helm import wire
+
+Json = dict[str, Any]
+
+KINDS: Final = {
+    "v1": ("ConfigMap", "Pod", "Secret", "Service", "ServiceAccount"),
+    "apps/v1": ("DaemonSet", "StatefulSet"),
+    "batch/v1": ("Job",),
+    "monitoring.coreos.com/v1": ("PodMonitor", "PrometheusRule"),
+    "networking.k8s.io/v1": ("NetworkPolicy",),
+    "policy/v1": ("PodDisruptionBudget",),
+    "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
+}
+# Where helm keeps its releases.
+RELEASE_TYPE: Final = "helm.sh/release.v1"
+
+
+def _plural(kind: str) -> str:
+    return kind.lower().removesuffix("y") + ("ies" if kind.endswith("y") else "s")
+
+
+def _discovery(path: str) -> Json | None:
+    """Which kinds there are."""
+    groups = [version for version in KINDS if "/" in version]
+    if path == "/version":
+        return {"major": "1", "minor": "34", "gitVersion": "v1.34.4"}
+    if path == "/api":
+        return {"kind": "APIVersions", "versions": ["v1"]}
+    if path == "/apis":
+        versions = [{"groupVersion": g, "version": g.partition("/")[2]} for g in groups]
+        listed = [
+            {"name": g.partition("/")[0], "versions": [v], "preferredVersion": v}
+            for g, v in zip(groups, versions, strict=True)
+        ]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+    version = path.removeprefix("/apis/").removeprefix("/api/")
+    if version not in KINDS:
+        return None
+    verbs = ["create", "delete", "get", "list", "patch", "watch"]
+    resources = [
+        {"name": _plural(k), "singularName": "", "kind": k, "namespaced": True, "verbs": verbs}
+        for k in KINDS[version]
+    ]
+    return {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
+
+
+def _openapi(path: str) -> Json | None:
+    """That the API checks fields itself, of every kind: helm then leaves it to it."""
+    places = {("apis/" if "/" in version else "api/") + version: version for version in KINDS}
+    if path == "/openapi/v3":
+        return {"paths": {p: {"serverRelativeURL": f"/openapi/v3/{p}"} for p in places}}
+    if (version := places.get(path.removeprefix("/openapi/v3/"))) is None:
+        return None
+    group, _, name = version.rpartition("/")
+    paths = {}
+    for kind in KINDS[version]:
+        named = {"group": group, "version": name, "kind": kind}
+        checked = {"name": "fieldValidation", "in": "query"}
+        change = {"parameters": [checked], "x-kubernetes-group-version-kind": named}
+        paths[f"/{kind}"] = {"patch": change}
+    return {"openapi": "3.0.0", "paths": paths}
+
+
+def merged(held: Json, patch: Json) -> Json:
+    """What a strategic merge patch makes of an object; lists name their key in their order."""
+    made = copy.deepcopy(held)
+    for key, value in patch.items():
+        if key.startswith("$"):
+            continue
+        order = patch.get(f"$setElementOrder/{key}")
+        if value is None:
+            made.pop(key, None)
+        elif isinstance(value, dict):
+            made[key] = merged(made.get(key) or {}, value)
+        elif order and isinstance(order[0], dict):
+            made[key] = _merged_list(made.get(key, []), value, order)
+        else:
+            made[key] = value
+    return made
+
+
+def _merged_list(held: list[Json], patch: list[Json], order: list[Json]) -> list[Json]:
+    (by,) = order[0]
+    entries = {entry[by]: entry for entry in held}
+    for entry in patch:
+        entries[entry[by]] = merged(entries.get(entry[by], {}), entry)
+    return [entries[entry[by]] for entry in order]
+
+
+class Cluster:
+    """Objects by their path, and the requests that changed some."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Json] = {}
+        self.changes: list[str] = []
+        self.jobs_fail_with = ""
+        """What the Jobs' pods log before they fail; empty: Jobs succeed."""
+        self.kubeconfig = Path()
+
+    def kept(self) -> dict[str, Json]:
+        """The objects by kind and name, without the notes that helm makes of its releases."""
+        return {
+            f"{o['kind']}/{o['metadata']['name']}": o
+            for o in self.objects.values()
+            if o.get("type") != RELEASE_TYPE
+        }
+
+    def changed(self) -> list[str]:
+        """Which objects were changed since this was asked last, as `METHOD plural/name`."""
+        said = [line for line in self.changes if "sh.helm.release" not in line]
+        self.changes.clear()
+        return sorted(said)
+
+    def create(self, path: str, sent: Json) -> tuple[int, Json]:
+        path = f"{path}/{sent['metadata']['name']}"
+        if path in self.objects:
+            return _status(HTTPStatus.CONFLICT, "AlreadyExists")
+        self.objects[path] = sent
+        self._note("create", path)
+        if sent["kind"] == "Job":
+            self._finish(path, sent)
+        return HTTPStatus.CREATED, sent
+
+    def change(self, method: str, path: str, sent: Json) -> tuple[int, Json]:
+        if path not in self.objects:
+            return _status(HTTPStatus.NOT_FOUND, "NotFound")
+        if method == "DELETE":
+            self._note("delete", path)
+            return HTTPStatus.OK, self.objects.pop(path)
+        held = self.objects[path]
+        self.objects[path] = sent if method == "PUT" else merged(held, sent)
+        if self.objects[path] != held:
+            self._note("change", path)
+        return HTTPStatus.OK, self.objects[path]
+
+    def read(self, path: str, query: dict[str, str]) -> tuple[int, Json]:
+        if path in self.objects:
+            return HTTPStatus.OK, self.objects[path]
+        place, _, plural = path.rpartition("/")
+        version = place.partition("/namespaces/")[0].removeprefix("/apis/").removeprefix("/api/")
+        kinds = {_plural(kind): kind for kind in KINDS.get(version, ())}
+        if plural not in kinds:
+            return _status(HTTPStatus.NOT_FOUND, "NotFound")
+        items = [
+            item
+            for at, item in self.objects.items()
+            if at.rpartition("/")[0] == path and _selected(item, query)
+        ]
+        head = {"kind": f"{kinds[plural]}List", "apiVersion": version}
+        return HTTPStatus.OK, {**head, "metadata": {"resourceVersion": "1"}, "items": items}
+
+    def _finish(self, path: str, job: Json) -> None:
+        """A Job is over as soon as it is there; its pod keeps what it said."""
+        failed = bool(self.jobs_fail_with)
+        condition = {"type": "Failed" if failed else "Complete", "status": "True"}
+        job["status"] = {"conditions": [condition | {"reason": "BackoffLimitExceeded"}]}
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+        metadata = {"name": f"{name}-pod", "namespace": namespace, "labels": {"job-name": name}}
+        pods = f"/api/v1/namespaces/{namespace}/pods"
+        self.objects[f"{pods}/{name}-pod"] = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": metadata,
+            "spec": job["spec"]["template"]["spec"],
+        }
+
+    def _note(self, what: str, path: str) -> None:
+        self.changes.append(f"{what} {'/'.join(path.split('/')[-2:])}")
+
+
+def _status(code: HTTPStatus, reason: str) -> tuple[int, Json]:
+    failure = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason}
+    return code, failure | {"code": int(code), "message": reason}
+
+
+def _selected(item: Json, query: dict[str, str]) -> bool:
+    labels = item["metadata"].get("labels", {})
+    wanted = [pair.split("=") for pair in query.get("labelSelector", "").split(",") if pair]
+    name = query.get("fieldSelector", "").removeprefix("metadata.name=")
+    return name in ("", item["metadata"]["name"]) and all(labels.get(k) == v for k, v in wanted)
+
+
+def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            if query.get("watch"):  # what there is was listed, and nothing changes by itself
+                self._say(*_status(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid"))
+            elif url.path.endswith("/log"):
+                self._send(HTTPStatus.OK, "text/plain", cluster.jobs_fail_with.encode())
+            elif (found := _discovery(url.path) or _openapi(url.path)) is not None:
+                self._say(HTTPStatus.OK, found)
+            else:
+                self._say(*cluster.read(url.path, query))
+
+        def do_POST(self) -> None:
+            self._say(*cluster.create(urlsplit(self.path).path, self._sent()))
+
+        def do_DELETE(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._say(*cluster.change("DELETE", urlsplit(self.path).path, {}))
+
+        def do_PATCH(self) -> None:
+            self._say(*cluster.change("PATCH", urlsplit(self.path).path, self._sent()))
+
+        def do_PUT(self) -> None:
+            self._say(*cluster.change("PUT", urlsplit(self.path).path, self._sent()))
+
+        def _sent(self) -> Json:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if body.startswith(wire.MAGIC):
+                return wire.secret(body)
+            sent: Json = json.loads(body)
+            return sent
+
+        def _say(self, code: int, body: Json) -> None:
+            self._send(code, "application/json", json.dumps(body).encode())
+
+        def _send(self, code: int, kind: str, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    return Handler
+
+
+@contextmanager
+def cluster_in(work: Path) -> Iterator[Cluster]:
+    """A cluster without any object, with its kubeconfig in `work`."""
+    cluster = Cluster()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(cluster))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    entry = {"server": f"http://127.0.0.1:{server.server_port}"}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "nobody"}}],
+        "clusters": [{"name": "here", "cluster": entry}],
+        "users": [{"name": "nobody", "user": {}}],
+    }
+    cluster.kubeconfig = work / f"kubeconfig-{server.server_port}"
+    cluster.kubeconfig.write_text(json.dumps(config))  # JSON is YAML
+    cluster.kubeconfig.chmod(0o600)
+    try:
+        yield cluster
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
