@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import yaml
@@ -167,6 +170,17 @@ CASES: Final[dict[str, Values]] = {
     "mirrors set by others": {"runtime": {"install": False}},
     "IPv6": {"listenHost": "[::]", "peer": {"advertiseNodeIP": False}},
 }
+
+
+def module_of(file: Path) -> ModuleType:
+    """A script of the chart, which no package holds."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def settings_in(file: Path) -> Settings:

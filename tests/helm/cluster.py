@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -108,30 +108,28 @@ class Cluster:
     def __init__(self) -> None:
         self.objects: dict[str, Json] = {}
         self.changes: list[str] = []
-        self.jobs_fail_with = ""
-        """What the Jobs' pods log before they fail; empty: Jobs succeed."""
+        self.run_job: Callable[[Json], str] = lambda _: ""
+        """Does what a Job does; returns what its pod says before it fails, or nothing."""
+        self.said: dict[str, str] = {}
+        """What the pods of failed Jobs said, by the path of their log."""
+        self.url = ""
         self.kubeconfig = Path()
 
     def kept(self) -> dict[str, Json]:
         """The objects by kind and name, without the notes that helm makes of its releases."""
-        return {
-            f"{o['kind']}/{o['metadata']['name']}": o
-            for o in self.objects.values()
-            if o.get("type") != RELEASE_TYPE
-        }
+        return {_name(o): o for o in self.objects.values() if o.get("type") != RELEASE_TYPE}
 
     def changed(self) -> list[str]:
-        """Which objects were changed since this was asked last, as `METHOD plural/name`."""
-        said = [line for line in self.changes if "sh.helm.release" not in line]
-        self.changes.clear()
-        return sorted(said)
+        """What was done to them since this was asked last, in its order: `create Kind/name`."""
+        changes, self.changes = self.changes, []
+        return changes
 
     def create(self, path: str, sent: Json) -> tuple[int, Json]:
         path = f"{path}/{sent['metadata']['name']}"
         if path in self.objects:
             return _status(HTTPStatus.CONFLICT, "AlreadyExists")
         self.objects[path] = sent
-        self._note("create", path)
+        self._note("create", sent)
         if sent["kind"] == "Job":
             self._finish(path, sent)
         return HTTPStatus.CREATED, sent
@@ -140,12 +138,12 @@ class Cluster:
         if path not in self.objects:
             return _status(HTTPStatus.NOT_FOUND, "NotFound")
         if method == "DELETE":
-            self._note("delete", path)
+            self._note("delete", self.objects[path])
             return HTTPStatus.OK, self.objects.pop(path)
         held = self.objects[path]
         self.objects[path] = sent if method == "PUT" else merged(held, sent)
         if self.objects[path] != held:
-            self._note("change", path)
+            self._note("change", held)
         return HTTPStatus.OK, self.objects[path]
 
     def read(self, path: str, query: dict[str, str]) -> tuple[int, Json]:
@@ -161,26 +159,35 @@ class Cluster:
             for at, item in self.objects.items()
             if at.rpartition("/")[0] == path and _selected(item, query)
         ]
+        if plural == "pods":
+            items += [_pod(log) for log in self.said]
         head = {"kind": f"{kinds[plural]}List", "apiVersion": version}
         return HTTPStatus.OK, {**head, "metadata": {"resourceVersion": "1"}, "items": items}
 
     def _finish(self, path: str, job: Json) -> None:
-        """A Job is over as soon as it is there; its pod keeps what it said."""
-        failed = bool(self.jobs_fail_with)
-        condition = {"type": "Failed" if failed else "Complete", "status": "True"}
+        """A Job is over as soon as it is there. The pod of one that failed goes with it."""
+        said = self.run_job(job)
+        condition = {"type": "Failed" if said else "Complete", "status": "True"}
         job["status"] = {"conditions": [condition | {"reason": "BackoffLimitExceeded"}]}
-        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-        metadata = {"name": f"{name}-pod", "namespace": namespace, "labels": {"job-name": name}}
-        pods = f"/api/v1/namespaces/{namespace}/pods"
-        self.objects[f"{pods}/{name}-pod"] = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": metadata,
-            "spec": job["spec"]["template"]["spec"],
-        }
+        if said:
+            namespace = path.partition("/namespaces/")[2].partition("/")[0]
+            pod = f"{job['metadata']['name']}-pod"
+            self.said[f"/api/v1/namespaces/{namespace}/pods/{pod}/log"] = said
 
-    def _note(self, what: str, path: str) -> None:
-        self.changes.append(f"{what} {'/'.join(path.split('/')[-2:])}")
+    def _note(self, what: str, item: Json) -> None:
+        if item.get("type") != RELEASE_TYPE:
+            self.changes.append(f"{what} {_name(item)}")
+
+
+def _pod(log: str) -> Json:
+    _, namespace, _, name, _ = log.rsplit("/", 4)
+    metadata = {"name": name, "namespace": namespace}
+    containers = [{"name": "of-the-job"}]
+    return {"kind": "Pod", "metadata": metadata, "spec": {"containers": containers}}
+
+
+def _name(item: Json) -> str:
+    return f"{item['kind']}/{item['metadata']['name']}"
 
 
 def _status(code: HTTPStatus, reason: str) -> tuple[int, Json]:
@@ -198,14 +205,15 @@ def _selected(item: Json, query: dict[str, str]) -> bool:
 def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer is one segment: two of them wait for each other's acknowledgement
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
             if query.get("watch"):  # what there is was listed, and nothing changes by itself
                 self._say(*_status(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid"))
-            elif url.path.endswith("/log"):
-                self._send(HTTPStatus.OK, "text/plain", cluster.jobs_fail_with.encode())
+            elif url.path in cluster.said:
+                self._send(HTTPStatus.OK, "text/plain", cluster.said[url.path].encode())
             elif (found := _discovery(url.path) or _openapi(url.path)) is not None:
                 self._say(HTTPStatus.OK, found)
             else:
@@ -254,13 +262,13 @@ def cluster_in(work: Path) -> Iterator[Cluster]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    entry = {"server": f"http://127.0.0.1:{server.server_port}"}
+    cluster.url = f"http://127.0.0.1:{server.server_port}"
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "here",
         "contexts": [{"name": "here", "context": {"cluster": "here", "user": "nobody"}}],
-        "clusters": [{"name": "here", "cluster": entry}],
+        "clusters": [{"name": "here", "cluster": {"server": cluster.url}}],
         "users": [{"name": "nobody", "user": {}}],
     }
     cluster.kubeconfig = work / f"kubeconfig-{server.server_port}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from tests.helm.chart import (
     HelmError,
     Rendered,
     Values,
+    module_of,
     render,
     settings_in,
 )
@@ -166,10 +166,6 @@ def test_private_registries_without_access_are_allowed_and_say_so(tmp_path: Path
 
 
 def test_the_schema_is_the_one_that_the_settings_make() -> None:
-    spec = importlib.util.spec_from_file_location("schema", CHART.parent / "values_schema.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of(CHART.parent / "values_schema.py")
 
     assert json.loads((CHART / "values.schema.json").read_text()) == module.schema()

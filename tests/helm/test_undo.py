@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,21 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.helm.chart import CHART, render
+from tests.helm.chart import CHART, module_of, render
 
 DAEMONSET = "/apis/apps/v1/namespaces/images/daemonsets/p2pdist-undo"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    file = CHART / "files" / "wait_for_undo.py"
-    spec = importlib.util.spec_from_file_location("wait_for_undo", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["wait_for_undo"] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_of(CHART / "files" / "wait_for_undo.py")
 
 
 class FakeApi:
