@@ -77,6 +77,10 @@ faults: $(VENV)/dev.stamp
 	rm -rf build/faults
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/helm --timeout=300
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/faults tests/e2e/faults --timeout=300
+ifneq ($(shell command -v go),)
+	sh tests/helm/install_tools.sh $(VENV)/helm
+	$(PYTEST) tests/helm -m faults --timeout=120
+endif
 	$(BIN)/python -m tests.faults.table
 
 # Mistakes in decisive lines (tests/mutants/catalogue.toml), each of which the nearest tests must notice.

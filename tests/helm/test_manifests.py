@@ -24,11 +24,9 @@ from tests.helm.chart import (
     Rendered,
     helm,
     kubeconform,
-    release,
     render,
     settings_in,
 )
-from tests.helm.cluster import cluster_in
 
 # The only containers that run as root: they change files of the node.
 AS_ROOT = {"store": "install", "runtime": "runtime"}
@@ -218,20 +216,6 @@ def test_the_package_holds_boards_and_rules_as_they_are(tmp_path: Path) -> None:
         for group in yaml.safe_load((ROOT / "deploy" / "prometheus" / name).read_text())["groups"]
     ]
     assert everything.find("PrometheusRule", "p2pdist")["spec"]["groups"] == groups
-
-
-@pytest.mark.parametrize(
-    "command", [["template", "--kube-version", KUBERNETES], ["install", "--dry-run=client"]]
-)
-def test_no_keys_are_made_where_no_cluster_can_keep_them(
-    command: list[str], tmp_path: Path
-) -> None:
-    """Argo CD renders so at every sync: each would cut off every node that runs already."""
-    own = {"secrets": {"cluster": "our-cluster", "proxyKey": "our-proxy"}}
-    with cluster_in(tmp_path) as cluster:
-        with pytest.raises(HelmError, match=r"secrets\.cluster and secrets\.proxyKey"):
-            helm(*command, *release({}, tmp_path), cluster=cluster)
-        helm(*command, *release(own, tmp_path), cluster=cluster)
 
 
 def test_secrets_of_ones_own_are_used_and_none_is_made(tmp_path: Path) -> None:

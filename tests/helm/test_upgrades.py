@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.records import recorded
-from tests.helm.chart import NAMESPACE, HelmError, Values, helm, module_of, release
+from tests.helm.chart import KUBERNETES, NAMESPACE, HelmError, Values, helm, module_of, release
 from tests.helm.cluster import Cluster, Json, cluster_in
 
 KEYS = ("Secret/p2pdist-cluster", "Secret/p2pdist-proxy")
@@ -67,6 +67,7 @@ def test_an_upgrade_with_the_same_values_changes_nothing(held: Release) -> None:
     assert held.upgrade() == []
 
 
+@pytest.mark.faults
 def test_upgrades_keep_the_keys(held: Release) -> None:
     with recorded(90, "a release is upgraded, and rolled back") as record:
         held.install()
@@ -77,6 +78,24 @@ def test_upgrades_keep_the_keys(held: Release) -> None:
 
         assert upgraded == held.keys() == first
         record.outcome = "both Secrets as they were made at the first install"
+        record.passed = True
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "command", [["template", "--kube-version", KUBERNETES], ["install", "--dry-run=client"]]
+)
+def test_no_keys_are_made_where_no_cluster_is_asked(
+    held: Release, command: list[str], tmp_path: Path
+) -> None:
+    """Argo CD renders so at every sync: each would cut off every node that runs already."""
+    own = {"secrets": {"cluster": "our-cluster", "proxyKey": "our-proxy"}}
+    with recorded(91, "the chart is rendered without a cluster", command[0]) as record:
+        with pytest.raises(HelmError, match=r"secrets\.cluster and secrets\.proxyKey"):
+            helm(*command, *release({}, tmp_path), cluster=held.cluster)
+
+        assert "kind: Secret" not in helm(*command, *release(own, tmp_path), cluster=held.cluster)
+        record.outcome = "refused; rendered with Secrets that are named"
         record.passed = True
 
 

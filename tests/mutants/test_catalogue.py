@@ -40,3 +40,11 @@ def test_a_mutant_that_does_not_fit_is_told(source: str, why: str) -> None:
 def test_a_mutant_that_changes_nothing_is_told() -> None:
     with pytest.raises(ValueError, match="nothing"):
         dataclasses.replace(ONE, by="a  <  b").applied_to("a < b")
+
+
+def test_what_is_no_python_is_compared_as_text() -> None:
+    template = dataclasses.replace(ONE, file="t.yaml", text="{{- if a }}", by="{{- if b }}")
+
+    assert template.applied_to("{{- if a }}: {") == "{{- if b }}: {"
+    with pytest.raises(ValueError, match="nothing"):
+        dataclasses.replace(template, by=template.text).applied_to("{{- if a }}")
