@@ -26,6 +26,8 @@ KINDS: Final = {
     "policy/v1": ("PodDisruptionBudget",),
     "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
 }
+# Of a StatefulSet's spec.
+MUTABLE: Final = {"persistentVolumeClaimRetentionPolicy", "replicas", "template", "updateStrategy"}
 # Where helm keeps its releases.
 RELEASE_TYPE: Final = "helm.sh/release.v1"
 
@@ -141,10 +143,13 @@ class Cluster:
             self._note("delete", self.objects[path])
             return HTTPStatus.OK, self.objects.pop(path)
         held = self.objects[path]
-        self.objects[path] = sent if method == "PUT" else merged(held, sent)
-        if self.objects[path] != held:
+        made = sent if method == "PUT" else merged(held, sent)
+        if _fixed(made) != _fixed(held):
+            return _status(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid")
+        self.objects[path] = made
+        if made != held:
             self._note("change", held)
-        return HTTPStatus.OK, self.objects[path]
+        return HTTPStatus.OK, made
 
     def read(self, path: str, query: dict[str, str]) -> tuple[int, Json]:
         if path in self.objects:
@@ -188,6 +193,15 @@ def _pod(log: str) -> Json:
 
 def _name(item: Json) -> str:
     return f"{item['kind']}/{item['metadata']['name']}"
+
+
+def _fixed(item: Json) -> Json:
+    """What no update of it may change."""
+    if item["kind"] == "DaemonSet":
+        return {"selector": item["spec"]["selector"]}
+    if item["kind"] == "StatefulSet":
+        return {key: value for key, value in item["spec"].items() if key not in MUTABLE}
+    return {}
 
 
 def _status(code: HTTPStatus, reason: str) -> tuple[int, Json]:

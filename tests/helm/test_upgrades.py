@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 
 from tests.faults.records import recorded
-from tests.helm.chart import KUBERNETES, NAMESPACE, HelmError, Values, helm, module_of, release
+from tests.helm.chart import (
+    CHART,
+    KUBERNETES,
+    NAMESPACE,
+    HelmError,
+    Values,
+    helm,
+    module_of,
+    release,
+)
 from tests.helm.cluster import Cluster, Json, cluster_in
 
 KEYS = ("Secret/p2pdist-cluster", "Secret/p2pdist-proxy")
@@ -119,7 +129,6 @@ def test_one_key_without_the_other_is_no_reason_to_make_new_ones(held: Release, 
             {"registries": [{"host": "docker.io"}, {"host": "quay.io"}]},
             {"StatefulSet/p2pdist-proxy", "DaemonSet/p2pdist-peer"},
         ),
-        ({"proxy": {"persistence": {"enabled": False}}}, {"StatefulSet/p2pdist-proxy"}),
         ({"networkPolicy": {"nodeCIDRs": ["10.0.0.0/16"]}}, set()),
         ({"undo": {"timeoutSeconds": 60}}, set()),
         (
@@ -139,6 +148,26 @@ def test_a_changed_value_restarts_whom_it_concerns(
     held.install()
 
     assert held.restarted_by(values) == restarted
+
+
+def test_a_newer_chart_keeps_what_no_upgrade_may_change(held: Release, tmp_path: Path) -> None:
+    held.install({"dc": "fra1"})
+    first, pods = held.keys(), held.pods()
+    newer = shutil.copytree(CHART, tmp_path / "newer")
+    about = newer / "Chart.yaml"  # of the chart, and of the daemons
+    about.write_text(about.read_text().replace("ersion: 0.1.0", "ersion: 0.2.0"))
+    held.run("upgrade", str(newer), "--reset-then-reuse-values")
+
+    assert held.keys() == first
+    assert 'dc = "fra1"' in held.cluster.kept()["ConfigMap/p2pdist-peer"]["data"]["config.toml"]
+    images = {
+        container["image"]
+        for name, pod in held.pods().items()
+        for container in pod["spec"]["containers"]
+        if pod != pods[name]
+    }
+    assert images == {"p2pdist:0.2.0"}
+    assert len(held.pods()) == 3
 
 
 @pytest.mark.parametrize(
