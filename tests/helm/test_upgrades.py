@@ -14,6 +14,7 @@ import pytest
 from tests.faults.records import recorded
 from tests.helm.chart import (
     CHART,
+    EVERYTHING,
     KUBERNETES,
     NAMESPACE,
     HelmError,
@@ -75,6 +76,19 @@ def test_an_upgrade_with_the_same_values_changes_nothing(held: Release) -> None:
     held.install()
 
     assert held.upgrade() == []
+
+
+def test_an_upgrade_makes_what_an_install_does(held: Release, tmp_path: Path) -> None:
+    fixed = {"proxy": {"persistence": EVERYTHING["proxy"]["persistence"]}}
+    fixed |= {"tracker": {"persistence": EVERYTHING["tracker"]["persistence"]}}
+    held.install(fixed)
+    held.upgrade(EVERYTHING)
+    with cluster_in(tmp_path) as other:
+        fresh = Release(other, tmp_path)
+        fresh.install(EVERYTHING)
+    installed, upgraded = ({**r.cluster.kept(), **dict.fromkeys(KEYS)} for r in (fresh, held))
+
+    assert upgraded == installed
 
 
 @pytest.mark.faults
