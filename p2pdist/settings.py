@@ -122,6 +122,12 @@ class Proxy:
     links_max: int = _setting(
         COUNT, 32_768, "Exchange links at a time; more hosts are refused and use their peers."
     )
+    layer_index: bool = _setting(
+        FLAG,
+        True,
+        "Index each layer that is brought in, so that hosts can read single files of it; "
+        "one core for a second per 100 MB.",
+    )
     stale_if_error_s: float = _setting(
         DURATION, 86400.0, "How long a known tag is served while upstream fails."
     )

@@ -68,11 +68,20 @@ class ReferrersRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerIndexRoute:
+    """`/v2/<name>/_p2pdist/layer-index/<digest>`, an extension as the distribution specification
+    provides for them: what lies where in a layer."""
+
+    path_name: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Unsupported:
     """Push, delete and the like: 405."""
 
 
-NamedRoute = ManifestRoute | BlobRoute | TagsRoute | ReferrersRoute
+NamedRoute = ManifestRoute | BlobRoute | TagsRoute | ReferrersRoute | LayerIndexRoute
 Route = Ping | NamedRoute | Unsupported
 
 
@@ -126,6 +135,8 @@ def parse_route(method: str, raw_path: str, raw_query: str, query: Mapping[str, 
         case ["", "v2", *name, "referrers", digest] if name:
             artifact_type = _artifact_type(query.get("artifactType"))
             return ReferrersRoute("/".join(name), _digest(digest), artifact_type)
+        case ["", "v2", *name, "_p2pdist", "layer-index", digest] if name:
+            return LayerIndexRoute("/".join(name), _digest(digest))
         case _:
             raise RegistryError(404, "UNSUPPORTED", "no such endpoint")
 

@@ -13,6 +13,7 @@ from p2pdist.peer.core.bulk import bulk_bucket
 from p2pdist.peer.counters import OTHER_SIZE, UPSTREAM, WAN
 from p2pdist.peer.fallback import OutsideBody, OutsideSource, stream_checked
 from p2pdist.peer.host_mirror import HostMirror, admitted_runtimes, runtime_puller
+from p2pdist.peer.layer_indexes import LayerIndexes
 from p2pdist.peer.node import Node
 from p2pdist.peer.outside import DirectSource, NotSmall, WatchedSource, read_single
 from p2pdist.peer.prewarming import Prewarmer
@@ -29,6 +30,7 @@ __all__ = [
     "Authority",
     "DirectSource",
     "HostMirror",
+    "LayerIndexes",
     "Node",
     "NodeOptions",
     "NotSmall",

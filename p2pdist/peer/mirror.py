@@ -14,6 +14,7 @@ from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.core.failures import Failures
 from p2pdist.peer.counters import SMALL, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource
+from p2pdist.peer.layer_indexes import LayerIndexes
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.node import Node
 from p2pdist.peer.outside import DirectSource, ProxySource, read_small
@@ -58,6 +59,7 @@ class MirrorBackend:
         ]
         if upstream is not None:
             self._outside.append(DirectSource(upstream))
+        self._indexes = LayerIndexes(node, self._open_index)
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         return await self._book.manifest(name, reference, context)
@@ -107,6 +109,13 @@ class MirrorBackend:
             return await client.referrers(name, digest, artifact_type, timeout_s=FORWARD_S)
 
         return await self._forwarded(name, f"the referrers of {digest}", listed)
+
+    async def layer_index(self, name: ImageName, digest: Digest) -> Manifest:
+        return await self._indexes.find(name, digest)
+
+    async def _open_index(self, name: ImageName, digest: Digest, size_bytes: int) -> BlobSource:
+        self._book.learn_size(name, digest, size_bytes)
+        return await self.open_blob(name, digest, PullContext("index"))
 
     async def _forwarded(
         self, name: ImageName, what: str, ask: Callable[[ProxyClient], Awaitable[T]]

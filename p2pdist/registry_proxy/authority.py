@@ -71,6 +71,8 @@ class ProxyAuthority:
         self._pauses = Pauses()
         self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
         self._slots = FetchSlots(FETCHES_MAX, concurrency)
+        self.arrives: Callable[[ActiveBlob], None] = lambda _: None
+        """Hears of each blob that is asked for, before it is fetched."""
         self.budget_of: Callable[[Digest], TokenBucket | None] = lambda _: None
         """The rate of a job that is to fetch a blob; hosts may ask for it before its turn comes."""
 
@@ -91,6 +93,8 @@ class ProxyAuthority:
         return asyncio.get_running_loop().time()
 
     def _large_claims(self, digest: Digest) -> list[Claim]:
+        if self._manifests.links.made_of(digest) is not None:
+            return []  # no registry has it
         claims = self._manifests.claims(digest)
         return [claim for claim in claims if not geometry_for(claim.size_bytes).single]
 
@@ -116,8 +120,12 @@ class ProxyAuthority:
             text = f"{digest} is not shared by this proxy"
             raise RegistryError(403, "DENIED", text, reason=ErrorReason.NOT_SHARED)
         active = self._taken_up(digest, size_bytes)
+        if self._manifests.links.made_of(digest) is not None and not active.complete:
+            text = f"{digest} was made here, and is gone"
+            raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
         if (bulk or budget is not None) and not active.complete:
             active.order_bulk(budget)
+        self.arrives(active)
         if not active.complete and digest not in self._running:
             self._start(active, names, frozenset())
         return active

@@ -10,6 +10,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import (
     UPSTREAM,
     ActiveBlob,
+    LayerIndexes,
     Node,
     OutsideSource,
     SmallAnswer,
@@ -36,6 +37,7 @@ class ProxyBackend:
         self._manifests = manifests
         self._authority = authority
         self._source = source
+        self._indexes = LayerIndexes(node, self._open_index)
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         found = await self._manifests.manifest(name, reference, context)
@@ -99,6 +101,13 @@ class ProxyBackend:
         self, name: ImageName, digest: Digest, artifact_type: str | None
     ) -> Manifest:
         return await self._manifests.lists.referrers(name, digest, artifact_type)
+
+    async def layer_index(self, name: ImageName, digest: Digest) -> Manifest:
+        await self._manifests.blob_size(name, digest)  # who may have the layer may have its index
+        return await self._indexes.find(name, digest)
+
+    async def _open_index(self, name: ImageName, digest: Digest, size_bytes: int) -> BlobSource:
+        return await self.open_blob(name, digest, PullContext("index"))
 
     def _used_fallback(self, label: str, reason: str, nbytes: int) -> None:
         self._node.counters.fallbacks[label] += nbytes

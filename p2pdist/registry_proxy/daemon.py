@@ -38,6 +38,7 @@ from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.tags import TagCache
+from p2pdist.registry_proxy.indexing import LayerIndexer
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.ordering import ProxyOrderSource
 from p2pdist.registry_proxy.replication_setup import Replicating, replicating
@@ -123,6 +124,9 @@ async def running_proxy(
             concurrency=upstream.concurrency,
         )
         running.node.authority = authority
+        indexer = LayerIndexer(running.node, access, signer, running.node.rng)
+        if own.layer_index:
+            authority.arrives = indexer.arrives
         runtime = runtime_puller(settings) if with_mirror else None
         prewarmer = Prewarmer(running.node, ProxyOrderSource(manifests, authority), runtime)
         authority.budget_of = prewarmer.budget_of
@@ -145,6 +149,7 @@ async def running_proxy(
             },
             samples=lambda: itertools.chain(
                 _samples(running, upstream, rules, prewarmer, manifests.misses),
+                indexer.samples(),
                 endpoint.refused.samples(),
                 metrics.samples(),
             ),

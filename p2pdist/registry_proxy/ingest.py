@@ -322,8 +322,9 @@ class Ingest:
         blob = self._active.blob
         if blob is None or blob.geometry != self._geometry:
             raise UpstreamError(f"{self._digest} was taken up with another size meanwhile")
-        self._node.counters.received[UPSTREAM] += len(data)
-        self._active.received[UPSTREAM] = self._active.received.get(UPSTREAM, 0) + len(data)
+        if self._source.label == UPSTREAM:  # else it was made here
+            self._node.counters.received[UPSTREAM] += len(data)
+            self._active.received[UPSTREAM] = self._active.received.get(UPSTREAM, 0) + len(data)
         known = chunk_map.hash_of(chunk)
         if known is None:
             observers: list[IngestObserver] = [whole]

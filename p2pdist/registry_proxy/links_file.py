@@ -40,6 +40,8 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
     """Upstream, repository and the size that it claims."""
     delivered: list[str] = []
     """Upstreams; absent in the files of earlier versions."""
+    made_of: tuple[str, _Size] | None = None
+    """So is this: the layer that it is the index of, and its own size."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -59,7 +61,12 @@ async def save(links: Links, path: Path) -> None:
         names = [(name.upstream, name.repository, size) for name, size in record.names]
         lines.append(
             _Line(
-                record.digest, record.media_type, record.is_manifest, names, list(record.delivered)
+                record.digest,
+                record.media_type,
+                record.is_manifest,
+                names,
+                list(record.delivered),
+                record.made_of,
             )
         )
         if len(lines) % SLICE == 0:
@@ -111,6 +118,10 @@ def _record(line: _Line) -> LinkRecord:
     digest = parse_digest(line.digest)
     if any(canonical_upstream(upstream) != upstream for upstream in line.delivered):
         raise ValueError("an upstream that is none")
+    made_of = None
+    if line.made_of is not None:
+        layer, size = line.made_of
+        made_of = parse_digest(layer), size
     return LinkRecord(
-        digest, line.media_type, line.is_manifest, tuple(names), tuple(line.delivered)
+        digest, line.media_type, line.is_manifest, tuple(names), tuple(line.delivered), made_of
     )

@@ -327,10 +327,12 @@ class ManifestService:
         Until the blob lies here it is what `name` claims, and no other repository.
         """
         self.check_servable(name)
+        if (layer := self.links.made_of(digest)) is not None:
+            await self.blob_size(name, layer)  # who may have that may have what was made of it
         size = await self._known_size(name, digest)
         if size is None:
             size = await self._sizes.run((name, digest), lambda: self._ask_size(name, digest))
-        if await self._showing.refuses(name, digest, size):
+        if layer is None and await self._showing.refuses(name, digest, size):
             text = f"{name.upstream} does not show {digest}"
             raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
         return size

@@ -23,6 +23,7 @@ from p2pdist.oci.media_types import accepted_beyond
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.routes import (
     BlobRoute,
+    LayerIndexRoute,
     ManifestRoute,
     NamedRoute,
     Ping,
@@ -203,6 +204,9 @@ class RegistryEndpoint:
             case ReferrersRoute():
                 index = await self._backend.referrers(name, route.digest, route.artifact_type)
                 return referrers_answer(route, index, headers)
+            case LayerIndexRoute():
+                found = await self._backend.layer_index(name, route.digest)
+                return manifest_answer(found, headers, fixed=False)
             case _:
                 assert_never(route)
 
@@ -267,6 +271,8 @@ def _unknown_code(route: NamedRoute) -> str:
             return "BLOB_UNKNOWN"
         case ManifestRoute():
             return "MANIFEST_UNKNOWN"
+        case LayerIndexRoute():
+            return "BLOB_UNKNOWN"
         case TagsRoute() | ReferrersRoute():
             return "NAME_UNKNOWN"
         case _:

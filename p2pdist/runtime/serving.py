@@ -113,3 +113,7 @@ class RegistryBackend(Protocol):
     async def referrers(
         self, name: ImageName, digest: Digest, artifact_type: str | None
     ) -> Manifest: ...
+
+    async def layer_index(self, name: ImageName, digest: Digest) -> Manifest:
+        """The index of a layer of `name`, as a proxy signed that it is; 404 where there is none."""
+        ...

@@ -39,6 +39,9 @@ class Lab:
     proxy_upload_rate: int = 0
     """0: no limit. On loopback a proxy is done with a small layer before peers have met."""
 
+    layer_index: bool = False
+    """Most layers here are no archives, and a process for each of them takes its time."""
+
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
         return replace(self, dc=dc, trackers=[], proxies=[], directory=self.directory / dc)
@@ -60,6 +63,7 @@ class Lab:
                 parents=(),
                 tag_ttl_s=self.tag_ttl_s,
                 upload_rate=self.proxy_upload_rate,
+                layer_index=self.layer_index,
             ),
             peer=Peer(
                 any_port,

@@ -32,6 +32,8 @@ class LinkRecord:
     names: tuple[tuple[ImageName, int | None], ...]
     delivered: tuple[str, ...] = ()
     """The upstreams that sent its bytes, or showed that they have them."""
+    made_of: tuple[Digest, int] | None = None
+    """The blob that this one was made of here, and its own size; then it has no names."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class _Entry:
     """All that ever named it, and whether they delivered it; as many as are configured."""
     refuted: dict[ImageName, int] = field(default_factory=dict)
     """Sizes that bytes disproved; a manifest that says them again is not believed."""
+    made_of: tuple[Digest, int] | None = None
+    """The blob that a proxy made this one of, and how long this one is."""
 
 
 class Links:
@@ -87,6 +91,22 @@ class Links:
         entry.media_type = media_type or entry.media_type
         self._claim(entry, name, size_bytes)
 
+    def derive(self, digest: Digest, layer: Digest, size_bytes: int) -> None:
+        """We made `digest` of `layer`: it is in all repositories that have that, and in no other,
+        also where one names it."""
+        entry = self._entry(digest, "", is_manifest=False)
+        entry.made_of = layer, size_bytes
+
+    def made_of(self, digest: Digest) -> Digest | None:
+        """The blob that a proxy made `digest` of; no registry has it."""
+        entry = self._entries.get(digest)
+        return entry.made_of[0] if entry is not None and entry.made_of is not None else None
+
+    def media_type(self, digest: Digest) -> str:
+        """As the last manifest that names it says."""
+        entry = self._entries.get(digest)
+        return "" if entry is None else entry.media_type
+
     def refute(
         self, name: ImageName, digest: Digest, size_bytes: int, actual_bytes: int | None
     ) -> None:
@@ -106,21 +126,23 @@ class Links:
 
     def upstreams(self, digest: Digest) -> Mapping[str, bool]:
         """All upstreams that ever named `digest`, and whether they delivered it."""
-        entry = self._entries.get(digest)
+        entry = self._entries.get(self.made_of(digest) or digest)
         return {} if entry is None else entry.upstreams
 
     def where(self, digest: Digest) -> list[ImageName]:
         """The repositories that have `digest`, the latest first."""
-        entry = self._entries.get(digest)
+        entry = self._entries.get(self.made_of(digest) or digest)
         return [] if entry is None else list(reversed(entry.claims))
 
     def allowed(self, name: ImageName, digest: Digest) -> bool:
-        entry = self._entries.get(digest)
+        entry = self._entries.get(self.made_of(digest) or digest)
         return entry is not None and name in entry.claims
 
     def claim(self, name: ImageName, digest: Digest) -> int | None:
         """Bytes as a manifest of `name`, or its registry, says; None where neither does."""
         entry = self._entries.get(digest)
+        if entry is not None and entry.made_of is not None:
+            return entry.made_of[1] if self.allowed(name, digest) else None
         return None if entry is None else entry.claims.get(name)
 
     def is_manifest(self, digest: Digest) -> bool:
@@ -138,6 +160,7 @@ class Links:
                 entry.is_manifest,
                 tuple(entry.claims.items()),
                 tuple(host for host, delivered in entry.upstreams.items() if delivered),
+                entry.made_of,
             )
 
     def restore(self, records: Iterable[LinkRecord]) -> None:
@@ -148,6 +171,7 @@ class Links:
                 entry.claims = dict(record.names[-self._names_max :])
                 entry.upstreams = dict.fromkeys((name.upstream for name in entry.claims), False)
                 entry.upstreams.update(dict.fromkeys(record.delivered, True))
+                entry.made_of = record.made_of
                 self._entries[record.digest] = entry
 
     def _entry(self, digest: Digest, media_type: str, *, is_manifest: bool) -> _Entry:
