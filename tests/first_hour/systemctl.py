@@ -13,26 +13,26 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 READY_S = 60.0
+POLL_S = 0.2
 
 
-def read(unit):
+def read(unit, directory="/etc/systemd/system"):
     """Key -> values, in their order."""
     found = {}
-    for line in Path(f"/etc/systemd/system/{unit}.service").read_text().splitlines():
+    for line in Path(directory, f"{unit}.service").read_text().splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
             found.setdefault(key, []).append(value)
     return found
 
 
-def start(unit):
-    settings = read(unit)
+def start(unit, settings):
     (user,) = settings["User"]
-    subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", user], check=True)
-    account = pwd.getpwnam(user)
+    account = account_of(user)
     state = Path("/var/lib", *settings["StateDirectory"])
     credentials = Path("/run/credentials", f"{unit}.service")
     for directory in (state, credentials):
@@ -53,13 +53,23 @@ def start(unit):
     run(unit, shlex.split(command), account, environ)
 
 
+def account_of(user):
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        make = ["useradd", "--system", "--user-group", "--no-create-home", user]
+        subprocess.run(make, check=True)
+        return pwd.getpwnam(user)
+
+
 def run(unit, command, account, environ):
     """Start it and return once it says READY=1, as units of `Type=notify` are waited for."""
     address = f"/run/notify-{unit}"
+    Path(address).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(address)
         os.chmod(address, 0o666)
-        notices.settimeout(READY_S)
+        notices.settimeout(POLL_S)
         with open(f"/var/log/{unit}.log", "ab") as log:
             process = subprocess.Popen(
                 command,
@@ -74,22 +84,31 @@ def run(unit, command, account, environ):
                 start_new_session=True,
             )
         Path(f"/run/{unit}.pid").write_text(str(process.pid))
-        try:
-            while b"READY=1" not in notices.recv(4096):
-                pass
-        except TimeoutError:
+        if not ready(notices, process):
             sys.exit(f"{unit} did not become ready:\n{Path(f'/var/log/{unit}.log').read_text()}")
+
+
+def ready(notices, process):
+    deadline_s = time.monotonic() + READY_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        try:
+            if b"READY=1" in notices.recv(4096):
+                return True
+        except TimeoutError:
+            pass
+    return False
 
 
 def main():
     verb, now, unit = sys.argv[1:]
     assert now == "--now"
     if verb == "enable":
-        start(unit)
+        start(unit, read(unit))
     elif verb == "disable":
         os.kill(int(Path(f"/run/{unit}.pid").read_text()), signal.SIGTERM)
     else:
         sys.exit(f"systemctl {verb}: not known here")
 
 
-main()
+if __name__ == "__main__":
+    main()
