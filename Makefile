@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-first-hour fmt bench bench-swarm bench-prewarm bench-scale faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour fmt bench bench-swarm bench-prewarm bench-scale faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -27,7 +27,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev.stamp
-	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/helm
+	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/helm --ignore=tests/ansible
 
 # The unit suite RUNS times with every core busy beside it; less of it with ARGS='-n 2 tests/swarm'.
 RUNS ?= 20
@@ -60,6 +60,16 @@ else
 	@echo "not run: helm (needs Go, which builds helm and kubeconform)"
 endif
 
+# The playbooks on hosts that are mounts, processes and networks of their own; needs root and iproute2.
+test-ansible: $(VENV)/dev.stamp
+	@$(MAKE) --no-print-directory $(VENV)/ansible.stamp || echo "ansible-core could not be installed"
+	$(PYTEST) tests/ansible --timeout=300
+
+$(VENV)/ansible.stamp: tests/ansible/requirements.txt
+	$(BIN)/python -m venv $(VENV)/ansible
+	$(VENV)/ansible/bin/pip install --quiet --disable-pip-version-check -r tests/ansible/requirements.txt
+	@touch $@
+
 # The commands of README.md and docs/install.md in a root that debootstrap made: of DEBIAN=trixie as
 # well; needs root, Debian packages, the package indexes of Debian and Python.
 DEBIAN ?= bookworm
@@ -72,15 +82,16 @@ fmt: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 
 # Every row of the catalogue of faults (docs/faults.md), then what each showed; needs root and Debian packages.
-faults: $(VENV)/dev.stamp
+faults: $(VENV)/dev.stamp $(VENV)/ansible.stamp
 	tests/e2e/install_packages.sh
 	rm -rf build/faults
-	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/helm --timeout=300
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/helm --ignore=tests/ansible --timeout=300
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/faults tests/e2e/faults --timeout=300
 ifneq ($(shell command -v go),)
 	sh tests/helm/install_tools.sh $(VENV)/helm
 	$(PYTEST) tests/helm -m faults --timeout=120
 endif
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/ansible --timeout=300
 	$(BIN)/python -m tests.faults.table
 
 # Mistakes in decisive lines (tests/mutants/catalogue.toml), each of which the nearest tests must notice.

@@ -24,6 +24,7 @@ UNIT: Final = (
     "--ignore=tests/compose",
     "--ignore=tests/first_hour",
     "--ignore=tests/helm",
+    "--ignore=tests/ansible",
 )
 
 
