@@ -70,6 +70,7 @@ def pull(
       p2pdist pull alpine -o docker-archive:- | docker load
       p2pdist pull alpine:3.20 --json | jq -r .digest
     """
+    from p2pdist.cli.platforms import platform_of
     from p2pdist.cli.pulling.outputs import parse_output
     from p2pdist.cli.pulling.progress import progress_for
     from p2pdist.cli.pulling.record import failure_record, pull_record, summary
@@ -79,7 +80,7 @@ def pull(
     try:
         reference = parse_reference(image)
         output = parse_output(output_text) if output_text else None
-        platform = _platform(platform_text)
+        platform = platform_of(platform_text)
         job = _Pull(reference, platform, endpoint, output, platform_text is not None)
     except ValueError as error:
         raise CommandError(str(error), Exit.USAGE, "see `p2pdist pull --help`") from None
@@ -147,14 +148,3 @@ async def _write(output: Output, pulled: PulledImage) -> None:
         stop.set()
         await asyncio.wait([writing])
         raise
-
-
-def _platform(text: str | None) -> Platform:
-    """Read `os/arch[/variant]`, by default that of this machine; raise ValueError for others."""
-    from p2pdist.cli.pulling.client import Platform
-    from p2pdist.runtime.own_platform import own_platform
-
-    parts = (text or own_platform()).split("/")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise ValueError(f"{text!r} is no platform; expected os/arch, such as linux/arm64")
-    return Platform(*parts)

@@ -109,8 +109,9 @@ class FakeRegistry:
         *,
         docker: bool = False,
         architecture: str = "amd64",
+        archives: Sequence[bytes] | None = None,
     ) -> ImageInfo:
-        built = build_image(layers, docker=docker, architecture=architecture)
+        built = build_image(layers, docker=docker, architecture=architecture, archives=archives)
         self._add_built(repository, built)
         digest = self.add_manifest(repository, built.manifest, built.media_type, tag=tag)
         return ImageInfo(

@@ -37,15 +37,20 @@ class BuiltImage:
 
 
 def build_image(
-    layers: Sequence[bytes], *, docker: bool = False, architecture: str = "amd64"
+    layers: Sequence[bytes],
+    *,
+    docker: bool = False,
+    architecture: str = "amd64",
+    archives: Sequence[bytes] | None = None,
 ) -> BuiltImage:
-    """Describe `layers` as an image; they count as uncompressed tars, whatever they are."""
+    """Describe `layers` as an image; they count as uncompressed tars, whatever they are, unless
+    `archives` are what they hold."""
     config = _json(
         {
             "architecture": architecture,
             "os": "linux",
             "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(a) for a in archives or layers]},
         }
     )
     media_type = DOCKER_MANIFEST if docker else OCI_MANIFEST

@@ -19,6 +19,7 @@ from p2pdist.cli.pulling.refusals import REFUSAL_BYTES_MAX, refused
 from p2pdist.cli.pulling.workspace import naming
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.model.layer_index import INDEX_BYTES_MAX
 from p2pdist.oci import manifest
 from p2pdist.oci.image_config import CONFIG_BYTES_MAX, platform_of_config
 from p2pdist.oci.manifest import (
@@ -35,6 +36,8 @@ from p2pdist.runtime.terminal import printable
 BLOBS_AT_ONCE: Final = 3  # as dockerd does
 TRIES_MAX: Final = 4
 READ_BYTES: Final = 1 << 20
+DEMAND: Final = "P2pdist-Demand"
+"""On a request for a range: only this is wanted, nothing of the blob is to be fetched beside it."""
 # The mirror promises a first byte within 5 s and no longer gap; four times that is a dead one.
 SILENCE_S: Final = 20.0
 
@@ -128,14 +131,8 @@ class PullClient:
 
         `insist`: refuse an image without an index that was built for another platform.
         """
-        body, info = await self.manifest(reference, reference.target)
-        if info.kind == "index":
-            child = choose_platform(info, platform.os, platform.architecture, platform.variant)
-            if child is None:
-                known = sorted({_platform_text(m.platform) for m in info.manifests})
-                raise _not_for(platform, reference, known)
-            body, info = await self.manifest(reference, child.digest)
-        image = PulledImage(reference, digest_of(body), body, info, directory)
+        image = await self.resolve(reference, platform, directory)
+        info = image.info
         self._progress.started(title(reference), image.blobs)
         try:
             built_for = await self._config(image)
@@ -145,10 +142,24 @@ class PullClient:
             async with asyncio.TaskGroup() as blobs:
                 for blob in image.blobs:
                     if blob is not info.config:
-                        blobs.create_task(self._blob(reference, blob, image.path(blob.digest)))
+                        blobs.create_task(self.blob(reference, blob, image.path(blob.digest)))
         finally:
             self._progress.ended()
         return replace(image, platform=built_for)
+
+    async def resolve(
+        self, reference: Reference, platform: Platform, directory: Path
+    ) -> PulledImage:
+        """Return the manifest for `platform`, before any blob is in `directory`. Raises
+        CommandError."""
+        body, info = await self.manifest(reference, reference.target)
+        if info.kind == "index":
+            child = choose_platform(info, platform.os, platform.architecture, platform.variant)
+            if child is None:
+                known = sorted({_platform_text(m.platform) for m in info.manifests})
+                raise _not_for(platform, reference, known)
+            body, info = await self.manifest(reference, child.digest)
+        return PulledImage(reference, digest_of(body), body, info, directory)
 
     async def _config(self, image: PulledImage) -> manifest.Platform | None:
         """Fetch the config, before anything large; return the platform that it names."""
@@ -156,7 +167,7 @@ class PullClient:
         if config is None:
             return None
         path = image.path(config.digest)
-        await self._blob(image.reference, config, path)
+        await self.blob(image.reference, config, path)
         if config.size > CONFIG_BYTES_MAX:
             return None
         return platform_of_config(await asyncio.to_thread(path.read_bytes))
@@ -186,9 +197,46 @@ class PullClient:
         except ValueError as error:
             raise CommandError(f"{target} is no manifest: {error}", Exit.INTEGRITY) from None
 
+    # --- parts of layers ------------------------------------------------------------------------
+
+    async def layer_index(self, reference: Reference, layer: Digest) -> bytes | None:
+        """What lies where in a layer; None where the mirror has no index of it."""
+        url = self._url(reference, "_p2pdist/layer-index", layer)
+        try:
+            async with self._session.get(url) as answer:
+                if answer.status != 200:
+                    return None
+                body = bytearray()
+                async for data in answer.content.iter_chunked(READ_BYTES):
+                    body += data
+                    if len(body) > INDEX_BYTES_MAX:
+                        return None
+                return bytes(body)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+
+    async def blob_range(
+        self, reference: Reference, digest: Digest, start: int, stop: int
+    ) -> bytes:
+        """Return these bytes of a blob, as they came: only who knows what they are to be can check
+        them. The mirror is asked to fetch no others. Raises CommandError."""
+        headers = {"Range": f"bytes={start}-{stop - 1}", DEMAND: "1"}
+        url = self._url(reference, "blobs", digest)
+        for attempt in range(1, TRIES_MAX + 1):
+            try:
+                async with self._session.get(url, headers=headers) as answer:
+                    if answer.status != 206:
+                        raise await _refusal(answer, reference, digest, "blob")
+                    return await answer.content.readexactly(stop - start)
+            except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+                if attempt == TRIES_MAX:
+                    raise self._unreachable(error) from None
+        raise AssertionError("unreachable")
+
     # --- blobs ----------------------------------------------------------------------------------
 
-    async def _blob(self, reference: Reference, blob: Descriptor, path: Path) -> None:
+    async def blob(self, reference: Reference, blob: Descriptor, path: Path) -> None:
+        """Fetch all of a blob into a new file. Raises CommandError, OSError."""
         async with self._slots:
             # No error of the network gets this far as one of the system.
             with naming(path.parent.parent), await asyncio.to_thread(path.open, "xb+") as file:

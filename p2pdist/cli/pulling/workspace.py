@@ -19,7 +19,7 @@ PREFIX: Final = ".p2pdist-pull-"
 PLAIN_LAYER: Final = "plain.tar"
 TRIES_MAX: Final = 16
 # What a pull puts there. A directory with anything else in it was not made by one.
-_OURS: Final = re.compile(rf"[0-9a-f]{{64,128}}|{re.escape(PLAIN_LAYER)}")
+_OURS: Final = re.compile(rf"[0-9a-f]{{64,128}}(\.tar)?|{re.escape(PLAIN_LAYER)}")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | OPEN_FLAGS
 
 

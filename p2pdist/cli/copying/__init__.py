@@ -1,0 +1,1 @@
+"""`p2pdist cp`: single files out of an image, without pulling it."""

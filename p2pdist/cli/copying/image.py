@@ -1,0 +1,202 @@
+"""The files of an image at a mirror: read through the indexes of its layers, whole where they are
+small or have none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import zstandard
+
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.failures import CommandError
+from p2pdist.cli.pulling.client import Platform, PullClient, PulledImage, title
+from p2pdist.model.ids import Digest
+from p2pdist.model.layer_index import INDEXED_BYTES_MIN
+from p2pdist.oci.image_config import CONFIG_BYTES_MAX, diff_ids_of_config
+from p2pdist.oci.manifest import Descriptor
+from p2pdist.oci.reference import Reference
+from p2pdist.streaming.building import GROWTH_FREE_BYTES, GROWTH_MAX, ZSTD_MAGIC, IndexBuilder
+from p2pdist.streaming.core.image_tree import ImageTree
+from p2pdist.streaming.core.index import LayerIndex, decode_index
+from p2pdist.streaming.core.tar import UnfitLayer
+from p2pdist.streaming.core.tree import LayerTree
+from p2pdist.streaming.layer_reader import LayerReader
+
+READ_BYTES: Final = 1 << 20
+
+
+class RemoteImage:
+    """`tree` over `layers`, from the lowest up."""
+
+    def __init__(self, image: PulledImage, layers: Sequence[LayerReader]) -> None:
+        """Raises CommandError."""
+        self.image = image
+        self.layers = layers
+        try:
+            self.tree = ImageTree([LayerTree(layer.index.entries) for layer in layers])
+        except UnfitLayer as error:
+            raise _unfit(image.reference, str(error)) from None
+
+    @property
+    def fetched_bytes(self) -> int:
+        """Of all layers, as they are compressed."""
+        return sum(source.fetched_bytes for source in {layer.source for layer in self.layers})
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(layer.size for layer in self.image.info.layers)
+
+
+@asynccontextmanager
+async def remote_image(
+    client: PullClient, reference: Reference, platform: Platform, directory: Path
+) -> AsyncIterator[RemoteImage]:
+    """Open an image; what has to be fetched whole goes to `directory`. Raises CommandError."""
+    image = await client.resolve(reference, platform, directory)
+    diff_ids = await _diff_ids(client, image)
+    # A layer may stand in an image twice.
+    wanted = {
+        layer.digest: (layer, diff_id)
+        for layer, diff_id in zip(image.info.layers, diff_ids, strict=True)
+    }
+    async with AsyncExitStack() as stack:
+        async with asyncio.TaskGroup() as opening:
+            tasks = {
+                digest: opening.create_task(_layer(client, image, *parts))
+                for digest, parts in wanted.items()
+            }
+        opened = {digest: task.result() for digest, task in tasks.items()}
+        for reader in opened.values():
+            stack.push_async_callback(reader.close)
+        readers = [opened[layer.digest] for layer in image.info.layers]
+        yield await asyncio.to_thread(RemoteImage, image, readers)
+
+
+async def _diff_ids(client: PullClient, image: PulledImage) -> list[Digest]:
+    config = image.info.config
+    if config is None or config.size > CONFIG_BYTES_MAX:
+        raise _unfit(image.reference, "it is no image of a container")
+    path = image.path(config.digest)
+    await client.blob(image.reference, config, path)
+    try:
+        diff_ids = diff_ids_of_config(await asyncio.to_thread(path.read_bytes))
+    except ValueError as error:
+        raise _unfit(image.reference, str(error)) from None
+    if len(diff_ids) != len(image.info.layers):
+        text = f"it has {len(image.info.layers)} layers, and its config names {len(diff_ids)}"
+        raise _unfit(image.reference, text)
+    return diff_ids
+
+
+async def _layer(
+    client: PullClient,
+    image: PulledImage,
+    layer: Descriptor,
+    diff_id: Digest,
+) -> LayerReader:
+    """By its index, if that is of the archive which the config names; else by all of its bytes."""
+    if layer.size >= INDEXED_BYTES_MIN:
+        body = await client.layer_index(image.reference, layer.digest)
+        if body is not None:
+            index = await asyncio.to_thread(_believed, body, layer, diff_id)
+            if index is not None:
+                source = _MirrorSource(client, image.reference, layer.digest)
+                return LayerReader(index, source)
+    path = image.path(layer.digest)
+    await client.blob(image.reference, layer, path)
+    try:
+        return await asyncio.to_thread(_indexed, path, layer, diff_id)
+    except UnfitLayer as error:
+        raise _unfit(image.reference, f"its layer {layer.digest}: {error}") from None
+
+
+def _believed(body: bytes, layer: Descriptor, diff_id: Digest) -> LayerIndex | None:
+    try:
+        index = decode_index(body)
+    except UnfitLayer:
+        return None
+    same = index.blob == layer.digest and index.diff_id == diff_id
+    return index if same and index.blob_bytes == layer.size else None
+
+
+def _indexed(path: Path, layer: Descriptor, diff_id: Digest) -> LayerReader:
+    """Blocking. Raises UnfitLayer, OSError."""
+    path = _without_zstd(path)
+    builder = IndexBuilder(layer.digest)
+    try:
+        with path.open("rb") as file:
+            while data := file.read(READ_BYTES):
+                builder.feed(data)
+        index = builder.finish()
+    finally:
+        builder.close()
+    if index.diff_id != diff_id:
+        raise UnfitLayer("it is not the archive that the config names")
+    return LayerReader(index, _FileSource(path, layer.size))
+
+
+def _without_zstd(path: Path) -> Path:
+    """zstd has no places to begin at: such a layer is unpacked as a whole."""
+    with path.open("rb") as file:
+        if not file.read(4).startswith(ZSTD_MAGIC):
+            return path
+        file.seek(0)
+        plain = path.with_suffix(".tar")
+        limit = GROWTH_FREE_BYTES + GROWTH_MAX * os.fstat(file.fileno()).st_size
+        with plain.open("xb") as out, _zstd_errors():
+            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            while data := reader.read(READ_BYTES):
+                out.write(data)
+                if out.tell() > limit:
+                    raise UnfitLayer(f"it inflates to more than {limit} bytes")
+    return plain
+
+
+class _zstd_errors:  # a context
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, zstandard.ZstdError):
+            raise UnfitLayer(f"its zstd is broken: {error}") from None
+
+
+class _MirrorSource:
+    def __init__(self, client: PullClient, reference: Reference, digest: Digest) -> None:
+        self.fetched_bytes = 0
+        self._client = client
+        self._reference = reference
+        self._digest = digest
+
+    async def read_range(self, start: int, stop: int) -> bytes:
+        data = await self._client.blob_range(self._reference, self._digest, start, stop)
+        self.fetched_bytes += len(data)
+        return data
+
+
+class _FileSource:
+    """A layer that was fetched whole."""
+
+    def __init__(self, path: Path, fetched_bytes: int) -> None:
+        self.fetched_bytes = fetched_bytes
+        self._path = path
+
+    async def read_range(self, start: int, stop: int) -> bytes:
+        return await asyncio.to_thread(self._read, start, stop)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+
+def _unfit(reference: Reference, why: str) -> CommandError:
+    return CommandError(
+        f"{title(reference)} cannot be read in parts: {why}",
+        Exit.UNEXPECTED,
+        "pull it, and unpack it with the tools of its kind: p2pdist pull IMAGE -o oci:DIR",
+    )
