@@ -62,6 +62,8 @@ def missing_parts() -> list[str]:
         for program, package in PROGRAMS
         if shutil.which(program) is None
     ]
+    if not Path("/dev/fuse").exists():
+        missing.append("FUSE (/dev/fuse)")
     if shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES_MIN:
         missing.append(f"{FREE_BYTES_MIN / 1e9:.0f} GB free in {tempfile.gettempdir()}")
     if not missing:
