@@ -25,6 +25,8 @@ VERBS: Final = {
     "runtime": ("runtime", "point Docker, containerd, Podman or CRI-O at the peer, and undo it"),
     "pull": ("pull", "pull an image through the local mirror"),
     "cp": ("cp", "copy files out of an image, fetching only what they need"),
+    "mount": ("mount", "show an image's files at a directory, without pulling it"),
+    "unmount": ("mount", "take away what mount mounted"),
     "prewarm": ("prewarm", "put images on hosts before a release; ls, show, cancel, retry, resume"),
     "replicas": ("replicas", "where an image lies, datacenter by datacenter, and who is behind"),
     "status": ("status", "show what the daemons of this host are doing"),

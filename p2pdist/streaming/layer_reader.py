@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from itertools import islice
+from pathlib import Path
 from typing import Final, Protocol
 
 from cachetools import LRUCache
@@ -24,6 +25,8 @@ class RangeSource(Protocol):
 
     fetched_bytes: int
     """What came from elsewhere until now."""
+    file: Path | None
+    """All of the blob, or of its archive, where it lies here."""
 
     async def read_range(self, start: int, stop: int) -> bytes:
         """Raise what its user understands; all of the range comes, or nothing."""

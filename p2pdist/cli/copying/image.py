@@ -21,7 +21,7 @@ from p2pdist.oci.image_config import CONFIG_BYTES_MAX, diff_ids_of_config
 from p2pdist.oci.manifest import Descriptor
 from p2pdist.oci.reference import Reference
 from p2pdist.streaming.building import GROWTH_FREE_BYTES, GROWTH_MAX, ZSTD_MAGIC, IndexBuilder
-from p2pdist.streaming.core.image_tree import ImageTree
+from p2pdist.streaming.core.image_tree import ImageTree, inherit
 from p2pdist.streaming.core.index import LayerIndex, decode_index
 from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.core.tree import LayerTree
@@ -38,9 +38,11 @@ class RemoteImage:
         self.image = image
         self.layers = layers
         try:
-            self.tree = ImageTree([LayerTree(layer.index.entries) for layer in layers])
+            trees = [LayerTree(layer.index.entries) for layer in layers]
         except UnfitLayer as error:
             raise _unfit(image.reference, str(error)) from None
+        inherit(trees)
+        self.tree = ImageTree(trees)
 
     @property
     def fetched_bytes(self) -> int:
@@ -154,6 +156,7 @@ def _without_zstd(path: Path) -> Path:
                 out.write(data)
                 if out.tell() > limit:
                     raise UnfitLayer(f"it inflates to more than {limit} bytes")
+    path.unlink()
     return plain
 
 
@@ -168,6 +171,7 @@ class _zstd_errors:  # a context
 class _MirrorSource:
     def __init__(self, client: PullClient, reference: Reference, digest: Digest) -> None:
         self.fetched_bytes = 0
+        self.file: Path | None = None
         self._client = client
         self._reference = reference
         self._digest = digest
@@ -183,6 +187,7 @@ class _FileSource:
 
     def __init__(self, path: Path, fetched_bytes: int) -> None:
         self.fetched_bytes = fetched_bytes
+        self.file: Path | None = path
         self._path = path
 
     async def read_range(self, start: int, stop: int) -> bytes:

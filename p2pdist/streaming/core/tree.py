@@ -86,13 +86,14 @@ class Node:
             found[OPAQUE] = b"y"
         return found
 
-    def attributes(self) -> Attributes:
-        member = self.member
+    def attributes(self, first: int = 0) -> Attributes:
+        """`first`: where the numbers of its layer begin, if it is one of several."""
+        member, number = self.member, first + self.number
         if member is None:
-            return Attributes(self.number, self.mode, 0, 0, self.size_bytes, 0, self.links)
+            return Attributes(number, self.mode, 0, 0, self.size_bytes, 0, self.links)
         major, minor = member.device
         return Attributes(
-            self.number,
+            number,
             self.mode,
             member.uid,
             member.gid,

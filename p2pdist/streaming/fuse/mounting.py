@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -49,6 +50,9 @@ class MountOptions:
     answer_s: float = 30.0
     readahead_kib: int = 1024
     """Of a reader in sequence: Linux gives every FUSE mount 128, whatever is negotiated."""
+    log: Path | None = None
+    """Where holder and worker write what they have to say; None: where this process does. They
+    outlive it, and whoever reads its output to the end would wait for theirs."""
 
 
 class FuseMount:
@@ -116,11 +120,14 @@ def _start(
     flags = ["--nosuid"] * options.nosuid + ["--nodev"] * options.nodev
     # -P and the directory: nothing that lies where the command was given is imported by root.
     argv = [sys.executable, "-P", "-m", holder.__spec__.name, f"--told-fd={tell}", *flags]
-    with open(told, "rb") as words:
+    with open(told, "rb") as words, ExitStack() as stack:
+        said = stack.enter_context(options.log.open("ab")) if options.log is not None else None
         try:
             keeper = subprocess.Popen(  # noqa: S603 - our own module, and the worker of our caller
                 [*argv, str(mount_point), *worker],
                 stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
                 cwd="/",
                 pass_fds=(tell,),
                 start_new_session=True,

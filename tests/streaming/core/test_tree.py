@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from p2pdist.streaming.core.image_tree import ImageTree, NoSuchFile
+from p2pdist.streaming.core.image_tree import ImageTree, NoSuchFile, inherit
 from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.core.tree import LayerTree, Node
 from p2pdist.streaming.ports import ROOT_NODE
@@ -162,6 +162,18 @@ def test_upper_layers_hide_lower_ones() -> None:
     for path in (b"/etc/b", b"/gone/x", b"/opaque/old"):
         with pytest.raises(NoSuchFile, match="there is no"):
             tree.find(path)
+
+
+def test_a_directory_that_a_layer_does_not_name_is_as_the_layers_below_say() -> None:
+    pax = {"SCHILY.xattr.user.a": "b"}
+    low = tree_of(directory("etc", 0o750), directory("etc/d", 0o711), directory("gone", 0o700))
+    mid = tree_of(file("etc/x"), file(".wh.gone"), file("opaque/.wh..wh..opq"), file("etc/d/y"))
+    top = tree_of(file("etc/d/z"), file("gone/new"), directory("etc", 0o705), file("f", pax=pax))
+    inherit([low, mid, top])
+    assert [at(tree, "etc").mode & 0o777 for tree in (mid, top)] == [0o750, 0o705]
+    assert [at(tree, "etc/d").mode & 0o777 for tree in (mid, top)] == [0o711, 0o711]
+    assert at(top, "gone").mode & 0o777 == 0o755
+    assert b"y" in at(mid, "etc/d").children
 
 
 def test_a_name_comes_back_above_its_whiteout() -> None:

@@ -1,0 +1,68 @@
+"""`python -m p2pdist.streaming.mount_worker DIRECTORY`: answers the mount that is planned there.
+
+Started, and started again, by `streaming.fuse.holder`; so it imports little.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+from p2pdist.model.ids import parse_digest
+from p2pdist.model.layer_index import INDEX_BYTES_MAX
+from p2pdist.runtime import logs
+from p2pdist.streaming.core.image_tree import inherit
+from p2pdist.streaming.core.index import decode_index
+from p2pdist.streaming.core.tree import LayerTree
+from p2pdist.streaming.fuse.worker import serve
+from p2pdist.streaming.layers_tree import LayersTree
+from p2pdist.streaming.mirror_ranges import MirrorRanges
+from p2pdist.streaming.mount_plan import MountPlan, PlannedLayer, read_plan
+from p2pdist.streaming.span_reads import LayerSpans, Ranges, SpanStore
+
+
+class FileRanges:
+    """A layer that lies here whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+
+def planned_tree(directory: Path) -> LayersTree:
+    """Raises ConfigError, UnfitLayer, OSError."""
+    plan, store = read_plan(directory), SpanStore()
+    layers = [_layer(directory, plan, layer, n, store) for n, layer in enumerate(plan.layers)]
+    inherit([tree for tree, _ in layers])
+    return LayersTree(layers)
+
+
+def _layer(
+    directory: Path, plan: MountPlan, layer: PlannedLayer, number: int, store: SpanStore
+) -> tuple[LayerTree, LayerSpans]:
+    with (directory / layer.index).open("rb") as file:
+        index = decode_index(file.read(INDEX_BYTES_MAX + 1))
+    ranges: Ranges
+    if layer.file:
+        ranges = FileRanges(directory / layer.file)
+    else:
+        ranges = MirrorRanges(plan.endpoint, plan.name, parse_digest(layer.digest))
+    return LayerTree(index.entries), LayerSpans(number, index, ranges, store)
+
+
+def main() -> None:
+    logs.set_up("info", "text")
+    gc.disable()  # while a million nodes are made that all stay
+    tree = planned_tree(Path(sys.argv[1]))
+    gc.freeze()
+    gc.enable()
+    serve(tree)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Spans of layers for threads that wait for them: each fetched and opened once, some kept."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Protocol
+
+from cachetools import LRUCache
+
+from p2pdist.runtime import logs
+from p2pdist.streaming.contents import WrongSpan, open_span
+from p2pdist.streaming.core.index import LayerIndex
+
+log = logging.getLogger(__name__)
+
+# Of a mount; what was read lies in the kernel's cache, so this is for what is read next to it.
+KEPT_BYTES: Final = 64 << 20
+AHEAD_SPANS: Final = 3
+AHEAD_THREADS: Final = 4
+
+
+class Ranges(Protocol):
+    """Where bytes of one compressed blob come from. For any thread."""
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        """Block until they are there; raise OSError when nobody brings them."""
+        ...
+
+
+class SpanStore:
+    """What all layers of a mount share. For any thread."""
+
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+        self._lock = threading.Lock()
+        self._kept: LRUCache[tuple[int, int], bytes] = LRUCache(kept_bytes, len)
+        self._coming: dict[tuple[int, int], Future[bytes]] = {}
+        self._ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
+
+    def get(self, key: tuple[int, int], bring: Callable[[], bytes]) -> bytes:
+        """Return what is kept, what another thread is about to bring, or what `bring` returns;
+        raise what that raises."""
+        with self._lock:
+            if (kept := self._kept.get(key)) is not None:
+                return kept
+            coming = self._coming.get(key)
+            mine = coming is None
+            if coming is None:
+                coming = self._coming[key] = Future()
+        if not mine:
+            return coming.result()
+        try:
+            plain = bring()
+        except BaseException as error:
+            coming.set_exception(error)
+            raise
+        else:
+            coming.set_result(plain)
+            return plain
+        finally:
+            with self._lock:
+                if coming.exception() is None and len(coming.result()) <= self._kept.maxsize:
+                    self._kept[key] = coming.result()
+                del self._coming[key]
+
+    def bring_ahead(self, key: tuple[int, int], bring: Callable[[], bytes]) -> None:
+        """Without waiting; nobody hears of a failure, and who reads it asks anew."""
+        with self._lock:
+            known = key in self._kept or key in self._coming
+        if not known:
+            self._ahead.submit(self.get, key, bring)
+
+
+class LayerSpans:
+    """The archive of one layer, read from any place."""
+
+    def __init__(self, number: int, index: LayerIndex, ranges: Ranges, store: SpanStore) -> None:
+        """`number`: of the layer, among those that share `store`."""
+        self._number = number
+        self._index = index
+        self._ranges = ranges
+        self._store = store
+        self._last = -1
+        """The span that was read last: who reads on gets the next ones ahead of asking."""
+
+    def read(self, offset: int, size: int, *, file_end: int) -> bytes:
+        """Return these bytes of the archive; `file_end`: where the file ends that they are of.
+        Raises OSError: EIO for what is not what its proxy signed."""
+        parts, stop = [], offset + size
+        while offset < stop:
+            number = self._index.span_at(offset)
+            begins, ends = self._index.spans[number].out_offset, self._index.span_end(number)
+            if number == self._last + 1:
+                self._look_ahead(number, file_end)
+            plain = self._span(number)
+            self._last = number
+            parts.append(plain[offset - begins : min(stop, ends) - begins])
+            offset = min(stop, ends)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _look_ahead(self, number: int, file_end: int) -> None:
+        last = min(number + AHEAD_SPANS, self._index.span_at(file_end - 1))
+        for ahead in range(number + 1, last + 1):
+            self._store.bring_ahead((self._number, ahead), lambda n=ahead: self._bring(n))  # type: ignore[misc]
+
+    def _span(self, number: int) -> bytes:
+        return self._store.get((self._number, number), lambda: self._bring(number))
+
+    def _bring(self, number: int) -> bytes:
+        start, stop = self._index.span_range(number)
+        for attempt in range(2):
+            data = self._ranges.read_range(start, stop)
+            try:
+                return open_span(self._index, number, data)
+            except WrongSpan as error:
+                logs.event(
+                    log, logging.ERROR, "span.wrong",
+                    digest=self._index.blob, attempt=attempt + 1, error=str(error),
+                )  # fmt: skip
+        raise OSError(errno.EIO, "not the bytes that the proxy signed")

@@ -1,0 +1,155 @@
+"""Layers read by threads: each span brought once, wrong ones never shown."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from p2pdist.streaming.core.tree import LayerTree
+from p2pdist.streaming.layers_tree import NODE_BITS, LayersTree
+from p2pdist.streaming.ports import ROOT_NODE
+from p2pdist.streaming.span_reads import LayerSpans, SpanStore
+from tests.streaming.archives import archive, file, gzipped, index_of, symlink, text
+
+CONTENT = text(900_000)
+TAR = archive(file("d/f", CONTENT), file("g", b"g" * 10), symlink("l", "d/f"), file(".wh.gone"))
+BLOB = gzipped(TAR)
+INDEX = index_of(BLOB, span_bytes=64 << 10)
+
+
+class Ranges:
+    """Counts what is asked for; may hold back, fail or lie."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.lies = 0
+        self.fails = 0
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        self.asked.append((start, stop))
+        assert self.gate.wait(30)
+        if self.fails:
+            self.fails -= 1
+            raise OSError(errno.EIO, "nobody brings it")
+        data = bytearray(BLOB[start:stop])
+        if self.lies:
+            self.lies -= 1
+            data[len(data) // 2] ^= 1
+        return bytes(data)
+
+
+@pytest.fixture
+def ranges() -> Ranges:
+    return Ranges()
+
+
+def tree_over(ranges: Ranges, *, store: SpanStore | None = None, layers: int = 1) -> LayersTree:
+    store = store or SpanStore()
+    return LayersTree(
+        [
+            (LayerTree(INDEX.entries), LayerSpans(number, INDEX, ranges, store))
+            for number in range(layers)
+        ]
+    )
+
+
+def walk(tree: LayersTree, path: bytes) -> int:
+    node = ROOT_NODE
+    for name in path.split(b"/"):
+        child = tree.child(node, name)
+        assert child is not None, name
+        node = child
+    return node
+
+
+def test_a_file_is_read_from_any_place_to_any_place(ranges: Ranges) -> None:
+    tree = tree_over(ranges)
+    node = walk(tree, b"0/d/f")
+    for offset, size in ((0, 10), (123_456, 200_000), (0, 2_000_000), (899_999, 5), (900_000, 5)):
+        assert tree.read(node, offset, size) == CONTENT[offset : offset + size]
+
+
+def test_a_span_that_many_wait_for_is_brought_once(ranges: Ranges) -> None:
+    tree = tree_over(ranges)
+    node = walk(tree, b"0/g")
+    ranges.gate.clear()
+    with ThreadPoolExecutor(8) as pool:
+        reads = [pool.submit(tree.read, node, 0, 10) for _ in range(8)]
+        ranges.gate.set()
+        assert [read.result() for read in reads] == [b"g" * 10] * 8
+    assert len(set(ranges.asked)) == len(ranges.asked) == 1
+
+
+def test_who_reads_on_gets_the_next_spans_before_asking(ranges: Ranges) -> None:
+    tree = tree_over(ranges)
+    node = walk(tree, b"0/d/f")
+    tree.read(node, 0, 100)
+    tree.read(node, 70_000, 100)
+    last = INDEX.span_range(len(INDEX.spans) - 1)
+    for at in range(0, 900_000, 50_000):
+        tree.read(node, at, 50_000)
+    assert sorted(set(ranges.asked)) == sorted(ranges.asked)
+    assert last not in ranges.asked or INDEX.span_at(900_000 + 512) == len(INDEX.spans) - 1
+
+
+def test_wrong_bytes_are_asked_for_once_more_and_then_an_error(ranges: Ranges) -> None:
+    tree = tree_over(ranges)
+    node = walk(tree, b"0/g")
+    ranges.lies = 1
+    assert tree.read(node, 0, 10) == b"g" * 10
+    tree = tree_over(ranges)
+    ranges.lies = 2
+    with pytest.raises(OSError, match="not the bytes") as caught:
+        tree.read(node, 0, 10)
+    assert caught.value.errno == errno.EIO
+    assert tree.read(node, 0, 10) == b"g" * 10  # an error is not kept
+
+
+def test_what_nobody_brings_is_an_error_for_all_who_wait(ranges: Ranges) -> None:
+    tree = tree_over(ranges)
+    node = walk(tree, b"0/g")
+    ranges.fails = 1
+    with pytest.raises(OSError, match="nobody brings it"):
+        tree.read(node, 0, 10)
+    assert tree.read(node, 0, 10) == b"g" * 10
+
+
+def test_what_does_not_fit_is_read_all_the_same(ranges: Ranges) -> None:
+    tree = tree_over(ranges, store=SpanStore(kept_bytes=1000))
+    assert tree.read(walk(tree, b"0/d/f"), 0, 900_000) == CONTENT
+
+
+def test_layers_are_directories_with_numbers_of_their_own(ranges: Ranges) -> None:
+    tree = tree_over(ranges, layers=3)
+    assert tree.attributes(ROOT_NODE).links == 5
+    assert [name for name, _ in tree.children(ROOT_NODE)] == [b"0", b"1", b"2"]
+    nodes = [walk(tree, b"%d/g" % n) for n in range(3)]
+    assert len({node >> NODE_BITS for node in nodes}) == 3
+    assert len({node & ((1 << NODE_BITS) - 1) for node in nodes}) == 1
+    for node in nodes:
+        assert tree.attributes(node).node == node
+        assert tree.read(node, 0, 10) == b"g" * 10
+    for name, node in tree.children(walk(tree, b"2")):
+        assert tree.child(walk(tree, b"2"), name) == node
+    assert tree.target(walk(tree, b"1/l")) == b"d/f"
+    assert stat.S_ISCHR(tree.attributes(walk(tree, b"1/gone")).mode)
+
+
+@pytest.mark.parametrize("name", [b"3", b"-1", b"x", b"", b"0" * 30, "١".encode()])
+def test_no_other_name_is_a_layer(ranges: Ranges, name: bytes) -> None:
+    assert tree_over(ranges, layers=3).child(ROOT_NODE, name) is None
+
+
+@pytest.mark.parametrize("node", [0, 2, 1 << NODE_BITS, (1 << NODE_BITS) + 999, 9 << NODE_BITS])
+def test_a_node_that_is_not_there_is_stale(ranges: Ranges, node: int) -> None:
+    tree = tree_over(ranges)
+    for ask in (tree.attributes, tree.children, tree.target, tree.xattrs):
+        with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
+            ask(node)
