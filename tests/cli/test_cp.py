@@ -63,13 +63,15 @@ class Image:
         pushed = self.registry.add_image("library/app", "1", layers, archives=archives)
         self.layers = list(pushed.layer_digests)
 
-    async def cp(self, path: str, target: Path | str, *options: str) -> Result:
-        arguments = [f"app:1:{path}", str(target), "--endpoint", self.endpoint, *options]
+    async def cp(self, path: str, target: Path | str, *options: str, name: str = "app:1") -> Result:
+        arguments = [f"{name}:{path}", str(target), "--endpoint", self.endpoint, *options]
         return await asyncio.to_thread(CliRunner().invoke, cp, arguments)
 
-    async def refusal(self, path: str, target: Path | str, *options: str) -> CommandError:
+    async def refusal(
+        self, path: str, target: Path | str, *options: str, name: str = "app:1"
+    ) -> CommandError:
         """As the command line shows it."""
-        result = await self.cp(path, target, *options)
+        result = await self.cp(path, target, *options, name=name)
         assert isinstance(result.exception, Exception)
         cause = cause_of(result.exception)
         assert isinstance(cause, CommandError), result.exception
@@ -202,6 +204,16 @@ async def test_what_is_there_is_replaced_only_by_a_file(image: Image, out: Path)
     (out / "etc" / "mine").touch()
     assert "exists" in str(await image.refusal("/etc", out))
     assert sorted(os.listdir(out)) == ["etc", "motd"]
+
+
+async def test_an_index_of_another_archive_is_not_believed(image: Image, out: Path) -> None:
+    """The config names what a layer holds; an index of anything else is as good as none."""
+    await indexed(image)
+    other = archive(file("etc/motd", b"something else\n"), *(file(f"{i}") for i in range(9)))
+    pushed = image.registry.add_image("library/other", "1", [gzipped(BASE, 1)], archives=[other])
+    assert pushed.layer_digests == image.layers[:1]
+    refusal = await image.refusal("/etc/motd", out, name="other:1")
+    assert "not the archive that the config names" in str(refusal)
 
 
 @pytest.mark.parametrize("text", ["app:1", "/etc/motd", "app:1:etc", "UPPER:1:/etc"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from p2pdist.streaming import inflating
 from p2pdist.streaming.contents import WrongSpan, open_span
 from p2pdist.streaming.core.index import LayerIndex, decode_index, encode_index, window_of
-from p2pdist.streaming.core.tar import UnfitLayer
+from p2pdist.streaming.core.tar import Member, UnfitLayer
 from tests.streaming.archives import (
     archive,
     file,
@@ -142,6 +142,8 @@ def test_a_span_that_is_cut_off_is_none(cut: int) -> None:
         {"diff_bytes": 5},
         {"blob_bytes": 5},
         {"spans": []},
+        {"entries": [Member(b"0", b"f", 0o644, 0, 0, 1000, len(TAR) - 512, 0)]},
+        {"entries": [Member(b"9", b"f", 0o644, 0, 0, 0, 0, 0)]},
         {"compression": "none"},
         {"compression": "lz4"},
         {"spans": index_of_gzip().spans[1:]},

@@ -147,3 +147,42 @@ def test_a_snapshot_does_not_overrule_what_is_known() -> None:
     fresh.restore(old.records())
 
     assert (fresh.claim(APP, LAYER), fresh.where(LAYER)) == (1000, [APP])
+
+
+# --- what was made of a blob ----------------------------------------------------------------------
+
+
+def test_what_was_made_of_a_layer_is_where_the_layer_is_and_nowhere_else() -> None:
+    links, made = Links(), digest_of(b"made")
+    layer = digest_of(b"layer")
+    links.tell(APP, layer, 5, media_type="application/vnd.oci.image.layer.v1.tar+gzip")
+    links.derive(made, layer, 77)
+    assert links.made_of(made) == layer
+    assert links.where(made) == [APP]
+    assert links.claim(APP, made) == 77
+    assert links.allowed(APP, made)
+    assert not links.allowed(OTHER, made)
+    assert links.claim(OTHER, made) is None
+    links.tell(OTHER, layer, 5)
+    assert links.where(made) == [OTHER, APP]
+
+
+def test_a_manifest_that_names_what_we_made_gets_it_no_sooner() -> None:
+    links, made = Links(), digest_of(b"made")
+    layer = digest_of(b"layer")
+    links.tell(APP, layer, 5)
+    links.derive(made, layer, 77)
+    links.tell(OTHER, made, 77)
+    assert not links.allowed(OTHER, made)
+    assert links.where(made) == [APP]
+
+
+def test_what_was_made_is_known_after_a_restart() -> None:
+    links, made = Links(), digest_of(b"made")
+    layer = digest_of(b"layer")
+    links.tell(APP, layer, 5)
+    links.derive(made, layer, 77)
+    again = Links()
+    again.restore(list(links.records()))
+    assert again.made_of(made) == layer
+    assert again.claim(APP, made) == 77
