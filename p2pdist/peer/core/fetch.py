@@ -7,13 +7,18 @@ offer. A neighbour is asked for about as much as it brings in `QUEUE_S`, so that
 in the queue of a slow one while others are idle. What a proxy offers is a promise to us alone, and
 is asked for at once unless a peer has it by now; that is asked of the proxy only while it would
 otherwise have nothing to do for us. What to do when an answer stays away is decided in `rescue`.
+
+A demand reader needs a part of the blob, now. It goes before all others, and waits for no promise:
+what no peer brings in good time is asked of a proxy that did not offer it, at once. While there are
+only such readers (`WholeWanted`), nothing else is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from random import Random
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import HostId, RequestId
@@ -38,9 +43,18 @@ from p2pdist.peer.core.fetch_events import (
     Refused,
     Retracted,
     SayHungry,
+    WholeWanted,
     Withdraw,
 )
-from p2pdist.peer.core.requests import FetchCounters, Neighbour, Readers, Requests, lowest
+from p2pdist.peer.core.requests import (
+    Awaited,
+    FetchCounters,
+    Neighbour,
+    Readers,
+    Requests,
+    lowest,
+    span,
+)
 from p2pdist.peer.core.rescue import Rescue
 
 __all__ = [
@@ -66,6 +80,7 @@ __all__ = [
     "Refused",
     "Retracted",
     "SayHungry",
+    "WholeWanted",
     "Withdraw",
 ]
 
@@ -85,10 +100,23 @@ URGENT_BYTES: Final = 4 << 20
 LAGGING: Final = 2.0
 LAGGING_S: Final = 0.5
 """Sooner than this nobody is too late: the reader has more to go on with."""
+REFUSED_S: Final = 0.25
+"""So long a proxy that refused what a demand reader needs is not asked for it again. It does not
+have it yet, or leaves it to peers that this host has to meet first: some round trips."""
 
 TICK_S: Final = 0.25
 READER_TICK_S: Final = 0.1
 """Somebody waits: trouble is looked for more often."""
+
+
+class _Able(NamedTuple):
+    """A neighbour that answers."""
+
+    neighbour: Neighbour
+    due_s: float
+    """In how many seconds it would bring a chunk that it is asked for now."""
+    prompt: bool
+    """That is good time: no other one needs only half of it."""
 
 
 class BlobFetch:
@@ -126,8 +154,11 @@ class BlobFetch:
             urgent=self._urgent,
             asks_proxies=not sequential,
         )
+        self._whole = True
         self._changed = False
         self._tick_s: float | None = None
+        self._retry_s: float | None = None
+        """When what a proxy refused may be asked for again."""
 
     @property
     def complete(self) -> bool:
@@ -167,17 +198,17 @@ class BlobFetch:
         return orders
 
     def next_deadline_s(self) -> float | None:
-        held_until_s = self._requests.held_until_s
-        if self.complete or self._tick_s is None or held_until_s is None:
-            return None if self.complete else self._tick_s
-        return min(self._tick_s, held_until_s)
+        if self._requests.satisfied or self._tick_s is None:
+            return None
+        deadlines = (self._tick_s, self._requests.held_until_s, self._retry_s)
+        return min(due_s for due_s in deadlines if due_s is not None)
 
     def handle_deadline(self, now_s: float) -> list[Order]:
         """Look for trouble; the flows have heard what came until now."""
         orders: list[Order] = []
         early = self._tick_s is not None and now_s < self._tick_s
-        if early and self._requests.held_until_s is not None:
-            self._plan(now_s, orders)  # the pace lets another piece go
+        if early and (self._requests.held_until_s is not None or self._retry_s is not None):
+            self._plan(now_s, orders)  # the pace lets another piece go, or a refusal is forgotten
             return orders
         self._tick_s = now_s + (READER_TICK_S if self._readers else TICK_S)
         self._rescue.give_up_silent(now_s, orders)
@@ -214,12 +245,20 @@ class BlobFetch:
                 requests.verified &= ~bits
             case Refused(host, request_id, gone):
                 self._refused(host, request_id, gone, now_s)
-            case ReaderMoved(reader, chunk):
-                if not self._readers and self._tick_s is not None:
+            case ReaderMoved(reader, chunk, until):
+                if requests.satisfied:  # it was not being looked at: what is past is no silence
+                    self._tick_s = now_s + READER_TICK_S
+                    self._rescue.progressed(now_s)
+                elif not self._readers and self._tick_s is not None:
                     self._tick_s = min(self._tick_s, now_s + READER_TICK_S)
-                self._readers.moved(reader, chunk, now_s)
+                self._readers.moved(reader, chunk, until, now_s)
+                self._rescope()
             case ReaderLeft(reader):
                 self._readers.left(reader)
+                self._rescope()
+            case WholeWanted(whole):
+                self._whole = whole
+                self._rescope()
             case PaceSet(pace):
                 if pace is None:  # the sources are to send at once what they hold back
                     requests.withdraw_bulk(now_s, orders)
@@ -232,6 +271,12 @@ class BlobFetch:
                 requests.offers.clear()
             case _:
                 assert_never(event)
+
+    def _rescope(self) -> None:
+        """Want all, or what demand readers need."""
+        whole = self._whole or self._readers.ordinary
+        everything = (1 << self._requests.count) - 1
+        self._requests.scope = everything if whole else self._readers.demanded()
 
     def _arrived(self, event: Arrived, now_s: float, orders: list[Order]) -> None:
         requests, bit = self._requests, 1 << event.chunk
@@ -250,19 +295,32 @@ class BlobFetch:
         run = self._requests.refused(host, request_id, now_s)
         if run is None:
             return
+        neighbour = self._requests.neighbours[host]
+        demanded = run.bits & self._readers.demanded() & ~neighbour.offered
+        if neighbour.proxy and demanded:
+            neighbour.refuse(run.bits, now_s + REFUSED_S, now_s)
+        elif not gone:
+            neighbour.slow_until_s = now_s + TICK_S
         if gone:
             self._requests.unoffer(host, run.bits)
-        else:
-            self._requests.neighbours[host].slow_until_s = now_s + TICK_S
 
     # --- choice -------------------------------------------------------------------------------
 
     def _urgent(self) -> int:
         """The chunks right ahead of each reader that are not there yet."""
+        return self._ahead(self._readers.awaited(self._requests))
+
+    def _demanded(self) -> int:
+        """Those of them that demand readers need."""
+        awaited = self._readers.awaited(self._requests)
+        return self._ahead([each for each in awaited if each.until is not None])
+
+    def _ahead(self, awaited: list[Awaited]) -> int:
         bits = 0
-        for at, _ in self._readers.places():
-            bits |= ((1 << self._urgent_chunks) - 1) << self._requests.first_missing(at)
-        return bits
+        for _, chunk, _, until in awaited:
+            stop = min(chunk + self._urgent_chunks, until or self._requests.count)
+            bits |= span(chunk, stop)
+        return bits & ~self._requests.verified if awaited else 0
 
     def _room(self, neighbour: Neighbour, now_s: float) -> int:
         """How many chunks more it may be asked for."""
@@ -275,32 +333,34 @@ class BlobFetch:
         flow = requests.flow(neighbour)
         if neighbour.proxy:  # promised to us, when it has time for us
             asked = sum(run.bits.bit_count() for run in neighbour.runs.values())
-            return self._outstanding_max - asked
+            return max(0, self._outstanding_max - asked)
         if not flow.rated:  # it may be slow
             return 0 if runs else 1
         chunk = requests.geometry.chunk_size_bytes
         room = int((flow.ahead_bytes(QUEUE_S, now_s) - flow.owed_bytes) // chunk) + 1
         return max(0 if runs else 1, min(room, self._outstanding_max - flow.owed_bytes // chunk))
 
-    def _usable(self, now_s: float) -> list[tuple[Neighbour, bool]]:
-        """Neighbours with room for another run, nearest first, then who brings it first; and
-        whether each of them brings it in good time.
-        """
+    def _able(self, now_s: float) -> list[_Able]:
+        """Neighbours that answer."""
         requests = self._requests
         alone = len(requests.neighbours) == 1
         chunk = requests.geometry.chunk_size_bytes
         able = [n for n in requests.neighbours.values() if alone or n.slow_until_s <= now_s]
-        due = {n.host: requests.flow(n).eta_s(chunk, now_s) for n in able}
-        rated = [due[n.host] for n in able if requests.flow(n).rated]
-        limit_s = max(LAGGING * min(rated), LAGGING_S) if rated else 0.0
-        usable = [n for n in able if self._room(n, now_s)]
+        due = [requests.flow(n).eta_s(chunk, now_s) for n in able]
+        rated = [due_s for n, due_s in zip(able, due, strict=True) if requests.flow(n).rated]
+        limit_s = max(LAGGING * min(rated), LAGGING_S) if rated else math.inf
+        return [_Able(n, due_s, due_s <= limit_s) for n, due_s in zip(able, due, strict=True)]
+
+    def _usable(self, able: list[_Able], now_s: float) -> list[_Able]:
+        """Those with room for another run, nearest first, then who brings it first."""
+        usable = [each for each in able if self._room(each.neighbour, now_s)]
         self._rng.shuffle(usable)
-        usable.sort(key=lambda n: (n.distance, due[n.host]))
-        return [(n, not rated or due[n.host] <= limit_s) for n in usable]
+        usable.sort(key=lambda each: (each.neighbour.distance, each.due_s))
+        return usable
 
     def _plan(self, now_s: float, orders: list[Order]) -> None:
         requests = self._requests
-        self._changed = False
+        self._changed, self._retry_s = False, None
         if requests.held(now_s):
             return
         requests.held_until_s = None
@@ -309,22 +369,60 @@ class BlobFetch:
         if not requests.wanted():
             self._rescue.steal(now_s, orders)
             return
-        urgent = self._urgent()
+        urgent, demanded = self._urgent(), self._demanded()
+        able = self._able(now_s)
+        usable = self._usable(able, now_s)
+        # What peers are to bring to demand readers nobody brings them who is late.
+        prompted = _offered(each for each in able if each.prompt) & demanded
+        if demanded:
+            self._fill_demanded(usable, demanded, prompted, now_s, orders)
         covered = requests.covered_by_peers(now_s)
-        usable = self._usable(now_s)
         # First what was promised to us and nobody else has, then what peers have, and last what a
         # proxy that has nothing else to do for us offers although a peer has it.
-        for neighbour, _ in usable:
+        for neighbour, _, _ in usable:
             if neighbour.proxy and not self._fill(neighbour, ~covered, urgent, now_s, orders):
                 return
-        for neighbour, prompt in usable:
+        for neighbour, _, prompt in usable:
             if not neighbour.proxy:
-                hurry = urgent if prompt else 0
-                if not self._fill(neighbour, ~0, hurry, now_s, orders):
+                among, hurry = (~0, urgent) if prompt else (~prompted, 0)
+                if not self._fill(neighbour, among, hurry, now_s, orders):
                     return
-        for neighbour, _ in usable:
+        for neighbour, _, _ in usable:
             idle = neighbour.proxy and not neighbour.runs
             if idle and not self._fill(neighbour, ~0, urgent, now_s, orders):
+                return
+
+    def _fill_demanded(
+        self, usable: list[_Able], demanded: int, prompted: int, now_s: float, orders: list[Order]
+    ) -> None:
+        """Ask for what demand readers need, before anything else; nobody is bulk meanwhile.
+
+        Peers first; what none of them offers, or only a late one, of a proxy, offered or not.
+        """
+        for neighbour, _, prompt in usable:
+            if prompt and not neighbour.proxy:
+                self._fill(neighbour, demanded, demanded, now_s, orders)
+        for neighbour in self._requests.neighbours.values():
+            if neighbour.proxy and neighbour.slow_until_s <= now_s:
+                self._fill_unoffered(neighbour, demanded & ~prompted, now_s, orders)
+
+    def _fill_unoffered(
+        self, proxy: Neighbour, among: int, now_s: float, orders: list[Order]
+    ) -> None:
+        """Ask a proxy for what it may not have offered; it may be asked for a run more than usual:
+        what it promised must not keep a demand reader waiting."""
+        requests, refused = self._requests, proxy.refuses(now_s)
+        if refused & among & requests.wanted():
+            until_s = proxy.refused_until_s
+            self._retry_s = until_s if self._retry_s is None else min(self._retry_s, until_s)
+        while len(proxy.runs) <= RUNS_MAX and requests.in_flight < self._in_flight_max:
+            room = self._room(proxy, now_s) + self._run_chunks
+            candidates = requests.wanted() & among & ~refused
+            if not candidates:
+                return
+            first = lowest(candidates)
+            count = min(room, self._run_chunks, lowest(~(candidates >> first)))
+            if not requests.ask(proxy, first, count, now_s, orders):
                 return
 
     def _fill(
@@ -351,3 +449,12 @@ class BlobFetch:
         # Aligned, so that a random start does not cut the runs of what lies before it.
         start = self._rng.randrange(self._requests.count) // self._run_chunks * self._run_chunks
         return lowest(pool >> start << start or pool)
+
+
+def _offered(able: Iterable[_Able]) -> int:
+    """What the peers among them offer."""
+    bits = 0
+    for each in able:
+        if not each.neighbour.proxy:
+            bits |= each.neighbour.offered
+    return bits

@@ -86,15 +86,27 @@ class Refused:
 
 @dataclass(slots=True)
 class ReaderMoved:
-    """Somebody waits for `chunk` and will want those after it."""
+    """Somebody waits for `chunk` and will want those after it, up to `until` (exclusive).
+
+    None: to the end. Who says where it ends is a *demand reader*: it needs these chunks now, and
+    may need no others.
+    """
 
     reader: int
     chunk: int
+    until: int | None = None
 
 
 @dataclass(slots=True)
 class ReaderLeft:
     reader: int
+
+
+@dataclass(slots=True)
+class WholeWanted:
+    """Whether all of the blob is wanted, as at first, or only what demand readers wait for."""
+
+    whole: bool
 
 
 @dataclass(slots=True)
@@ -127,6 +139,7 @@ Event = (
     | Refused
     | ReaderMoved
     | ReaderLeft
+    | WholeWanted
     | PaceSet
     | GateShut
     | Halted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry
@@ -55,11 +56,23 @@ class Neighbour:
     offered: int = 0
     slow_until_s: float = 0.0
     """It is left alone until then."""
+    refused: int = 0
+    """What it did not offer, and would not bring when it was asked all the same."""
+    refused_until_s: float = 0.0
+    """These are not asked of it until then."""
     runs: dict[RequestId, Run] = field(default_factory=dict)
 
     def flow(self, pace: BulkPace | None) -> Flow:
         """That of requests at `pace`."""
         return self.flows.urgent if pace is None else self.flows.bulk
+
+    def refuse(self, bits: int, until_s: float, now_s: float) -> None:
+        """It is not to be asked for `bits` before `until_s`."""
+        self.refused = bits | (self.refused if now_s < self.refused_until_s else 0)
+        self.refused_until_s = until_s
+
+    def refuses(self, now_s: float) -> int:
+        return self.refused if now_s < self.refused_until_s else 0
 
 
 class Requests:
@@ -78,6 +91,8 @@ class Requests:
         self.verified = verified
         self.hashed = hashed
         """Only these may be asked for: the map vouches for them."""
+        self.scope = (1 << self.count) - 1
+        """What is wanted at all."""
         self.requested = 0
         self.neighbours: dict[HostId, Neighbour] = {}
         self.offers = Tally()
@@ -99,8 +114,14 @@ class Requests:
         """Chunks."""
         return self.requested.bit_count()
 
+    @property
+    def satisfied(self) -> bool:
+        """Nothing that is wanted lacks, and nothing is on its way."""
+        return not self.scope & ~self.verified and not self.requested
+
     def wanted(self) -> int:
-        return self.hashed & ~self.verified & ~self.requested
+        """What may be asked for now."""
+        return self.scope & self.hashed & ~self.verified & ~self.requested
 
     def first_missing(self, chunk: int) -> int:
         """The first chunk from `chunk` on that is not there; the chunk count if none lacks."""
@@ -238,27 +259,68 @@ class Requests:
             run.pace.settled(self.bytes_of(bits), now_s)
 
 
+class Awaited(NamedTuple):
+    """What one reader needs next."""
+
+    at: int
+    """Where it is."""
+    chunk: int
+    """The first from there on that lacks."""
+    since_s: float
+    """When it came to where it is."""
+    until: int | None
+    """Where a demand reader ends."""
+
+
 class Readers:
-    """Where in the blob somebody waits, and since when."""
+    """Where in the blob somebody waits, since when, and how far it reads."""
 
     def __init__(self) -> None:
         self._at: dict[int, int] = {}
         self._since_s: dict[int, float] = {}
+        self._until: dict[int, int] = {}  # of demand readers
 
     def __bool__(self) -> bool:
         return bool(self._at)
 
-    def moved(self, reader: int, chunk: int, now_s: float) -> None:
+    @property
+    def ordinary(self) -> bool:
+        """Somebody reads on to the end of the blob."""
+        return len(self._at) > len(self._until)
+
+    def moved(self, reader: int, chunk: int, until: int | None, now_s: float) -> None:
         if self._at.get(reader) != chunk:
             self._at[reader], self._since_s[reader] = chunk, now_s
+        if until is not None:
+            self._until[reader] = until
+        else:
+            self._until.pop(reader, None)
 
     def left(self, reader: int) -> None:
         self._at.pop(reader, None)
         self._since_s.pop(reader, None)
+        self._until.pop(reader, None)
 
-    def places(self) -> list[tuple[int, float]]:
-        """The chunk that each waits for, and since when."""
-        return [(chunk, self._since_s[reader]) for reader, chunk in self._at.items()]
+    def demanded(self) -> int:
+        """The chunks that demand readers need, from where they are."""
+        bits = 0
+        for reader, until in self._until.items():
+            bits |= span(self._at[reader], until)
+        return bits
+
+    def awaited(self, requests: Requests) -> list[Awaited]:
+        """For each reader that lacks something."""
+        awaited = []
+        for reader, at in self._at.items():
+            chunk, until = requests.first_missing(at), self._until.get(reader)
+            if chunk < (requests.count if until is None else until):
+                awaited.append(Awaited(at, chunk, self._since_s[reader], until))
+        return awaited
+
+
+def span(first: int, stop: int) -> int:
+    """The bits from `first` to `stop` (exclusive)."""
+    return ((1 << max(0, stop - first)) - 1) << first
 
 
 def lowest(bits: int) -> int:

@@ -105,10 +105,9 @@ class Rescue:
         """Ask a second source for what a reader waits for while its source shows no progress."""
         requests = self._requests
         budget = max(HEDGES_MIN, int(requests.count * HEDGE_SHARE))
-        for at, since_s in self._readers.places():
-            chunk = requests.first_missing(at)
+        for at, chunk, since_s, _ in self._readers.awaited(requests):
             bit = 1 << chunk
-            if chunk == requests.count or self._hedged & bit or self._counters.hedges >= budget:
+            if self._hedged & bit or self._counters.hedges >= budget:
                 continue
             holder = self._holder(bit)
             if holder is not None:
@@ -207,8 +206,8 @@ class Rescue:
     def _front(self) -> int:
         """The chunk that each reader waits for next."""
         bits = 0
-        for at, _ in self._readers.places():
-            bits |= 1 << self._requests.first_missing(at)
+        for awaited in self._readers.awaited(self._requests):
+            bits |= 1 << awaited.chunk
         return bits
 
     # --- hunger ---------------------------------------------------------------------------------
@@ -222,8 +221,8 @@ class Rescue:
 
     def _wants_more(self, now_s: float) -> bool:
         requests = self._requests
-        if not self._readers or requests.pace is not None or requests.complete:
-            return False
+        if not self._readers.ordinary or requests.pace is not None or requests.complete:
+            return False  # who only demands asks for what it needs, and is promised nothing
         rates = [
             neighbour.flows.urgent.rate(now_s)
             for neighbour in requests.neighbours.values()
@@ -260,8 +259,8 @@ class Rescue:
     def _waits(self, now_s: float) -> bool:
         """A reader has seen no bytes for a while."""
         return any(
-            now_s - since_s > HUNGRY_S and self._requests.first_missing(at) == at
-            for at, since_s in self._readers.places()
+            now_s - awaited.since_s > HUNGRY_S and awaited.chunk == awaited.at
+            for awaited in self._readers.awaited(self._requests)
         )
 
     # --- starvation -----------------------------------------------------------------------------
@@ -269,7 +268,7 @@ class Rescue:
     def _starves(self, patience_s: float, now_s: float) -> bool:
         """Nothing could be asked for, and nothing came, for so long."""
         requests = self._requests
-        waiting = requests.wanted() or requests.hashed != (1 << requests.count) - 1
+        waiting = requests.wanted() or requests.scope & ~requests.hashed
         return bool(waiting and not requests.requested and now_s - self._progress_s >= patience_s)
 
     def _escape(self, now_s: float, orders: list[Order]) -> None:
