@@ -60,6 +60,7 @@ _PING: Final = struct.Struct(">Q")
 _DIGEST_MAX: Final = 65
 _BULK: Final = 1
 _HUNGRY: Final = 2
+_DEMAND: Final = 4
 _DATA_TYPE: Final = 9
 BUFFER_BYTES_MAX: Final = SLICE_BYTES_MAX + 64
 
@@ -77,8 +78,9 @@ def encode(frame: Frame) -> bytes:
 
 def _encode(frame: Frame) -> tuple[int, bytes]:  # one line a type
     match frame:
-        case Interest(digest, bulk, hungry):
-            return 1, bytes([_BULK * bulk | _HUNGRY * hungry]) + digest_to_wire(digest)
+        case Interest(digest, bulk, hungry, demand):
+            flags = _BULK * bulk | _HUNGRY * hungry | _DEMAND * demand
+            return 1, bytes([flags]) + digest_to_wire(digest)
         case Uninterest(digest):
             return 2, digest_to_wire(digest)
         case MapRecord(record):
@@ -137,9 +139,10 @@ def _request(data: bytes) -> Request:
 
 def _interest(data: bytes) -> Interest:
     flags = data[0]
-    if flags > _BULK | _HUNGRY:
+    if flags > _BULK | _HUNGRY | _DEMAND:
         raise ValueError(f"flags {flags}")
-    return Interest(digest_from_wire(data[1:]), bool(flags & _BULK), bool(flags & _HUNGRY))
+    bulk, hungry, demand = (bool(flags & flag) for flag in (_BULK, _HUNGRY, _DEMAND))
+    return Interest(digest_from_wire(data[1:]), bulk, hungry, demand)
 
 
 def _flag(byte: int) -> bool:

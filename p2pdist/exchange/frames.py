@@ -30,13 +30,15 @@ class RefuseReason(enum.IntEnum):
 class Interest:
     """I want this blob: send its map and your offers as they come.
 
-    `bulk`: nobody waits for it here; `hungry`: you would bring more than all peers do. Said anew
-    when that changes.
+    `bulk`: nobody waits for it here; `hungry`: you would bring more than all peers do; `demand`: I
+    ask for the parts that I need, promise me nothing (only to who knows that, see
+    `handshake.DEMAND`). Said anew when that changes.
     """
 
     digest: Digest
     bulk: bool = False
     hungry: bool = False
+    demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

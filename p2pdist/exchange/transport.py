@@ -23,6 +23,7 @@ from p2pdist.exchange.outgoing import BulkHold
 from p2pdist.exchange.upload import Upload
 from p2pdist.model.clones import CloneBook
 from p2pdist.model.handshake import (
+    DEMAND,
     DRAINING,
     FULL,
     HELLO_BYTES_MAX,
@@ -55,7 +56,7 @@ FULL_RETRY_S: Final = 30
 ID_IN_USE_RETRY_S: Final = 1
 # A restart takes a few seconds.
 DRAINING_RETRY_S: Final = 2
-FEATURES: Final = LINK_USE
+FEATURES: Final = LINK_USE | DEMAND
 _LENGTH: Final = struct.Struct(">H")
 MAGIC: Final = b"p2pdist/1\n"
 

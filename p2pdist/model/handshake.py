@@ -37,6 +37,8 @@ SECRET_BYTES_MIN: Final = 16
 # Feature bits.
 LINK_USE: Final = 1
 """It knows the frame `LinkUse`, by which idle links are ended."""
+DEMAND: Final = 2
+"""It knows the flag `demand` of `Interest`: a host that says so is to be promised nothing."""
 
 FULL: Final = "full"
 DRAINING: Final = "draining"

@@ -24,6 +24,7 @@ from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.chunks import BlobChunks
 from p2pdist.peer.core import fetch as core
 from p2pdist.peer.core.progress import Progress
+from p2pdist.peer.core.scope import Scope
 from p2pdist.peer.inbox import Heard, Inbox
 from p2pdist.peer.intake import Arrival
 from p2pdist.peer.neighbours import BlobNeighbours
@@ -53,6 +54,9 @@ class ActiveBlob:
         self._turn = Turn(self._act, self._on_timer)
         self._bulk = BlobBulk(node.bulk)
         self._readers = BlobReaders(self._map, node.bulk)
+        self._scope = Scope()
+        if node.is_proxy:
+            self._scope.all_wanted()
         self._chunks = BlobChunks(
             node,
             digest,
@@ -110,7 +114,12 @@ class ActiveBlob:
     def in_use(self) -> bool:
         listened_to = bool(self._readers) or bool(self._audience)
         over = self.complete or self.failure or self.unstored or self._halted
-        return listened_to or not over
+        return listened_to or not (over or self._at_rest)
+
+    @property
+    def _at_rest(self) -> bool:
+        """Nobody here ever wanted it in this motion: it lies here and goes out to others."""
+        return not self.neighbours.member and not self._node.is_proxy
 
     @property
     def store_full(self) -> bool:
@@ -164,21 +173,31 @@ class ActiveBlob:
         """
         return self._readers.deliverable_end(offset, to_end=to_end)
 
-    def open_reader(self) -> int:
+    def open_reader(self, *, demand: bool = False) -> int:
+        """`demand`: it needs a part of the blob and nothing else, and tells which by `reader_at`;
+        as long as all readers are such ones, nothing else is fetched."""
         reader = self._readers.open()
-        self.reader_at(reader, 0)
+        self.reader_at(reader, 0, until=0 if demand else None)
         return reader
 
-    def reader_at(self, reader: int, offset: int) -> None:
-        """Tell the picker which byte `reader` waits for."""
+    def reader_at(self, reader: int, offset: int, *, until: int | None = None) -> None:
+        """Tell the picker which byte `reader` waits for; `until`: where the part ends that it
+        demands."""
         self._used_s = self._loop.time()
-        self._readers.moved(reader, offset)
+        self._readers.moved(reader, offset, until)
+        if until is None:
+            self._scope.all_wanted()
+        else:
+            self._scope.part_wanted()
         self._weigh()
-        self._asking.feed(core.ReaderMoved(reader, self._map.chunk_at(offset)))
+        self._asking.feed(self._readers.place(reader))
 
     def close_reader(self, reader: int) -> None:
         if self._readers.close(reader):
             self._asking.feed(core.ReaderLeft(reader))
+            if not self._readers:
+                self._scope.unread(self._loop.time())
+                self._turn.wake()  # for the time of its rest
             self._weigh()
 
     async def wait_deliverable(self, offset: int, timeout_s: float, *, to_end: bool = True) -> None:
@@ -211,6 +230,7 @@ class ActiveBlob:
     def order_bulk(self, budget: TokenBucket | None) -> None:
         """Fetch it as bulk whenever nobody waits for it; the last order's budget counts."""
         self._bulk.order(budget)
+        self._scope.all_wanted()
         self._weigh()
 
     def end_bulk(self) -> None:
@@ -219,12 +239,19 @@ class ActiveBlob:
         A proxy finishes what it began, because its neighbours may want it by now.
         """
         self._bulk.ordered = False
-        if not self._readers and not self.complete and not self._node.is_proxy:
-            self._halted = True
-            self._asking.feed(core.Halted())
-            self.neighbours.release()
-            self.neighbours.leave()
+        if not (self._readers.ordinary or self.complete or self._node.is_proxy):
+            self._scope.order_ended()
+            if not self._readers:
+                self._rest()
         self._weigh()
+
+    def _rest(self) -> None:
+        """Ask for nothing more. What came stays, is served to whoever asks, and is where the next
+        reader goes on from."""
+        self._halted = True
+        self._asking.feed(core.Halted())
+        self.neighbours.release()
+        self.neighbours.leave()
 
     def make_room(self) -> None:
         """A reader waits for some blob of this node."""
@@ -236,12 +263,15 @@ class ActiveBlob:
         await self._bulk.take(nbytes, held_back=self.working)
 
     def _weigh(self) -> None:
-        """Become bulk, or stop being that, as readers and neighbours come and go."""
-        said = self.bulk
+        """Be bulk or not, and wanted whole or in part, as readers and neighbours come and go."""
+        said = self.bulk, self._asking.demand
         waited_for = bool(self._readers) or (self._node.is_proxy and self._audience.urgent)
         if self._bulk.weigh(waited_for=waited_for):
             self._asking.feed(core.PaceSet(self._bulk.pace))
-        if self.bulk is not said:
+        if self._asking.demand is self._scope.whole:
+            self._asking.demand = not self._scope.whole
+            self._asking.feed(core.WholeWanted(self._scope.whole))
+        if (self.bulk, self._asking.demand) != said:
             self._asking.say_interest_to_all()
 
     # --- neighbours -----------------------------------------------------------------------------
@@ -261,7 +291,8 @@ class ActiveBlob:
         """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
         self._used_s = self._loop.time()
         admitted = self.neighbours.hear_interest(link, interest)
-        if admitted and not self.complete and not self._asking.knows(link):
+        lacking = not self.complete and not self._at_rest
+        if admitted and lacking and not self._asking.knows(link):
             self.attach(link)
 
     # --- statements and offers ------------------------------------------------------------------
@@ -307,8 +338,9 @@ class ActiveBlob:
         self._node.route_map(blob.chunk_map.map_id, self)
         self._asking.start(blob.chunk_map, blob.verified.bits)
         self._asking.feed(core.PaceSet(self._bulk.pace))
-        for reader, chunk in self._readers.places():
-            self._asking.feed(core.ReaderMoved(reader, chunk))
+        self._asking.feed(core.WholeWanted(self._scope.whole))
+        for place in self._readers.places():
+            self._asking.feed(place)
         self._audience.follow(blob.chunk_map)
         self.landed(blob.verified.bits)
 
@@ -442,12 +474,18 @@ class ActiveBlob:
     def _on_timer(self) -> None:
         self._audience.offer()
         self._asking.handle_deadline()
+        if self._scope.rest_due(self._loop.time()) and not self.complete:
+            self._rest()
         if (rival := self._map.stuck_rival(self.idle_s)) is not None:
             self._node.tasks.start(self._switch(rival), name=f"switch {self.digest[:19]}")
         self._set_timer()
 
     def _set_timer(self) -> None:
-        deadlines = (self._audience.next_deadline_s(), self._asking.next_deadline_s())
+        deadlines = (
+            self._audience.next_deadline_s(),
+            self._asking.next_deadline_s(),
+            self._scope.rests_at_s,
+        )
         due_s = min((d for d in deadlines if d is not None), default=None)
         if due_s is not None and self.failure is None:
             self._turn.at_latest(due_s)

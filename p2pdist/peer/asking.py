@@ -9,6 +9,7 @@ from p2pdist.exchange.frames import Cancel, Interest, Request, Uninterest
 from p2pdist.exchange.link import Link
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.control import digest_key
+from p2pdist.model.handshake import DEMAND
 from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.model.members import Role
 from p2pdist.peer.bulk import BlobBulk
@@ -44,6 +45,8 @@ class Asking:
         self._map: ChunkMap | None = None
         self._fetch: core.BlobFetch | None = None
         self._hungry = False
+        self.demand = False
+        """Only parts of it are wanted here: nobody is to promise us anything."""
 
     @property
     def proxy_linked(self) -> bool:
@@ -76,7 +79,8 @@ class Asking:
 
     def say_interest(self, link: Link) -> None:
         hungry = self._hungry and link.session.member.role is Role.PROXY
-        link.send(Interest(self._digest, bool(self._bulk), hungry))
+        demand = self.demand and bool(link.session.features & DEMAND)
+        link.send(Interest(self._digest, bool(self._bulk), hungry, demand))
 
     def say_interest_to_all(self) -> None:
         for link in self._neighbours.values():

@@ -39,6 +39,7 @@ class Audience:
         self._links: dict[HostId, Link] = {}
         self._sources: dict[HostId, Link] = {}
         self._waiting: set[HostId] = set()  # those that want it for more than bulk
+        self._demanding: set[HostId] = set()  # those that need parts of it
         self._map: ChunkMap | None = None
         self._plan = OfferPlan(chunk_size_bytes, uplink, seed=is_proxy)
         self._loop = asyncio.get_running_loop()
@@ -64,20 +65,29 @@ class Audience:
             self._waiting.discard(host)
         else:
             self._waiting.add(host)
+        if interest.demand:
+            self._demanding.add(host)
+        else:
+            self._demanding.discard(host)
         if self._links.get(host) is link:
+            self._plan.reader_demands(host, interest.demand, self._loop.time())
             self._plan.reader_hungry(host, interest.hungry, self._loop.time())
             return
         self._links[host] = link
         self._relays.joined(host)
         for record in self._map.records if self._map is not None else ():
             link.send(MapRecord(record))
-        self._plan.reader_joined(host, shares=self._shares(link), now_s=self._loop.time())
+        shares, now_s = self._shares(link), self._loop.time()
+        self._plan.reader_joined(host, shares=shares, now_s=now_s, demand=interest.demand)
         self._plan.reader_hungry(host, interest.hungry, self._loop.time())
 
     def wishes(self) -> dict[HostId, Interest]:
         """What the listeners would have to say again to somebody who knows none of them."""
         return {
-            host: Interest(self._digest, bulk=host not in self._waiting) for host in self._links
+            host: Interest(
+                self._digest, bulk=host not in self._waiting, demand=host in self._demanding
+            )
+            for host in self._links
         }
 
     def leave(self, link: Link) -> None:
@@ -86,6 +96,7 @@ class Audience:
         if self._links.get(host) is link:
             del self._links[host]
             self._waiting.discard(host)
+            self._demanding.discard(host)
             self._relays.left(host)
             self._plan.reader_left(host, self._loop.time())
 
@@ -110,6 +121,7 @@ class Audience:
         if was_reader:
             del self._links[host]
             self._waiting.discard(host)
+            self._demanding.discard(host)
             self._relays.left(host)
         if was_source:
             del self._sources[host]
@@ -167,6 +179,10 @@ class Audience:
 
     def host_retracted(self, host: HostId) -> None:
         self._plan.host_retracted(host, self._loop.time())
+
+    def refers(self, host: HostId, bits: int) -> bool:
+        """It is to get elsewhere what it asks for."""
+        return self._plan.refers(host, bits, self._loop.time())
 
     def asked(self, host: HostId, bits: int) -> None:
         """A run goes out."""

@@ -77,9 +77,7 @@ class MirrorBackend:
         active = self._node.activate(digest, size)
         outcome = "hit" if active.complete else "peer"
         self._node.counters.blob_requests[outcome] += 1
-        if not active.complete:
-            self._finder.look(name, active)
-        return SwarmReader(
+        reader = SwarmReader(
             active,
             name,
             context,
@@ -91,6 +89,9 @@ class MirrorBackend:
             unfound=lambda: self._book.missing(name, digest),
             patience_s=self._patience_s,
         )
+        if not active.complete:  # whom it asks from now on hears what the reader wants
+            self._finder.look(name, active)
+        return reader
 
     def _starving(self, name: ImageName, active: ActiveBlob) -> None:
         self._node.proxy_links.doubt_all()

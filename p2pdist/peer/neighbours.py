@@ -121,6 +121,10 @@ class BlobNeighbours:
         """It gave us a chunk, or asked for some."""
         self._circle.used(link.session.member.host_id, self._loop.time())
 
+    def refers(self, link: Link, bits: int) -> bool:
+        """`link` is to get elsewhere what it asks for."""
+        return self.audience.refers(link.session.member.host_id, bits)
+
     def asked(self, link: Link, bits: int) -> None:
         """`link` is being sent `bits`, which it asked for."""
         self.used(link)

@@ -113,7 +113,7 @@ class SwarmReader:
         self._loop = asyncio.get_running_loop()
         self._silent_since_s = self._loop.time()
         self._outside_again_s = 0.0
-        self._reader: int | None = active.open_reader()
+        self._reader: int | None = active.open_reader(demand=context.demand)
         self._delivered = 0
         self._to_end = True
         self._data: tuple[Blob, Borrowed] | None = None
@@ -124,7 +124,9 @@ class SwarmReader:
     async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
         active, at = self._active, start
         assert self._reader is not None
-        active.reader_at(self._reader, start)
+        # Who demands all of it is a reader like any other.
+        until = stop if self._context.demand and stop - start < self.size_bytes else None
+        active.reader_at(self._reader, start, until=until)
         self._to_end = stop == self.size_bytes
         while at < stop:
             end = min(self._deliverable_end(at), stop, at + SPAN_BYTES_MAX)
@@ -142,7 +144,7 @@ class SwarmReader:
                 self._delivered += end - at
                 self._silent_since_s = self._loop.time()
                 at = end
-                active.reader_at(self._reader, at)
+                active.reader_at(self._reader, at, until=until)
             elif self._unreadable or not await self._wait(at, first=at == start):
                 async for data in self._from_fallbacks(at, stop, first=at == start):
                     at += len(data)

@@ -8,6 +8,7 @@ from p2pdist.model.chunkset import ChunkSet
 from p2pdist.peer.blob_map import BlobMap
 from p2pdist.peer.bulk import BulkTraffic
 from p2pdist.peer.core import delivery
+from p2pdist.peer.core.fetch_events import ReaderMoved
 from p2pdist.peer.waiters import ChunkWaiters
 
 
@@ -19,27 +20,45 @@ class BlobReaders:
         self._bulk = bulk
         self._ids = itertools.count()
         self._offsets: dict[int, int] = {}
+        self._ends: dict[int, int] = {}  # of demand readers: where their ranges end
         self._waiters = ChunkWaiters()
         self._ended = False
 
     def __bool__(self) -> bool:
         return bool(self._offsets)
 
-    def open(self) -> int:
-        reader = next(self._ids)
-        self._offsets[reader] = 0
-        return reader
+    @property
+    def ordinary(self) -> bool:
+        """Somebody reads it who is no demand reader."""
+        return len(self._offsets) > len(self._ends)
 
-    def moved(self, reader: int, offset: int) -> None:
+    def open(self) -> int:
+        return next(self._ids)
+
+    def moved(self, reader: int, offset: int, until: int | None) -> None:
+        """It waits for the byte at `offset`; `until`: where the part ends that it demands."""
         self._offsets[reader] = offset
+        if until is not None:
+            self._ends[reader] = until
+        else:
+            self._ends.pop(reader, None)
 
     def close(self, reader: int) -> bool:
         """Return whether it was open."""
+        self._ends.pop(reader, None)
         return self._offsets.pop(reader, None) is not None
 
-    def places(self) -> list[tuple[int, int]]:
-        """Each reader and the chunk that it waits for."""
-        return [(reader, self._held.chunk_at(at)) for reader, at in self._offsets.items()]
+    def place(self, reader: int) -> ReaderMoved:
+        """The chunk that it waits for, and the one after the last that it demands."""
+        at, until = self._offsets[reader], self._ends.get(reader)
+        chunk = self._held.chunk_at(at)
+        if until is None:
+            return ReaderMoved(reader, chunk)
+        return ReaderMoved(reader, chunk, self._held.chunk_at(until - 1) + 1 if until > at else 0)
+
+    def places(self) -> list[ReaderMoved]:
+        """Of all readers."""
+        return [self.place(reader) for reader in self._offsets]
 
     # --- delivery -------------------------------------------------------------------------------
 

@@ -45,6 +45,10 @@ class Authority(Protocol):
 class Runs(Protocol):
     """Hears of the runs of one blob that go out."""
 
+    def refers(self, link: Link, bits: int) -> bool:
+        """It is not to have them from here, now."""
+        ...
+
     def asked(self, link: Link, bits: int) -> None: ...
 
     def sent(self, link: Link, bits: int, unsent: int) -> None: ...
@@ -100,6 +104,10 @@ class Server:
         ):
             link.send(fr.Refuse(request.request_id, fr.RefuseReason.UNKNOWN))
             return
+        asked = ((1 << request.count) - 1) << request.first
+        if runs is not None and runs.refers(link, asked):
+            link.send(fr.Refuse(request.request_id, fr.RefuseReason.BUSY))
+            return
         try:
             data = blob.open_data()
         except StoreError as error:
@@ -109,7 +117,6 @@ class Server:
         held.hold()
         receiver = receiver_of(link.session.member, self._place)
 
-        asked = ((1 << request.count) - 1) << request.first
         if runs is not None:
             runs.asked(link, asked)
 

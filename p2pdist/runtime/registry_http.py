@@ -52,6 +52,7 @@ from p2pdist.runtime.registry_answers import (
 from p2pdist.runtime.registry_blobs import BODIES_MAX, BlobServer
 from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull, outcome_of
 from p2pdist.runtime.serving import (
+    DEMAND_HEADER,
     USER_AGENT,
     PullContext,
     RegistryBackend,
@@ -192,6 +193,7 @@ class RegistryEndpoint:
         match route:
             case ManifestRoute() | BlobRoute():
                 context = PullContext(headers[REQUEST_ID], sticky=sticky)
+                context.demand = _demands_part(request)
                 pull = Pull(route, name, context, headers)
                 pull.head = request.method == hdrs.METH_HEAD
                 pull.by_node = request.headers.get(hdrs.USER_AGENT) == USER_AGENT
@@ -252,6 +254,11 @@ class RegistryEndpoint:
         log_pull(record)
         if self._on_done is not None:
             self._on_done(record)
+
+
+def _demands_part(request: web.Request) -> bool:
+    """Without a range the whole blob is asked for, whatever else is said."""
+    return hdrs.RANGE in request.headers and request.headers.get(DEMAND_HEADER) == "1"
 
 
 def _blob_refusal(error: RegistryError) -> RegistryError:

@@ -21,6 +21,8 @@ what they did not ask for. Bounded by `oci.media_types`; goes on to proxies and 
 
 CACHE: Final = "cache"
 """The source of bytes that lay here before they were asked for."""
+DEMAND_HEADER: Final = "P2pdist-Demand"
+"""Beside a Range, with the value 1."""
 USER_AGENT: Final = "p2pdist"
 """What daemons of ours call themselves over HTTP."""
 
@@ -42,6 +44,9 @@ class PullContext:
     sticky: bool = False
     """The client named the upstream by path prefix and stays with the endpoint of its manifest:
     it is served up to upstream's own deadline instead of being sent on with a 404."""
+    demand: bool = False
+    """The client needs the range that it asks for and nothing else of the blob, at once: a peer
+    fetches no more than that for it. Asked for by `DEMAND_HEADER`."""
     bytes_by_source: dict[str, int] = field(default_factory=dict)
     """`CACHE`, `rack`, `dc`, `proxy`, `wan`, `upstream`: where the bytes of what was asked for came
     from while it was read."""

@@ -28,7 +28,7 @@ media_types = st.text("abcdefghijklmnopqrstuvwxyz/+.-", max_size=80)
 payloads = st.binary(min_size=1, max_size=3000).map(memoryview)
 
 frames = st.one_of(
-    st.builds(fr.Interest, digests | long_digests, st.booleans(), st.booleans()),
+    st.builds(fr.Interest, digests | long_digests, st.booleans(), st.booleans(), st.booleans()),
     st.builds(fr.Uninterest, digests),
     st.builds(fr.MapRecord, records),
     st.builds(fr.Offer, digests | long_digests, map_ids, ranges),
@@ -158,7 +158,7 @@ def test_payload_is_surfaced_without_being_gathered() -> None:
     assert decoder.buffered_bytes == 0
 
 
-@pytest.mark.parametrize("flag", [4, 255])
+@pytest.mark.parametrize("flag", [8, 255])
 def test_a_flag_that_is_none_is_refused(flag: int) -> None:
     frame = bytearray(encode(fr.Interest(Digest("sha256:" + "5" * 64), bulk=True)))
     frame[HEADER.size] = flag

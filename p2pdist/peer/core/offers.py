@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.model.ids import HostId
+from p2pdist.peer.core.referrals import Referrals
 from p2pdist.peer.core.seeding import SeedPlan, Uplink
 
 # At 100 Mbit/s two or three chunks land meanwhile, in one frame a listener instead of three.
@@ -33,10 +34,17 @@ class _Listener:
     """We read from it."""
     shares: bool = False
     """It reads, and passes chunks on to the others: a seed gives it what it is promised."""
+    demand: bool = False
+    """It asks for the parts that it needs, and is promised nothing."""
     told: int = 0
     holds: int = 0
     due: int = 0
     """To be offered with the next orders."""
+
+    @property
+    def promised(self) -> bool:
+        """A seed spreads chunks over it and its like."""
+        return self.shares and not self.demand
 
 
 class OfferPlan:
@@ -48,6 +56,7 @@ class OfferPlan:
         self._uplink = uplink
         self._seed = seed
         self._seeding = self._new_seeding(spares=True) if seed else None
+        self._referrals = Referrals()
         self._held = 0
         self._listeners: dict[HostId, _Listener] = {}
         self._due: dict[HostId, _Listener] = {}  # those with something due
@@ -70,16 +79,46 @@ class OfferPlan:
 
     # --- listeners ------------------------------------------------------------------------------
 
-    def reader_joined(self, host: HostId, *, shares: bool, now_s: float) -> None:
-        """`shares`: a peer of our datacenter, which passes chunks on to the other readers there."""
+    def reader_joined(
+        self, host: HostId, *, shares: bool, now_s: float, demand: bool = False
+    ) -> None:
+        """`shares`: a peer of our datacenter, which passes chunks on to the other readers there.
+        `demand`: it asks for the parts that it needs, and promises would be lost on it.
+        """
         listener = self._listeners.setdefault(host, _Listener())
-        listener.reads, listener.shares = True, shares
+        listener.reads, listener.shares, listener.demand = True, shares, demand
         listener.told = 0  # it may not have known the blob when it was told as a source of ours
-        if self._seeding is not None and shares:
-            self._seeding.joined(host, now_s, offered=listener.told | listener.due)
-            self._promise(now_s)
-        else:
+        self._serve(host, listener, now_s)
+
+    def reader_demands(self, host: HostId, demand: bool, now_s: float) -> None:
+        """It says that it needs parts only, or all from now on."""
+        listener = self._listeners.get(host)
+        if listener is None or listener.demand is demand:
+            return
+        listener.demand = demand
+        self._referrals.left(host)
+        self._serve(host, listener, now_s)
+
+    def _serve(self, host: HostId, listener: _Listener, now_s: float) -> None:
+        """Begin to tell a reader what there is for it."""
+        if self._seeding is not None and listener.demand:
+            self._seeding.left(host)
+        if self._hears_all(listener):
             self._tell(host, listener, self._held & ~self._batch)
+        elif self._seeding is not None and listener.promised:
+            self._seeding.joined(host, now_s, offered=listener.told | listener.due)
+        if self._seeding is not None:
+            self._promise(now_s)
+
+    def _hears_all(self, listener: _Listener) -> bool:
+        """It is offered all that we hold.
+
+        A demand reader has to know which peer has what it needs; a proxy, which has all of it, it
+        asks without a word, and would take its offers for promises later.
+        """
+        if self._seeding is None or not listener.shares:
+            return True
+        return listener.demand and not self._seed
 
     def reader_hungry(self, host: HostId, hungry: bool, now_s: float) -> None:
         """It says that we would bring it far more than its other sources do, or that no more."""
@@ -91,7 +130,7 @@ class OfferPlan:
         """We read from it: it learns what we hold, to give that to nobody else and us the rest."""
         listener = self._listeners.setdefault(host, _Listener())
         listener.source = True
-        if not (self._seeding is not None and listener.shares):
+        if self._hears_all(listener):
             self._tell(host, listener, self._held & ~self._batch)
 
     def reader_left(self, host: HostId, now_s: float) -> None:
@@ -99,7 +138,8 @@ class OfferPlan:
         listener = self._listeners.get(host)
         if listener is None or not listener.reads:
             return
-        listener.reads = listener.shares = False
+        listener.reads = listener.shares = listener.demand = False
+        self._referrals.left(host)
         if not listener.source:
             self._forget(host)
         if self._seeding is not None:
@@ -121,6 +161,7 @@ class OfferPlan:
     def host_gone(self, host: HostId, now_s: float) -> None:
         """It cannot be reached any more."""
         self._forget(host)
+        self._referrals.left(host)
         if self._seeding is not None:
             self._seeding.gone(host)
             self._promise(now_s)
@@ -130,6 +171,7 @@ class OfferPlan:
         copy from, is not to be had there for our readers."""
         if (listener := self._listeners.get(host)) is not None:
             listener.holds |= bits
+        self._referrals.holds(host, bits)
         if self._seeding is not None and shares:
             self._seeding.holds(host, bits, now_s)
             self._promise(now_s)
@@ -168,19 +210,35 @@ class OfferPlan:
         self._flush_batch()
         self._seeding = self._new_seeding(spares=False)
         for host, listener in self._listeners.items():
-            if listener.shares:
+            if listener.promised:
                 self._seeding.joined(host, now_s, offered=listener.told | listener.due)
                 self._seeding.holds(host, listener.holds, now_s)
         self._seeding.hold(self._held, whole=True)
 
+    def refers(self, host: HostId, bits: int, now_s: float) -> bool:
+        """Whether it is refused `bits`, which it asks for: see `referrals`."""
+        if self._seeding is None or not self._feeds_demand(host):
+            return False
+        return self._referrals.refers(host, bits, self._seeding.passed_on, now_s)
+
+    def _feeds_demand(self, host: HostId) -> bool:
+        """It is a demand reader near by, and we are the proxy that has it all."""
+        listener = self._listeners.get(host)
+        return self._seed and listener is not None and listener.shares and listener.demand
+
     def asked(self, host: HostId, bits: int, now_s: float) -> None:
         """It is being sent `bits`, which it asked for."""
+        if self._feeds_demand(host):
+            self._referrals.sending(host, bits)
         if self._seeding is not None:
             self._seeding.asked(host, bits, now_s)
 
     def sent(self, host: HostId, bits: int, unsent: int, now_s: float) -> None:
         """What it asked for is over: `bits` went out, `unsent` did not."""
+        self._referrals.sent(host, bits | unsent)
         if self._seeding is not None:
+            if self._feeds_demand(host):
+                self._seeding.holds(host, bits, now_s)
             self._seeding.sent(host, bits, now_s)
             self._seeding.unsent(host, unsent)
             self._promise(now_s)
@@ -199,7 +257,7 @@ class OfferPlan:
         self._seeding = self._new_seeding(spares=True) if self._seed else None
         for host, listener in self._listeners.items():
             listener.told, listener.holds, listener.due = 0, 0, 0
-            if self._seeding is not None and listener.shares:
+            if self._seeding is not None and listener.promised:
                 self._seeding.joined(host, now_s)
 
     # --- orders ---------------------------------------------------------------------------------
@@ -235,7 +293,7 @@ class OfferPlan:
     def _flush_batch(self) -> None:
         bits, self._batch = self._batch, 0
         for host, listener in self._listeners.items():
-            if self._seeding is None or not listener.shares:
+            if self._hears_all(listener):
                 self._tell(host, listener, bits)
 
     def _promise(self, now_s: float) -> None:

@@ -191,6 +191,11 @@ class SeedPlan:
             self._settle(reader, bits)
             self._got(host, reader, bits, now_s)
 
+    @property
+    def passed_on(self) -> int:
+        """The chunks that some other host has, for all that we know."""
+        return self._tally.at_least(1)
+
     def knows(self, host: HostId) -> bool:
         """It reads from us, or did and has what it has."""
         return host in self._readers or host in self._rested
