@@ -18,6 +18,7 @@ PLACE = Place("dc1", "")
 @dataclass
 class FakeSession:
     member: Member
+    features: int = 0
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from p2pdist.exchange.frames import Interest, Offer, Request, Uninterest
+from p2pdist.model.handshake import DEMAND
 from p2pdist.model.statements import HashBatch, Seal
 from tests.peer.active_parts import SIGNER, Motion, SignedMap, in_motion, some_bytes
 from tests.peer.links import FakeLink, link, real
@@ -64,3 +65,63 @@ async def test_a_blob_that_failed_wants_nothing_more_of_its_neighbours(tmp_path:
 
         assert neighbour.said(Uninterest) == [Uninterest(TRUE.digest)]
         assert not motion.active.neighbours.asks(real(neighbour))
+
+
+# --- parts of it ----------------------------------------------------------------------------------
+
+
+async def test_what_only_a_part_is_needed_of_is_said_to_those_who_understand_it(
+    tmp_path: Path,
+) -> None:
+    new, old = link("a"), link("b")
+    new.session.features = DEMAND
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head)
+        reader = motion.active.open_reader(demand=True)
+        for neighbour in (new, old):
+            motion.active.attach(real(neighbour))
+        motion.active.reader_at(reader, 0, until=5)
+
+        assert new.take() == [Interest(TRUE.digest, demand=True)]
+        assert old.take() == [Interest(TRUE.digest)]
+
+        motion.active.open_reader()
+        assert new.take() == [Interest(TRUE.digest)]
+
+
+async def test_a_neighbours_interest_fetches_nothing_that_nobody_here_wants(
+    tmp_path: Path,
+) -> None:
+    neighbour = link("a")
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        await motion.land(TRUE, 0)
+        motion.active.hear_interest(real(neighbour), Interest(TRUE.digest))
+        assert not neighbour.said(Interest)
+        motion.active.neighbours.lose_interest(real(neighbour))
+        assert not motion.active.in_use
+
+        motion.active.join()
+        motion.active.hear_interest(real(neighbour), Interest(TRUE.digest))
+        assert neighbour.said(Interest)
+
+
+async def test_a_reader_of_a_part_wants_no_chunk_beside_it(tmp_path: Path) -> None:
+    """Where its range ends within a chunk, that is the last one; where it begins, the first."""
+    neighbour, size = link("a"), TRUE.geometry.chunk_size_bytes
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        reader = motion.active.open_reader(demand=True)
+        motion.active.attach(real(neighbour))
+        offers(motion, neighbour, TRUE, 0, TRUE.geometry.chunk_count)
+        await motion.active.settle()
+        motion.active.reader_at(reader, size + 5, until=2 * size)
+        await turn()
+
+        asked = [f for f in neighbour.take() if isinstance(f, Request)]
+        assert [(request.first, request.count) for request in asked] == [(1, 1)]
+        await motion.land(TRUE, 1)
+        motion.active.reader_at(reader, 2 * size, until=2 * size)
+        motion.active.close_reader(reader)
+        await turn()
+        assert not neighbour.said(Request)

@@ -160,3 +160,25 @@ async def test_that_it_is_at_work_is_said_now_and_then(monkeypatch: pytest.Monke
     monkeypatch.setattr("p2pdist.peer.audience.WORKING_S", 0.0)
     here.working()
     assert len(reader.said(Working)) == 2
+
+
+async def test_who_needs_parts_only_is_remembered_as_such() -> None:
+    here, reader = audience(is_proxy=True), link("a")
+    here.join(real(reader), Interest(DIGEST, demand=True))
+    assert here.wishes() == {reader.session.member.host_id: Interest(DIGEST, demand=True)}
+    assert here.urgent
+
+    here.join(real(reader), Interest(DIGEST))
+    assert here.wishes() == {reader.session.member.host_id: Interest(DIGEST)}
+
+
+async def test_a_word_about_its_needs_changes_what_a_reader_is_told() -> None:
+    here, reader = audience(is_proxy=True), link("a")
+    here.hold(0b11, whole=True)
+    here.join(real(reader), Interest(DIGEST, demand=True))
+    here.offer()
+    assert offered(reader.take()) == []
+
+    here.join(real(reader), Interest(DIGEST))
+    here.offer()
+    assert offered(reader.take()) == [(0, 2)]

@@ -221,3 +221,21 @@ async def test_a_connection_serves_blob_after_blob(lab: RegistryLab, warm: bool)
     assert answers[1].endswith(b"\r\n\r\n" + DATA[10:20])
     assert answers[2].endswith(b"\r\n\r\n" + DATA)
     assert answers[3].endswith(b"\r\n\r\n{}")
+
+
+@pytest.mark.parametrize(
+    ("headers", "demand"),
+    [
+        ([("Range", "bytes=0-0"), ("P2pdist-Demand", "1")], True),
+        ([("Range", "bytes=0-0")], False),
+        ([("Range", "bytes=0-0"), ("P2pdist-Demand", "true")], False),
+        ([("P2pdist-Demand", "1")], False),
+    ],
+)
+async def test_a_range_may_be_demanded(
+    lab: RegistryLab, headers: list[tuple[str, str]], demand: bool
+) -> None:
+    _, target = lab.seed_blob(DATA)
+    await lab.get(target, headers=headers)
+
+    assert lab.backend.contexts[-1].demand is demand

@@ -182,3 +182,111 @@ def test_what_lands_after_the_end_keeps_no_other_blob_from_being_helped_with() -
 
         assert plan.take_orders(0.0) == []
         assert uplink.idle
+
+
+# --- demand readers -------------------------------------------------------------------------------
+
+ALL = 0xFF
+
+
+def test_a_proxy_promises_nothing_to_a_demand_reader_and_the_others_get_it_all() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.reader_joined(B, shares=True, now_s=0.0, demand=True)
+
+    plan.landed(ALL, 0.0)
+
+    assert told(plan.take_orders(0.0)) == {A: ALL}
+
+
+def test_a_peer_that_has_it_all_tells_a_demand_reader_so() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.landed(ALL, 0.0, whole=True)
+    plan.take_orders(0.0, flush=True)
+
+    plan.reader_joined(A, shares=True, now_s=1.0, demand=True)
+
+    assert told(plan.take_orders(1.0)) == {A: ALL}
+
+
+def test_a_demand_reader_of_a_peer_hears_of_the_chunks_that_make_it_whole() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.reader_joined(A, shares=True, now_s=0.0, demand=True)
+    plan.landed(0x0F, 0.0)
+    plan.take_orders(0.0)
+
+    plan.landed(0xF0, 1.0, whole=True)
+
+    assert told(plan.take_orders(1.0)) == {A: 0xF0}
+
+
+def test_who_needs_all_of_it_from_now_on_is_promised_its_share() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    plan.reader_joined(A, shares=True, now_s=0.0, demand=True)
+    plan.landed(ALL, 0.0, whole=True)
+    assert plan.take_orders(0.0) == []
+
+    plan.reader_demands(A, False, 1.0)
+
+    assert told(plan.take_orders(1.0)) == {A: ALL}
+
+
+def test_what_was_promised_to_who_needs_parts_only_now_is_promised_to_others() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.reader_joined(B, shares=True, now_s=0.0)
+    plan.landed(ALL, 0.0, whole=True)
+    promised = told(plan.take_orders(0.0))
+
+    plan.reader_demands(A, True, 0.1)
+
+    assert told(plan.take_orders(0.1)) == {B: promised[A]}
+
+
+def test_a_new_map_promises_nothing_to_demand_readers_either() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    plan.reader_joined(A, shares=True, now_s=0.0, demand=True)
+    plan.dropped(1.0)
+
+    plan.landed(ALL, 1.0, whole=True)
+
+    assert plan.take_orders(1.0) == []
+
+
+def test_a_demand_reader_is_referred_to_those_that_are_being_sent_the_same() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    for host in (A, B):
+        plan.reader_joined(host, shares=True, now_s=0.0, demand=True)
+    plan.landed(ALL, 0.0, whole=True)
+    assert not plan.refers(A, 0b11, 0.0)
+    plan.asked(A, 0b11, 0.0)
+
+    assert plan.refers(B, 0b11, 0.0)
+    plan.sent(A, 0b11, 0, 0.1)
+    assert not plan.refers(B, 0b10, 0.1), "it comes back for what it was referred for"
+
+
+def test_a_demand_reader_is_referred_to_those_that_got_it_long_ago() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    for host in (A, B, SEED):
+        plan.reader_joined(host, shares=True, now_s=0.0, demand=True)
+    plan.landed(ALL, 0.0, whole=True)
+    plan.asked(A, 0b11, 0.0)
+    plan.sent(A, 0b11, 0, 0.1)
+
+    assert plan.refers(B, 0b11, 60.0)
+
+    plan.host_gone(A, 61.0)
+    assert not plan.refers(SEED, 0b11, 61.0)
+
+
+def test_nobody_else_is_referred_to_anybody() -> None:
+    for seed, shares, demand in ((True, True, False), (True, False, True), (False, True, True)):
+        plan = OfferPlan(CHUNK, Uplink(), seed=seed)
+        plan.reader_joined(A, shares=shares, now_s=0.0, demand=demand)
+        plan.reader_joined(B, shares=True, now_s=0.0, demand=True)
+        plan.landed(ALL, 0.0, whole=True)
+        plan.asked(B, ALL, 0.0)
+        plan.host_holds(B, ALL, shares=True, now_s=0.0)
+
+        assert not plan.refers(A, 0b11, 0.0)
