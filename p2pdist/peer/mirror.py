@@ -77,21 +77,26 @@ class MirrorBackend:
         active = self._node.activate(digest, size)
         outcome = "hit" if active.complete else "peer"
         self._node.counters.blob_requests[outcome] += 1
-        reader = SwarmReader(
+        if not active.complete and not context.demand:
+            self._finder.look(name, active)
+        return SwarmReader(
             active,
             name,
             context,
             self._outside,
             size_bytes=size,
             used_fallback=self._used_fallback,
+            demand_lacks=lambda: self._demand_lacks(name, active),
             starving=lambda: self._starving(name, active),
             forsaken=lambda: self._answering.book.all_hang,
             unfound=lambda: self._book.missing(name, digest),
             patience_s=self._patience_s,
         )
-        if not active.complete:  # whom it asks from now on hears what the reader wants
+
+    def _demand_lacks(self, name: ImageName, active: ActiveBlob) -> None:
+        """Take part in the swarm, unless we do: many parts may be demanded one after the other."""
+        if not (active.neighbours.member and active.neighbours.proxy_linked):
             self._finder.look(name, active)
-        return reader
 
     def _starving(self, name: ImageName, active: ActiveBlob) -> None:
         self._node.proxy_links.doubt_all()

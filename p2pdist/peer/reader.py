@@ -80,6 +80,7 @@ class SwarmReader:
         *,
         size_bytes: int,
         used_fallback: Callable[[str, str, int], None],
+        demand_lacks: Callable[[], None] = lambda: None,
         starving: Callable[[], None] = lambda: None,
         forsaken: Callable[[], bool] = lambda: False,
         unfound: Callable[[], None] = lambda: None,
@@ -88,6 +89,7 @@ class SwarmReader:
     ) -> None:
         """`size_bytes` is what the manifest claims; a signed map stands above it.
         `used_fallback` gets source, reason (of `counters.FALLBACK_REASONS`) and bytes.
+        `demand_lacks` is called where some of a part lacks here that is demanded.
         `starving` is called while nothing comes in, once in `TURN_S`; `forsaken`: every proxy
         hangs, and so brings nothing to the swarm; `unfound`: no source has even the first byte.
 
@@ -104,6 +106,7 @@ class SwarmReader:
         self._full_only = fallback_when_full_only
         self._outside = list(fallbacks)
         self._used_fallback = used_fallback
+        self._demand_lacks = demand_lacks
         self._starving = starving
         self._forsaken = forsaken
         self._unfound = unfound
@@ -128,6 +131,8 @@ class SwarmReader:
         until = stop if self._context.demand and stop - start < self.size_bytes else None
         active.reader_at(self._reader, start, until=until)
         self._to_end = stop == self.size_bytes
+        if self._context.demand and self._deliverable_end(start) < stop:
+            self._demand_lacks()
         while at < stop:
             end = min(self._deliverable_end(at), stop, at + SPAN_BYTES_MAX)
             if end > at and not self._unreadable:

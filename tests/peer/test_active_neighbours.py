@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from p2pdist.exchange.frames import Interest, Offer, Request, Uninterest
+import pytest
+
+from p2pdist.exchange.frames import Interest, Offer, Request, Retract, Uninterest
 from p2pdist.model.handshake import DEMAND
 from p2pdist.model.statements import HashBatch, Seal
 from tests.peer.active_parts import SIGNER, Motion, SignedMap, in_motion, some_bytes
@@ -125,3 +127,41 @@ async def test_a_reader_of_a_part_wants_no_chunk_beside_it(tmp_path: Path) -> No
         motion.active.close_reader(reader)
         await turn()
         assert not neighbour.said(Request)
+
+
+async def test_a_blob_that_nobody_reads_a_part_of_any_more_comes_to_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pdist.peer.core.scope.REST_S", 0.0)
+    neighbour, listener = link("a"), link("b")
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        reader = motion.active.open_reader(demand=True)
+        motion.active.join()
+        motion.active.attach(real(neighbour))
+        motion.active.hear_interest(real(listener), Interest(TRUE.digest))
+        await motion.land(TRUE, 2)
+        motion.active.close_reader(reader)
+        async with asyncio.timeout(10):
+            while motion.active.neighbours.member:  # noqa: ASYNC110  # a rest has no event
+                await asyncio.sleep(0)
+
+        assert neighbour.said(Uninterest) == [Uninterest(TRUE.digest)]
+        assert [f.ranges for f in listener.sent if isinstance(f, Offer)] == [((2, 1),)]
+        assert not listener.said(Retract)
+
+
+async def test_an_order_that_ends_leaves_demand_readers_their_parts(tmp_path: Path) -> None:
+    neighbour, size = link("a"), TRUE.geometry.chunk_size_bytes
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        reader = motion.active.open_reader(demand=True)
+        motion.active.order_bulk(None)
+        motion.active.end_bulk()
+        motion.active.attach(real(neighbour))
+        motion.active.reader_at(reader, 3 * size, until=4 * size)
+        offers(motion, neighbour, TRUE, 0, TRUE.geometry.chunk_count)
+        await turn()
+
+        asked = [f for f in neighbour.take() if isinstance(f, Request)]
+        assert [(request.first, request.count) for request in asked] == [(3, 1)]

@@ -14,6 +14,7 @@ import pytest
 from p2pdist.errors import BlobFailed, ErrorReason, RegistryError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
+from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.reader import SwarmReader
 from p2pdist.runtime.serving import FileSpan, PullContext
 from p2pdist.runtime.upstream_net import BadAnswer
@@ -398,3 +399,47 @@ async def test_a_silent_source_is_not_waited_for_while_there_is_another(
 
 async def _never() -> None:
     await asyncio.Event().wait()
+
+
+async def test_a_reader_of_a_part_says_where_it_ends_and_one_of_all_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[int, int | None]] = []
+    reader_at = ActiveBlob.reader_at
+
+    def spied(active: ActiveBlob, reader: int, offset: int, *, until: int | None = None) -> None:
+        said.append((offset, until))
+        reader_at(active, reader, offset, until=until)
+
+    monkeypatch.setattr(ActiveBlob, "reader_at", spied)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        await motion.land(TRUE, *range(TRUE.geometry.chunk_count))
+        demand = PullContext("test", demand=True)
+        assert await read(reader_of(motion, context=demand), 5, 9) == DATA[5:9]
+        assert await read(reader_of(motion, context=demand)) == DATA
+        assert await read(reader_of(motion), 5, 9) == DATA[5:9]
+
+    whole = len(DATA)
+    of_a_part, of_all = [(0, 0), (5, 9), (9, 9)], [(0, 0), (0, None), (whole, None)]
+    assert said == [*of_a_part, *of_all, (0, None), (5, None), (9, None)]
+
+
+async def test_the_swarm_is_sought_for_a_part_that_lacks_and_only_then(tmp_path: Path) -> None:
+    sought: list[str] = []
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+        await motion.land(TRUE, 0)
+        for start in (0, TRUE.geometry.offset(1)):
+            outside = Outside(DATA)
+            reader = SwarmReader(
+                motion.active,
+                NAME,
+                PullContext("test", demand=True),
+                (outside,),
+                size_bytes=len(DATA),
+                used_fallback=lambda *_: None,
+                demand_lacks=lambda: sought.append("lacks"),
+            )
+            assert await read(reader, start, start + 9) == DATA[start : start + 9]
+            assert len(sought) == (start > 0)

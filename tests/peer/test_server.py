@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2pdist.exchange.frames import Refuse, RefuseReason, Request, StatementIs
+from p2pdist.exchange.link import Link
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, MapId, RequestId, digest_of, tag_key
 from p2pdist.model.statements import TagStatement
@@ -100,6 +101,33 @@ async def test_chunks_go_out_only_to_who_asks_under_their_map(tmp_path: Path) ->
         server_of(motion).serve_run(real(neighbour), asked(0, 1, other), None)
 
     assert (neighbour.runs, neighbour.sent) == ([], REFUSED)
+
+
+class Elsewhere:
+    """Implements `Runs`: chunk 0 is to be had from peers."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def refers(self, link: Link, bits: int) -> bool:
+        return bits == 0b1
+
+    def asked(self, link: Link, bits: int) -> None:
+        self.begun |= bits
+
+    def sent(self, link: Link, bits: int, unsent: int) -> None: ...
+
+
+async def test_who_is_referred_to_peers_hears_that_we_are_busy(tmp_path: Path) -> None:
+    neighbour, runs = link("a"), Elsewhere()
+    async with holding(tmp_path) as motion:
+        server_of(motion).serve_run(real(neighbour), asked(0, 1), runs)
+        assert neighbour.take() == [Refuse(REQUEST_ID, RefuseReason.BUSY)]
+
+        server_of(motion).serve_run(real(neighbour), asked(1, 1), runs)
+
+    assert (neighbour.runs, neighbour.sent) == ([REQUEST_ID], [])
+    assert runs.begun == 0b10
 
 
 async def test_chunks_that_cannot_be_opened_are_refused(

@@ -117,7 +117,7 @@ class Requests:
     @property
     def satisfied(self) -> bool:
         """Nothing that is wanted lacks, and nothing is on its way."""
-        return not self.scope & ~self.verified and not self.requested
+        return self.complete or not (self.scope & ~self.verified or self.requested)
 
     def wanted(self) -> int:
         """What may be asked for now."""
