@@ -279,7 +279,10 @@ class ActiveBlob:
     def join(self) -> None:
         """Become a member of the swarm, once; the node attaches whom the handout names."""
         self._halted = False
-        self.neighbours.join()
+        if not self.neighbours.member:
+            self.neighbours.join()
+            for link in self._audience.links():  # they wanted it while nobody here did
+                self.attach(link)
 
     def attach(self, link: Link) -> None:
         """Ask `link` for this blob; asking again makes a proxy look for it again."""

@@ -54,6 +54,10 @@ class Audience:
         """Somebody among them waits for it."""
         return bool(self._waiting)
 
+    def links(self) -> list[Link]:
+        """To all who listen."""
+        return list(self._links.values())
+
     def link_of(self, host: HostId) -> Link | None:
         """To one who listens."""
         return self._links.get(host)

@@ -103,9 +103,19 @@ async def test_a_neighbours_interest_fetches_nothing_that_nobody_here_wants(
         motion.active.neighbours.lose_interest(real(neighbour))
         assert not motion.active.in_use
 
+
+async def test_whoever_wanted_it_before_anybody_here_did_is_asked_when_somebody_does(
+    tmp_path: Path,
+) -> None:
+    early, late = link("a"), link("b")
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        motion.active.hear_interest(real(early), Interest(TRUE.digest))
+        assert not early.said(Interest)
+
         motion.active.join()
-        motion.active.hear_interest(real(neighbour), Interest(TRUE.digest))
-        assert neighbour.said(Interest)
+        motion.active.hear_interest(real(late), Interest(TRUE.digest))
+
+        assert early.said(Interest) == late.said(Interest) == [Interest(TRUE.digest)]
 
 
 async def test_a_reader_of_a_part_wants_no_chunk_beside_it(tmp_path: Path) -> None:
