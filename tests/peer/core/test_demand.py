@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from p2pdist.model.ids import RequestId
 from p2pdist.model.members import Distance
 from p2pdist.peer.core import fetch as core
@@ -263,3 +269,101 @@ def test_an_answer_to_nobody_changes_nothing() -> None:
     meet(fetch, PROXY, 0, proxy=True)
 
     assert asks(fetch.handle(core.Refused(PROXY, RequestId(999), gone=True), 0.1)) == []
+
+
+@dataclass
+class Wire:
+    """Carries out what a fetch orders, in any order, and checks each order as it comes."""
+
+    fetch: core.BlobFetch
+    rng: Random
+    now_s: float = 0.0
+    out: dict[RequestId, core.Ask] = field(default_factory=dict)
+    needed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Of each reader the chunks that it demands: from, and until."""
+    here: int = 0
+
+    def hear(self, event: core.Event) -> None:
+        self.carry_out(self.fetch.handle(event, self.now_s))
+
+    def carry_out(self, orders: list[core.Order]) -> None:
+        for order in orders:
+            match order:
+                case core.Ask(_, request_id, first, count):
+                    run = ((1 << count) - 1) << first
+                    assert run & ~self.demanded == 0, "nobody needs it"
+                    assert run & self.here == 0, "it is here"
+                    self.out[request_id] = order
+                case core.Withdraw(_, request_id):
+                    del self.out[request_id]
+                case _:
+                    pass
+
+    def answer(self) -> None:
+        """One of those who were asked brings all, or refuses."""
+        if not self.out:
+            return
+        ask = self.out.pop(self.rng.choice(sorted(self.out)))
+        if self.rng.random() < 0.3:
+            self.hear(core.Refused(ask.host, ask.request_id, gone=self.rng.random() < 0.5))
+            return
+        for chunk in range(ask.first, ask.first + ask.count):
+            self.here |= 1 << chunk
+            self.hear(core.Arrived(ask.host, ask.request_id, chunk, good=True))
+
+    def read(self, reader: int) -> None:
+        first = self.rng.randrange(CHUNKS)
+        self.needed[reader] = first, min(CHUNKS, first + self.rng.randrange(1, 6))
+        self.hear(core.ReaderMoved(reader, *self.needed[reader]))
+
+    def leave(self, reader: int) -> None:
+        self.needed.pop(reader, None)
+        self.hear(core.ReaderLeft(reader))
+
+    def wait(self) -> None:
+        deadline_s = self.fetch.next_deadline_s()
+        self.now_s += 0.01
+        if deadline_s is not None:
+            self.now_s = max(self.now_s, deadline_s)
+            self.carry_out(self.fetch.handle_deadline(self.now_s))
+
+    @property
+    def demanded(self) -> int:
+        chunks = 0
+        for first, stop in self.needed.values():
+            chunks |= bits(*range(first, stop))
+        return chunks
+
+    @property
+    def lacking(self) -> int:
+        return self.demanded & ~self.here
+
+
+@given(st.integers(0, 1 << 32), st.lists(st.sampled_from("rrlaaaaw"), max_size=60))
+def test_whatever_happens_only_what_is_needed_is_asked_for_and_all_of_it_comes(
+    seed: int, steps: list[str]
+) -> None:
+    rng = Random(seed)
+    wire = Wire(demanding(seed=seed), rng)
+    for host, is_proxy in ((PROXY, True), (A, False), (B, False)):
+        wire.hear(core.NeighbourUp(host, Distance.DC, is_proxy, Flows()))
+    wire.hear(core.Offered(A, rng.getrandbits(CHUNKS)))
+    for step in steps:
+        match step:
+            case "r":
+                wire.read(rng.randrange(3))
+            case "l":
+                wire.leave(rng.randrange(3))
+            case "a":
+                wire.answer()
+            case _:
+                wire.wait()
+    for _ in range(1000):
+        if not wire.lacking and not wire.out:
+            break
+        wire.answer()
+        wire.wait()
+
+    assert not wire.lacking
+    assert wire.fetch.in_flight == 0
+    assert wire.fetch.next_deadline_s() is None
