@@ -318,8 +318,8 @@ class BlobFetch:
     def _ahead(self, awaited: list[Awaited]) -> int:
         bits = 0
         for _, chunk, _, until in awaited:
-            stop = min(chunk + self._urgent_chunks, until or self._requests.count)
-            bits |= span(chunk, stop)
+            end = self._requests.count if until is None else until
+            bits |= span(chunk, min(chunk + self._urgent_chunks, end))
         return bits & ~self._requests.verified if awaited else 0
 
     def _room(self, neighbour: Neighbour, now_s: float) -> int:
@@ -409,19 +409,18 @@ class BlobFetch:
     def _fill_unoffered(
         self, proxy: Neighbour, among: int, now_s: float, orders: list[Order]
     ) -> None:
-        """Ask a proxy for what it may not have offered; it may be asked for a run more than usual:
-        what it promised must not keep a demand reader waiting."""
+        """Ask a proxy for what it may not have offered. Only the number of its runs bounds this:
+        what it was asked for before, for others, must not keep a demand reader waiting."""
         requests, refused = self._requests, proxy.refuses(now_s)
         if refused & among & requests.wanted():
             until_s = proxy.refused_until_s
             self._retry_s = until_s if self._retry_s is None else min(self._retry_s, until_s)
         while len(proxy.runs) <= RUNS_MAX and requests.in_flight < self._in_flight_max:
-            room = self._room(proxy, now_s) + self._run_chunks
             candidates = requests.wanted() & among & ~refused
             if not candidates:
                 return
             first = lowest(candidates)
-            count = min(room, self._run_chunks, lowest(~(candidates >> first)))
+            count = min(self._run_chunks, lowest(~(candidates >> first)))
             if not requests.ask(proxy, first, count, now_s, orders):
                 return
 
