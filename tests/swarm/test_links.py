@@ -17,7 +17,7 @@ from p2pdist.model.members import Role
 from p2pdist.peer.core import proxy_links
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
-from tests.fakes.cluster import Lab, url_of
+from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry, Fault
 
@@ -75,10 +75,11 @@ async def test_a_host_that_a_full_proxy_refuses_gets_its_image_from_peers(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
     image = registry.add_image("library/app", "1", LAYERS)
-    await lab.tracker()
+    tracker = await lab.tracker()
     async with full_proxy(lab, links_max=1) as proxy:
         first = await lab.peer("first")
         await pull(client, url_of(first.mirror))
+        await announced(tracker, first)
         second = await lab.peer("second")
 
         await pull(client, url_of(second.mirror))
