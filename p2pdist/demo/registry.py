@@ -17,6 +17,7 @@ from p2pdist.demo.image import MANIFEST_TYPE
 from p2pdist.model.ids import digest_of, parse_digest
 from p2pdist.oci.errors import error_body
 from p2pdist.oci.ranges import Full, Partial, parse_range
+from p2pdist.runtime.opening import opened
 
 PIECE_BYTES: Final = 1 << 20
 
@@ -82,7 +83,7 @@ class DemoRegistry:
             return response
         self.blob_bodies += 1
         path = self._directory / digest.partition(":")[2]
-        with await asyncio.to_thread(path.open, "rb") as file:
+        async with opened(path, "rb") as file:
             file.seek(start)
             while start < stop:
                 data = await asyncio.to_thread(file.read, min(PIECE_BYTES, stop - start))

@@ -15,7 +15,8 @@ from p2pdist.runtime.serving import PullContext
 
 _logger = logging.getLogger(__name__)
 
-PullKind = Literal["manifest", "blob"]
+PullKind = Literal["manifest", "blob", "part"]
+"""`part`: of a blob, as lazy reads ask for many of; a container that starts makes hundreds."""
 Outcome = Literal["served", "refused", "failed", "cut", "client_gone", "client_stalled"]
 """`refused`: it is not there, or not for this client, and asking again brings the same. `failed`:
 it could not be had, now or as things are set up. `cut`: no source could deliver the rest.
@@ -54,10 +55,16 @@ class Pull:
     def reference(self) -> str:
         return self.route.digest if isinstance(self.route, BlobRoute) else self.route.reference
 
+    @property
+    def _kind(self) -> PullKind:
+        if not isinstance(self.route, BlobRoute):
+            return "manifest"
+        return "part" if self.context.demand else "blob"
+
     def record(self, duration_s: float) -> PullRecord:
         return PullRecord(
             request_id=self.context.request_id,
-            kind="blob" if isinstance(self.route, BlobRoute) else "manifest",
+            kind=self._kind,
             name=self.name,
             reference=self.reference,
             status=self.status,
@@ -94,8 +101,11 @@ class PullRecord:
 
 
 def log_pull(record: PullRecord) -> None:
-    """Write the one line of a request; a client that leaves is no warning, a cut body is."""
+    """Write the one line of a request; a client that leaves is no warning, a cut body is. Parts
+    that came are not worth one."""
     level = logging.WARNING if record.outcome == "cut" else logging.INFO
+    if record.kind == "part" and record.outcome in ("served", "client_gone"):
+        level = logging.DEBUG
     sources = ",".join(f"{k}:{v}" for k, v in sorted(record.bytes_by_source.items()))
     logs.event(
         _logger,

@@ -22,6 +22,7 @@ from typing import Final
 from p2pdist.cli.copying.image import RemoteImage
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
+from p2pdist.runtime.opening import opened
 from p2pdist.streaming.core.image_tree import Found
 from p2pdist.streaming.core.tree import Node
 
@@ -82,7 +83,7 @@ class Copying:
         await asyncio.to_thread(plan.finish)
 
     async def _content(self, file: _File, pieces: AsyncIterator[memoryview]) -> None:
-        with await asyncio.to_thread(open, file.path, "xb") as out:
+        async with opened(file.path, "xb") as out:
             async for piece in pieces:
                 await asyncio.to_thread(out.write, piece)
                 self.advanced(len(piece))

@@ -31,6 +31,7 @@ from p2pdist.oci.manifest import (
     parse_image,
 )
 from p2pdist.oci.reference import DEFAULT_TAG, Reference
+from p2pdist.runtime.opening import opened
 from p2pdist.runtime.terminal import printable
 
 BLOBS_AT_ONCE: Final = 3  # as dockerd does
@@ -239,16 +240,19 @@ class PullClient:
         """Fetch all of a blob into a new file. Raises CommandError, OSError."""
         async with self._slots:
             # No error of the network gets this far as one of the system.
-            with naming(path.parent.parent), await asyncio.to_thread(path.open, "xb+") as file:
-                download = _Download(blob, file)
-                await self._fetch_all(reference, download)
-                if await asyncio.to_thread(download.actual_digest) != blob.digest:
-                    raise CommandError(
-                        f"{blob.digest} came with other bytes",
-                        Exit.INTEGRITY,
-                        "nothing of it was kept; ask the registry's owner if it happens again",
-                    )
+            with naming(path.parent.parent):
+                async with opened(path, "xb+") as file:
+                    await self._checked(reference, _Download(blob, file))
             self._progress.finished(blob.digest)
+
+    async def _checked(self, reference: Reference, download: _Download) -> None:
+        await self._fetch_all(reference, download)
+        if await asyncio.to_thread(download.actual_digest) != download.blob.digest:
+            raise CommandError(
+                f"{download.blob.digest} came with other bytes",
+                Exit.INTEGRITY,
+                "nothing of it was kept; ask the registry's owner if it happens again",
+            )
 
     async def _fetch_all(self, reference: Reference, download: _Download) -> None:
         """Go on from where it was cut, a few times."""

@@ -212,6 +212,9 @@ async def test_only_what_is_read_is_fetched(mounting: Mounting) -> None:
 
     assert await asyncio.to_thread(read) == text(40_000, 7)
     assert "0 B of them fetched" in done.stderr
+    received = mounting.peer.running.node.counters.received
+    # Indexes, and the span or two that hold the file; not the noise beside it.
+    assert 0 < sum(received.values()) < 2 * (1 << 20) < len(NOISE)
 
 
 async def test_reads_survive_their_worker(mounting: Mounting) -> None:
