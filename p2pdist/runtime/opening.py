@@ -43,7 +43,7 @@ async def _opened(path: Path | bytes, mode: str) -> AsyncIterator[IO[bytes]]:
 
 
 def _open(path: Path | bytes, mode: str) -> IO[bytes]:
-    return open(path, mode)  # type: ignore[return-value]  # binary modes only
+    return open(path, mode)
 
 
 def _close(opening: asyncio.Future[IO[bytes]]) -> None:
