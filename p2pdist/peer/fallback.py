@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
-from p2pdist.errors import BlobFailed, UpstreamError
+from p2pdist.errors import BlobFailed, ErrorReason, UpstreamError
 from p2pdist.model.ids import Digest, digest_algorithm
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.refusals import DEFINITE
@@ -84,7 +84,8 @@ async def stream_checked(
     held = bytearray()
     async with source.open_blob(name, digest, start=at) as body:
         if body.size_bytes not in (None, size_bytes):
-            raise UpstreamError(f"{digest} has {body.size_bytes} bytes there, {size_bytes} here")
+            text = f"{digest} has {body.size_bytes} bytes there, {size_bytes} here"
+            raise UpstreamError(text, reason=ErrorReason.REGISTRY_ERROR)
         async for data in body.chunks():
             count(len(data))
             await asyncio.to_thread(whole.update, data)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from p2pdist.errors import ErrorReason, RegistryError, UpstreamError
+from p2pdist.errors import UpstreamError
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.oci.refusals import blob_refusal
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.core.failures import Failures
 from p2pdist.peer.counters import SMALL, UPSTREAM
@@ -17,10 +16,11 @@ from p2pdist.peer.fallback import OutsideSource
 from p2pdist.peer.layer_indexes import LayerIndexes
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.node import Node
-from p2pdist.peer.outside import DirectSource, ProxySource, read_small
+from p2pdist.peer.outside import SMALL_BYTES_MAX, DirectSource, ProxySource, read_single
 from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.peer.sourcing import BlobFinder
+from p2pdist.peer.vain import InVain
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.runtime.single_flight import SingleFlight
@@ -51,7 +51,7 @@ class MirrorBackend:
         self._finder = finder
         self._proxies = proxies
         self._upstream = upstream
-        self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
+        self._smalls: SingleFlight[tuple[ImageName, Digest], SmallAnswer | InVain] = SingleFlight()
         self._answering = node.proxy_links.answering
         direct = upstream is not None
         self._outside: list[OutsideSource] = [
@@ -149,7 +149,7 @@ class MirrorBackend:
 
     async def _ask_size(self, name: ImageName, digest: Digest) -> int:
         direct, failures = self._upstream is not None, Failures(name, digest, unknown=_UNKNOWN)
-        size = await self._finder.size_at_a_proxy(name, digest, direct=direct, failures=failures)
+        size = await self._finder.size_at_a_proxy(name, digest, direct=direct, heard=failures.heard)
         if size is not None:
             self._book.learn_size(name, digest, size)
             return size
@@ -165,28 +165,29 @@ class MirrorBackend:
     async def _open_small(
         self, name: ImageName, digest: Digest, size: int, context: PullContext
     ) -> BlobSource:
-        answer = await self._smalls.run(digest, lambda: self._find_small(name, digest, size))
-        if answer is None:
+        flight = name, digest
+        found = await self._smalls.run(flight, lambda: self._find_small(name, digest, size))
+        if isinstance(found, InVain):
             self._book.missing(name, digest)
-            raise _no_source(name, digest)
-        context.bytes_by_source[answer.source] = len(answer.body)
-        return WholeBlob(digest, answer.body)
+            raise found.refusal()
+        context.bytes_by_source[found.source] = len(found.body)
+        return WholeBlob(digest, found.body)
 
-    async def _find_small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | None:
-        if (answer := await self._finder.small(name, digest, size)) is not None:
-            return answer
+    async def _find_small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | InVain:
+        found = await self._finder.small(name, digest, size)
+        if isinstance(found, SmallAnswer) or size > SMALL_BYTES_MAX:
+            return found
         for source in self._outside:
-            body = await read_small(source, name, digest, size)
-            if body is not None:
+            try:
+                body = await read_single(source, name, digest)
+            except UpstreamError as error:
+                found.heard(source.label, error)
+            else:
                 self._used_fallback(source.label, SMALL, len(body))
                 return SmallAnswer("", body, source.label)
-        return None
+        return found
 
     def _used_fallback(self, label: str, reason: str, nbytes: int) -> None:
         self._node.fell_back(label, reason, nbytes)
         if label == UPSTREAM:
             self._node.counters.blob_requests["origin"] += 1
-
-
-def _no_source(name: ImageName, digest: Digest) -> RegistryError:
-    return blob_refusal(ErrorReason.NO_SOURCE, name.upstream, f"no source for {digest}")

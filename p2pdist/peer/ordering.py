@@ -9,6 +9,7 @@ from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.node import Node
 from p2pdist.peer.sourcing import BlobFinder
+from p2pdist.peer.vain import InVain
 from p2pdist.runtime.serving import PullContext
 
 
@@ -23,8 +24,10 @@ class PeerSource:
     async def manifest(self, name: ImageName, reference: str) -> None:
         await self._book.manifest(name, reference, PullContext("prewarm"))
 
-    async def small(self, name: ImageName, digest: Digest, size: int) -> bool:
-        return await self._finder.small(name, digest, size) is not None
+    async def small(self, name: ImageName, digest: Digest, size: int) -> None:
+        found = await self._finder.small(name, digest, size)
+        if isinstance(found, InVain):
+            raise found.refusal()
 
     def begin(
         self, name: ImageName, digest: Digest, size: int, budget: TokenBucket | None

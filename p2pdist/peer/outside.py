@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.oci.names import ImageName
@@ -15,6 +15,7 @@ from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.fallback import OutsideBody, OutsideSource
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.upstream import UpstreamClient
+from p2pdist.runtime.upstream_net import BadAnswer
 
 # What is larger has more than one chunk, and so a map: it is never read as a whole.
 SMALL_BYTES_MAX: Final = CHUNK_SIZE_MIN_BYTES
@@ -117,7 +118,8 @@ class NotSmall(UpstreamError):
     """The blob has more than one chunk; `size_bytes` is what its source says of it, if it does."""
 
     def __init__(self, digest: Digest, size_bytes: int | None) -> None:
-        super().__init__(f"{digest} has more than {SMALL_BYTES_MAX} bytes")
+        text = f"{digest} has more than {SMALL_BYTES_MAX} bytes"
+        super().__init__(text, reason=ErrorReason.REGISTRY_ERROR)
         self.size_bytes = size_bytes
 
 
@@ -136,18 +138,5 @@ async def read_single(source: OutsideSource, name: ImageName, digest: Digest) ->
             if len(body) > SMALL_BYTES_MAX:
                 raise NotSmall(digest, answer.size_bytes)
     if digest_of(body, digest_algorithm(digest)) != digest:
-        raise UpstreamError(f"{digest}: the bytes from {source.label} do not have the digest")
+        raise BadAnswer(f"{digest}: the bytes from {source.label} do not have the digest")
     return bytes(body)
-
-
-async def read_small(
-    source: OutsideSource, name: ImageName, digest: Digest, size_bytes: int
-) -> bytes | None:
-    """`read_single`, but None for all that goes wrong; what was declared to be larger
-    (`size_bytes`) is not even asked for."""
-    if size_bytes > SMALL_BYTES_MAX:
-        return None
-    try:
-        return await read_single(source, name, digest)
-    except UpstreamError:
-        return None

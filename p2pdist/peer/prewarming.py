@@ -51,6 +51,16 @@ LOOK_S: Final = 1.0
 # One order for each job that a tracker runs; the oldest that are over are forgotten.
 ORDERS_MAX: Final = 256
 
+_DENIALS: Final = frozenset(
+    {
+        ErrorReason.NOT_LISTED,
+        ErrorReason.NOT_SHARED,
+        ErrorReason.CREDENTIALS,
+        ErrorReason.DENIED,
+    }
+)
+"""Not the status, which is 404 for all that keeps a blob away."""
+
 Code = Literal["", "no_space", "not_found", "denied", "runtime", "error"]
 State = Literal["fetching", "fetched", "failed"]
 
@@ -61,8 +71,8 @@ class OrderSource(Protocol):
     async def manifest(self, name: ImageName, reference: str) -> None:
         """Have a manifest here, and what its tag stands for. Raises RegistryError."""
 
-    async def small(self, name: ImageName, digest: Digest, size: int) -> bool:
-        """Have a blob of one chunk here; False: nobody has it."""
+    async def small(self, name: ImageName, digest: Digest, size: int) -> None:
+        """Have a blob of one chunk here. Raises RegistryError with the reason why not."""
 
     def begin(
         self, name: ImageName, digest: Digest, size: int, budget: TokenBucket | None
@@ -192,7 +202,7 @@ class Prewarmer:
             if entry.order.into_runtime:
                 await self._unpack(entry.order)
         except* (OrderRefused, P2pdistError) as group:
-            code, reason = _explain(group)
+            code, reason = explain(group)
             entry.state = "failed"
             logs.event(log, logging.WARNING, "prewarm.failed", job=job, code=code, reason=reason)
             self._report(job, "failed", code, reason)
@@ -248,8 +258,7 @@ class Prewarmer:
             return
         async with self._turns.turn(entry.order.priority):
             if geometry_for(size).single:
-                if not await self._source.small(name, digest, size):
-                    raise OrderRefused("error", f"no source for {digest}")
+                await self._source.small(name, digest, size)
                 return
             active = self._source.begin(name, digest, size, entry.budget)
             entry.fetching[digest] = active
@@ -341,7 +350,7 @@ def _name(image: PrewarmImage) -> ImageName:
     return ImageName(image.upstream, image.repository)
 
 
-def _explain(group: BaseExceptionGroup[Exception]) -> tuple[Code, str]:
+def explain(group: BaseExceptionGroup[Exception]) -> tuple[Code, str]:
     """The first failure of an order, as it is reported."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
@@ -349,9 +358,9 @@ def _explain(group: BaseExceptionGroup[Exception]) -> tuple[Code, str]:
     match error:
         case OrderRefused(code=code):
             return code, str(error)
-        case RegistryError(status=401 | 403) | RegistryError(reason=ErrorReason.NOT_LISTED):
+        case RegistryError(reason=reason) if reason in _DENIALS:
             return "denied", str(error)
-        case RegistryError(status=404):
+        case RegistryError(reason=ErrorReason.UNKNOWN):
             return "not_found", str(error)
         case StoreError(full=True):
             return "no_space", str(error)

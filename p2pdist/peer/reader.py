@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from p2pdist.errors import BlobFailed, ErrorReason, RegistryError, StoreError, UpstreamError
+from p2pdist.errors import BlobFailed, RegistryError, StoreError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.oci.refusals import blob_refusal
 from p2pdist.peer.active import ActiveBlob
-from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED
+from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource, is_final, stream_checked
+from p2pdist.peer.vain import InVain
 from p2pdist.runtime.serving import CACHE, FileSpan, PullContext
 from p2pdist.store.blob import Blob
 from p2pdist.store.open_files import Borrowed
@@ -68,6 +68,10 @@ class WholeBlob:
         """Nothing is held."""
 
 
+class _NotInTime(UpstreamError):
+    """A source may still be about to answer, but the client is not to wait for that."""
+
+
 class SwarmReader:
     """Follows the frontier of a blob; goes on from outside of the swarm when that stands still."""
 
@@ -84,6 +88,7 @@ class SwarmReader:
         starving: Callable[[], None] = lambda: None,
         forsaken: Callable[[], bool] = lambda: False,
         unfound: Callable[[], None] = lambda: None,
+        interruption: Callable[[], UpstreamError | None] = lambda: None,
         fallback_when_full_only: bool = False,
         patience_s: float = LAST_RESORT_S,
     ) -> None:
@@ -91,7 +96,8 @@ class SwarmReader:
         `used_fallback` gets source, reason (of `counters.FALLBACK_REASONS`) and bytes.
         `demand_lacks` is called where some of a part lacks here that is demanded.
         `starving` is called while nothing comes in, once in `TURN_S`; `forsaken`: every proxy
-        hangs, and so brings nothing to the swarm; `unfound`: no source has even the first byte.
+        hangs, and so brings nothing to the swarm; `unfound`: no source has even the first byte;
+        `interruption`: what the registry said last to whoever reads it for the swarm.
 
         `fallback_when_full_only`: the swarm's source is the outside itself, as at a proxy; a second
         body of it makes sense only where the first one cannot be kept. `patience_s`: how long a
@@ -110,6 +116,7 @@ class SwarmReader:
         self._starving = starving
         self._forsaken = forsaken
         self._unfound = unfound
+        self._interruption = interruption
         self._last_resort_s = patience_s
         self._before = dict(active.received)
         self._from_outside: dict[str, int] = {}
@@ -239,7 +246,7 @@ class SwarmReader:
         if active.failure is not None and not first:
             raise BlobFailed(f"{self.digest}: {active.failure}")
         sources = self._fallbacks
-        refusals: list[UpstreamError] = []
+        vain, finals = InVain(self._name, self.digest), 0
         for source in sources:
             alone = source is sources[-1]
             hurried = not alone or (first and at == start and not self._context.sticky)
@@ -254,10 +261,11 @@ class SwarmReader:
                     self._silent_since_s = self._loop.time()
                     yield data
                 return
-            except UpstreamError as error:
-                if is_final(error):
-                    refusals.append(error)
+            except _NotInTime:  # which says nothing of the registry, nor that nobody is there
                 continue
+            except UpstreamError as error:
+                vain.heard(source.label, error)
+                finals += is_final(error)
             except BlobFailed:
                 if self._prefix_used:
                     active.doubt()
@@ -266,11 +274,11 @@ class SwarmReader:
         silent_s = self._loop.time() - self._silent_since_s
         nothing_yet = first and at == start
         # Whoever could have it says no, and will say it again.
-        decided = bool(refusals) and len(refusals) == len(sources)
+        decided = 0 < finals == len(sources)
         waits = self._context.sticky and silent_s < STICKY_WAIT_S and not self._contradicted
         if nothing_yet and (decided or active.refusal is not None or not waits):
             self._unfound()
-            raise self._nothing_from(refusals if decided else [])
+            raise self._nothing_from(vain)
         if (
             decided
             or self._active.failure is not None
@@ -280,12 +288,10 @@ class SwarmReader:
         ):
             raise BlobFailed(f"{self.digest}: no source for byte {at} on")
 
-    def _nothing_from(self, refusals: Sequence[UpstreamError]) -> RegistryError:
-        reason = self._active.refusal or ErrorReason.NO_SOURCE
-        text = f"no source for {self.digest}"
-        if refusals:
-            reason, text = refusals[-1].reason, str(refusals[-1])
-        return blob_refusal(reason, self._name.upstream, text)
+    def _nothing_from(self, vain: InVain) -> RegistryError:
+        if (error := self._interruption()) is not None:
+            vain.heard(UPSTREAM, error)
+        return vain.refusal()
 
     async def _swarm_goes_on(self, offset: int) -> bool:
         """Whoever fetches for all got through as well, and brings more within `GIVE_WAY_S`."""
@@ -354,13 +360,13 @@ class SwarmReader:
 async def _begun_within(
     stream: AsyncGenerator[bytes, None], within_s: float | None
 ) -> AsyncIterator[bytes]:
-    """Pass `stream` on; raise UpstreamError when its first piece takes longer than `within_s`."""
+    """Pass `stream` on; raise _NotInTime when its first piece takes longer than `within_s`."""
     async with aclosing(stream) as pieces:
         try:
             async with asyncio.timeout(within_s):
                 begin = await anext(pieces, b"")
         except TimeoutError:
-            raise UpstreamError(f"no first byte within {within_s} s") from None
+            raise _NotInTime(f"no first byte within {within_s} s") from None
         yield begin
         async for data in pieces:
             yield data

@@ -7,6 +7,7 @@ over the exchange.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -17,9 +18,10 @@ from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.answering import Answering
-from p2pdist.peer.core.failures import Failures
+from p2pdist.peer.counters import PROXY
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import SmallAnswer
+from p2pdist.peer.vain import InVain
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.single_flight import SingleFlight
 
@@ -45,7 +47,7 @@ class BlobFinder:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
+        self._smalls: SingleFlight[tuple[ImageName, Digest], SmallAnswer | InVain] = SingleFlight()
         self._searches: WeakKeyDictionary[ActiveBlob, _Search] = WeakKeyDictionary()
         """Of the blobs in motion."""
 
@@ -81,11 +83,16 @@ class BlobFinder:
             search.running = False
 
     async def size_at_a_proxy(
-        self, name: ImageName, digest: Digest, *, direct: bool, failures: Failures | None = None
+        self,
+        name: ImageName,
+        digest: Digest,
+        *,
+        direct: bool,
+        heard: Callable[[UpstreamError], None],
     ) -> int | None:
         """Tell a proxy where a blob lies; return the size that it tells, None if none does.
 
-        `direct`: there is a source beside the proxies. `failures` hears why none did, and may
+        `direct`: there is a source beside the proxies. `heard` is told why one did not, and may
         raise RegistryError.
         """
 
@@ -93,8 +100,7 @@ class BlobFinder:
             try:
                 return await client.introduce(name, digest, timeout_s=INTRODUCE_S)
             except UpstreamError as error:
-                if failures is not None:
-                    failures.heard(error)
+                heard(error)
                 raise
 
         clients = await self._node.proxy_links.clients(digest)
@@ -106,13 +112,16 @@ class BlobFinder:
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 
-    async def small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | None:
-        """Return a whole small blob from the store, a proxy or the swarm; None: nobody has it."""
+    async def small(self, name: ImageName, digest: Digest, size: int) -> SmallAnswer | InVain:
+        """Return a whole small blob from the store, a proxy or the swarm, or why not."""
         if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
             return SmallAnswer("", b"")
-        return await self._smalls.run(digest, lambda: self._small(name, digest))
+        return await self._smalls.run((name, digest), lambda: self._small(name, digest))
 
-    async def _small(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
+    async def _small(self, name: ImageName, digest: Digest) -> SmallAnswer | InVain:
+        vain = InVain(name, digest)
         if not self._node.store.has_small(digest):
-            await self.size_at_a_proxy(name, digest, direct=True)
-        return await self._node.smalls.fetch(digest)
+            await self.size_at_a_proxy(
+                name, digest, direct=True, heard=lambda error: vain.heard(PROXY, error)
+            )
+        return await self._node.smalls.fetch(digest) or vain

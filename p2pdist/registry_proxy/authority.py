@@ -12,12 +12,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, UpstreamError
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Signer
+from p2pdist.oci import refusals
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import (
     UPSTREAM,
@@ -29,6 +31,7 @@ from p2pdist.peer.api import (
     read_single,
 )
 from p2pdist.registry_proxy.core.pauses import Pauses
+from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.registry_proxy.ingest import Ingest
 from p2pdist.registry_proxy.leasing import SOURCE_SILENCE_S, OutsideLeases, followed
 from p2pdist.registry_proxy.manifests import Claim, ManifestService
@@ -38,6 +41,9 @@ from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
+
+WhyNot = Mapping[ImageName, RegistryError]
+"""What each repository that was asked for a small blob said instead of it."""
 
 # What peers of the datacenter hold comes at once or not at all.
 SWARM_SILENCE_S: Final = 1.0
@@ -69,7 +75,8 @@ class ProxyAuthority:
         self._leases = OutsideLeases(node)
         self._running: dict[Digest, ActiveBlob] = {}
         self._pauses = Pauses()
-        self._smalls: SingleFlight[Digest, SmallAnswer | None] = SingleFlight()
+        self._smalls: SingleFlight[Digest, SmallAnswer | WhyNot] = SingleFlight()
+        self._interruptions: WeakKeyDictionary[ActiveBlob, UpstreamError] = WeakKeyDictionary()
         self._slots = FetchSlots(FETCHES_MAX, concurrency)
         self.arrives: Callable[[ActiveBlob], None] = lambda _: None
         """Hears of each blob that is asked for, before it is fetched."""
@@ -196,6 +203,7 @@ class ProxyAuthority:
             self._rng,
             alone=alone,
             refuted=refuted,
+            interrupted=lambda error: self._interruptions.update({active: error}),
             delivered=lambda name: self._manifests.links.delivered(name.upstream, active.digest),
         )
         await ingest.run()
@@ -246,22 +254,40 @@ class ProxyAuthority:
 
     # --- blobs of one chunk ---------------------------------------------------------------------
 
-    async def small(
-        self, digest: Digest, name: ImageName | None = None, *, by_itself: bool = False
-    ) -> SmallAnswer | None:
-        """Return a whole small blob or manifest that some served repository named.
+    async def small(self, digest: Digest) -> SmallAnswer | None:
+        """Return a whole small blob or manifest that some served repository named."""
+        names = self._small_names(digest)
+        found = await self._small_of(digest, names, first_as_blob=False) if names else None
+        return found if isinstance(found, SmallAnswer) else None
 
-        `name` asks for it: its registry is the first to be asked, or, `by_itself`, the only one.
-        """
-        if by_itself and name is not None:
-            body = await self._read_small(name, digest)
-            return None if body is None else SmallAnswer("", body, UPSTREAM)
-        names = [n for n in self._manifests.access.where(digest) if self._may_be_small(n, digest)]
-        if not names:
-            return None
-        if name in names:
-            names.sort(key=lambda n: n != name)
-        first_as_blob = name is not None
+    async def small_for(
+        self, name: ImageName, digest: Digest, *, by_itself: bool = False
+    ) -> SmallAnswer:
+        """The same for one repository, whose registry is the first to be asked, or, `by_itself`,
+        the only one. Raises RegistryError with what it said."""
+        said: WhyNot = {}
+        if by_itself:
+            try:
+                return SmallAnswer("", await self._read_small(name, digest), UPSTREAM)
+            except RegistryError as error:
+                said = {name: error}
+        elif names := self._small_names(digest):
+            if name in names:
+                names.sort(key=lambda n: n != name)
+            found = await self._small_of(digest, names, first_as_blob=True)
+            if isinstance(found, SmallAnswer):
+                return found
+            said = found
+        # What other registries said is nothing to whoever asked for this one.
+        raise said.get(name) or _no_source(name, digest)
+
+    def _small_names(self, digest: Digest) -> list[ImageName]:
+        where = self._manifests.access.where(digest)
+        return [name for name in where if self._may_be_small(name, digest)]
+
+    async def _small_of(
+        self, digest: Digest, names: Sequence[ImageName], *, first_as_blob: bool
+    ) -> SmallAnswer | WhyNot:
         return await self._smalls.run(
             digest, lambda: self._small(digest, names, first_as_blob=first_as_blob)
         )
@@ -273,7 +299,7 @@ class ProxyAuthority:
 
     async def _small(
         self, digest: Digest, names: Sequence[ImageName], *, first_as_blob: bool
-    ) -> SmallAnswer | None:
+    ) -> SmallAnswer | WhyNot:
         """An index may list layers, and over the exchange nobody says which of both is asked for:
         what its registry does not have as the one it may have as the other."""
         if (found := await self._node.smalls.fetch(digest)) is not None:
@@ -281,41 +307,51 @@ class ProxyAuthority:
         ways = [self._as_blob]
         if self._manifests.is_manifest(digest):
             ways.insert(1 if first_as_blob else 0, self._as_manifest)
+        said: dict[ImageName, RegistryError] = {}
         for name in names:
             for way in ways:
-                if (answer := await way(name, digest)) is not None:
-                    return answer
-        return None
+                try:
+                    return await way(name, digest)
+                except RegistryError as error:
+                    said.setdefault(name, error)
+        return said
 
-    async def _as_manifest(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
-        try:
-            manifest = await self._manifests.by_digest(name, digest)
-        except RegistryError:
-            return None
+    async def _as_manifest(self, name: ImageName, digest: Digest) -> SmallAnswer:
+        manifest = await self._manifests.by_digest(name, digest)
         return SmallAnswer(manifest.media_type, manifest.body, manifest.source)
 
-    async def _as_blob(self, name: ImageName, digest: Digest) -> SmallAnswer | None:
+    async def _as_blob(self, name: ImageName, digest: Digest) -> SmallAnswer:
         size = self._manifests.links.claim(name, digest)
         if size is not None and not geometry_for(size).single:
-            return None
-        if (body := await self._read_small(name, digest)) is None:
-            return None
-        answer = SmallAnswer("", body, UPSTREAM)
+            raise _no_source(name, digest)
+        answer = SmallAnswer("", await self._read_small(name, digest), UPSTREAM)
         await self._node.smalls.keep(digest, answer)
         return answer
 
-    async def _read_small(self, name: ImageName, digest: Digest) -> bytes | None:
+    async def _read_small(self, name: ImageName, digest: Digest) -> bytes:
+        """Read it from its registry; raise RegistryError with what came instead."""
         try:
             body = await read_single(self._source, name, digest)
         except NotSmall as error:
             claimed_bytes = self._manifests.links.claim(name, digest)
             self._refuted(name, digest, claimed_bytes, error.size_bytes)
-            return None
-        except UpstreamError:
-            return None
+            raise blob_refusal(error, name.upstream) from None
+        except UpstreamError as error:
+            raise blob_refusal(error, name.upstream) from error
         self._node.counters.received[UPSTREAM] += len(body)
         self._manifests.links.delivered(name.upstream, digest)
         return body
+
+    # --- what is told of it ---------------------------------------------------------------------
+
+    def interruption(self, active: ActiveBlob) -> UpstreamError | None:
+        """What its registry said last where a blob in motion has not come."""
+        return self._interruptions.get(active)
+
+
+def _no_source(name: ImageName, digest: Digest) -> RegistryError:
+    text = f"no source for {digest}"
+    return refusals.blob_refusal(ErrorReason.NO_SOURCE, name.upstream, text)
 
 
 def _outdated(active: ActiveBlob, size_bytes: int) -> bool:

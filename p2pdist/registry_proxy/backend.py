@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from p2pdist.errors import ErrorReason
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, tag_key
-from p2pdist.oci import refusals
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import (
     UPSTREAM,
@@ -57,10 +55,7 @@ class ProxyBackend:
         # Not whole here, and another registry's to give: all of it comes from this one.
         by_itself = self._manifests.access.must_show(name, digest)
         if geometry_for(size).single:
-            answer = await self._authority.small(digest, name, by_itself=by_itself)
-            if answer is None:
-                text = f"no source for {digest}"
-                raise refusals.blob_refusal(ErrorReason.NO_SOURCE, name.upstream, text)
+            answer = await self._authority.small_for(name, digest, by_itself=by_itself)
             context.bytes_by_source[answer.source] = len(answer.body)
             return WholeBlob(digest, answer.body)
         if by_itself:
@@ -77,6 +72,7 @@ class ProxyBackend:
             size_bytes=size,
             used_fallback=self._used_fallback,
             starving=lambda: self._obtain_again(active, [name]),
+            interruption=lambda: self._authority.interruption(active),
             fallback_when_full_only=True,
         )
 

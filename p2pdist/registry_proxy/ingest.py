@@ -62,12 +62,13 @@ class Ingest:
         alone: bool,
         refuted: Callable[[ImageName, int | None], None],
         delivered: Callable[[ImageName], None] = lambda _: None,
+        interrupted: Callable[[UpstreamError], None] = lambda _: None,
     ) -> None:
         """`alone`: the leases say that nobody else reads this blob from its registry.
 
         `refuted` hears of a name whose claim is wrong, and how long its registry's body is. Only
         that name is left for it: a size proves nothing about the others. `delivered`: its registry
-        sent all of the blob, and that has the digest.
+        sent all of the blob, and that has the digest; `interrupted`: it did not.
         """
         self._node = node
         self._active = active
@@ -77,6 +78,7 @@ class Ingest:
         self._names = list(names)
         self._refuted = refuted
         self._delivered = delivered
+        self._interrupted = interrupted
         self._opened: ChunkMap | None = None
         self.disproved = False
         """All of it was read, and had not the digest."""
@@ -114,6 +116,7 @@ class Ingest:
                 why = str(error)
                 tries += 1
                 self._told[name] = error.reason
+                self._interrupted(error)
                 self._log_interruption(why)
                 if self._refusal is not None:
                     break

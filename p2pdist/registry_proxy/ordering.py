@@ -21,8 +21,8 @@ class ProxyOrderSource:
     async def manifest(self, name: ImageName, reference: str) -> None:
         await self._manifests.manifest(name, reference, PullContext("prewarm"))
 
-    async def small(self, name: ImageName, digest: Digest, size: int) -> bool:
-        return await self._authority.small(digest) is not None
+    async def small(self, name: ImageName, digest: Digest, size: int) -> None:
+        await self._authority.small_for(name, digest)
 
     def begin(
         self, name: ImageName, digest: Digest, size: int, budget: TokenBucket | None

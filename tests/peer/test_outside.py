@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from p2pdist.errors import ErrorReason
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.outside import SMALL_BYTES_MAX, NotSmall, read_single, read_small
+from p2pdist.peer.outside import SMALL_BYTES_MAX, NotSmall, read_single
+from p2pdist.runtime.upstream_net import BadAnswer
 
 NAME = ImageName("docker.io", "library/app")
 PIECE = 64 * 1024
@@ -50,12 +52,15 @@ class Source:
 
 
 async def test_a_small_blob_is_read_whatever_its_size_was_said_to_be() -> None:
-    for declared in (len(SMALL), 10):
-        assert await read_small(Source(SMALL), NAME, digest_of(SMALL), declared) == SMALL
+    for told in (None, len(SMALL), 10):
+        assert await read_single(Source(SMALL, told), NAME, digest_of(SMALL)) == SMALL
 
 
 async def test_other_bytes_than_those_of_the_digest_count_for_nothing() -> None:
-    assert await read_small(Source(SMALL), NAME, digest_of(b"other"), len(SMALL)) is None
+    with pytest.raises(BadAnswer) as caught:
+        await read_single(Source(SMALL), NAME, digest_of(b"other"))
+
+    assert caught.value.reason is ErrorReason.REGISTRY_ERROR
 
 
 @pytest.mark.parametrize("told", [None, 10, len(LARGE)])
@@ -72,12 +77,8 @@ async def test_of_a_large_blob_no_more_than_a_chunk_is_read(told: int | None) ->
 async def test_a_body_that_is_said_to_be_large_is_not_read() -> None:
     source = Source(LARGE, len(LARGE))
 
-    assert await read_small(source, NAME, digest_of(LARGE), 10) is None
+    with pytest.raises(NotSmall) as caught:
+        await read_single(source, NAME, digest_of(LARGE))
+
     assert source.body.arrived_bytes == 0
-
-
-async def test_what_is_declared_to_be_large_is_not_even_asked_for() -> None:
-    source = Source(SMALL)
-
-    assert await read_small(source, NAME, digest_of(SMALL), SMALL_BYTES_MAX + 1) is None
-    assert source.opened == 0
+    assert caught.value.reason is ErrorReason.REGISTRY_ERROR

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from p2pdist.errors import ErrorReason
 from p2pdist.model.control import BlobRef, Prewarm, PrewarmImage
 from p2pdist.model.ids import digest_of
-from p2pdist.peer.prewarming import OrderRefused, check_order
+from p2pdist.oci.refusals import blob_refusal
+from p2pdist.peer.prewarming import OrderRefused, check_order, explain
 
 DIGEST = digest_of(b"x")
 IMAGE = PrewarmImage("docker.io", "library/app", "1", [DIGEST], [BlobRef(DIGEST, 5)])
@@ -38,3 +40,22 @@ def test_an_order_for_a_tag_and_one_for_a_digest_are_taken() -> None:
 def test_an_order_that_makes_no_sense_is_refused(changed: dict[str, object]) -> None:
     with pytest.raises(OrderRefused, match="makes no sense"):
         check_order(Prewarm("job", [msgspec.structs.replace(IMAGE, **changed)]))
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (ErrorReason.CREDENTIALS, "denied"),
+        (ErrorReason.NOT_LISTED, "denied"),
+        (ErrorReason.UNKNOWN, "not_found"),
+        (ErrorReason.REGISTRY_DOWN, "error"),
+        (ErrorReason.NO_SOURCE, "error"),
+    ],
+)
+def test_an_order_that_failed_is_tried_again_where_the_reason_may_pass(
+    reason: ErrorReason, code: str
+) -> None:
+    """A blob's status is 404 for every reason: trackers give up what is `denied` or `not_found`."""
+    group = ExceptionGroup("", [blob_refusal(reason, "docker.io", "a blob")])
+
+    assert explain(group)[0] == code

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.peer import sourcing
 from p2pdist.peer.answering import Answering
+from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.peer.sourcing import LOOK_PAUSE_FIRST_S, LOOK_PAUSE_MAX_S, BlobFinder
+from p2pdist.peer.vain import InVain
 from p2pdist.runtime.tasks import TaskOwner
 
 NAME = ImageName("docker.io", "library/app")
@@ -31,12 +33,13 @@ class Proxy:
         self.answers = asyncio.Event()
         self.answers.set()
         self.knows_the_blob = True
+        self.status = 0
 
     async def introduce(self, name: ImageName, digest: Digest, *, timeout_s: float) -> int:
         self.introduced += 1
         await self.answers.wait()
         if not self.knows_the_blob:
-            raise UpstreamError("no")
+            raise UpstreamError("no", status=self.status)
         return 1000
 
 
@@ -64,8 +67,19 @@ class Swarm:
         self._proxies = list(proxies)
         fakes: dict[str, Any] = {proxy.base_url: proxy for proxy in proxies}
         self.answering = Answering(fakes, TaskOwner("answering"))
+        self.store = self.smalls = self
+        self.smalls_held: dict[Digest, SmallAnswer] = {}
 
-    def fetch(self, active: Active) -> None: ...
+    def has_small(self, digest: Digest) -> bool:
+        return False
+
+    def fetch(self, wanted: Any) -> Any:
+        """Of the node: a blob in motion. Of its small ones: what the swarm has."""
+        if isinstance(wanted, Active):
+            return None
+        answer: asyncio.Future[SmallAnswer | None] = asyncio.get_running_loop().create_future()
+        answer.set_result(self.smalls_held.get(wanted))
+        return answer
 
     async def clients(self, digest: Digest) -> list[Proxy]:
         return self._proxies
@@ -151,3 +165,44 @@ async def test_there_is_one_look_at_a_time(clock: Clock) -> None:
     proxy.answers.set()
     await until(lambda: not len(swarm.tasks))
     assert proxy.introduced == 1
+
+
+# --- blobs of one chunk ---------------------------------------------------------------------------
+
+CONFIG = b"config"
+
+
+async def test_a_refusal_does_not_keep_a_small_blob_away_that_the_swarm_has() -> None:
+    """The registry may refuse today what a peer was given yesterday."""
+    proxy = Proxy("http://one")
+    proxy.knows_the_blob, proxy.status = False, 403
+    swarm = Swarm(proxy)
+    swarm.smalls_held[digest_of(CONFIG)] = SmallAnswer("", CONFIG)
+
+    found = await swarm.finder.small(NAME, digest_of(CONFIG), len(CONFIG))
+
+    assert found == SmallAnswer("", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(403, ErrorReason.DENIED), (429, ErrorReason.RATE_LIMITED), (0, ErrorReason.NO_PROXY)],
+)
+async def test_a_small_blob_that_nobody_has_is_missed_for_a_reason(
+    status: int, reason: ErrorReason
+) -> None:
+    proxy = Proxy("http://one")
+    proxy.knows_the_blob, proxy.status = False, status
+
+    found = await Swarm(proxy).finder.small(NAME, digest_of(CONFIG), len(CONFIG))
+
+    assert isinstance(found, InVain)
+    refusal = found.refusal()
+    assert (refusal.status, refusal.code, refusal.reason) == (404, "BLOB_UNKNOWN", reason)
+
+
+async def test_without_anybody_to_ask_there_is_no_source() -> None:
+    found = await Swarm().finder.small(NAME, digest_of(CONFIG), len(CONFIG))
+
+    assert isinstance(found, InVain)
+    assert found.refusal().reason is ErrorReason.NO_SOURCE

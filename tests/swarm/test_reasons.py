@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,13 @@ import aiohttp
 import pytest
 
 from p2pdist.errors import ErrorReason
+from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES
+from p2pdist.model.ids import Digest, digest_of
 from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
 from p2pdist.settings import Upstream
 from tests.fakes.cluster import Lab, url_of
+from tests.fakes.pulling import random_bytes
 from tests.fakes.registry import FakeRegistry, Fault, TokenAuth
 from tests.faults.records import recorded
 from tests.swarm.conftest import account_at
@@ -162,6 +167,69 @@ async def test_a_blob_is_404_with_the_reason(
         for base in (url_of(proxy.registry), url_of(peer.mirror)):
             told = await asked(client, base, "blobs", digest)
             assert told == (404, "BLOB_UNKNOWN", reason), base
+
+
+STATUSES = {
+    ErrorReason.UNKNOWN: 404,
+    ErrorReason.CREDENTIALS: 401,
+    ErrorReason.DENIED: 403,
+    ErrorReason.RATE_LIMITED: 429,
+    ErrorReason.REGISTRY_ERROR: 500,
+}
+# Of a layer, the proxy tries these again for longer than a peer waits for its word.
+MAY_PASS = {ErrorReason.RATE_LIMITED, ErrorReason.REGISTRY_ERROR, ErrorReason.REGISTRY_DOWN}
+
+
+async def blobs_below_a_manifest(
+    lab: Lab,
+    client: aiohttp.ClientSession,
+    registry: FakeRegistry,
+    break_it: Callable[[list[Digest]], Awaitable[None]],
+) -> dict[tuple[str, str], tuple[int, str, str]]:
+    """What peer and proxy answer for the parts of an image whose manifest they got before
+    `break_it`: a layer of several chunks, which is read beside, and a config of one."""
+    layer = random_bytes(3 * CHUNK_SIZE_MIN_BYTES, 1)
+    image = registry.add_image("team/app", "1", [layer])
+    parts = {"large": digest_of(layer), "small": image.config_digest}
+    async with proxy_of(lab, Upstream(CORP, registry.url)) as proxy, peer_of(lab) as peer:
+        bases = {"peer": url_of(peer.mirror), "proxy": url_of(proxy.registry)}
+        for base in bases.values():
+            assert (await asked(client, base))[0] == 200
+        await break_it(list(parts.values()))
+        questions = list(itertools.product(bases, parts))
+        told = await asyncio.gather(
+            *(asked(client, bases[at], "blobs", parts[part]) for at, part in questions)
+        )
+    return dict(zip(questions, told, strict=True))
+
+
+def all_told(reason: ErrorReason) -> dict[tuple[str, str], tuple[int, str, str]]:
+    of_peers_layer = ErrorReason.NO_SOURCE if reason in MAY_PASS else reason
+    reasons = {("peer", "large"): of_peers_layer}
+    questions = itertools.product(("peer", "proxy"), ("large", "small"))
+    return {asked: (404, "BLOB_UNKNOWN", reasons.get(asked, reason)) for asked in questions}
+
+
+@pytest.mark.parametrize("reason", STATUSES)
+async def test_a_blob_whose_manifest_was_served_is_404_with_the_reason(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, reason: ErrorReason
+) -> None:
+    """Its size is known then, and the question for that brings no reason to light."""
+
+    async def break_it(digests: list[Digest]) -> None:
+        registry.faults.update({digest: Fault(status=STATUSES[reason]) for digest in digests})
+
+    assert await blobs_below_a_manifest(lab, client, registry, break_it) == all_told(reason)
+
+
+async def test_a_blob_is_404_because_its_registry_went_away(
+    lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    async with AsyncExitStack() as stack:
+        registry = await stack.enter_async_context(FakeRegistry())
+        told = await blobs_below_a_manifest(lab, client, registry, lambda _: stack.aclose())
+
+    assert told == all_told(ErrorReason.REGISTRY_DOWN)
 
 
 async def test_a_blob_without_a_proxy_is_404_for_that_reason(
