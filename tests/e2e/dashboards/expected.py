@@ -18,7 +18,7 @@ from p2pdist.peer.node import Node
 from p2pdist.registry_proxy.core.notifications import KINDS
 from p2pdist.runtime.http_protocol import dropped_total, malformed_total
 from p2pdist.tracker.daemon import RunningTracker
-from tests.e2e.dashboards.release import PULLS_LEFT, REFUSED, RUDE, RULE, Release
+from tests.e2e.dashboards.release import DIRECT_BYTES, PULLS_LEFT, REFUSED, RUDE, RULE, Release
 
 WINDOW_S: Final = 120.0
 """Longer than the release: every rate is what came, divided by this."""
@@ -160,6 +160,11 @@ def _troubles(release: Release) -> Panels:
             for reason in Reason
         },
         ("Proxies that hang", "A"): {dc: some(hangs[dc]) for dc in ("dc1", "dc2")},
+        ("Pulls cut", "A"): {
+            f"{dc} {kind}": NONE for dc, kind in product(("dc1", "dc2"), ("blob", "manifest"))
+        },
+        ("Bytes saved", "A"): {"saved": flow(release.delivered_bytes - DIRECT_BYTES)},
+        ("Bytes saved", "B"): {"from a registry": flow(DIRECT_BYTES)},
         ("Rude clients", "A"): dict.fromkeys(dropped_total, NONE),
         ("Rude clients", "B"): malformed,
     }
@@ -318,5 +323,11 @@ def _upstreams(release: Release, sums: Sums) -> Panels:
             f"{RULE.name} failed": NONE,
         },
         ("Chunk maps taken back", "A"): dict.fromkeys(("dc1", "dc2"), NONE),
+        # Random bytes are no archives; how many proxies look at each of a handful is theirs to say.
+        ("Layers indexed", "A"): {
+            **dict.fromkeys(("built", "failed", "skipped"), NONE),
+            "unfit": (0.5 / WINDOW_S, 20 / WINDOW_S),
+        },
+        ("Bytes of indexes", "A"): {"layer": NONE, "index": NONE},
         ("Names that did not resolve", "A"): dict.fromkeys(("dc1", "dc2"), NONE),
     }

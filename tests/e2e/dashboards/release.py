@@ -5,7 +5,7 @@ Two datacenters with a tracker, a proxy and hosts each, in this process:
 - a push becomes a job in both datacenters, by a rule; `web-*` get the image, then runtimes pull it;
 - a host without room fails a job of its own;
 - a job at a low rate misses its deadline; `lab-1`, ready for it, loses its store;
-- the registry refuses some requests, and says that it grants 12 more pulls;
+- the registry refuses some requests, and says that it grants 12 more pulls, to one who pulls at a proxy;
 - somebody sends what is no HTTP;
 - a peer sends wrong chunks to `web-1`; `lonely` reaches no tracker.
 """
@@ -53,6 +53,8 @@ RUDE: Final = 3
 # A tenth of a second per chunk: it outlasts the test.
 SLOW_BYTES_PER_S: Final = 100_000
 SLOW_BYTES: Final = 24 * MIB
+DIRECT_BYTES: Final = 2 * MIB
+"""Pulled at a proxy, which reads it for that."""
 DEADLINE_S: Final = 6.0
 
 
@@ -66,6 +68,8 @@ class Release:
     labs: dict[str, Lab] = field(default_factory=dict)
     jobs: dict[str, str] = field(default_factory=dict)
     """What a job is about -> its id."""
+    delivered_bytes: int = 0
+    """Of the blobs that runtimes pulled."""
 
     @property
     def targets(self) -> list[str]:
@@ -108,17 +112,17 @@ class Release:
     async def _pulled(self) -> None:
         for _ in range(3):
             for name in ("web-1", "web-2", "web-3", "web-4"):
-                await pull(self.client, url_of(self.peers[name].mirror))
+                await self._pull(self.peers[name].mirror)
         # Nobody prewarmed this: from the registry, then from each other.
         self.registry.add_image("library/app", "2", [random_bytes(4 * MIB, 2)])
         for name in ("web-1", "web-2", "lonely"):
-            await pull(self.client, url_of(self.peers[name].mirror), "2")
+            await self._pull(self.peers[name].mirror, "2")
 
     async def _refused(self) -> None:
-        self.registry.add_image("library/app", "limited", [b"limited"])
+        self.registry.add_image("library/app", "limited", [random_bytes(DIRECT_BYTES, 22)])
         remaining = {"RateLimit-Remaining": f"{PULLS_LEFT};w=21600"}
         self.registry.faults["limited"] = Fault(headers=remaining)
-        await pull(self.client, url_of(self.proxies["dc1"].registry), "limited")
+        await self._pull(self.proxies["dc1"].registry, "limited")
         for number in range(REFUSED):
             tag = f"broken-{number}"
             self.registry.faults[tag] = Fault(status=500)
@@ -141,7 +145,7 @@ class Release:
         secret = read_secret(self.labs["dc1"].keys.secret_file)
         victim = self.peers["web-1"].running.exchange_address
         async with evil_peer(victim, secret, node.keyring, digest_of(layer)) as evil:
-            await pull(self.client, url_of(self.peers["web-1"].mirror), "3")
+            await self._pull(self.peers["web-1"].mirror, "3")
             await asyncio.wait_for(evil.down.wait(), STEP_S)
 
     async def _no_room(self) -> None:
@@ -150,7 +154,7 @@ class Release:
 
     async def _late(self) -> None:
         self.registry.add_image("library/app", "slow", [random_bytes(SLOW_BYTES, 24)])
-        await pull(self.client, url_of(self.peers["lab-1"].mirror), "slow")
+        await self._pull(self.peers["lab-1"].mirror, "slow")
         image, book = await self._image("slow"), self.trackers["dc1"].server.core.jobs
         spec = JobSpec(
             [image],
@@ -166,6 +170,10 @@ class Release:
         for name in ("blobs", "small", "statements"):
             shutil.rmtree(store / name)
         await until(lambda: book.counters.withdrawn_total == 1)
+
+    async def _pull(self, at: Address, tag: str = "1") -> None:
+        blobs = await pull(self.client, url_of(at), tag)
+        self.delivered_bytes += sum(len(body) for body in blobs.values())
 
     # --- jobs -----------------------------------------------------------------------------------
 
@@ -233,6 +241,7 @@ async def open_release(directory: Path) -> AsyncIterator[Release]:
 
 async def _trackers(release: Release, root: Lab) -> None:
     addresses = [Address("127.0.0.1", port) for port in free_ports(2)]
+    root.layer_index = True
     for own, other, dc in ((0, 1, "dc1"), (1, 0, "dc2")):
         lab = root.datacenter(dc)
         lab.federation = (url_of(addresses[other], "tcp"),)
