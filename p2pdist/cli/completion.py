@@ -20,10 +20,7 @@ def completion(shell: str) -> None:
     For this shell only:
       source <(p2pdist completion bash)
     """
-    from click.shell_completion import get_completion_class
+    from p2pdist.cli.completing import SHELLS
+    from p2pdist.cli.main import COMPLETE, cli
 
-    from p2pdist.cli.main import cli
-
-    writer = get_completion_class(shell)
-    assert writer is not None  # click knows the three
-    click.echo(writer(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    click.echo(SHELLS[shell](cli, {}, PROGRAM, COMPLETE).source())

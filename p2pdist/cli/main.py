@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,8 @@ VERBS: Final = {
     "man": ("man", "write the manual pages"),
     "version": ("version", "print the version"),
 }
+COMPLETE: Final = "_P2PDIST_COMPLETE"
+"""The variable by which a shell asks for what completes a word."""
 
 
 class Verbs(click.Group):
@@ -90,6 +93,10 @@ def cli(ctx: click.Context, debug: bool) -> None:
 def main() -> None:
     """Run the command line and exit with a documented code."""
     debug = "--debug" in sys.argv
+    if COMPLETE in os.environ:
+        from p2pdist.cli.completing import register
+
+        register()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

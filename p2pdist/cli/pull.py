@@ -16,9 +16,19 @@ from p2pdist.cli.failures import CommandError
 from p2pdist.cli.options import checked_endpoint
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from p2pdist.cli.pulling.client import Platform, Progress, PulledImage
     from p2pdist.cli.pulling.outputs import Output
     from p2pdist.oci.reference import Reference
+
+
+def _complete_output(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from p2pdist.cli.completing import prefixed_places
+
+    return prefixed_places(incomplete, {"oci": False, "docker-archive": True})
 
 
 @click.command()
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     "--output",
     "output_text",
     metavar="oci:DIR|docker-archive:FILE",
+    shell_complete=_complete_output,
     help="Where to write it; docker-archive:- is standard output.",
 )
 @click.option(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
+from pathlib import Path
 
 import pytest
 
+from p2pdist.cli.completing import before_word, line_words
 from p2pdist.cli.main import VERBS
+from tests.cli.typing_lines import SCRIPTS, arguments_in_bash
 
-SCRIPTS = sysconfig.get_path("scripts")
 # A shell outside of readline has no `compopt`; this one says what it was asked for.
 BASH = """
 set -eu
@@ -19,6 +20,7 @@ compopt() { printf 'compopt %s %s\\n' "$@"; }
 eval "$(p2pdist completion bash)"
 complete -p p2pdist >/dev/null
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
 _p2pdist_completion p2pdist
 printf '%s\\n' "${COMPREPLY[@]}"
 """
@@ -85,3 +87,64 @@ def test_verbs_are_offered_without_loading_them() -> None:
     )
 
     assert done.stdout.strip() == "['p2pdist.cli.exit_codes', 'p2pdist.cli.main']"
+
+
+# --- words with colons ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """A directory, one with a space in its name, and files."""
+    for name in ("layouts/app", "two words"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("layouts.tar", "two words/a,b.tar"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+TYPED = {
+    "p2pdist pull -o oc\tl\t": "oci:layouts/",
+    "p2pdist pull -o oci:\tl\tapp": "oci:layouts/app",
+    "p2pdist pull -o oci:lay\t": "oci:layouts/",
+    "p2pdist pull -o oci:layouts/a\t": "oci:layouts/app/",
+    "p2pdist pull -o oci:./lay\t\tnew": "oci:./layouts/app/new",
+    "p2pdist pull -o docker-archive:layouts.\t": "docker-archive:layouts.tar",
+    "p2pdist pull -o doc\ttwo\ta\t": "docker-archive:two words/a,b.tar",
+    "p2pdist pull -o oci:layouts.\t": "oci:layouts.",  # a file is no layout
+    "p2pdist pull --progress=pl\t": "--progress=plain",
+}
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_bash_completes_places_behind_a_colon(places: Path, line: str) -> None:
+    assert arguments_in_bash(line, places)[-1] == TYPED[line]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("p2pdist pull ", (["pull"], "")),
+        ("p2pdist pull -o oci:a", (["pull", "-o"], "oci:a")),
+        ("p2pdist pull -o oci:a\\ ", (["pull", "-o"], "oci:a ")),
+        ("p2pdist pull -o 'oci:a b", (["pull", "-o"], "oci:a b")),
+        ("p2pdist ", ([], "")),
+        ("p2pdist", ([], "")),
+    ],
+)
+def test_a_line_is_split_as_a_shell_does(line: str, words: tuple[list[str], str]) -> None:
+    assert line_words(line) == words
+
+
+@pytest.mark.parametrize(
+    ("written", "word", "before"),
+    [
+        ("oci:a", "a", "oci:"),
+        ("oci:", ":", "oci:"),
+        ("oci:a b", "a\\ b", "oci:"),
+        ("oci:a", "oci:a", ""),  # a user took the colon out of COMP_WORDBREAKS
+        ("oci:a b", "'oci:a b", ""),
+        ("", "", ""),
+    ],
+)
+def test_what_readline_keeps_is_not_given_back(written: str, word: str, before: str) -> None:
+    assert before_word(written, word) == before

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from p2pdist.cli.main import VERBS
-from tests.cli.test_completion import SCRIPTS
+from tests.cli.typing_lines import SCRIPTS, arguments_in_zsh
 
 # Completion functions of zsh run in its line editor alone; these stand in for what they call there.
 ZSH = """
@@ -51,3 +54,31 @@ def test_zsh_offers_verbs_flags_and_choices() -> None:
     assert {line.split(":")[0] for line in in_zsh("")} >= set(VERBS)
     assert any("zsh" in line for line in in_zsh("completion", "z"))
     assert any(line.startswith("--platform") for line in in_zsh("pull", "--p"))
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    (tmp_path / "layouts" / "app").mkdir(parents=True)
+    (tmp_path / "two words.tar").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("p2pdist pull -o oc\tl\ta\t", "oci:layouts/app/"),
+        ("p2pdist pull -o doc\ttw\t", "docker-archive:two words.tar"),
+    ],
+)
+def test_zsh_completes_places_behind_a_colon(places: Path, line: str, place: str) -> None:
+    assert arguments_in_zsh(line, places)[-1] == place
+
+
+def test_fish_completes_places_behind_a_colon(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(places)
+
+    assert in_fish("p2pdist pull -o oci:l") == ["oci:layouts/"]
+    assert in_fish("p2pdist pull -o docker-archive:tw") == ["docker-archive:two words.tar"]
+    assert in_fish("p2pdist pull -o o") == ["oci:"]

@@ -5,7 +5,7 @@ Two datacenters with a tracker, a proxy and hosts each, in this process:
 - a push becomes a job in both datacenters, by a rule; `web-*` get the image, then runtimes pull it;
 - a host without room fails a job of its own;
 - a job at a low rate misses its deadline; `lab-1`, ready for it, loses its store;
-- the registry refuses some requests, and says that it grants 12 more pulls, to one who pulls at a proxy;
+- the registry refuses some requests, and says to one who pulls at a proxy that it grants 12 more;
 - somebody sends what is no HTTP;
 - a peer sends wrong chunks to `web-1`; `lonely` reaches no tracker.
 """
