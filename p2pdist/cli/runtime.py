@@ -202,11 +202,11 @@ def _engine(name: str, common: dict[str, Any]) -> Engine:
 
 
 def _state_dir(common: dict[str, Any]) -> Path:
-    from p2pdist.engines.record import DEFAULT_DIR
+    from p2pdist.engines.record import default_dir
 
     given: Path | None = common["state_dir"]
     root: Path = common["root"]
-    return given or root / DEFAULT_DIR.relative_to("/")
+    return given or default_dir(root)
 
 
 def _show(outcome: Outcome, options: Options, *, dry_run: bool) -> None:

@@ -6,6 +6,7 @@ can be done again or taken back.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -86,10 +87,18 @@ class Records:
         self.tree.write(self._path(record.engine), data, 0o600, follow=False, check=_ours_alone)
 
     def forget(self, engine: str) -> None:
+        """The directory goes with the last record, unless it is one that somebody chose."""
         self.tree.unlink(self._path(engine), follow=False)
+        if self.directory == default_dir(self.tree.top):
+            with contextlib.suppress(OSError):  # another engine's record is there
+                self.tree.rmdir(self.directory)
 
     def _path(self, engine: str) -> Path:
         return self.directory / f"{engine}.json"
+
+
+def default_dir(top: Path) -> Path:
+    return top / DEFAULT_DIR.relative_to("/")
 
 
 def records_at(directory: Path, tree: Tree) -> Records:

@@ -13,6 +13,7 @@ import pytest
 
 from p2pdist.engines import docker
 from p2pdist.engines.docker import Docker
+from p2pdist.engines.record import Record, default_dir, records_at
 from p2pdist.errors import ConfigError
 from p2pdist.runtime.tree import Tree
 from tests.engines.hosts import MIRROR, EngineHost
@@ -62,6 +63,29 @@ def test_without_a_file_nothing_is_left_behind(host: EngineHost) -> None:
     host.uninstall()
 
     assert host.everything() == before
+
+
+def test_the_directory_of_the_records_goes_with_the_last_of_them(tmp_path: Path) -> None:
+    tree, state = Tree(tmp_path), default_dir(tmp_path)
+    kept_here = records_at(state, tree)
+    for engine in ("docker", "podman"):
+        kept_here.save(Record(engine, MIRROR, [], [], []))
+
+    kept_here.forget("docker")
+    assert kept_here.load("podman") is not None
+    kept_here.forget("podman")
+
+    assert not state.exists()
+    assert state.parent.is_dir()  # of the daemons
+
+
+def test_a_directory_that_somebody_chose_stays(tmp_path: Path) -> None:
+    kept_here = records_at(tmp_path / "chosen", Tree(tmp_path))
+    kept_here.save(Record("docker", MIRROR, [], [], []))
+
+    kept_here.forget("docker")
+
+    assert list((tmp_path / "chosen").iterdir()) == []
 
 
 def test_doing_it_twice_changes_nothing_more(host: EngineHost) -> None:
