@@ -97,6 +97,22 @@ async def test_the_authority_of_a_company_is_believed_wherever_it_leads(
     assert await place.ask(path, ca_file=place.authority.file) == NOBODY
 
 
+async def test_an_authority_that_leaves_extensions_out_is_believed_by_every_python(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one's certificates do not name its key; Python 3.13 turns them down by default."""
+    usual = ssl.create_default_context
+
+    def strict() -> ssl.SSLContext:
+        context = usual()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+
+    assert await place.ask("", ca_file=place.authority.file) == NOBODY
+
+
 async def test_another_authority_is_not_believed(place: Place, tmp_path: Path) -> None:
     other = Authority(tmp_path, "another one")
 
