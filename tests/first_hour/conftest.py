@@ -36,9 +36,9 @@ class World:
     installed: Machine
     """Its files are those of every host."""
 
-    def host(self, name: str, address: str | None = None) -> Machine:
-        """Return a host that runs Docker and where the program is installed; `address`: one that
-        the texts name."""
+    def host(self, name: str, address: str | None = None, *, docker: bool = True) -> Machine:
+        """Return a host that runs Docker, unless told otherwise, and where the program is
+        installed; `address`: one that the texts name."""
         host = self.lab.host(name)
         if address is not None:
             host.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
@@ -47,7 +47,8 @@ class World:
         machine = Machine(name, lowers, self.lab.work, host)
         self.lab.own(machine)
         machine.start()
-        machine.start_docker()
+        if docker:
+            machine.start_docker()
         return machine
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pytest
 
 from tests.first_hour.conftest import World
 from tests.first_hour.roots import USER, Machine
-from tests.first_hour.texts import INSTALL, README, blocks, typed
+from tests.first_hour.texts import INSTALL, README, blocks, in_foreground, typed
 
 pytestmark = pytest.mark.e2e
 
@@ -18,6 +19,7 @@ TRACKER: Final = "10.0.0.2"
 PROXIES: Final = ("10.0.0.1", "10.0.0.3")
 IMAGE: Final = "docker.io/library/alpine:latest"
 UNTIL_READY: Final = "until p2pdist doctor --quick --role all-in-one >/dev/null; do sleep 0.2; done"
+UNTIL_SHOWN: Final = "until p2pdist status 2>/dev/null | grep -q '^{role}'; do sleep 0.2; done"
 
 
 def test_both_texts_install_in_the_same_way() -> None:
@@ -49,6 +51,29 @@ def test_a_user_without_root(world: World) -> None:
     host.run("test -s alpine/index.json", user=USER)
 
 
+def test_daemons_in_the_foreground(world: World) -> None:
+    """Their addresses are those of the cluster below, which comes when these hosts are gone."""
+    init, tracker, proxy, peer, *looks = blocks(README)["by-hand"].splitlines()
+    first = PROXIES[0]
+    hosts = {a: world.host(f"hand{a[-1]}", a, docker=False) for a in (first, TRACKER)}
+    _hand_out(hosts[first].run(init), hosts, hosts[first], [first])
+    daemons = [(TRACKER, "tracker", tracker), (first, "proxy", proxy)]
+    daemons += [(address, "peer", peer) for address in hosts]
+    for address, role, line in daemons:
+        shown = UNTIL_SHOWN.format(role=role)
+        hosts[address].run(in_foreground(line, f"/var/log/{role}.log", shown))
+
+    for host in hosts.values():
+        host.run("p2pdist pull alpine")
+    shown = [host.run("\n".join(looks)) for host in hosts.values()]
+
+    assert "FAIL" not in "".join(shown)
+    assert re.search(rf"^pulled    {IMAGE}$", shown[-1], re.MULTILINE), shown[-1]
+    assert re.search(r"^ +from .*(dc|rack) \d+\.\d MB", shown[-1], re.MULTILINE), shown[-1]
+    for host in hosts.values():
+        host.leave()
+
+
 @pytest.fixture(scope="module")
 def cluster(world: World) -> dict[str, Machine]:
     """Address -> host; the files that `cluster init` wrote lie where it says they belong."""
@@ -57,15 +82,22 @@ def cluster(world: World) -> dict[str, Machine]:
     for host in hosts.values():
         host.run(text["units"])
     first = hosts[PROXIES[0]]
-    said = first.run(text["cluster-init"])
-    everywhere, proxies = _named(said, "every host"), _named(said, "proxies too")
+    _hand_out(first.run(text["cluster-init"]), hosts, first, PROXIES)
+    return hosts
+
+
+def _hand_out(
+    said: str, hosts: Mapping[str, Machine], first: Machine, proxies: Sequence[str]
+) -> None:
+    """Copy what `cluster init` wrote on `first` to where it says that it belongs."""
+    everywhere, at_proxies = _named(said, "every host"), _named(said, "proxies too")
     assert "cluster.secret" in everywhere
-    assert "proxy.key" in proxies
+    assert "proxy.key" in at_proxies
     for address, host in hosts.items():
         if host is not first:
-            for name in [*everywhere, *(proxies if address in PROXIES else [])]:
+            host.run("mkdir -p -m 755 /etc/p2pdist/conf.d")
+            for name in [*everywhere, *(at_proxies if address in proxies else [])]:
                 host.write(f"/etc/p2pdist/{name}", (first.upper / "etc/p2pdist" / name))
-    return hosts
 
 
 def _named(said: str, whose: str) -> list[str]:

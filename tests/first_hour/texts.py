@@ -22,6 +22,11 @@ def blocks(text: Path) -> dict[str, str]:
     return named
 
 
+def in_foreground(line: str, log: str, wait: str) -> str:
+    """Run a daemon in a terminal of its own, whose screen is `log`; `wait` until it is there."""
+    return f"{{ {line}\n}} >{log} 2>&1 &\n{wait}"
+
+
 def typed(block: str, wait: str) -> str:
     """As a person types it: stopping at what fails, and running `wait` once a daemon has gone to
     the background."""
