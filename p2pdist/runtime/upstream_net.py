@@ -31,7 +31,7 @@ from p2pdist.runtime.credentials import Credentials
 from p2pdist.runtime.lasting_resolver import LastingResolver
 from p2pdist.runtime.net_errors import cause
 from p2pdist.runtime.serving import USER_AGENT
-from p2pdist.runtime.upstream_tls import UpstreamTls
+from p2pdist.runtime.upstream_tls import UpstreamTls, system_context
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +223,8 @@ class UpstreamNet:
         """One request, no redirects followed."""
         _check_literal(entry, target)
         session = self._session(entry)
-        ssl = True if entry.tls is None else entry.tls.context(target.host or "", target.port or 0)
+        place = target.host or "", target.port or 0
+        tls = system_context() if entry.tls is None else entry.tls.context(*place)
         wait_s = self._timeouts.connect_s + self._timeouts.headers_s
         ask = partial(
             session.request,
@@ -232,7 +233,7 @@ class UpstreamNet:
             headers=headers,
             data=form,
             allow_redirects=False,
-            ssl=ssl,
+            ssl=tls,
         )
         try:
             async with asyncio.timeout(wait_s):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,12 @@ class UpstreamTls:
         if place == self._own:
             return self._for_own
         return self._unchecked if place in self._insecure else self._checked
+
+
+@functools.cache
+def system_context() -> ssl.SSLContext:
+    """Whom the system believes: for all upstreams that say nothing of it."""
+    return _believing(None)
 
 
 def _believing(ca_file: Path | None) -> ssl.SSLContext:

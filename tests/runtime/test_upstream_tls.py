@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from p2pdist.errors import ConfigError, UpstreamError
 from p2pdist.model.members import Address
 from p2pdist.runtime.identity import upstream_entries
 from p2pdist.runtime.upstream_net import UpstreamEntry, UpstreamNet, UpstreamTimeouts
+from p2pdist.runtime.upstream_tls import system_context
 from p2pdist.settings import Settings, Upstream
 from tests.fakes.certificates import Authority
 from tests.runtime.upstream_parts import LOOPBACK, FakeDns, places
@@ -97,8 +98,17 @@ async def test_the_authority_of_a_company_is_believed_wherever_it_leads(
     assert await place.ask(path, ca_file=place.authority.file) == NOBODY
 
 
+@pytest.fixture
+def fresh_system_context() -> Iterator[None]:
+    system_context.cache_clear()
+    yield
+    system_context.cache_clear()
+
+
+@pytest.mark.parametrize("by", ["the system", "ca_file"])
+@pytest.mark.usefixtures("fresh_system_context")
 async def test_an_authority_that_leaves_extensions_out_is_believed_by_every_python(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     """This one's certificates do not name its key; Python 3.13 turns them down by default."""
     usual = ssl.create_default_context
@@ -109,8 +119,12 @@ async def test_an_authority_that_leaves_extensions_out_is_believed_by_every_pyth
         return context
 
     monkeypatch.setattr(ssl, "create_default_context", strict)
+    settings: dict[str, Any] = {"ca_file": place.authority.file}
+    if by == "the system":
+        monkeypatch.setenv("SSL_CERT_FILE", str(place.authority.file))
+        settings = {}
 
-    assert await place.ask("", ca_file=place.authority.file) == NOBODY
+    assert await place.ask("", **settings) == NOBODY
 
 
 async def test_another_authority_is_not_believed(place: Place, tmp_path: Path) -> None:
