@@ -205,7 +205,7 @@ async def blobs_below_a_manifest(
 
 def expect_all_told(told: dict[tuple[str, str], tuple[int, str, str]], reason: ErrorReason) -> None:
     questions = itertools.product(("peer", "proxy"), ("large", "small"))
-    expected = {asked: (404, "BLOB_UNKNOWN", reason) for asked in questions}
+    expected = dict.fromkeys(questions, (404, "BLOB_UNKNOWN", reason))
     if reason in MAY_PASS:  # the proxy tries again: which of both gives up first is chance
         told = dict(told)
         assert told.pop(("peer", "large"))[2] in (ErrorReason.NO_SOURCE, reason)
