@@ -24,7 +24,7 @@ from p2pdist.model.members import Role
 from p2pdist.peer.daemon import running_peer
 from p2pdist.registry_proxy.daemon import running_proxy
 from p2pdist.runtime.metrics import SampleCollector
-from p2pdist.runtime.pull_metrics import OUTCOMES
+from p2pdist.runtime.pull_metrics import KINDS, OUTCOMES
 from p2pdist.settings import Replicate
 from p2pdist.tracker.job_metrics import job_samples
 from tests.fakes.cluster import Lab, open_lab, url_of
@@ -56,7 +56,9 @@ WITH_THEIR_FIRST_WORD: Final = {
 Key = tuple[str, str]
 """A metric and one of its labels."""
 WITH_THEIR_FIRST_EVENT: Final[dict[Key, set[str]]] = {
-    ("p2pdist_pull_duration_seconds", "outcome"): set(OUTCOMES)
+    ("p2pdist_pull_duration_seconds", "outcome"): set(OUTCOMES),
+    ("p2pdist_pull_duration_seconds", "kind"): set(KINDS),
+    ("p2pdist_pull_longest_wait_seconds", "kind"): set(KINDS),
 }
 """Label values that the page names and that are not there from the start."""
 

@@ -57,6 +57,8 @@ ID_IN_USE_RETRY_S: Final = 1
 # A restart takes a few seconds.
 DRAINING_RETRY_S: Final = 2
 FEATURES: Final = LINK_USE | DEMAND
+REPLACED: Final = "replaced by another connection"
+"""Why a link ends whose host is told at once, by `link_up`, to have another one."""
 _LENGTH: Final = struct.Struct(">H")
 MAGIC: Final = b"p2pdist/1\n"
 
@@ -296,8 +298,8 @@ class ExchangeTransport:
                 sock.close()
                 return existing
             self._clones.replaced(other, existing.session.instance, session.instance)
-            existing.close("replaced by another connection")
-            self._ended(existing, "replaced by another connection")
+            existing.close(REPLACED)
+            self._ended(existing, REPLACED)
         _tune(sock)
         link = Link(
             sock,

@@ -143,7 +143,9 @@ class Neighbourhood:
             task = self._tasks.start(self._dial(host, addresses), name=f"dial {host[:8]}")
             self._dialling[host] = task
             task.add_done_callback(lambda _: self._dialling.pop(host, None))
-        return await asyncio.shield(task)
+        link = await asyncio.shield(task)
+        # A dial of theirs may have taken its place since.
+        return self.links.get(host, link)
 
     async def dial_at(self, address: Address) -> Link | None:
         """Return a link to whoever listens there; None if there is none to be had."""

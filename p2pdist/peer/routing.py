@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import IDLE, Link
+from p2pdist.exchange.transport import REPLACED
 from p2pdist.model.ids import Digest, MapId, RequestId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
@@ -67,18 +68,26 @@ class FrameRouter:
         self._servable = servable
         self._smalls = AnswerLines(node.tasks, "serve small", at_once=SMALLS_AT_ONCE)
         self._checks = AnswerLines(node.tasks, "check and serve", at_once=CHECKS_AT_ONCE)
+        self._moving: list[ActiveBlob] = []
+        """What went on at a link that is being replaced."""
 
     # --- links ------------------------------------------------------------------------------------
 
     def link_up(self, link: Link) -> None:
+        moving, self._moving = self._moving, []
         if self._node.neighbourhood.add(link):
             self._node.proxy_links.link_up(link)
+            for active in moving:
+                active.attach(link)
 
     def link_down(self, link: Link, reason: str) -> None:
         self._node.smalls.questions.link_down(link)
         self._node.requests.link_down(link)
         for lines in (self._smalls, self._checks):
             lines.link_down(link)
+        if reason == REPLACED:  # two dials crossed: what was asked on this one is asked on the next
+            blobs = self._node.actives.values()
+            self._moving = [active for active in blobs if active.neighbours.asks(link)]
         idle = reason == IDLE or self._node.neighbourhood.is_aside(link)
         for active in list(self._node.actives.values()):
             active.neighbours.link_down(link, gone=not idle)

@@ -11,6 +11,8 @@ from p2pdist.runtime.metrics import Durations, Sample
 from p2pdist.runtime.registry_pull import Outcome, PullKind, PullRecord
 
 KINDS: Final[tuple[PullKind, ...]] = get_args(PullKind)
+ALWAYS: Final[tuple[PullKind, ...]] = ("manifest", "blob")
+"""Most hosts read no image in parts, and a quantile of nothing is a gap on a dashboard."""
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 
@@ -28,13 +30,13 @@ class PullMetrics:
             "p2pdist_pull_duration_seconds",
             "Manifest and blob requests from the request to the last byte sent.",
             ("kind", "outcome"),
-            [(kind, "served") for kind in KINDS],
+            [(kind, "served") for kind in ALWAYS],
         )
         self.waits = Durations(
             "p2pdist_pull_longest_wait_seconds",
             "The longest silence within a request, by kind.",
             ("kind",),
-            [(kind,) for kind in KINDS],
+            [(kind,) for kind in ALWAYS],
         )
         self._ended: Counter[tuple[PullKind, Outcome]] = Counter()
 

@@ -21,8 +21,6 @@ UNFIT: Final = 65
 READ_BYTES: Final = 1 << 20
 # A million entries with long names take 1 GiB.
 MEMORY_BYTES_MAX: Final = 2 << 30
-NICE: Final = 10
-"""The proxy's own work goes first."""
 
 
 def build(fd: int, blob: Digest) -> bytes | None:
@@ -44,7 +42,6 @@ def build(fd: int, blob: Digest) -> bytes | None:
 def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(NICE)
     try:
         index = build(int(sys.argv[1]), parse_digest(sys.argv[2]))
     except (UnfitLayer, MemoryError) as error:

@@ -18,8 +18,12 @@ from tests.e2e.harness.processes import LabError, Process, run, wait_until
 # Kept between runs: debootstrap takes most of a minute. `make clean` deletes them.
 CACHE: Final = Path(__file__).parents[2] / "build" / "first_hour"
 SUITE: Final = os.environ.get("P2PDIST_DEBIAN", "bookworm")
+UBUNTU: Final = SUITE in ("noble",)
 # What apt adds by itself where somebody installs docker.io: a package of its own from Debian 13 on.
-GIVEN: Final = "docker.io" if SUITE == "bookworm" else "docker.io,docker-cli"
+GIVEN: Final = "docker.io" if SUITE in ("bookworm", "noble") else "docker.io,docker-cli"
+# Debian's debootstrap knows older Ubuntus, whose script is the same, and has not their keys.
+OF_UBUNTU: Final = ("--components=main,universe", "--no-check-gpg")
+UBUNTU_MIRROR: Final = ("http://archive.ubuntu.com/ubuntu", "/usr/share/debootstrap/scripts/gutsy")
 DEBOOTSTRAP_S: Final = 900.0
 COMMANDS_S: Final = 240.0
 SYSTEMCTL: Final = Path(__file__).parent / "systemctl.py"
@@ -46,8 +50,9 @@ def debian() -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
         part = CACHE / f"{SUITE}.part"
         shutil.rmtree(part, ignore_errors=True)
-        options = ["--variant=minbase", f"--include={GIVEN}"]
-        run(["debootstrap", *options, SUITE, str(part)], timeout_s=DEBOOTSTRAP_S)
+        options = ["--variant=minbase", f"--include={GIVEN}", *(OF_UBUNTU if UBUNTU else ())]
+        place = [SUITE, str(part), *(UBUNTU_MIRROR if UBUNTU else ())]
+        run(["debootstrap", *options, *place], timeout_s=DEBOOTSTRAP_S)
         shutil.rmtree(part / "var" / "cache" / "apt")
         (part / "etc" / "apt" / "apt.conf.d" / "99yes").write_text('APT::Get::Assume-Yes "true";\n')
         shutil.copy2(SYSTEMCTL, part / "usr" / "local" / "bin" / "systemctl")

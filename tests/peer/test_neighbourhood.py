@@ -156,3 +156,25 @@ async def test_both_ends_hear_of_another_secret(dialler: Neighbourhood, health: 
     finally:
         await ours.close()
     assert health.names() == []
+
+
+async def test_who_waits_for_a_dial_gets_the_link_that_took_its_place(
+    dialler: Neighbourhood, addresses: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hosts dial each other at once: one of both links goes before its callers go on."""
+    member = host(addresses[0])
+    dial, lost = dialler._dial, []
+
+    async def crossed(host_id: HostId, where: list[Address]) -> Link | None:
+        first = await dial(host_id, where)
+        assert first is not None
+        lost.append(first)
+        del dialler.links[host_id]
+        first.close("replaced")
+        dialler.links[host_id] = await dialler.dial_at(addresses[1]) or first
+        return first
+
+    monkeypatch.setattr(dialler, "_dial", crossed)
+    reached = await dialler.reach(member)
+    assert reached is dialler.links[member.host_id]
+    assert reached is not lost[0]

@@ -248,3 +248,40 @@ async def test_what_a_host_wants_while_its_link_ends_makes_a_new_one(
 
 def theirs_id(proxy: RunningProxy) -> str:
     return proxy.running.me().host_id
+
+
+# --- dials that cross -----------------------------------------------------------------------------
+
+
+async def test_what_goes_on_at_a_link_goes_on_at_the_one_that_takes_its_place(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """Two hosts that dial each other at once had a blob that neither asked the other for."""
+    image = registry.add_image("library/app", "1", [random_bytes(6 * MIB, 60)])
+    lab.proxy_upload_rate = 2 * MIB
+    await lab.tracker()
+    await lab.proxy()
+    hosts = [await lab.peer("a"), await lab.peer("b")]
+    pulls = [asyncio.create_task(pull(client, url_of(h.mirror))) for h in hosts]  # noqa: TID251
+    first, second = hosts
+    digest = image.layer_digests[0]
+    await until(lambda: asked_link(first, second, digest) is not None)
+    link = asked_link(first, second, digest)
+    assert link is not None
+    dialling, dialled = (first, second) if link.dialled else (second, first)
+
+    await dialling.running.transport.dial(dialled.running.exchange_address, timeout_s=5)
+
+    await until(lambda: asked_link(first, second, digest) not in (None, link))
+    await until(lambda: asked_link(second, first, digest) is not None)
+    assert link.closed
+    await asyncio.gather(*pulls)
+    assert all(h.running.node.counters.fallbacks == {} for h in hosts)
+
+
+def asked_link(host: RunningPeer, other: RunningPeer, digest: Digest) -> Link | None:
+    """The live link on which `host` asks `other` for a blob."""
+    link = host.running.node.neighbourhood.links.get(other.running.me().host_id)
+    active = host.running.node.actives.get(digest)
+    asks = link is not None and active is not None and active.neighbours.asks(link)
+    return link if asks else None

@@ -161,7 +161,8 @@ def _troubles(release: Release) -> Panels:
         },
         ("Proxies that hang", "A"): {dc: some(hangs[dc]) for dc in ("dc1", "dc2")},
         ("Pulls cut", "A"): {
-            f"{dc} {kind}": NONE for dc, kind in product(("dc1", "dc2"), ("blob", "manifest"))
+            f"{dc} {kind}": NONE
+            for dc, kind in product(("dc1", "dc2"), ("blob", "manifest", "part"))
         },
         ("Bytes saved", "A"): {"saved": flow(release.delivered_bytes - DIRECT_BYTES)},
         ("Bytes saved", "B"): {"from a registry": flow(DIRECT_BYTES)},
