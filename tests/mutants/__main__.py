@@ -1,6 +1,6 @@
 """Apply each mutant of the catalogue and run its nearest tests: all must be noticed.
 
-`python -m tests.mutants [--jobs N] [NAME ...]`
+`python -m tests.mutants [--jobs N] [--part K/N] [NAME ...]`
 """
 
 from __future__ import annotations
@@ -85,12 +85,21 @@ def chosen(names: Sequence[str]) -> list[Mutant]:
     return [mutant for mutant in mutants if not names or mutant.name in names]
 
 
+def part_of(mutants: Sequence[Mutant], part: str) -> list[Mutant]:
+    """Every n-th of them, from the k-th on, for `k/n`; raise ValueError for what is no part."""
+    which, slash, count = part.partition("/")
+    if not slash or not 1 <= int(which) <= int(count):
+        raise ValueError(f"{part!r} is no part, such as 1/2")
+    return list(mutants[int(which) - 1 :: int(count)])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--jobs", type=int, default=1, help="copies to work on side by side")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="the K-th of N parts of them")
     options = parser.parse_args()
-    mutants = chosen(options.names)
+    mutants = part_of(chosen(options.names), options.part)
     with tempfile.TemporaryDirectory(prefix="p2pdist-mutants-") as directory:
         copies = Copies(ROOT, Path(directory), max(1, options.jobs))
         return 0 if run(mutants, copies) else 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.__main__ import part_of
 from tests.mutants.catalogue import Mutant
 from tests.mutants.running import PASSED, SOME_FAILED, Verdict, Workspace, tried
 
@@ -79,3 +80,16 @@ def test_a_package_from_elsewhere_is_told(workspace: Workspace) -> None:
 
 def test_the_codes_are_those_of_pytest() -> None:
     assert (PASSED, SOME_FAILED) == (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parts_are_all_of_them_and_none_twice(count: int) -> None:
+    mutants = [Mutant(str(n), "f", "a", "b", ("t",)) for n in range(7)]
+    parts = [part_of(mutants, f"{which}/{count}") for which in range(1, count + 1)]
+    assert sorted((m for part in parts for m in part), key=lambda m: m.name) == mutants
+
+
+@pytest.mark.parametrize("part", ["", "2", "0/2", "3/2", "x/2"])
+def test_what_is_no_part_is_refused(part: str) -> None:
+    with pytest.raises(ValueError, match=r"part|invalid literal"):
+        part_of([], part)
