@@ -15,7 +15,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.cli.options import checked_endpoint
+from p2pdist.cli.options import mirror_to, of_platform
 
 if TYPE_CHECKING:
     from p2pdist.cli.copying.image import RemoteImage
@@ -28,15 +28,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("source", metavar="IMAGE:/PATH")
 @click.argument("target", metavar="TARGET", type=click.Path())
-@click.option(
-    "--endpoint",
-    envvar="P2PDIST_ENDPOINT",
-    default="http://127.0.0.1:5300",
-    show_default=True,
-    callback=checked_endpoint,
-    help="Mirror to read from (variable P2PDIST_ENDPOINT).",
-)
-@click.option("--platform", "platform_text", metavar="OS/ARCH[/VARIANT]", help="Default: this one.")
+@mirror_to("read")
+@of_platform
 @click.option(
     "-a", "--archive", is_flag=True, help="Keep owners, set-id bits, devices; needs root."
 )

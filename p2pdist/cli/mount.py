@@ -14,7 +14,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.cli.options import checked_endpoint
+from p2pdist.cli.options import mirror_to, of_platform
 
 if TYPE_CHECKING:
     from p2pdist.cli.copying.image import RemoteImage
@@ -35,15 +35,8 @@ _state_dir = click.option(
 @click.command()
 @click.argument("image")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option(
-    "--endpoint",
-    envvar="P2PDIST_ENDPOINT",
-    default="http://127.0.0.1:5300",
-    show_default=True,
-    callback=checked_endpoint,
-    help="Mirror to read from (variable P2PDIST_ENDPOINT).",
-)
-@click.option("--platform", "platform_text", metavar="OS/ARCH[/VARIANT]", help="Default: this one.")
+@mirror_to("read")
+@of_platform
 @_state_dir
 @click.option("--suid", is_flag=True, help="Let set-id bits count.")
 @click.option("--dev", is_flag=True, help="Let devices be opened.")

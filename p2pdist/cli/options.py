@@ -72,3 +72,26 @@ def _choices(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list
 
 def _parameter(section: str, key: str) -> str:
     return f"{section}__{key}"
+
+
+def mirror_to(verb: str) -> Callable[[F], F]:
+    """`--endpoint`: the mirror that a command pulls or reads from."""
+
+    def decorate(command: F) -> F:
+        return click.option(
+            "--endpoint",
+            envvar="P2PDIST_ENDPOINT",
+            default="http://127.0.0.1:5300",
+            show_default=True,
+            callback=checked_endpoint,
+            help=f"Mirror to {verb} from (variable P2PDIST_ENDPOINT).",
+        )(command)
+
+    return decorate
+
+
+def of_platform(command: F) -> F:
+    """`--platform`: which image of an index is meant."""
+    return click.option(
+        "--platform", "platform_text", metavar="OS/ARCH[/VARIANT]", help="Default: this one."
+    )(command)

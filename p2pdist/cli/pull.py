@@ -13,7 +13,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.cli.options import checked_endpoint
+from p2pdist.cli.options import mirror_to, of_platform
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -41,15 +41,8 @@ def _complete_output(
     shell_complete=_complete_output,
     help="Where to write it; docker-archive:- is standard output.",
 )
-@click.option(
-    "--endpoint",
-    envvar="P2PDIST_ENDPOINT",
-    default="http://127.0.0.1:5300",
-    show_default=True,
-    callback=checked_endpoint,
-    help="Mirror to pull from (variable P2PDIST_ENDPOINT).",
-)
-@click.option("--platform", "platform_text", metavar="OS/ARCH[/VARIANT]", help="Default: this one.")
+@mirror_to("pull")
+@of_platform
 @click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json"]),
