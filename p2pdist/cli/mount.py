@@ -141,7 +141,7 @@ async def _run(job: _Mount, timeout_s: float | None) -> str:
         ):
             client = PullClient(session, job.endpoint, progress_for("plain", quiet=True))
             async with remote_image(client, job.reference, job.platform, place) as image:
-                await asyncio.to_thread(_mount, job, image, place)
+                await _mount_or_undo(job, image, place)
                 mounted = True
                 return (
                     f"mounted {len(image.layers)} layers ({size_text(image.size_bytes)}) at "
@@ -150,6 +150,20 @@ async def _run(job: _Mount, timeout_s: float | None) -> str:
     finally:
         if not mounted:
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+
+async def _mount_or_undo(job: _Mount, image: RemoteImage, place: Path) -> None:
+    """A thread mounts; if that is not wanted any more when it is done, nothing stays mounted."""
+    from p2pdist.streaming.image_mount import unmount_image
+
+    mounting = asyncio.get_running_loop().run_in_executor(None, _mount, job, image, place)
+    try:
+        await asyncio.shield(mounting)
+    except asyncio.CancelledError:
+        await asyncio.wait([mounting])
+        if mounting.exception() is None:
+            unmount_image(place, job.target, lazy=True)
+        raise
 
 
 def _mount(job: _Mount, image: RemoteImage, place: Path) -> None:

@@ -59,7 +59,7 @@ class MirrorBackend:
         ]
         if upstream is not None:
             self._outside.append(DirectSource(upstream))
-        self._indexes = LayerIndexes(node, self._open_index)
+        self._indexes = LayerIndexes(node)
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         return await self._book.manifest(name, reference, context)
@@ -116,12 +116,10 @@ class MirrorBackend:
 
         return await self._forwarded(name, f"the referrers of {digest}", listed)
 
-    async def layer_index(self, name: ImageName, digest: Digest) -> Manifest:
-        return await self._indexes.find(name, digest)
-
-    async def _open_index(self, name: ImageName, digest: Digest, size_bytes: int) -> BlobSource:
-        self._book.learn_size(name, digest, size_bytes)
-        return await self.open_blob(name, digest, PullContext("index"))
+    async def layer_index(self, name: ImageName, digest: Digest) -> Digest:
+        told = await self._indexes.find(digest)
+        self._book.learn_size(name, told.digest, told.size_bytes)
+        return told.digest
 
     async def _forwarded(
         self, name: ImageName, what: str, ask: Callable[[ProxyClient], Awaitable[T]]

@@ -35,7 +35,7 @@ class ProxyBackend:
         self._manifests = manifests
         self._authority = authority
         self._source = source
-        self._indexes = LayerIndexes(node, self._open_index)
+        self._indexes = LayerIndexes(node)
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         found = await self._manifests.manifest(name, reference, context)
@@ -98,12 +98,9 @@ class ProxyBackend:
     ) -> Manifest:
         return await self._manifests.lists.referrers(name, digest, artifact_type)
 
-    async def layer_index(self, name: ImageName, digest: Digest) -> Manifest:
+    async def layer_index(self, name: ImageName, digest: Digest) -> Digest:
         await self._manifests.blob_size(name, digest)  # who may have the layer may have its index
-        return await self._indexes.find(name, digest)
-
-    async def _open_index(self, name: ImageName, digest: Digest, size_bytes: int) -> BlobSource:
-        return await self.open_blob(name, digest, PullContext("index"))
+        return (await self._indexes.find(digest)).digest
 
     def _used_fallback(self, label: str, reason: str, nbytes: int) -> None:
         self._node.counters.fallbacks[label] += nbytes

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from p2pdist.errors import P2pdistError
 from p2pdist.model.layer_index import INDEX_BYTES_MAX
 from p2pdist.peer.api import ActiveBlob
+from p2pdist.store.blob import Blob
 
 WORKER: Final = "p2pdist.streaming.build_worker"
 UNFIT: Final = 65
@@ -31,12 +32,23 @@ class NotBuilt(P2pdistError):
         self.unfit = unfit
 
 
-async def build_index(active: ActiveBlob) -> bytes:
-    """Return the index of a layer that arrives or lies here. Raises NotBuilt, StoreError."""
+async def build_index(active: ActiveBlob, in_motion: Callable[[], bool]) -> bytes:
+    """Return the index of a layer that arrives or lies here. Raises NotBuilt, StoreError.
+
+    `in_motion`: the node has not let go of `active`, of which nothing would come any more.
+    """
     while active.blob is None or not active.prefix_chunks:
-        _check(active)
+        _check(active, in_motion)
         await active.wait_progress(TURN_S)
     blob = active.blob
+    blob.hold()
+    try:
+        return await _built(active, blob, in_motion)
+    finally:
+        blob.release()
+
+
+async def _built(active: ActiveBlob, blob: Blob, in_motion: Callable[[], bool]) -> bytes:
     with blob.open_data() as fileno:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", WORKER, str(fileno), active.digest,
@@ -50,8 +62,8 @@ async def build_index(active: ActiveBlob) -> bytes:
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it says on stderr why it went
             told = -1
-            while not active.complete:
-                _check(active)
+            while not blob.complete:
+                _check(active, in_motion)
                 if active.blob is not blob:
                     raise NotBuilt("it was taken up anew")
                 if (stop := _read_up_to(active)) > told:
@@ -61,7 +73,7 @@ async def build_index(active: ActiveBlob) -> bytes:
                 if process.returncode is not None:
                     break
                 await active.wait_progress(TURN_S)
-            process.stdin.write(b"%d\nend\n" % active.geometry.size_bytes)
+            process.stdin.write(b"%d\nend\n" % blob.geometry.size_bytes)
             await process.stdin.drain()
             process.stdin.close()
         return await _outcome(process)
@@ -78,7 +90,9 @@ def _read_up_to(active: ActiveBlob) -> int:
     return min(active.geometry.offset(active.prefix_chunks), active.geometry.size_bytes)
 
 
-def _check(active: ActiveBlob) -> None:
+def _check(active: ActiveBlob, in_motion: Callable[[], bool]) -> None:
+    if not in_motion():
+        raise NotBuilt("it was let go before it was whole")
     if active.failure is not None or active.store_full:
         raise NotBuilt(active.failure or "the store does not keep it")
 

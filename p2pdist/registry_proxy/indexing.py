@@ -77,7 +77,7 @@ class LayerIndexer:
                 self._known[active.digest] = None
                 return
             async with self._turn:
-                index = await build_index(active)
+                index = await build_index(active, lambda: self._in_motion(active))
             await self._publish(active.digest, index)
         except P2pdistError as error:
             self._not_built(active.digest, error)
@@ -92,6 +92,9 @@ class LayerIndexer:
             )  # fmt: skip
         finally:
             self._waiting.discard(active.digest)
+
+    def _in_motion(self, active: ActiveBlob) -> bool:
+        return self._node.actives.get(active.digest) is active
 
     def _not_built(self, digest: Digest, error: P2pdistError) -> None:
         if isinstance(error, NotBuilt) and error.unfit:

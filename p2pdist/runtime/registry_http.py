@@ -190,6 +190,8 @@ class RegistryEndpoint:
         *,
         sticky: bool,
     ) -> web.StreamResponse:
+        if isinstance(route, LayerIndexRoute):  # a blob like any other, once it is known which
+            route = BlobRoute(route.path_name, await self._backend.layer_index(name, route.digest))
         match route:
             case ManifestRoute() | BlobRoute():
                 context = PullContext(headers[REQUEST_ID], sticky=sticky)
@@ -206,9 +208,6 @@ class RegistryEndpoint:
             case ReferrersRoute():
                 index = await self._backend.referrers(name, route.digest, route.artifact_type)
                 return referrers_answer(route, index, headers)
-            case LayerIndexRoute():
-                found = await self._backend.layer_index(name, route.digest)
-                return manifest_answer(found, headers, fixed=False)
             case _:
                 assert_never(route)
 

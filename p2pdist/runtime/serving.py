@@ -119,6 +119,7 @@ class RegistryBackend(Protocol):
         self, name: ImageName, digest: Digest, artifact_type: str | None
     ) -> Manifest: ...
 
-    async def layer_index(self, name: ImageName, digest: Digest) -> Manifest:
-        """The index of a layer of `name`, as a proxy signed that it is; 404 where there is none."""
+    async def layer_index(self, name: ImageName, digest: Digest) -> Digest:
+        """The blob of `name` that is the index of its layer `digest`, as a proxy signed that it is;
+        404 where there is none."""
         ...

@@ -21,6 +21,8 @@ UNFIT: Final = 65
 READ_BYTES: Final = 1 << 20
 # A million entries with long names take 1 GiB.
 MEMORY_BYTES_MAX: Final = 2 << 30
+CPU_S_MAX: Final = 4 * 3600
+"""A layer of 1 TB; what takes longer hangs, and others wait for their turn."""
 
 
 def build(fd: int, blob: Digest) -> bytes | None:
@@ -41,6 +43,7 @@ def build(fd: int, blob: Digest) -> bytes | None:
 
 def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S_MAX, CPU_S_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         index = build(int(sys.argv[1]), parse_digest(sys.argv[2]))

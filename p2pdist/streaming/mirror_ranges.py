@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
 from p2pdist.runtime import logs
+from p2pdist.runtime.serving import DEMAND_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class MirrorRanges:
             connection = http.client.HTTPConnection(*self._address, timeout=ANSWER_S)
             self._mine.connection = connection
             self._connections.add(connection)
-        headers = {"Range": f"bytes={start}-{stop - 1}", "P2pdist-Demand": "1"}
+        headers = {"Range": f"bytes={start}-{stop - 1}", DEMAND_HEADER: "1"}
         connection.request("GET", self._target, headers=headers)
         answer = connection.getresponse()
         if answer.status != 206:

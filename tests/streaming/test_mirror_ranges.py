@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -97,3 +99,22 @@ def test_a_mirror_that_keeps_refusing_is_an_error_in_the_end(mirror: str) -> Non
         MirrorRanges(mirror, NAME, DIGEST, patience_s=0.3).read_range(0, 5)
     assert caught.value.errno == errno.EIO
     assert len(Mirror.seen) > 1
+
+
+def test_a_mirror_that_comes_back_is_waited_for() -> None:
+    Mirror.faults.clear()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    ranges = MirrorRanges(f"http://127.0.0.1:{address[1]}", NAME, DIGEST, patience_s=30)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(ranges.read_range, 5, 500)
+        with pytest.raises(TimeoutError):
+            reading.result(0.3)
+        server = ThreadingHTTPServer(address, Mirror)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        assert reading.result(30) == BODY[5:500]
+    ranges.close()
+    server.shutdown()
+    server.server_close()
+    thread.join()

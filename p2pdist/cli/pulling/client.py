@@ -32,13 +32,12 @@ from p2pdist.oci.manifest import (
 )
 from p2pdist.oci.reference import DEFAULT_TAG, Reference
 from p2pdist.runtime.opening import opened
+from p2pdist.runtime.serving import DEMAND_HEADER
 from p2pdist.runtime.terminal import printable
 
 BLOBS_AT_ONCE: Final = 3  # as dockerd does
 TRIES_MAX: Final = 4
 READ_BYTES: Final = 1 << 20
-DEMAND: Final = "P2pdist-Demand"
-"""On a request for a range: only this is wanted, nothing of the blob is to be fetched beside it."""
 # The mirror promises a first byte within 5 s and no longer gap; four times that is a dead one.
 SILENCE_S: Final = 20.0
 
@@ -221,7 +220,7 @@ class PullClient:
     ) -> bytes:
         """Return these bytes of a blob, as they came: only who knows what they are to be can check
         them. The mirror is asked to fetch no others. Raises CommandError."""
-        headers = {"Range": f"bytes={start}-{stop - 1}", DEMAND: "1"}
+        headers = {"Range": f"bytes={start}-{stop - 1}", DEMAND_HEADER: "1"}
         url = self._url(reference, "blobs", digest)
         for attempt in range(1, TRIES_MAX + 1):
             try:
