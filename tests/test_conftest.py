@@ -50,7 +50,8 @@ def run_suite(tmp_path: Path, source: str, **variables: str) -> subprocess.Compl
     (tmp_path / "test_it.py").write_text(source)
     (tmp_path / "conftest.py").write_text(PARTS_MISSING)
     arguments = ["-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
-    arguments += ["-c", str(ROOT / "pyproject.toml"), str(tmp_path)]
+    arguments += ["-c", str(ROOT / "pyproject.toml"), f"--basetemp={tmp_path / 'own'}"]
+    arguments += [str(tmp_path)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("P2PDIST_", "PYTEST_"))}
     return subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],

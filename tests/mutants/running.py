@@ -57,6 +57,9 @@ class Workspace:
     def __init__(self, root: Path, directory: Path) -> None:
         self.directory = directory
         shutil.copytree(root, directory, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        # Sessions of pytest that end side by side take away each other's directories, and now and
+        # then one of them fails of it when all its tests have passed (unclosed scandir iterator).
+        self._temporary = directory.with_name(f"{directory.name}.tmp")
         self._environment = {**os.environ, "PYTHONPATH": str(directory)}
 
     def check_imports(self) -> None:
@@ -83,9 +86,10 @@ class Workspace:
     def run(self, tests: Sequence[str], within_s: float) -> Outcome:
         """Run `tests` until the first one fails; KILLED also when they take longer than that."""
         options = ("-x", "-q", "-rfE", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+        own = f"--basetemp={self._temporary}"
         began_s = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, *tests],
+            [sys.executable, "-m", "pytest", *options, own, *tests],
             cwd=self.directory,
             env=self._environment,
             stdout=subprocess.PIPE,

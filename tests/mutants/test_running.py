@@ -69,6 +69,14 @@ def test_tests_that_do_not_end_noticed_it(workspace: Workspace) -> None:
         assert workspace.run(["test_sums.py"], 2.0).verdict is Verdict.KILLED
 
 
+def test_temporary_files_are_beside_the_copy(workspace: Workspace, tmp_path: Path) -> None:
+    """Not where other sessions of pytest, which may end at the same time, have theirs."""
+    where = f"def test_where(tmp_path):\n    assert str(tmp_path).startswith({str(tmp_path)!r})\n"
+    (workspace.directory / "test_where.py").write_text(where)
+
+    assert workspace.run(["test_where.py"], LONG_S).passed
+
+
 def test_a_package_from_elsewhere_is_told(workspace: Workspace) -> None:
     (workspace.directory / "p2pdist" / "__init__.py").unlink()
     (workspace.directory / "p2pdist" / "sums.py").unlink()
