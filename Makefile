@@ -70,8 +70,8 @@ $(VENV)/ansible.stamp: tests/ansible/requirements.txt
 	$(VENV)/ansible/bin/pip install --quiet --disable-pip-version-check -r tests/ansible/requirements.txt
 	@touch $@
 
-# The commands of README.md and docs/install.md in a root that debootstrap made: of DEBIAN=trixie as
-# well; needs root, Debian packages, the package indexes of Debian and Python.
+# The commands of README.md and docs/install.md in a root that debootstrap made: of DEBIAN=trixie
+# and DEBIAN=noble as well; needs root, Debian packages, the package indexes of Debian and Python.
 DEBIAN ?= bookworm
 test-first-hour: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh debootstrap
