@@ -145,6 +145,11 @@ class ActiveBlob:
         return min(self._progress.idle_s(now_s), now_s - held_at_s)
 
     @property
+    def denied(self) -> bool:
+        """Nothing is known of it but that a proxy was asked, and will not bring it."""
+        return self._progress.denied and self.map is None
+
+    @property
     def unused_s(self) -> float:
         """Seconds since anybody opened or asked for it."""
         return self._loop.time() - self._used_s
@@ -288,6 +293,8 @@ class ActiveBlob:
         """Ask `link` for this blob; asking again makes a proxy look for it again."""
         if self.complete or self.failure is not None or self._halted or link.closed:
             return
+        if self._node.configured_proxy(link):
+            self._progress.denied = False
         self.neighbours.attach(link)
 
     def hear_interest(self, link: Link, interest: Interest) -> None:
@@ -319,6 +326,9 @@ class ActiveBlob:
         if isinstance(offer, Retract):
             self._audience.host_retracted(host)
             self._asking.feed(core.Retracted(host))
+            if self._node.configured_proxy(link):
+                self._progress.denied = True
+                self._readers.look_again()
         elif (bits := self._map.bits_of(offer)) is not None:
             self._audience.host_holds(link, bits)
             self._asking.feed(core.Offered(host, bits))
@@ -445,6 +455,8 @@ class ActiveBlob:
         self._chunks.store_in(None)
         logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
         self._readers.end_short()
+        if refusal is not None:  # who waits for it here may as well ask elsewhere
+            self.neighbours.withdraw()
         self.neighbours.release()
 
     def disk_failed(self, error: StoreError) -> None:

@@ -220,11 +220,13 @@ class SwarmReader:
                 return False
             if active.idle_s > STARVING_S:
                 self._starving()
-            if waited_s > self._patience_s(first=first):
+            if waited_s >= self._patience_s(first=first):
                 self._context.waited("starved", waited_s)
                 return False
 
     def _patience_s(self, *, first: bool) -> float:
+        if self._fallbacks and first and self._active.denied:
+            return 0.0
         if self._active.idle_s <= (FORSAKEN_FIRST_S if self._forsaken() else QUIET_S):
             return PROGRESS_WAIT_S
         if self._fallbacks and first:

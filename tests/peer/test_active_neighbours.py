@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from p2pdist.errors import ErrorReason
 from p2pdist.exchange.frames import Interest, Offer, Request, Retract, Uninterest
 from p2pdist.model.handshake import DEMAND
+from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, Seal
 from tests.peer.active_parts import SIGNER, Motion, SignedMap, in_motion, some_bytes
 from tests.peer.links import FakeLink, link, real
@@ -67,6 +69,44 @@ async def test_a_blob_that_failed_wants_nothing_more_of_its_neighbours(tmp_path:
 
         assert neighbour.said(Uninterest) == [Uninterest(TRUE.digest)]
         assert not motion.active.neighbours.asks(real(neighbour))
+
+
+# --- a word that nothing comes --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("role", "counts"), [(Role.PROXY, True), (Role.PEER, False)])
+async def test_a_proxy_says_that_nothing_comes(tmp_path: Path, role: Role, counts: bool) -> None:
+    neighbour = link("a", role=role)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        motion.active.hear(real(neighbour), Retract(TRUE.digest))
+        await motion.active.settle()
+        assert motion.active.denied is counts
+
+        motion.active.attach(real(neighbour))  # it is asked once more
+        assert not motion.active.denied
+
+
+async def test_what_a_map_is_known_of_may_come_from_others(tmp_path: Path) -> None:
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head)
+        motion.active.hear(real(link("a", role=Role.PROXY)), Retract(TRUE.digest))
+        await motion.active.settle()
+
+        assert not motion.active.denied
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"), [(ErrorReason.UNKNOWN, [Retract(TRUE.digest)]), (None, [])]
+)
+async def test_who_waits_for_what_every_registry_refuses_is_told(
+    tmp_path: Path, refusal: ErrorReason | None, said: list[Retract]
+) -> None:
+    listener = link("b")
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        motion.active.hear_interest(real(listener), Interest(TRUE.digest))
+        motion.active.fail("upstream gave out", refusal)
+
+        assert listener.said(Retract) == said
 
 
 # --- parts of it ----------------------------------------------------------------------------------

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from p2pdist.errors import BlobFailed, ErrorReason, RegistryError, UpstreamError
+from p2pdist.exchange.frames import Retract
 from p2pdist.model.ids import Digest
+from p2pdist.model.members import Role
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.reader import SwarmReader
 from p2pdist.runtime.serving import FileSpan, PullContext
 from p2pdist.runtime.upstream_net import BadAnswer
 from tests.peer.active_parts import Motion, SignedMap, in_motion, some_bytes
+from tests.peer.links import link, real
 
 NAME = ImageName("docker.io", "library/app")
 DATA = some_bytes(4.5)
@@ -115,6 +118,17 @@ async def test_a_body_goes_on_outside_behind_the_chunks_that_are_here(tmp_path: 
         assert await read(reader_of(motion, outside)) == DATA
 
     assert outside.starts == [TRUE.geometry.offset(2)]
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+async def test_a_proxy_that_says_no_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sticky: bool
+) -> None:
+    """Nobody else can have begun: the proxy's no is the first word of the blob."""
+    monkeypatch.setattr("p2pdist.peer.reader.FIRST_WAIT_S", 600.0)
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        motion.active.hear(real(link("a", role=Role.PROXY)), Retract(TRUE.digest))
+        assert await read(reader_of(motion, Outside(DATA), sticky=sticky)) == DATA
 
 
 async def test_bytes_of_a_proxy_count_whichever_way_they_came(tmp_path: Path) -> None:

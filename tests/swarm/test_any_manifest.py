@@ -11,6 +11,7 @@ import pytest
 
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.manifest import OCI_INDEX
+from p2pdist.peer import reader
 from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault
@@ -157,9 +158,16 @@ async def test_over_the_exchange_a_listed_layer_comes_from_the_proxy(
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("where", PLACES)
 async def test_an_image_that_was_deleted_when_its_tag_moved(
-    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, where: str, data: bytes
+    registry: FakeRegistry,
+    lab: Lab,
+    client: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    data: bytes,
 ) -> None:
-    """Some registries delete at once what has no tag any more."""
+    """Some registries delete at once what has no tag any more. Nobody waits for what might still
+    come: the registry says no to the proxy, and that to all who asked it."""
+    monkeypatch.setattr(reader, "FIRST_WAIT_S", 600.0)
     with recorded(69, "tag moved and its image deleted", f"{len(data)} bytes, {where}") as record:
         lab.tag_ttl_s = 3600.0
         await lab.tracker()

@@ -18,16 +18,18 @@ class Progress:
     def __init__(self, now_s: float) -> None:
         self._came_s = now_s
         self._said_s = now_s
+        self.denied = False
+        """A proxy that was to bring it in says that nothing comes, and nothing came since."""
 
     def came(self, now_s: float) -> None:
         """Verified bytes, signed hashes, or our own read from outside."""
-        self._came_s = now_s
+        self._came_s, self.denied = now_s, False
 
     def said(self, now_s: float) -> bool:
         """A proxy says that it brings the blob in; return whether to pass that on."""
         counts = now_s - self._came_s <= WORD_MAX_S
         if counts:
-            self._said_s = now_s
+            self._said_s, self.denied = now_s, False
         return now_s - self._came_s <= PASSED_ON_MAX_S
 
     def idle_s(self, now_s: float) -> float:

@@ -33,3 +33,21 @@ def test_each_chunk_gives_the_word_its_weight_back() -> None:
     assert progress.said(100.0 + PASSED_ON_MAX_S)
     progress.said(100.0 + WORD_MAX_S)
     assert progress.idle_s(100.0 + WORD_MAX_S) == 0.0
+
+
+def test_a_no_holds_until_something_comes_or_is_said() -> None:
+    progress = Progress(0.0)
+    assert not progress.denied
+
+    for event in (progress.came, progress.said):
+        progress.denied = True
+        event(1.0)
+        assert not progress.denied
+
+
+def test_a_word_that_counts_no_more_does_not_outweigh_a_no() -> None:
+    progress = Progress(0.0)
+    progress.denied = True
+
+    progress.said(WORD_MAX_S + 1)
+    assert progress.denied
