@@ -1,0 +1,264 @@
+"""Measure how soon a container starts from an image that its host does not have.
+
+    python -m bench.lazy                  all of it, three rounds (10 minutes)
+    python -m bench.lazy start --rounds 5
+    python -m bench.lazy start read scan kills many
+
+Needs root, network namespaces, debootstrap and docker-registry (`make bench-lazy` installs them).
+Real daemons, each host a namespace behind a token bucket of 50 MB/s; the image is 440 MB of gzip in
+six layers, and lies at the proxy with its indexes. Cold: the host has no byte of it, and nothing is
+in memory. The clock runs from `p2pdist mount` to the first line of output. Figures are medians.
+Writes `build/bench-lazy.json`; prints TARGET lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from bench.lazy.image import BIG_FILE, big_image, python_image
+from bench.lazy.world import MBIT_PER_S, Machine, World, cold, open_world
+from bench.swarm.measure import busy_s, cpu_s, peak_mb
+from bench.targets import publish
+from p2pdist.demo.report import Target
+from tests.e2e.harness.processes import wait_until
+
+OUT: Final = Path("build/bench-lazy.json")
+JSON: Final = ["/usr/bin/python3", "-c", "import json; print(json)"]
+PANDAS: Final = ["/usr/bin/python3", "-c", "import numpy, pandas; print(pandas)"]
+PYTHON, BIG = "library/python", "library/big"
+MANY_HOSTS: Final = 10
+KILLS: Final = 3
+KILL_EVERY_S: Final = 1.0
+FILES: Final = 7_000
+BLOCK_BYTES: Final = 1 << 20
+
+Figures = dict[str, Any]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="|".join(MEASURES))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    parts = options.parts or list(MEASURES)
+    if unknown := [part for part in parts if part not in MEASURES]:
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+    images = {PYTHON: python_image()} | ({BIG: big_image()} if "read" in parts else {})
+    figures: Figures = {
+        "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "load": os.getloadavg()},
+        "python": platform.python_version(),
+    }
+    for part in parts:
+        # A world for each: what the hosts of one have read, those of another would have near by.
+        name = BIG if part == "read" else PYTHON
+        with open_world({name: images[name]}) as world:
+            found = MEASURES[part](world, options.rounds)
+            if name == PYTHON:
+                figures["index_ratio"] = world.index_bytes[PYTHON] / _size(world, PYTHON)
+        for name, value in found.items():
+            print(f"{name:<28} {value}", flush=True)
+        figures[part] = found
+    targets = _targets(figures)
+    publish(targets, figures, OUT)
+    print(f"written: {OUT}")
+    return 0
+
+
+def _size(world: World, repository: str) -> int:
+    return sum(layer.size_bytes for layer in world.images[repository].layers)
+
+
+def _start(world: World, rounds: int) -> Figures:
+    """One container on a host that knows nothing, twice: one that needs little, one that needs
+    more."""
+    found: Figures = {}
+    for name, command in (("json", JSON), ("pandas", PANDAS)):
+        runs = []
+        for number in range(rounds):
+            machine = world.fresh(f"{name}{number}")
+            cold()
+            runs.append(machine.run(PYTHON, command))
+            machine.stop()
+        found[f"{name}_s"] = [run.first_output_s for run in runs]
+        found[f"{name}_mounted_s"] = [run.mounted_s for run in runs]
+        found[f"{name}_fetched_bytes"] = [run.fetched_bytes for run in runs]
+    median = statistics.median(found["json_fetched_bytes"])
+    found["bytes_ratio"] = median / _size(world, PYTHON)
+    return found
+
+
+def _read(world: World, rounds: int) -> Figures:
+    """One file of 1 GB from its begin to its end, none of which is here."""
+    machine = world.fresh("reader")
+    machine.mount(BIG)
+    pids = [machine.peer.process.pid, world.proxy.process.pid, machine.worker() or 0]
+    cold()
+    before_s, began_s, nbytes = cpu_s(pids), time.monotonic(), 0
+    with (machine.target / BIG_FILE).open("rb", buffering=0) as file:
+        while data := file.read(BLOCK_BYTES):
+            nbytes += len(data)
+    took_s = time.monotonic() - began_s
+    found = {
+        "read_s": took_s,
+        "read_of_link": nbytes / took_s / (MBIT_PER_S * 1e6 / 8),
+        "read_cpu_s_per_gb": (cpu_s(pids) - before_s) / (nbytes / 1e9),
+        "read_peak_mb": dict(zip(("peer", "proxy", "worker"), map(peak_mb, pids), strict=True)),
+    }
+    machine.stop()
+    return found
+
+
+def _scan(world: World, rounds: int) -> Figures:
+    """All names of the image and what stat(2) says of them."""
+    machine = world.fresh("scanner")
+    machine.mount(PYTHON)
+    rates = []
+    for _ in range(rounds):
+        cold()
+        began_s = time.monotonic()
+        names = machine.host.run("find", str(machine.target), "-xdev", "-printf", "%s\\n")
+        entries = names.count("\n")
+        rates.append(entries / (time.monotonic() - began_s))
+    machine.stop()
+    return {"entries": entries, "entries_per_s": rates}
+
+
+def _kills(world: World, rounds: int) -> Figures:
+    """The worker is killed three times while files are read that lie at the host's peer."""
+    machine = world.fresh("killed")
+    machine.mount(PYTHON)
+    paths = list(itertools.islice(_files(machine.target), FILES))
+    errors = _read_all(paths)[0]  # which fetches them
+    cold()
+    ending = threading.Event()
+    killer = threading.Thread(target=_kill, args=(machine, ending), daemon=True)
+    killer.start()
+    longest_s = 0.0
+    while killer.is_alive():
+        failed, slowest_s = _read_all(paths)
+        errors, longest_s = errors + failed, max(longest_s, slowest_s)
+        cold()
+    killer.join()
+    machine.stop()
+    return {"files": len(paths), "kill9_errors": errors, "kill9_stall_s": longest_s}
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for directory, _, names in os.walk(root):
+        for name in names:
+            path = Path(directory, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _read_all(paths: list[Path]) -> tuple[int, float]:
+    """How many could not be read, and how long the slowest took."""
+    errors, slowest_s = 0, 0.0
+    for path in paths:
+        began_s = time.monotonic()
+        try:
+            path.read_bytes()
+        except OSError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            errors += 1
+        slowest_s = max(slowest_s, time.monotonic() - began_s)
+    return errors, slowest_s
+
+
+def _kill(machine: Machine, ending: threading.Event) -> None:
+    for _ in range(KILLS):
+        ending.wait(KILL_EVERY_S)
+        worker = machine.worker()
+        if worker is None:
+            raise RuntimeError("no worker to kill")
+        os.kill(worker, signal.SIGKILL)
+        wait_until(
+            lambda w=worker: machine.worker() not in (None, w),  # type: ignore[misc]
+            "worker after the killed one",
+        )
+
+
+def _many(world: World, rounds: int) -> Figures:
+    """Ten hosts start the same container in one moment."""
+    machines = [world.fresh(f"many{number}") for number in range(MANY_HOSTS)]
+    cold()
+    busy_before_s = busy_s()
+    upstream_before, proxy_before = world.registry.payload_bytes(), _sent(world)
+    running = [machine.begin(PYTHON, JSON) for machine in machines]
+    started = [each.ended() for each in running]
+    read = max(each.fetched_bytes for each in started)
+    busy = busy_s() - busy_before_s
+    for machine in machines:
+        machine.stop()
+    with open_world(world.images) as other:
+        one = other.fresh("one")
+        cold()
+        alone = one.run(PYTHON, JSON)
+    return {
+        "alone_s": alone.first_output_s,
+        "cpu_s_per_host": busy / MANY_HOSTS,
+        "each_s": sorted(each.first_output_s for each in started),
+        "each_fetched_bytes": [each.fetched_bytes for each in started],
+        "registry_bytes": world.registry.payload_bytes() - upstream_before,
+        "left_the_proxy_ratio": (_sent(world) - proxy_before) / read,
+        "upstream_ratio": (world.registry.payload_bytes() - upstream_before) / read,
+        "last_ratio": max(each.first_output_s for each in started) / alone.first_output_s,
+    }
+
+
+def _sent(world: World) -> int:
+    return sum(world.proxy.status().sent.values())
+
+
+MEASURES: Final[dict[str, Callable[[World, int], Figures]]] = {
+    "start": _start,
+    "read": _read,
+    "scan": _scan,
+    "kills": _kills,
+    "many": _many,
+}
+
+
+def _targets(figures: Figures) -> list[Target]:
+    targets = []
+    if ratio := figures.get("index_ratio"):
+        targets.append(Target("lazy.index_ratio", ratio, "<=", 0.01))
+    if start := figures.get("start"):
+        targets += [
+            Target("lazy.first_output_s", statistics.median(start["json_s"]), "<=", 1.0),
+            Target("lazy.pandas_cold_s", statistics.median(start["pandas_s"]), "<=", 5.0),
+            Target("lazy.bytes_before_first_output_ratio", start["bytes_ratio"], "<=", 0.05),
+        ]
+    if read := figures.get("read"):
+        targets.append(Target("lazy.fill_read_ratio", read["read_of_link"], ">=", 0.85))
+    if scan := figures.get("scan"):
+        rate = statistics.median(scan["entries_per_s"])
+        targets.append(Target("lazy.scan_entries_per_s", rate, ">=", 40_000))
+    if kills := figures.get("kills"):
+        targets += [
+            Target("lazy.kill9_errors", kills["kill9_errors"], "<=", 0),
+            Target("lazy.kill9_stall_s", kills["kill9_stall_s"], "<=", 0.5),
+        ]
+    if many := figures.get("many"):
+        targets += [
+            Target("lazy.ten_hosts_upstream_ratio", many["upstream_ratio"], "<=", 1.05),
+            Target("lazy.ten_hosts_last_ratio", many["last_ratio"], "<=", 2.0),
+        ]
+    return targets
+
+
+if __name__ == "__main__":
+    sys.exit(main())

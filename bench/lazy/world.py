@@ -1,0 +1,173 @@
+"""A datacenter whose proxy knows the images, and hosts that know nothing of them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.swarm.images import PlainImage
+from tests.e2e.harness import mirror
+from tests.e2e.harness.lab import Lab, open_lab
+from tests.e2e.harness.netns import Host
+from tests.e2e.harness.p2p import (
+    PEER_MIRROR_URL,
+    PROXY_PORT,
+    REPOSITORY_ROOT,
+    Cluster,
+    Daemon,
+)
+from tests.e2e.harness.processes import LabError, run, wait_until
+from tests.e2e.harness.registry import Registry
+
+MBIT_PER_S: Final = 400
+"""50 MB/s."""
+INDEXED_S: Final = 300.0
+COMMAND_S: Final = 300.0
+TAG: Final = "1"
+ENV: Final = {"PYTHONPATH": str(REPOSITORY_ROOT)}
+DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A command in a mounted image."""
+
+    first_output_s: float
+    """From the start of `p2pdist mount`."""
+    mounted_s: float
+    fetched_bytes: int
+    """What the host's peer had received by then: the index, manifests not counted."""
+
+
+class Machine:
+    """A host with a peer, and the images that it has mounted."""
+
+    def __init__(self, name: str, host: Host, peer: Daemon, work: Path) -> None:
+        self.name, self.host, self.peer = name, host, peer
+        self.state = work / f"mounts-{name}"
+        self.target = work / f"mnt-{name}"
+        self.target.mkdir()
+
+    def begin(self, repository: str, command: Sequence[str]) -> Running:
+        """Mount an image and run `command` in it; its first line of output ends the clock."""
+        script = '"$@" && echo mounted && exec chroot "$0" '
+        quoted = " ".join(f"'{word}'" for word in command)
+        mount = self._mount(repository)
+        argv = self.host.inside("sh", "-euc", script + quoted, str(self.target), *mount)
+        return Running(self, argv)
+
+    def run(self, repository: str, command: Sequence[str]) -> Started:
+        return self.begin(repository, command).ended()
+
+    def mount(self, repository: str) -> None:
+        run(self.host.inside(*self._mount(repository)), env=ENV)
+
+    def _mount(self, repository: str) -> list[str]:
+        what = ["mount", "--quiet", f"{repository}:{TAG}", str(self.target)]
+        return _p2pdist(*what, f"--endpoint={PEER_MIRROR_URL}", f"--state-dir={self.state}")
+
+    def worker(self) -> int | None:
+        """The process that answers the kernel; None between two."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError):
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    is_worker = b"p2pdist.streaming.mount_worker" in words[:5]
+                    if is_worker and any(w.startswith(os.fsencode(self.state)) for w in words):
+                        return int(entry.name)
+        return None
+
+    def stop(self) -> None:
+        """Unmount what is mounted; also at the end of the lab."""
+        if self.target.is_mount():
+            where = [str(self.target), f"--state-dir={self.state}"]
+            run(_p2pdist("unmount", "--lazy", *where), env=ENV)
+
+
+class Running:
+    """One `begin`."""
+
+    def __init__(self, machine: Machine, argv: Sequence[str]) -> None:
+        self._machine = machine
+        self._before = machine.peer.status().received_bytes
+        self._began_s = time.monotonic()
+        self._process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **ENV},
+        )  # fmt: skip
+
+    def ended(self) -> Started:
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        mounted_s = time.monotonic() - self._began_s
+        first = self._process.stdout.readline()
+        took_s = time.monotonic() - self._began_s
+        fetched = self._machine.peer.status().received_bytes - self._before
+        _, complaint = self._process.communicate(timeout=COMMAND_S)
+        if self._process.returncode or not first:
+            raise LabError(f"on {self._machine.name}: {self._process.returncode}: {complaint}")
+        return Started(took_s, mounted_s, fetched)
+
+
+class World:
+    def __init__(self, lab: Lab, images: dict[str, PlainImage]) -> None:
+        self._lab = lab
+        self.images = images
+        registry_host = lab.host("registry", mbit_per_s=MBIT_PER_S)
+        self.core = lab.host("core", mbit_per_s=MBIT_PER_S)
+        self.registry: Registry = lab.registry(registry_host, lab.work / "registry")
+        for repository, image in images.items():
+            self.registry.push(image, f"{repository}:{TAG}")
+        self._cluster: Cluster = lab.cluster(self.core, self.registry)
+        self.tracker = self._cluster.start_tracker()
+        self.proxy = self._cluster.start_proxy()
+        self.index_bytes = {name: self._index(name, image) for name, image in images.items()}
+
+    def fresh(self, name: str) -> Machine:
+        """A host that has no byte of any image."""
+        host = self._lab.host(name, mbit_per_s=MBIT_PER_S)
+        machine = Machine(name, host, self._cluster.start_peer(host), self._lab.work)
+        self._lab.own(machine)
+        return machine
+
+    def _index(self, repository: str, image: PlainImage) -> int:
+        """Have the proxy see the image, as a first pull or a prewarm does; the indexes' bytes."""
+        at_proxy = self.core, self.core.address, PROXY_PORT
+        through, sizes = mirror.Mirror(*at_proxy), []
+        mirror.get(*at_proxy, f"/v2/{repository}/manifests/{TAG}")
+        for layer in image.layers:
+            through.read_blob(repository, layer.digest)
+            path = f"/v2/{repository}/_p2pdist/layer-index/{layer.digest}"
+
+            def indexed(path: str = path) -> bool:
+                status, body = mirror.get(*at_proxy, path)
+                if status == http.client.OK:
+                    sizes.append(len(body))
+                return status == http.client.OK
+
+            wait_until(indexed, f"index of {layer.digest}", timeout_s=INDEXED_S)
+        return sum(sizes)
+
+
+@contextmanager
+def open_world(images: dict[str, PlainImage]) -> Iterator[World]:
+    with open_lab() as lab:
+        yield World(lab, images)
+
+
+def cold() -> None:
+    """Nothing of any file is left in memory."""
+    os.sync()
+    DROP_CACHES.write_text("3")
+
+
+def _p2pdist(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "p2pdist.cli.main", *arguments]
