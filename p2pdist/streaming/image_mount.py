@@ -26,6 +26,8 @@ from p2pdist.streaming.mount_plan import LAYERS_DIRECTORY, MountPlan, read_plan
 LOG_NAME: Final = "log"
 OPTION_BYTES_MAX: Final = 4095
 """Of mount(2)'s data, a page with its end."""
+# What overlayfs looks for in layers of its own making; in others it asks for each name in vain.
+_OVERLAY_OPTIONS: Final = b",metacopy=off,redirect_dir=nofollow,index=off,xino=off"
 _MS_BIND: Final = 4096
 _BUSY: Final = 16
 
@@ -97,6 +99,7 @@ def _overlay(layers: Sequence[Path], target: Path, options: MountOptions) -> Non
         code = _libc.mount(os.fsencode(layers[0]), os.fsencode(target), None, _MS_BIND, None)
     else:
         data = b"lowerdir=" + b":".join(os.fsencode(layer) for layer in layers)
+        data += _OVERLAY_OPTIONS
         if len(data) > OPTION_BYTES_MAX:
             raise CannotMount(f"{len(layers)} layers are more than mount(2) can be told of")
         code = _libc.mount(b"p2pdist", os.fsencode(target), b"overlay", flags, data)

@@ -30,6 +30,11 @@ class LayersTree:
         self._lock = threading.Lock()
         self._listings: LRUCache[int, list[tuple[bytes, int]]] = LRUCache(LISTINGS_KEPT)
 
+    @property
+    def has_xattrs(self) -> bool:
+        """Of any file of any layer."""
+        return any(tree.has_xattrs for tree, _ in self._layers)
+
     def attributes(self, node: int) -> Attributes:
         if node == ROOT_NODE:
             return Attributes(ROOT_NODE, stat.S_IFDIR | 0o755, 0, 0, 0, 0, 2 + len(self._layers))

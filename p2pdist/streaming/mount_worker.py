@@ -15,6 +15,7 @@ from p2pdist.runtime import logs
 from p2pdist.streaming.core.image_tree import inherit
 from p2pdist.streaming.core.index import decode_index
 from p2pdist.streaming.core.tree import LayerTree
+from p2pdist.streaming.fuse.session import SessionOptions
 from p2pdist.streaming.fuse.worker import serve
 from p2pdist.streaming.layers_tree import LayersTree
 from p2pdist.streaming.mirror_ranges import MirrorRanges
@@ -61,7 +62,7 @@ def main() -> None:
     tree = planned_tree(Path(sys.argv[1]))
     gc.freeze()
     gc.enable()
-    serve(tree)
+    serve(tree, SessionOptions(no_xattrs=not tree.has_xattrs))
 
 
 if __name__ == "__main__":

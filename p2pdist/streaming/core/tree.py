@@ -114,6 +114,8 @@ class LayerTree:
         for member in entries:
             self._add(member)
         self.nodes: list[Node] = [self.root]  # 0 is no node
+        self.has_xattrs = False
+        """Of any file, those included that overlayfs reads."""
         self._number()
 
     def node(self, number: int) -> Node | None:
@@ -188,6 +190,8 @@ class LayerTree:
                 seen.add(node)
                 self.nodes.append(node)
                 node.number = len(self.nodes) - 1
+                named = node.member is not None and bool(node.member.xattrs)
+                self.has_xattrs = self.has_xattrs or named or node.opaque
         assert self.root.number == ROOT_NODE
 
 

@@ -25,7 +25,6 @@ PAGE_BYTES: Final = 4096
 # Of INIT. What an older kernel does not offer is left out of the answer.
 ASYNC_READ: Final = 1 << 0
 DO_READDIRPLUS: Final = 1 << 13
-READDIRPLUS_AUTO: Final = 1 << 14
 PARALLEL_DIROPS: Final = 1 << 18
 MAX_PAGES: Final = 1 << 22
 CACHE_SYMLINKS: Final = 1 << 23
@@ -34,8 +33,7 @@ HAS_RESEND: Final = 1 << 39
 ALLOW_IDMAP: Final = 1 << 40
 WANTED: Final = (
     ASYNC_READ  # a reader that is killed meanwhile does not have to wait for the answer
-    | DO_READDIRPLUS
-    | READDIRPLUS_AUTO
+    | DO_READDIRPLUS  # always: overlayfs reads all names of a directory before it looks one up
     | PARALLEL_DIROPS
     | MAX_PAGES
     | CACHE_SYMLINKS

@@ -58,6 +58,14 @@ def test_directories_count_those_below_them() -> None:
     assert at(tree, "d").attributes().links == 4
 
 
+def test_a_layer_tells_whether_anything_has_attributes() -> None:
+    plain, opaque = file("a", b"x"), file("d/.wh..wh..opq")
+    capable = file("b", b"", pax={"SCHILY.xattr.user.k": "v"})
+    assert [tree_of(plain, *more).has_xattrs for more in ((), (opaque,), (capable,))] == [
+        False, True, True,
+    ]  # fmt: skip
+
+
 def test_the_later_of_two_entries_stands() -> None:
     tree = tree_of(
         file("f", b"old"), file("f", b"newer"), directory("d"), file("d/x"), directory("d", 0o700),

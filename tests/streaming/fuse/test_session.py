@@ -94,6 +94,20 @@ def test_directories_that_never_change_are_opened_without_a_message(connect: Con
     assert connect().ask(kernel.OPENDIR).error == errno.ENOSYS
 
 
+def test_of_a_tree_without_attributes_the_kernel_asks_once(
+    tree: MemoryTree, connect: Connect
+) -> None:
+    file = tree.file(ROOT_NODE, b"file", b"")
+    questions = ((kernel.GETXATTR, b"user.a\0"), (kernel.LISTXATTR, b""))
+
+    def told(linux: FuseKernel) -> list[int]:
+        sizes = struct.pack("=II", 100, 0)
+        return [linux.ask(opcode, file, sizes + name).error for opcode, name in questions]
+
+    assert told(connect()) == [errno.ENODATA, 0]
+    assert told(connect(SessionOptions(no_xattrs=True))) == [errno.ENOSYS] * 2
+
+
 def test_of_a_root_that_changes_nothing_is_kept(tree: MemoryTree, connect: Connect) -> None:
     layer = tree.directory(ROOT_NODE, b"layer")
     file = tree.file(layer, b"file", b"")
