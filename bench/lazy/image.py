@@ -1,7 +1,7 @@
 """The images that are started: Python with numpy and pandas among 440 MB of packages, and one file.
 
 Made once, from Debian's and Python's own packages, and kept in `build/bench-lazy`: a few minutes.
-The layers are what anybody's build makes: GNU tar, gzip at its default level, no label.
+The layers are what anybody's build makes: GNU's form of tar, gzip at its default level, no label.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _layer(fill: Callable[[Path], None], part: Path, blobs: Path) -> tuple[Blob,
     tree, archive, packed = part / "tree", part / "layer.tar", part / "layer.tar.gz"
     tree.mkdir()
     fill(tree)
-    packing = ["tar", "--sort=name", "--numeric-owner", "--xattrs", f"--directory={tree}"]
+    packing = ["tar", "--sort=name", "--numeric-owner", "--format=gnu", f"--directory={tree}"]
     run([*packing, "-cf", str(archive), "."], timeout_s=300)
     shutil.rmtree(tree)
     diff_id = _sha256(archive)

@@ -99,12 +99,12 @@ class SmallFinder:
         else:
             self._node.tracker.note(digest_key(digest), 1, True)
 
-    async def keep_statement(self, key: TagKey, record: bytes) -> None:
-        """Store and offer what a proxy said about a tag."""
+    async def keep_statement(self, key: TagKey, record: bytes, *, index: bool = False) -> None:
+        """Store and offer what a proxy said about a tag, or (`index`) about a layer's index."""
         if await self._node.store.get_statement(key) == record:
             return
         try:
-            await self._node.store.put_statement(key, record)
+            await self._node.store.put_statement(key, record, index=index)
         except StoreError as error:
             logs.event(log, logging.ERROR, "store.failed", error=str(error))
         else:

@@ -53,5 +53,5 @@ class LayerIndexes:
                 told = None
         told = told or await self._node.smalls.tag_statement(key, None)
         if told is not None:
-            await self._node.smalls.keep_statement(key, told.record)
+            await self._node.smalls.keep_statement(key, told.record, index=True)
         return told

@@ -127,7 +127,7 @@ class LayerIndexer:
         statement = TagStatement(
             key, digest, INDEX_MEDIA_TYPE, len(index), issued_s, issued_s + LIFETIME_S
         )
-        await self._node.smalls.keep_statement(key, self._signer.sign(statement))
+        await self._node.smalls.keep_statement(key, self._signer.sign(statement), index=True)
 
     def samples(self) -> Iterable[Sample]:
         for result in RESULTS:

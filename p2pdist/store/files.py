@@ -18,12 +18,15 @@ from p2pdist.runtime.files import (
     sweep_unfinished,
     write_whole,
 )
+from p2pdist.store.statements import INDEXES, TAGS
 
 log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
 FORMAT_BYTES_MAX: Final = 64
-_NAMES: Final = frozenset({"lock", "format", "blobs", "small", "statements", "revocations", "pins"})
+_NAMES: Final = frozenset(
+    {"lock", "format", "blobs", "small", TAGS, INDEXES, "revocations", "pins"}
+)
 
 
 def blob_path(root: Path, digest: Digest) -> Path:
@@ -34,7 +37,7 @@ def blob_path(root: Path, digest: Digest) -> Path:
 
 def make_directories(root: Path) -> None:
     private_directory(root)
-    for name in ("blobs", "small", "statements"):
+    for name in ("blobs", "small", TAGS, INDEXES):
         private_directory(root / name)
 
 

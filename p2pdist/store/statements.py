@@ -1,4 +1,8 @@
-"""Tag statements by their key: bounded, the oldest go."""
+"""What proxies signed of tags and of layers' indexes, by its key: bounded, the oldest go.
+
+Each kind for itself: an image has one tag and ten layers, and an index that was forgotten is made
+anew, but a tag that was forgotten has to be asked for.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,44 @@ STATEMENTS_MAX: Final = 10_000
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
 
 
+TAGS, INDEXES = "statements", "indexes"
+"""The directories of the kinds."""
+
+
+class Statements:
+    """Both kinds; a key belongs to one of them, whoever asks need not know to which."""
+
+    def __init__(self, root: Path, *, of_each_max: int = STATEMENTS_MAX) -> None:
+        self._tags = StatementFiles(root / TAGS, of_each_max)
+        self._indexes = StatementFiles(root / INDEXES, of_each_max)
+
+    def keys(self) -> list[TagKey]:
+        return self._tags.keys() + self._indexes.keys()
+
+    def put(self, key: TagKey, record: bytes, index: bool) -> None:
+        """Blocking. `index`: it says which index a layer has. Raises OSError."""
+        (self._indexes if index else self._tags).put(key, record)
+
+    def get(self, key: TagKey) -> bytes | None:
+        """Blocking."""
+        return self._tags.get(key) or self._indexes.get(key)
+
+    def drop_missing(self) -> list[TagKey]:
+        """Blocking. Forget and return those whose files were taken away from below."""
+        return self._tags.drop_missing() + self._indexes.drop_missing()
+
+    def load(self) -> None:
+        """Blocking."""
+        self._tags.load()
+        self._indexes.load()
+
+
 class StatementFiles:
-    def __init__(self, root: Path) -> None:
+    """Those of one kind."""
+
+    def __init__(self, root: Path, at_most: int) -> None:
         self._root = root
+        self._at_most = at_most
         self._lock = threading.Lock()
         self._known: OrderedDict[TagKey, None] = OrderedDict()
 
@@ -34,7 +73,7 @@ class StatementFiles:
         with self._lock:
             self._known[key] = None
             self._known.move_to_end(key)
-            gone = self._known.popitem(last=False)[0] if len(self._known) > STATEMENTS_MAX else None
+            gone = self._known.popitem(last=False)[0] if len(self._known) > self._at_most else None
         if gone is not None:
             with contextlib.suppress(OSError):  # the new one is there all the same
                 (self._root / gone.hex()).unlink()
@@ -63,5 +102,5 @@ class StatementFiles:
                 found.append(path)
             else:  # left by a write that was cut
                 path.unlink(missing_ok=True)
-        for path in sorted(found, key=lambda p: p.lstat().st_mtime)[-STATEMENTS_MAX:]:
+        for path in sorted(found, key=lambda p: p.lstat().st_mtime)[-self._at_most :]:
             self._known[TagKey(bytes.fromhex(path.name))] = None

@@ -32,7 +32,7 @@ from p2pdist.store.holdings import Gone, Losses, Part, keyed_hash, missing_blobs
 from p2pdist.store.pins import Pins
 from p2pdist.store.revocations import Revocations
 from p2pdist.store.smalls import SmallBlob, SmallFiles
-from p2pdist.store.statements import StatementFiles
+from p2pdist.store.statements import Statements
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Store:
         self._locks: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
         """Held while the files of a digest come or go."""
         self._smalls = SmallFiles(root / "small", clock)
-        self._statements = StatementFiles(root / "statements")
+        self._statements = Statements(root)
         self._revocations = Revocations(root / "revocations")
         self._pins = Pins(root / "pins")
         self._evicted_bytes = 0
@@ -393,9 +393,10 @@ class Store:
     def smalls(self) -> Iterator[Digest]:
         return iter(self._smalls.digests())
 
-    async def put_statement(self, key: TagKey, record: bytes) -> None:
-        """Raises StoreError."""
-        await self._disk.keep("keep a statement", self._statements.put, key, record)
+    async def put_statement(self, key: TagKey, record: bytes, *, index: bool = False) -> None:
+        """`index`: it says which index a layer has, else what a tag stands for. Raises
+        StoreError."""
+        await self._disk.keep("keep a statement", self._statements.put, key, record, index)
 
     async def get_statement(self, key: TagKey) -> bytes | None:
         return await self._disk.run("read a statement", self._statements.get, key)

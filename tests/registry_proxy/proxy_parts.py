@@ -52,7 +52,7 @@ class MemoryStore:
     async def get_statement(self, key: TagKey) -> bytes | None:
         return self.statements.get(key)
 
-    async def put_statement(self, key: TagKey, record: bytes) -> None:
+    async def put_statement(self, key: TagKey, record: bytes, *, index: bool = False) -> None:
         if self.full:
             raise StoreError("no room", full=True)
         self.statements[key] = record

@@ -10,7 +10,8 @@ import pytest
 from p2pdist.errors import ConfigError, PeerFault, StoreError
 from p2pdist.model.ids import Digest, MapId, TagKey, digest_of
 from p2pdist.model.statements import Revocation
-from p2pdist.store.statements import STATEMENTS_MAX, StatementFiles
+from p2pdist.store.files import make_directories
+from p2pdist.store.statements import Statements
 from tests.store.conftest import OpenStore
 from tests.store.content import CHUNK, SIGNER, chunk_of, hash_of, map_of, random_blob
 
@@ -269,14 +270,21 @@ async def test_a_statement_survives_a_restart(open_store: OpenStore) -> None:
     assert again.statement_keys() == [key]
 
 
-def test_statements_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
-    kept = StatementFiles(tmp_path)
-    kept._known.update({TagKey(i.to_bytes(32)): None for i in range(STATEMENTS_MAX)})
+def test_statements_are_bounded_by_kind_and_the_oldest_go(tmp_path: Path) -> None:
+    """Many layers take no tag away."""
+    make_directories(tmp_path)
+    kept = Statements(tmp_path, of_each_max=3)
+    tag, *indexes = (TagKey(i.to_bytes(32)) for i in range(5))
+    kept.put(tag, b"tag", index=False)
+    for key in indexes:
+        kept.put(key, b"index", index=True)
 
-    kept.put(TagKey(b"n" * 32), b"record")
+    again = Statements(tmp_path, of_each_max=3)
+    again.load()
 
-    assert len(kept.keys()) == STATEMENTS_MAX
-    assert kept.get(TagKey((0).to_bytes(32))) is None
+    for statements in (kept, again):
+        assert sorted(statements.keys()) == sorted([tag, *indexes[1:]])
+        assert [statements.get(key) for key in (tag, *indexes)] == [b"tag", None] + [b"index"] * 3
 
 
 async def test_a_write_that_was_cut_leaves_nothing_after_a_restart(
