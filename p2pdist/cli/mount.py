@@ -129,7 +129,8 @@ async def _run(job: _Mount, timeout_s: float | None) -> str:
     from p2pdist.cli.pulling.client import SILENCE_S, PullClient
     from p2pdist.cli.pulling.progress import progress_for
     from p2pdist.cli.status import size_text
-    from p2pdist.streaming.image_mount import new_state
+    from p2pdist.cli.terminating import beyond_recall
+    from p2pdist.streaming.image_mount import new_state, unmount_image
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE_S)
     place = await asyncio.to_thread(new_state, job.state_dir)
@@ -141,29 +142,25 @@ async def _run(job: _Mount, timeout_s: float | None) -> str:
         ):
             client = PullClient(session, job.endpoint, progress_for("plain", quiet=True))
             async with remote_image(client, job.reference, job.platform, place) as image:
-                await _mount_or_undo(job, image, place)
-                mounted = True
-                return (
+                mounting = asyncio.get_running_loop().run_in_executor(
+                    None, _mount, job, image, place
+                )
+                try:
+                    await asyncio.shield(mounting)
+                finally:
+                    await asyncio.wait([mounting])  # a thread goes on when nobody wants it any more
+                    mounted = mounting.exception() is None
+                said = (
                     f"mounted {len(image.layers)} layers ({size_text(image.size_bytes)}) at "
                     f"{job.target}, {size_text(image.fetched_bytes)} of them fetched,"
                 )
-    finally:
-        if not mounted:
-            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-
-
-async def _mount_or_undo(job: _Mount, image: RemoteImage, place: Path) -> None:
-    """A thread mounts; if that is not wanted any more when it is done, nothing stays mounted."""
-    from p2pdist.streaming.image_mount import unmount_image
-
-    mounting = asyncio.get_running_loop().run_in_executor(None, _mount, job, image, place)
-    try:
-        await asyncio.shield(mounting)
-    except asyncio.CancelledError:
-        await asyncio.wait([mounting])
-        if mounting.exception() is None:
+        beyond_recall()
+    except BaseException:  # to the very end: whoever is told that it failed has no mount
+        if mounted:
             unmount_image(place, job.target, lazy=True)
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
         raise
+    return said
 
 
 def _mount(job: _Mount, image: RemoteImage, place: Path) -> None:

@@ -37,3 +37,17 @@ async def terminable(running: Coroutine[Any, Any, T]) -> T | Literal[Exit.TERMIN
         if not terminated:
             raise
         return Exit.TERMINATED
+
+
+def beyond_recall() -> None:
+    """What was asked for is done: a signal that comes now comes too late, and the command says so
+    with its exit code. Raises CancelledError where one came before; call it where nothing waits
+    any more, in the main task."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if threading.current_thread() is threading.main_thread():
+        loop.remove_signal_handler(signal.SIGTERM)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_IGN)
+    assert task is not None
+    if task.cancelling():
+        raise asyncio.CancelledError

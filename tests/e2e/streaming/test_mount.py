@@ -231,6 +231,58 @@ async def test_reads_survive_their_worker(mounting: Mounting) -> None:
         assert got == [text(40_000, i) for i in range(first, first + 20)]
 
 
+def begun(mounting: Mounting, moment: str) -> bool:
+    """Whether a mount has come as far as `moment`, or further."""
+    for place in mounting.state.iterdir() if mounting.state.exists() else ():
+        layers = place / "layers"
+        return {
+            "begun": True,
+            "planned": (place / "plan.json").exists(),
+            "layers mounted": layers.is_mount(),
+            "image mounted": mounting.target.is_mount(),
+        }[moment]
+    return False
+
+
+@pytest.mark.parametrize(
+    ("moment", "signum"),
+    [
+        ("begun", signal.SIGTERM),
+        ("planned", signal.SIGINT),
+        ("layers mounted", signal.SIGINT),
+        ("image mounted", signal.SIGTERM),
+    ],
+)
+async def test_a_mount_that_is_interrupted_is_none_or_all_of_one(
+    mounting: Mounting, moment: str, signum: signal.Signals
+) -> None:
+    await indexed(mounting)
+    words = [sys.executable, "-m", "p2pdist.cli.main", "mount", "app:1", str(mounting.target)]
+    words += ["--endpoint", mounting.endpoint, "--state-dir", str(mounting.state)]
+    running = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE)
+    assert running.stderr is not None
+    try:
+        while running.returncode is None and not begun(mounting, moment):  # noqa: ASYNC110
+            await asyncio.sleep(0)  # others say nothing of how far they are
+        with contextlib.suppress(ProcessLookupError):
+            running.send_signal(signum)
+        said = (await running.stderr.read()).decode()
+        status = await running.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            running.kill()
+
+    assert "Traceback" not in said
+    assert status in (0, 128 + signum), said
+    if status == 0:
+        passwd = mounting.target / "etc/passwd"
+        assert await asyncio.to_thread(passwd.read_bytes) == b"root\n"
+    else:
+        assert list(mounting.target.iterdir()) == []
+        assert list(mounting.state.iterdir()) == []
+        assert worker_pids(mounting.state) == []
+
+
 async def test_what_is_in_the_way_is_named(mounting: Mounting, tmp_path: Path) -> None:
     (mounting.target / "file").touch()
     done = await mounting.mount()
