@@ -53,7 +53,8 @@ class ActiveBlob:
         self._map = BlobMap(node.store, size_bytes, self)
         self._turn = Turn(self._act, self._on_timer)
         self._bulk = BlobBulk(node.bulk)
-        self._readers = BlobReaders(self._map, node.bulk)
+        self.readers = BlobReaders(self._map, node.bulk)
+        """What may go out to them, and what to wait on; to be one of them: `open_reader`."""
         self._scope = Scope()
         if node.is_proxy:
             self._scope.all_wanted()
@@ -112,7 +113,7 @@ class ActiveBlob:
 
     @property
     def in_use(self) -> bool:
-        listened_to = bool(self._readers) or bool(self._audience)
+        listened_to = bool(self.readers) or bool(self._audience)
         over = self.complete or self.failure or self.unstored or self._halted
         return listened_to or not (over or self._at_rest)
 
@@ -129,7 +130,7 @@ class ActiveBlob:
     @property
     def unstored(self) -> bool:
         """The disk refused it and nobody reads it now: the next reader tries the disk again."""
-        return self.store_full and not self._readers
+        return self.store_full and not self.readers
 
     @property
     def wants_proxy(self) -> bool:
@@ -171,17 +172,10 @@ class ActiveBlob:
 
     # --- readers --------------------------------------------------------------------------------
 
-    def deliverable_end(self, offset: int, *, to_end: bool = True) -> int:
-        """The end of the bytes that may go out from `offset` on; `offset` itself if none may.
-
-        `to_end`: the body is read to the end of the blob (see `core.delivery`).
-        """
-        return self._readers.deliverable_end(offset, to_end=to_end)
-
     def open_reader(self, *, demand: bool = False) -> int:
         """`demand`: it needs a part of the blob and nothing else, and tells which by `reader_at`;
         as long as all readers are such ones, nothing else is fetched."""
-        reader = self._readers.open()
+        reader = self.readers.open()
         self.reader_at(reader, 0, until=0 if demand else None)
         return reader
 
@@ -189,31 +183,21 @@ class ActiveBlob:
         """Tell the picker which byte `reader` waits for; `until`: where the part ends that it
         demands."""
         self._used_s = self._loop.time()
-        self._readers.moved(reader, offset, until)
+        self.readers.moved(reader, offset, until)
         if until is None:
             self._scope.all_wanted()
         else:
             self._scope.part_wanted()
         self._weigh()
-        self._asking.feed(self._readers.place(reader))
+        self._asking.feed(self.readers.place(reader))
 
     def close_reader(self, reader: int) -> None:
-        if self._readers.close(reader):
+        if self.readers.close(reader):
             self._asking.feed(core.ReaderLeft(reader))
-            if not self._readers:
+            if not self.readers:
                 self._scope.unread(self._loop.time())
                 self._turn.wake()  # for the time of its rest
             self._weigh()
-
-    async def wait_deliverable(self, offset: int, timeout_s: float, *, to_end: bool = True) -> None:
-        """Return when more may go out at `offset`, the blob failed, or the time is over; sometimes
-        earlier, so that the caller looks again."""
-        await self._readers.wait_deliverable(offset, timeout_s, to_end=to_end)
-
-    async def wait_progress(self, timeout_s: float) -> None:
-        """Return when the first chunk that lacks comes, the blob failed, or the time is over; who
-        waits here makes nobody hurry, unlike a reader."""
-        await self._readers.wait_progress(timeout_s)
 
     # --- bulk -----------------------------------------------------------------------------------
 
@@ -244,9 +228,9 @@ class ActiveBlob:
         A proxy finishes what it began, because its neighbours may want it by now.
         """
         self._bulk.ordered = False
-        if not (self._readers.ordinary or self.complete or self._node.is_proxy):
+        if not (self.readers.ordinary or self.complete or self._node.is_proxy):
             self._scope.order_ended()
-            if not self._readers:
+            if not self.readers:
                 self._rest()
         self._weigh()
 
@@ -270,7 +254,7 @@ class ActiveBlob:
     def _weigh(self) -> None:
         """Be bulk or not, and wanted whole or in part, as readers and neighbours come and go."""
         said = self.bulk, self._asking.demand
-        waited_for = bool(self._readers) or (self._node.is_proxy and self._audience.urgent)
+        waited_for = bool(self.readers) or (self._node.is_proxy and self._audience.urgent)
         if self._bulk.weigh(waited_for=waited_for):
             self._asking.feed(core.PaceSet(self._bulk.pace))
         if self._asking.demand is self._scope.whole:
@@ -328,7 +312,7 @@ class ActiveBlob:
             self._asking.feed(core.Retracted(host))
             if self._node.configured_proxy(link):
                 self._progress.denied = True
-                self._readers.look_again()
+                self.readers.look_again()
         elif (bits := self._map.bits_of(offer)) is not None:
             self._audience.host_holds(link, bits)
             self._asking.feed(core.Offered(host, bits))
@@ -346,13 +330,13 @@ class ActiveBlob:
 
     def map_followed(self, blob: Blob, *, recut: bool) -> None:
         if recut:
-            self._readers.look_again()  # they wait for chunks of another cut
+            self.readers.look_again()  # they wait for chunks of another cut
         self._chunks.store_in(blob)
         self._node.route_map(blob.chunk_map.map_id, self)
         self._asking.start(blob.chunk_map, blob.verified.bits)
         self._asking.feed(core.PaceSet(self._bulk.pace))
         self._asking.feed(core.WholeWanted(self._scope.whole))
-        for place in self._readers.places():
+        for place in self.readers.places():
             self._asking.feed(place)
         self._audience.follow(blob.chunk_map)
         self.landed(blob.verified.bits)
@@ -368,7 +352,7 @@ class ActiveBlob:
         self._progress.came(self._loop.time())
         self._audience.tell(record)
         self.neighbours.note(self.blob)
-        self._readers.look_again()
+        self.readers.look_again()
         self._audience.hold(0, whole=self.complete)
         self._turn.wake()
         if self.complete:  # the seal came after the last chunk
@@ -412,7 +396,7 @@ class ActiveBlob:
         self._asking.feed(core.Landed(vouched))
         self._audience.hold(vouched, whole=self.complete)
         self._turn.wake()
-        self._readers.landed(vouched)
+        self.readers.landed(vouched)
         self.neighbours.note(self.blob)
         if self.complete:
             self.neighbours.release()
@@ -454,7 +438,7 @@ class ActiveBlob:
         self._asking.stop()
         self._chunks.store_in(None)
         logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
-        self._readers.end_short()
+        self.readers.end_short()
         if refusal is not None:  # who waits for it here may as well ask elsewhere
             self.neighbours.withdraw()
         self.neighbours.release()
@@ -463,7 +447,7 @@ class ActiveBlob:
         """The store cannot keep it: readers go on from outside of the swarm."""
         self.store_error = error
         logs.event(log, logging.ERROR, "store.failed", digest=self.digest, error=str(error))
-        self._readers.look_again()
+        self.readers.look_again()
         if isinstance(error, BlobGone):  # whoever takes it up next fetches it anew
             self.neighbours.take_back()
             self._node.tasks.start(self._node.store.remove(self.digest), name="remove lost blob")

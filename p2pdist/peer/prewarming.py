@@ -284,7 +284,7 @@ class Prewarmer:
                     "error", f"nobody sent any of {active.digest} for {STUCK_S:.0f} s"
                 )
             self._source.look(name, active)
-            await active.wait_progress(LOOK_S)
+            await active.readers.wait_progress(LOOK_S)
 
     async def _unpack(self, order: Prewarm) -> None:
         if self._runtime is None:

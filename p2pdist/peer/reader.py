@@ -196,7 +196,7 @@ class SwarmReader:
     def _deliverable_end(self, offset: int) -> int:
         if self._contradicted:
             return offset
-        return self._active.deliverable_end(offset, to_end=self._to_end)
+        return self._active.readers.deliverable_end(offset, to_end=self._to_end)
 
     @property
     def _fallbacks(self) -> list[OutsideSource]:
@@ -211,7 +211,7 @@ class SwarmReader:
         while True:
             if self._contradicted:
                 return False
-            await active.wait_deliverable(offset, TURN_S, to_end=self._to_end)
+            await active.readers.wait_deliverable(offset, TURN_S, to_end=self._to_end)
             waited_s = loop.time() - began_s
             if active.failure is None and self._deliverable_end(offset) > offset:
                 self._context.waited("chunk", waited_s)
@@ -304,7 +304,7 @@ class SwarmReader:
             if self._loop.time() >= until_s:
                 break
             self._starving()
-            await self._active.wait_deliverable(offset, TURN_S, to_end=self._to_end)
+            await self._active.readers.wait_deliverable(offset, TURN_S, to_end=self._to_end)
         return False
 
     @property

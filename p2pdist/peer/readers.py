@@ -62,8 +62,11 @@ class BlobReaders:
 
     # --- delivery -------------------------------------------------------------------------------
 
-    def deliverable_end(self, offset: int, *, to_end: bool) -> int:
-        """See `core.delivery`."""
+    def deliverable_end(self, offset: int, *, to_end: bool = True) -> int:
+        """The end of the bytes that may go out from `offset` on; `offset` itself if none may.
+
+        `to_end`: the body is read to the end of the blob (see `core.delivery`).
+        """
         blob, chunk_map = self._held.blob, self._held.map
         if blob is None or chunk_map is None or self._ended:
             return offset
@@ -71,7 +74,7 @@ class BlobReaders:
             self._held.geometry, blob.verified, offset, sealed=chunk_map.sealed, to_end=to_end
         )
 
-    async def wait_deliverable(self, offset: int, timeout_s: float, *, to_end: bool) -> None:
+    async def wait_deliverable(self, offset: int, timeout_s: float, *, to_end: bool = True) -> None:
         """Return when more may go out at `offset`, the blob failed, or the time is over; sometimes
         earlier, so that the caller looks again."""
         if not self._ended and self.deliverable_end(offset, to_end=to_end) <= offset:
@@ -79,7 +82,8 @@ class BlobReaders:
                 await self._waiters.wait(self._held.geometry.chunk_at(offset), timeout_s)
 
     async def wait_progress(self, timeout_s: float) -> None:
-        """Return when the first chunk that lacks comes, the blob failed, or the time is over."""
+        """Return when the first chunk that lacks comes, the blob failed, or the time is over; who
+        waits here makes nobody hurry, unlike a reader."""
         held = self._held
         if not held.complete and not self._ended:
             chunk = min(held.prefix_chunks, held.geometry.chunk_count - 1)

@@ -39,7 +39,7 @@ async def build_index(active: ActiveBlob, in_motion: Callable[[], bool]) -> byte
     """
     while active.blob is None or not active.prefix_chunks:
         _check(active, in_motion)
-        await active.wait_progress(TURN_S)
+        await active.readers.wait_progress(TURN_S)
     blob = active.blob
     blob.hold()
     try:
@@ -72,7 +72,7 @@ async def _built(active: ActiveBlob, blob: Blob, in_motion: Callable[[], bool]) 
                     await process.stdin.drain()
                 if process.returncode is not None:
                     break
-                await active.wait_progress(TURN_S)
+                await active.readers.wait_progress(TURN_S)
             process.stdin.write(b"%d\nend\n" % blob.geometry.size_bytes)
             await process.stdin.drain()
             process.stdin.close()

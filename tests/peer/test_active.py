@@ -26,12 +26,12 @@ async def test_the_last_chunk_waits_for_the_seal(tmp_path: Path) -> None:
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches)
         await motion.land(TRUE, *range(LAST + 1))
-        assert motion.active.deliverable_end(0) == LAST_AT
-        assert motion.active.deliverable_end(LAST_AT) == LAST_AT
+        assert motion.active.readers.deliverable_end(0) == LAST_AT
+        assert motion.active.readers.deliverable_end(LAST_AT) == LAST_AT
 
         await motion.hear(TRUE.seal)
-        assert motion.active.deliverable_end(0) == len(DATA)
-        assert motion.active.deliverable_end(LAST_AT) == len(DATA)
+        assert motion.active.readers.deliverable_end(0) == len(DATA)
+        assert motion.active.readers.deliverable_end(LAST_AT) == len(DATA)
 
 
 async def test_a_range_that_ends_early_waits_for_the_seal_with_all_its_bytes(
@@ -40,21 +40,21 @@ async def test_a_range_that_ends_early_waits_for_the_seal_with_all_its_bytes(
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches)
         await motion.land(TRUE, *range(LAST + 1))
-        assert motion.active.deliverable_end(0, to_end=False) == 0
-        assert motion.active.deliverable_end(70_000, to_end=False) == 70_000
+        assert motion.active.readers.deliverable_end(0, to_end=False) == 0
+        assert motion.active.readers.deliverable_end(70_000, to_end=False) == 70_000
 
         await motion.hear(TRUE.seal)
-        assert motion.active.deliverable_end(70_000, to_end=False) == len(DATA)
+        assert motion.active.readers.deliverable_end(70_000, to_end=False) == len(DATA)
 
 
 async def test_a_body_follows_the_frontier_of_chunks(tmp_path: Path) -> None:
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches)
         await motion.land(TRUE, 0, 2)
-        assert motion.active.deliverable_end(0) == TRUE.geometry.offset(1)
+        assert motion.active.readers.deliverable_end(0) == TRUE.geometry.offset(1)
 
         await motion.land(TRUE, 1)
-        assert motion.active.deliverable_end(100) == TRUE.geometry.offset(3)
+        assert motion.active.readers.deliverable_end(100) == TRUE.geometry.offset(3)
 
 
 async def test_chunks_without_a_hash_go_nowhere(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_a_signed_head_stands_above_a_claim(tmp_path: Path, claim: int) ->
 
         assert motion.active.geometry == geometry_for(len(DATA))
         assert motion.active.proven_size_bytes == len(DATA)
-        assert motion.active.deliverable_end(0) == len(DATA)
+        assert motion.active.readers.deliverable_end(0) == len(DATA)
         assert motion.active.complete
         assert motion.node.punished == []
 
@@ -90,7 +90,7 @@ async def test_a_reader_is_woken_when_the_blob_is_cut_otherwise(tmp_path: Path) 
         reader = motion.active.open_reader()
         motion.active.reader_at(reader, 3 << 30)
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            tasks.create_task(motion.active.wait_deliverable(3 << 30, 60))
+            tasks.create_task(motion.active.readers.wait_deliverable(3 << 30, 60))
             await asyncio.sleep(0)
             await motion.hear(TRUE.head)
 
@@ -110,7 +110,7 @@ async def test_an_open_map_of_another_size_is_only_a_rival(
         await motion.hear(*TRUE.batches, TRUE.seal)
         await motion.land(TRUE, *range(LAST + 1))
 
-        assert motion.active.deliverable_end(0) == len(DATA)
+        assert motion.active.readers.deliverable_end(0) == len(DATA)
         stored = motion.node.store.get(TRUE.digest)
         assert stored is not None
         assert stored.geometry == TRUE.geometry
@@ -187,7 +187,7 @@ async def test_a_revoked_map_lets_nothing_more_out(tmp_path: Path) -> None:
         await motion.hear(TRUE.revocation)
 
         assert motion.active.failure is not None
-        assert motion.active.deliverable_end(0) == 0
+        assert motion.active.readers.deliverable_end(0) == 0
         assert motion.node.tracker.notes[-1] == (0, False)
 
 
@@ -199,7 +199,7 @@ async def test_another_maps_revocation_changes_nothing(tmp_path: Path) -> None:
         await motion.hear(other.revocation)
 
         assert motion.active.failure is None
-        assert motion.active.deliverable_end(0) == TRUE.geometry.offset(1)
+        assert motion.active.readers.deliverable_end(0) == TRUE.geometry.offset(1)
 
 
 async def test_the_hashes_of_another_map_are_not_taken_for_ours(tmp_path: Path) -> None:

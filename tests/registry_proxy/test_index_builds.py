@@ -20,6 +20,7 @@ class Waiting:
 
     def __init__(self, turns: int) -> None:
         self.turns = turns
+        self.readers = self
 
     async def wait_progress(self, timeout_s: float) -> None:
         self.turns -= 1
