@@ -15,7 +15,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.cli.options import mirror_to, of_platform
+from p2pdist.cli.options import mirror_option, of_platform
 
 if TYPE_CHECKING:
     from p2pdist.cli.copying.image import RemoteImage
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("source", metavar="IMAGE:/PATH")
 @click.argument("target", metavar="TARGET", type=click.Path())
-@mirror_to("read")
+@mirror_option("Mirror to read from")
 @of_platform
 @click.option(
     "-a", "--archive", is_flag=True, help="Keep owners, set-id bits, devices; needs root."

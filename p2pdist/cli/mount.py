@@ -14,7 +14,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.cli.options import mirror_to, of_platform
+from p2pdist.cli.options import mirror_option, of_platform
 
 if TYPE_CHECKING:
     from p2pdist.cli.copying.image import RemoteImage
@@ -35,7 +35,7 @@ _state_dir = click.option(
 @click.command()
 @click.argument("image")
 @click.argument("directory", type=click.Path(path_type=Path))
-@mirror_to("read")
+@mirror_option("Mirror to read from")
 @of_platform
 @_state_dir
 @click.option("--suid", is_flag=True, help="Let set-id bits count.")

@@ -74,8 +74,8 @@ def _parameter(section: str, key: str) -> str:
     return f"{section}__{key}"
 
 
-def mirror_to(verb: str) -> Callable[[F], F]:
-    """`--endpoint`: the mirror that a command pulls or reads from."""
+def mirror_option(purpose: str) -> Callable[[F], F]:
+    """`--endpoint`: a mirror, and for what (`Mirror to pull from`)."""
 
     def decorate(command: F) -> F:
         return click.option(
@@ -84,7 +84,7 @@ def mirror_to(verb: str) -> Callable[[F], F]:
             default="http://127.0.0.1:5300",
             show_default=True,
             callback=checked_endpoint,
-            help=f"Mirror to {verb} from (variable P2PDIST_ENDPOINT).",
+            help=f"{purpose} (variable P2PDIST_ENDPOINT).",
         )(command)
 
     return decorate

@@ -13,7 +13,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.cli.options import mirror_to, of_platform
+from p2pdist.cli.options import mirror_option, of_platform
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -41,7 +41,7 @@ def _complete_output(
     shell_complete=_complete_output,
     help="Where to write it; docker-archive:- is standard output.",
 )
-@mirror_to("pull")
+@mirror_option("Mirror to pull from")
 @of_platform
 @click.option(
     "--progress",

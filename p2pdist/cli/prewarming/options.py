@@ -11,7 +11,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.cli.options import checked_endpoint, config_option
+from p2pdist.cli.options import config_option, mirror_option
 
 if TYPE_CHECKING:
     from p2pdist.cli.prewarming.resolve import Resolver
@@ -41,15 +41,7 @@ def tracker_options(command: F) -> F:
     )(command)
 
 
-def endpoint_option(command: F) -> F:
-    return click.option(
-        "--endpoint",
-        envvar="P2PDIST_ENDPOINT",
-        default="http://127.0.0.1:5300",
-        show_default=True,
-        callback=checked_endpoint,
-        help="Mirror or proxy that says what the names stand for (variable P2PDIST_ENDPOINT).",
-    )(command)
+endpoint_option = mirror_option("Mirror or proxy that says what the names stand for")
 
 
 def output_option(command: F) -> F:
