@@ -106,8 +106,8 @@ bench-swarm: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh aria2
 	$(BIN)/python -m bench.swarm $(ARGS)
 
-# Containers that start from an image which their host has not (10 minutes, the first time 15); needs
-# root and Debian packages.
+# Containers that start from an image which their host has not (3 minutes, the first time 5); needs root
+# and Debian packages.
 bench-lazy: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh debootstrap
 	$(BIN)/python -m bench.lazy $(ARGS)

@@ -1,6 +1,6 @@
 """Measure how soon a container starts from an image that its host does not have.
 
-    python -m bench.lazy                  all of it, three rounds (10 minutes)
+    python -m bench.lazy                  all of it, three rounds (3 minutes)
     python -m bench.lazy start --rounds 5
     python -m bench.lazy start read scan kills many
 
@@ -21,9 +21,9 @@ import platform
 import signal
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from bench.lazy.world import MBIT_PER_S, Machine, World, cold, open_world
 from bench.swarm.measure import busy_s, cpu_s, peak_mb
 from bench.targets import publish
 from p2pdist.demo.report import Target
-from tests.e2e.harness.processes import wait_until
+from tests.e2e.harness.processes import LabError, wait_until
 
 OUT: Final = Path("build/bench-lazy.json")
 JSON: Final = ["/usr/bin/python3", "-c", "import json; print(json)"]
@@ -147,15 +147,14 @@ def _kills(world: World, rounds: int) -> Figures:
     cold()
     undisturbed_s = _read_all(paths)[1]
     cold()
-    ending = threading.Event()
-    killer = threading.Thread(target=_kill, args=(machine, ending), daemon=True)
-    killer.start()
     longest_s = 0.0
-    while killer.is_alive():
-        failed, slowest_s = _read_all(paths)
-        errors, longest_s = errors + failed, max(longest_s, slowest_s)
-        cold()
-    killer.join()
+    with ThreadPoolExecutor(1) as beside:
+        killing = beside.submit(_kill, machine)
+        while not killing.done():
+            failed, slowest_s = _read_all(paths)
+            errors, longest_s = errors + failed, max(longest_s, slowest_s)
+            cold()
+        killing.result()  # raises what kept it from killing
     machine.stop()
     return {
         "files": len(paths),
@@ -190,12 +189,13 @@ def _read_all(paths: list[Path]) -> tuple[int, float]:
     return errors, slowest_s
 
 
-def _kill(machine: Machine, ending: threading.Event) -> None:
+def _kill(machine: Machine) -> None:
+    """Raises LabError where there is no worker to kill, or none comes after it."""
     for _ in range(KILLS):
-        ending.wait(KILL_EVERY_S)
+        time.sleep(KILL_EVERY_S)  # of reading, between two kills
         worker = machine.worker()
         if worker is None:
-            raise RuntimeError("no worker to kill")
+            raise LabError("no worker to kill")
         os.kill(worker, signal.SIGKILL)
         wait_until(
             lambda w=worker: machine.worker() not in (None, w),  # type: ignore[misc]

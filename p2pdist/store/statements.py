@@ -19,11 +19,9 @@ from p2pdist.runtime.files import read_file, write_whole
 from p2pdist.store.records import decode_records, encode_record
 
 STATEMENTS_MAX: Final = 10_000
-_NAME: Final = re.compile(r"[0-9a-f]{64}")
-
-
 TAGS, INDEXES = "statements", "indexes"
 """The directories of the kinds."""
+_NAME: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Statements:
