@@ -20,6 +20,8 @@ UNFIT: Final = 65
 TURN_S: Final = 1.0
 """How often a blob is looked at that stands still, or waits for its seal."""
 REASON_BYTES_MAX: Final = 1000
+NICE: Final = 10
+"""Linux weighs it with 110, where others have 1,024."""
 END_S: Final = 60.0
 """All of it was read: what is left is to write 7 MB for each GB."""
 
@@ -57,7 +59,7 @@ async def _built(active: ActiveBlob, blob: Blob, in_motion: Callable[[], bool]) 
             stderr=asyncio.subprocess.PIPE,
             pass_fds=(fileno,),
         )  # fmt: skip
-    _yield_to_others(process.pid)
+    yield_to_others(process.pid)
     async with _ended(process):
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it says on stderr why it went
@@ -79,10 +81,15 @@ async def _built(active: ActiveBlob, blob: Blob, in_motion: Callable[[], bool]) 
         return await _outcome(process)
 
 
-def _yield_to_others(pid: int) -> None:
-    """It gets what nobody else wants of the cores: a pull never waits for an index."""
+def yield_to_others(pid: int) -> None:
+    """Let a process have a tenth of what a busy core gives to a pull, and never interrupt one.
+
+    Not less: with SCHED_IDLE it got a thousandth where every core was busy, and no index was made
+    for as long as that lasted.
+    """
     with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids that
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, pid, NICE)
+        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _read_up_to(active: ActiveBlob) -> int:

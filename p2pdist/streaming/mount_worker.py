@@ -17,7 +17,7 @@ from p2pdist.streaming.core.index import decode_index
 from p2pdist.streaming.core.tree import LayerTree
 from p2pdist.streaming.fuse.session import SessionOptions
 from p2pdist.streaming.fuse.worker import serve
-from p2pdist.streaming.layers_tree import LayersTree
+from p2pdist.streaming.layers_tree import LayersTree, ListedLayers
 from p2pdist.streaming.mirror_ranges import MirrorRanges
 from p2pdist.streaming.mount_plan import MountPlan, PlannedLayer, read_plan
 from p2pdist.streaming.span_reads import LayerSpans, Ranges, SpanStore
@@ -35,12 +35,12 @@ class FileRanges:
             return file.read(stop - start)
 
 
-def planned_tree(directory: Path) -> LayersTree:
+def planned_layers(directory: Path) -> ListedLayers:
     """Raises ConfigError, UnfitLayer, OSError."""
     plan, store = read_plan(directory), SpanStore()
     layers = [_layer(directory, plan, layer, n, store) for n, layer in enumerate(plan.layers)]
     inherit([tree for tree, _ in layers])
-    return LayersTree(layers)
+    return ListedLayers(layers)
 
 
 def _layer(
@@ -59,10 +59,10 @@ def _layer(
 def main() -> None:
     logs.set_up("info", "text")
     gc.disable()  # while a million nodes are made that all stay
-    tree = planned_tree(Path(sys.argv[1]))
+    layers = planned_layers(Path(sys.argv[1]))
     gc.freeze()
     gc.enable()
-    serve(tree, SessionOptions(no_xattrs=not tree.has_xattrs))
+    serve(LayersTree(layers), SessionOptions(no_xattrs=not layers.has_xattrs))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from p2pdist.streaming.core.tree import LayerTree
-from p2pdist.streaming.layers_tree import NODE_BITS, LayersTree
+from p2pdist.streaming.layers_tree import NODE_BITS, LayersTree, ListedLayers
 from p2pdist.streaming.ports import ROOT_NODE
 from p2pdist.streaming.span_reads import AHEAD_SPANS, LayerSpans, SpanStore
 from tests.streaming.archives import archive, file, gzipped, index_of, symlink, text
@@ -53,12 +53,11 @@ def ranges() -> Ranges:
 
 def tree_over(ranges: Ranges, *, store: SpanStore | None = None, layers: int = 1) -> LayersTree:
     store = store or SpanStore()
-    return LayersTree(
-        [
-            (LayerTree(INDEX.entries), LayerSpans(number, INDEX, ranges, store))
-            for number in range(layers)
-        ]
-    )
+    made = [
+        (LayerTree(INDEX.entries), LayerSpans(number, INDEX, ranges, store))
+        for number in range(layers)
+    ]
+    return LayersTree(ListedLayers(made))
 
 
 def walk(tree: LayersTree, path: bytes) -> int:

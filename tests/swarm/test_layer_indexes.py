@@ -21,6 +21,8 @@ from tests.fakes.registry import FakeRegistry, Fault
 from tests.fakes.scraping import scraped, total
 from tests.streaming.archives import archive, file, gzipped, text
 
+pytestmark = pytest.mark.timeout(150)
+
 SMALL_INDEX = gzipped(archive(*(file(f"f{i}", text(2 << 20, i)) for i in range(3))))
 _RNG = Random(1)
 LARGE_INDEX = gzipped(
@@ -51,8 +53,8 @@ async def ask(client: aiohttp.ClientSession, base_url: str, layer: str, name: st
 async def index_at(
     client: aiohttp.ClientSession, base_url: str, layer: str, name: str = "library/app"
 ) -> LayerIndex:
-    """Ask until it is there: it is made beside the pull."""
-    async with asyncio.timeout(30):
+    """Ask until it is there: it is made beside the pull, by a process that gives way to others."""
+    async with asyncio.timeout(120):
         while isinstance(body := await ask(client, base_url, layer, name), int):
             assert body == 404
             await asyncio.sleep(0.02)

@@ -4,13 +4,9 @@ small or have none."""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
-
-import zstandard
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
@@ -20,14 +16,11 @@ from p2pdist.model.layer_index import INDEXED_BYTES_MIN
 from p2pdist.oci.image_config import CONFIG_BYTES_MAX, diff_ids_of_config
 from p2pdist.oci.manifest import Descriptor
 from p2pdist.oci.reference import Reference
-from p2pdist.streaming.building import GROWTH_FREE_BYTES, GROWTH_MAX, ZSTD_MAGIC, IndexBuilder
 from p2pdist.streaming.core.image_tree import ImageTree, inherit
-from p2pdist.streaming.core.index import LayerIndex, decode_index
 from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.core.tree import LayerTree
 from p2pdist.streaming.layer_reader import LayerReader
-
-READ_BYTES: Final = 1 << 20
+from p2pdist.streaming.opening import believed_index, index_of_file
 
 
 class RemoteImage:
@@ -105,67 +98,21 @@ async def _layer(
     if layer.size >= INDEXED_BYTES_MIN:
         body = await client.layer_index(image.reference, layer.digest)
         if body is not None:
-            index = await asyncio.to_thread(_believed, body, layer, diff_id)
+            index = await asyncio.to_thread(
+                believed_index, body, layer=layer.digest, size_bytes=layer.size, diff_id=diff_id
+            )
             if index is not None:
                 source = _MirrorSource(client, image.reference, layer.digest)
                 return LayerReader(index, source)
     path = image.path(layer.digest)
     await client.blob(image.reference, layer, path)
     try:
-        return await asyncio.to_thread(_indexed, path, layer, diff_id)
+        made, path = await asyncio.to_thread(
+            index_of_file, path, layer=layer.digest, diff_id=diff_id
+        )
     except UnfitLayer as error:
         raise _unfit(image.reference, f"its layer {layer.digest}: {error}") from None
-
-
-def _believed(body: bytes, layer: Descriptor, diff_id: Digest) -> LayerIndex | None:
-    try:
-        index = decode_index(body)
-    except UnfitLayer:
-        return None
-    same = index.blob == layer.digest and index.diff_id == diff_id
-    return index if same and index.blob_bytes == layer.size else None
-
-
-def _indexed(path: Path, layer: Descriptor, diff_id: Digest) -> LayerReader:
-    """Blocking. Raises UnfitLayer, OSError."""
-    path = _without_zstd(path)
-    builder = IndexBuilder(layer.digest)
-    try:
-        with path.open("rb") as file:
-            while data := file.read(READ_BYTES):
-                builder.feed(data)
-        index = builder.finish()
-    finally:
-        builder.close()
-    if index.diff_id != diff_id:
-        raise UnfitLayer("it is not the archive that the config names")
-    return LayerReader(index, _FileSource(path, layer.size))
-
-
-def _without_zstd(path: Path) -> Path:
-    """zstd has no places to begin at: such a layer is unpacked as a whole."""
-    with path.open("rb") as file:
-        if not file.read(4).startswith(ZSTD_MAGIC):
-            return path
-        file.seek(0)
-        plain = path.with_suffix(".tar")
-        limit = GROWTH_FREE_BYTES + GROWTH_MAX * os.fstat(file.fileno()).st_size
-        with plain.open("xb") as out, _zstd_errors():
-            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            while data := reader.read(READ_BYTES):
-                out.write(data)
-                if out.tell() > limit:
-                    raise UnfitLayer(f"it inflates to more than {limit} bytes")
-    path.unlink()
-    return plain
-
-
-class _zstd_errors:  # a context
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, zstandard.ZstdError):
-            raise UnfitLayer(f"its zstd is broken: {error}") from None
+    return LayerReader(made, _FileSource(path, layer.size))
 
 
 class _MirrorSource:

@@ -37,23 +37,29 @@ class Found:
 
 
 def inherit(layers: Sequence[LayerTree]) -> None:
-    """Give directories that no entry of their own layer names what the layers below say of them.
+    """Do `inherit_from` for all layers of an image, from the lowest up."""
+    for number, layer in enumerate(layers):
+        inherit_from(layers[:number], layer)
+
+
+def inherit_from(layers: Sequence[LayerTree], layer: LayerTree) -> None:
+    """Give directories that no entry of their own layer names what the `layers` below it say of
+    them.
 
     Whoever unpacks has them by then, and makes them only where they are not: a layer that removes
-    `/etc/x` must not change the mode of `/etc`. `layers` from the lowest up, each for itself.
+    `/etc/x` must not change the mode of `/etc`. `layers` from the lowest up, which have inherited.
     """
-    for number, layer in enumerate(layers):
-        below = ImageTree(layers[:number])
-        waiting = [(layer.root, below.root if number else None)]
-        while waiting:
-            node, under = waiting.pop()
-            if under is not None and node.member is None:
-                node.mode, node.member = under.node.mode, under.node.member
-            for name, child in node.children.items():
-                if child.is_directory:
-                    there = below.child(under, name) if under and not node.opaque else None
-                    is_directory = there is not None and there.node.is_directory
-                    waiting.append((child, there if is_directory else None))
+    below = ImageTree(layers)
+    waiting = [(layer.root, below.root if layers else None)]
+    while waiting:
+        node, under = waiting.pop()
+        if under is not None and node.member is None:
+            node.mode, node.member = under.node.mode, under.node.member
+        for name, child in node.children.items():
+            if child.is_directory:
+                there = below.child(under, name) if under and not node.opaque else None
+                is_directory = there is not None and there.node.is_directory
+                waiting.append((child, there if is_directory else None))
 
 
 class ImageTree:
