@@ -67,7 +67,7 @@ async def count(client: aiohttp.ClientSession, proxy: RunningProxy, result: str)
 
 
 async def counted(client: aiohttp.ClientSession, proxy: RunningProxy, result: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not await count(client, proxy, result):  # noqa: ASYNC110  # it is another process's
             await asyncio.sleep(0.1)
 
@@ -198,6 +198,6 @@ async def test_a_layer_that_came_to_rest_before_its_turn_is_indexed_from_the_sto
         assert node.actives[layer].complete
         node._let_go(unused_s=0.0)
         assert layer not in node.actives
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while await node.smalls.held_statement(layer_index_key(layer)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
