@@ -12,8 +12,9 @@ from p2pdist.oci.manifest import Platform
 # Real ones are below 100 kB; artifacts put anything there.
 CONFIG_BYTES_MAX: Final = 4 << 20
 _Text = Annotated[str, msgspec.Meta(max_length=64)]
-# Docker and containerd mount 127 at most.
-_LAYERS: Final = msgspec.Meta(max_length=1024)
+LAYERS_MAX: Final = 1024
+"""Docker and containerd mount 127 at most."""
+_LAYERS: Final = msgspec.Meta(max_length=LAYERS_MAX)
 
 
 class _ConfigJson(msgspec.Struct, frozen=True):

@@ -91,6 +91,7 @@ async def running_peer(
             refused=refused,
             upload=running.transport.upload,
             renew=links.renew_registries,
+            image_of_chain=backend.image_of_chain,
         )
         stack.push_async_callback(mirror.server.close)
         await mirror.start()

@@ -24,6 +24,7 @@ from p2pdist.peer.core.failures import Failures
 from p2pdist.peer.core.tag_ages import TagAges
 from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.node import Node
+from p2pdist.peer.recent_images import RecentImages
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.runtime import logs
 from p2pdist.runtime.kept_manifests import kept_type
@@ -69,6 +70,8 @@ class ManifestBook:
         self._ages = TagAges()
         self._sizes: LRUCache[tuple[ImageName, Digest], int] = LRUCache(SIZES_MAX)
         self._doubts = Doubts()
+        self.images = RecentImages()
+        """Those that this host asked for."""
         self._flights: SingleFlight[tuple[ImageName, str, tuple[str, ...]], Manifest] = (
             SingleFlight()
         )
@@ -309,6 +312,7 @@ class ManifestBook:
             info = await parsed(lambda body: parse_manifest(body, found.media_type), found.body)
         except ValueError:
             return  # not ours to judge: the runtime gets the bytes as they were pushed
+        self.images.note(name, info)
         self.learn_size(name, found.digest, len(found.body))
         for descriptor in (*info.manifests, *info.layers, *((info.config,) if info.config else ())):
             self.learn_size(name, descriptor.digest, descriptor.size)

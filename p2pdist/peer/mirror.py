@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from p2pdist.errors import UpstreamError
+from p2pdist.errors import RegistryError, UpstreamError
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
+from p2pdist.oci.layered_image import LayeredImage
+from p2pdist.oci.manifest import Descriptor
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.core.failures import Failures
@@ -120,6 +122,20 @@ class MirrorBackend:
         told = await self._indexes.find(digest)
         self._book.learn_size(name, told.digest, told.size_bytes)
         return told.digest
+
+    async def image_of_chain(self, chain: Digest) -> LayeredImage:
+        """The image that a chain ID stands for; raise RegistryError (404) for none of this host."""
+        found = await self._book.images.of_chain(chain, self._read_small)
+        if found is None:
+            raise RegistryError(404, _UNKNOWN, "no image with it was asked for here of late")
+        return found
+
+    async def _read_small(self, name: ImageName, blob: Descriptor) -> bytes:
+        flight = name, blob.digest
+        found = await self._smalls.run(flight, lambda: self._find_small(*flight, blob.size))
+        if isinstance(found, InVain):
+            raise found.refusal()
+        return found.body
 
     async def _forwarded(
         self, name: ImageName, what: str, ask: Callable[[ProxyClient], Awaitable[T]]

@@ -1,0 +1,72 @@
+"""The images whose manifests were asked for of late: what a chain ID of one of them stands for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from cachetools import LRUCache
+
+from p2pdist.errors import RegistryError
+from p2pdist.model.geometry import geometry_for
+from p2pdist.model.ids import Digest
+from p2pdist.oci.image_config import diff_ids_of_config
+from p2pdist.oci.layered_image import LayeredImage, layered_image
+from p2pdist.oci.manifest import Descriptor, ManifestInfo
+from p2pdist.oci.names import ImageName
+from p2pdist.runtime import logs
+from p2pdist.runtime.off_loop import parsed
+
+log = logging.getLogger(__name__)
+
+IMAGES_MAX: Final = 64
+"""Pulls of a host within a few minutes; a question may have each one's config read once."""
+
+ReadBlob = Callable[[ImageName, Descriptor], Awaitable[bytes]]
+"""All of a small blob; raises RegistryError."""
+
+
+class RecentImages:
+    """An engine that asks for a layer's chain ID has asked for its manifest and config just before,
+    and says nothing of either."""
+
+    def __init__(self) -> None:
+        self._manifests: LRUCache[tuple[ImageName, Digest], ManifestInfo] = LRUCache(IMAGES_MAX)
+        self._images: LRUCache[tuple[ImageName, Digest], LayeredImage | None] = LRUCache(IMAGES_MAX)
+        """By the same key; None: it is no image of a container."""
+
+    def note(self, name: ImageName, info: ManifestInfo) -> None:
+        """`info`: of a manifest that was asked for as one of `name`."""
+        if info.kind == "image" and info.config is not None and info.layers:
+            key = name, info.config.digest
+            self._manifests.pop(key, None)
+            self._manifests[key] = info  # behind all others
+
+    async def of_chain(self, chain: Digest, read: ReadBlob) -> LayeredImage | None:
+        """The one asked for last that has this layer above the same ones; None: none of them."""
+        for key, info in reversed(list(self._manifests.items())):
+            image = await self._image(key, info, read)
+            if image is not None and any(layer.chain_id == chain for layer in image.layers):
+                return image
+        return None
+
+    async def _image(
+        self, key: tuple[ImageName, Digest], info: ManifestInfo, read: ReadBlob
+    ) -> LayeredImage | None:
+        if key in self._images:
+            return self._images[key]
+        assert info.config is not None
+        found: LayeredImage | None = None
+        try:
+            if geometry_for(info.config.size).single:
+                diff_ids = await parsed(diff_ids_of_config, await read(key[0], info.config))
+                blobs = [(layer.digest, layer.size) for layer in info.layers]
+                found = layered_image(key[0], blobs, diff_ids)
+        except RegistryError as error:  # it may come another time
+            logs.event(log, logging.INFO, "image.no_config", image=str(key[0]), error=str(error))
+            return None
+        except ValueError:
+            pass  # an artifact: anybody may put anything there
+        self._images[key] = found
+        return found
