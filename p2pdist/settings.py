@@ -180,6 +180,20 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshotter:
+    """Containers that start before their layers are here."""
+
+    socket: Path = _setting(
+        PATH,
+        Path("/run/p2pdist/snapshotter.sock"),
+        "Where containerd reaches the snapshotter; for root alone.",
+    )
+    mirror: str = _setting(
+        URL, "http://127.0.0.1:5300", "The mirror of this host, `peer.listen` as a URL."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSection:
     max_bytes: int = _setting(ROOM, 50_000_000_000, "Room for blobs.")
     high_watermark: float = _setting(RATIO, 0.90, "Eviction starts above this share of max_bytes.")
@@ -286,6 +300,7 @@ class Settings:
     tracker: Tracker = field(default_factory=Tracker)
     proxy: Proxy = field(default_factory=Proxy)
     peer: Peer = field(default_factory=Peer)
+    snapshotter: Snapshotter = field(default_factory=Snapshotter)
     store: StoreSection = field(default_factory=StoreSection)
     log: Log = field(default_factory=Log)
     upstream: tuple[Upstream, ...] = (Upstream(host="docker.io"),)
@@ -298,6 +313,7 @@ SECTIONS: Final[dict[str, type[Any]]] = {
     "tracker": Tracker,
     "proxy": Proxy,
     "peer": Peer,
+    "snapshotter": Snapshotter,
     "store": StoreSection,
     "log": Log,
 }

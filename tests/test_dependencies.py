@@ -11,12 +11,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAMES = [re.match(r"[a-z0-9-]+", text)[0] for text in PROJECT["dependencies"]]  # type: ignore[index]
+MODULES = {"grpcio": "grpc", "protobuf": r"google\.protobuf"}
+"""Where it is not the name of the package."""
 SOURCES = [path.read_text() for path in (ROOT / "p2pdist").rglob("*.py")]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_dependency_is_imported_by_the_package(name: str) -> None:
-    module = name.replace("-", "_")
+    module = MODULES.get(name, name.replace("-", "_"))
     pattern = re.compile(rf"^\s*(?:import|from) {module}\b", re.MULTILINE)
 
     assert any(pattern.search(source) for source in SOURCES)

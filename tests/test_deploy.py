@@ -32,17 +32,41 @@ class _Unit(configparser.RawConfigParser):
             self.set(name, key, "\n".join(values))
 
 
+MOUNTS = "p2pdist-snapshotter"
+"""The one that is root, in the mount namespace of its host."""
+OWN_NAMESPACE = ("Protect", "Private", "ReadOnly", "ReadWrite", "Inaccessible", "Bind", "Temporary")
+"""What systemd gives a service a mount namespace for (systemd.exec(5))."""
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_a_unit_limits_and_confines_its_daemon(path: Path) -> None:
+def test_a_unit_limits_its_daemon(path: Path) -> None:
     service = dict(_Unit(path).items("Service"))
 
     for key in ("MemoryHigh", "MemoryMax", "TasksMax", "LimitNOFILE", "WatchdogSec"):
         assert service[key], key
     assert service["NoNewPrivileges"] == "yes"
-    assert service["ProtectSystem"] == "strict"
-    assert service["CapabilityBoundingSet"] == ""
     assert service["Type"] == "notify"
     assert int(service["TimeoutStopSec"]) > 30
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in UNITS if path.stem != MOUNTS], ids=lambda path: path.stem
+)
+def test_a_unit_confines_its_daemon(path: Path) -> None:
+    service = dict(_Unit(path).items("Service"))
+
+    assert service["ProtectSystem"] == "strict"
+    assert service["CapabilityBoundingSet"] == ""
+
+
+def test_what_the_snapshotter_mounts_is_seen_by_the_host_and_outlives_it() -> None:
+    unit = _Unit(next(path for path in UNITS if path.stem == MOUNTS))
+    service = dict(unit.items("Service"))
+
+    assert [key for key in service if key.startswith(OWN_NAMESPACE)] == []
+    assert service["KillMode"] == "process"
+    assert "CAP_SYS_ADMIN" in service["CapabilityBoundingSet"].split()
+    assert "containerd.service" in dict(unit.items("Unit"))["Before"]
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
@@ -54,4 +78,5 @@ def test_the_variables_of_a_unit_are_settings(path: Path) -> None:
 
 
 def test_there_is_a_unit_for_each_daemon() -> None:
-    assert [path.stem for path in UNITS] == ["p2pdist-peer", "p2pdist-proxy", "p2pdist-tracker"]
+    roles = ("peer", "proxy", "snapshotter", "tracker")
+    assert [path.stem for path in UNITS] == [f"p2pdist-{role}" for role in roles]

@@ -1,12 +1,15 @@
-"""`p2pdist proxy`, `tracker` and `peer`: one daemon each."""
+"""`p2pdist proxy`, `tracker`, `peer` and `snapshotter`: one daemon each."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from p2pdist.cli.exit_codes import Exit
+from p2pdist.cli.failures import CommandError
 from p2pdist.cli.options import config_option, setting_flags
 from p2pdist.cli.starting import naming_addresses, started
 
@@ -74,3 +77,34 @@ def peer(config: Path | None, **flags: Any) -> None:
     settings = started("peer", config, flags)
     with naming_addresses(settings, "peer"):
         run_daemon(lambda stop: run(settings, stop))
+
+
+@click.command()
+@config_option
+@setting_flags("snapshotter", "host", "log")
+def snapshotter(config: Path | None, **flags: Any) -> None:
+    """Run the snapshotter of a host: containers of containerd start before their layers are here.
+
+    What a container reads is fetched then, from near peers, and checked. Images that the proxy has
+    not indexed are pulled as ever. Files stay while this daemon, the peer or containerd restart.
+    Root only; Linux 6.9 or later for containers that survive the process that reads for them.
+
+    \b
+    For containerd, in /etc/containerd/config.toml:
+      [proxy_plugins.p2pdist]
+        type = "snapshot"
+        address = "/run/p2pdist/snapshotter.sock"
+      [plugins."io.containerd.grpc.v1.cri".containerd]
+        snapshotter = "p2pdist"
+    """
+    from p2pdist.runtime.daemon import run_daemon
+    from p2pdist.streaming.fuse.mounting import CannotMount
+    from p2pdist.streaming.snapshotter.daemon import run
+
+    if os.geteuid() != 0:
+        raise CommandError("only root can mount", Exit.USAGE, "run it with sudo, or as a service")
+    settings = started("snapshotter", config, flags)
+    try:
+        run_daemon(lambda stop: run(settings, stop))
+    except CannotMount as error:
+        raise CommandError(str(error), Exit.USAGE) from None

@@ -22,6 +22,7 @@ VERBS: Final = {
     "proxy": ("daemons", "run the registry proxy of a datacenter"),
     "tracker": ("daemons", "run the tracker of a datacenter"),
     "peer": ("daemons", "run the peer of a host: the mirror that its runtime pulls from"),
+    "snapshotter": ("daemons", "start containers of containerd before their layers are here"),
     "all-in-one": ("all_in_one", "run all three on one host, with embedded defaults"),
     "runtime": ("runtime", "point Docker, containerd, Podman or CRI-O at the peer, and undo it"),
     "pull": ("pull", "pull an image through the local mirror"),

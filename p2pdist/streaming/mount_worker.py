@@ -15,24 +15,13 @@ from p2pdist.runtime import logs
 from p2pdist.streaming.core.image_tree import inherit
 from p2pdist.streaming.core.index import decode_index
 from p2pdist.streaming.core.tree import LayerTree
+from p2pdist.streaming.file_ranges import FileRanges
 from p2pdist.streaming.fuse.session import SessionOptions
 from p2pdist.streaming.fuse.worker import serve
 from p2pdist.streaming.layers_tree import LayersTree, ListedLayers
 from p2pdist.streaming.mirror_ranges import MirrorRanges
 from p2pdist.streaming.mount_plan import MountPlan, PlannedLayer, read_plan
 from p2pdist.streaming.span_reads import LayerSpans, Ranges, SpanStore
-
-
-class FileRanges:
-    """A layer that lies here whole."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read_range(self, start: int, stop: int) -> bytes:
-        with self._path.open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
 
 
 def planned_layers(directory: Path) -> ListedLayers:

@@ -116,6 +116,8 @@ class LayerTree:
         self.nodes: list[Node] = [self.root]  # 0 is no node
         self.has_xattrs = False
         """Of any file, those included that overlayfs reads."""
+        self.has_unnamed = False
+        """Directories below the root that no entry names: what they are, the layers below say."""
         self._number()
 
     def node(self, number: int) -> Node | None:
@@ -182,6 +184,8 @@ class LayerTree:
         for node in _walk(self.root):
             if node.is_directory:
                 node.links = 2 + sum(child.is_directory for child in node.children.values())
+                unnamed = node.member is None and node is not self.root
+                self.has_unnamed = self.has_unnamed or unnamed
             elif node in seen:
                 node.links += 1
             else:

@@ -1,0 +1,1 @@
+"""Snapshots of images whose layers are still at the registry, for containerd."""

@@ -1,0 +1,118 @@
+"""The snapshotter of a host, from its settings to its socket."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import grpc.aio
+
+from p2pdist.errors import ConfigError
+from p2pdist.runtime import clock, logs
+from p2pdist.runtime.daemon import notify
+from p2pdist.runtime.files import OPEN_FLAGS, private_directory
+from p2pdist.settings import Settings
+from p2pdist.streaming.snapshotter.images import LazyImages
+from p2pdist.streaming.snapshotter.layers_mount import LayersMount
+from p2pdist.streaming.snapshotter.mirror import Mirror
+from p2pdist.streaming.snapshotter.service import handler
+from p2pdist.streaming.snapshotter.snapshot_store import SnapshotStore
+from p2pdist.streaming.snapshotter.snapshotter import Snapshotter
+
+log = logging.getLogger(__name__)
+
+GRACE_S: Final = 5.0
+"""For answers under way when it ends."""
+SOCKET_BYTES_MAX: Final = 107
+"""unix(7): `sun_path` without its end."""
+MESSAGE_BYTES_MAX: Final = 4 << 20
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop` is set. Raises ConfigError, StoreError, CannotMount, OSError."""
+    async with running_snapshotter(settings):
+        notify("READY=1")
+        await stop.wait()
+
+
+@asynccontextmanager
+async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
+    """Run a snapshotter for as long as the block lasts. What it shows goes on being shown."""
+    own, root = settings.snapshotter, settings.host.state_dir / "snapshotter"
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_alone(root))
+        store = await asyncio.to_thread(SnapshotStore, root, clock.unix_ns)
+        stack.callback(store.close)
+        await asyncio.to_thread(store.adopt)
+        for lacking in store.lacking():
+            logs.event(log, logging.ERROR, "snapshotter.lacking", snapshot=lacking.name)
+        mount = LayersMount(root, own.mirror)
+        await asyncio.to_thread(mount.begin)
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        images = LazyImages(Mirror(session, own.mirror), root / "opening")
+        stack.push_async_callback(images.close)
+        snapshotter = Snapshotter(store, images, mount)
+        stack.push_async_callback(snapshotter.close)
+        await snapshotter.clean()
+        await stack.enter_async_context(_listening(own.socket, snapshotter))
+        logs.event(log, logging.INFO, "snapshotter.listening", socket=str(own.socket))
+        yield snapshotter
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Raises ConfigError where another one works with this directory."""
+    root.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    private_directory(root)
+    fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"another snapshotter works with {root}") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+@asynccontextmanager
+async def _listening(socket: Path, snapshotter: Snapshotter) -> AsyncIterator[None]:
+    """Only root may connect: who asks for snapshots decides what root mounts. Raises ConfigError,
+    OSError."""
+    options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX), ("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(options=options)
+    server.add_generic_rpc_handlers((handler(snapshotter),))
+    with _place_for(socket):
+        try:
+            bound = server.add_insecure_port(f"unix:{socket}")
+        except RuntimeError:
+            bound = 0
+    if not bound:
+        raise ConfigError(f"snapshotter.socket: cannot listen at {socket}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(GRACE_S)
+        await asyncio.to_thread(socket.unlink, missing_ok=True)
+
+
+@contextmanager
+def _place_for(socket: Path) -> Iterator[None]:
+    """What is bound there in this block is for us alone."""
+    if len(os.fsencode(socket)) > SOCKET_BYTES_MAX:
+        raise ConfigError(f"snapshotter.socket: more than {SOCKET_BYTES_MAX} bytes: {socket}")
+    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)  # of an earlier run: `_alone` says that nobody listens there
+    before = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(before)

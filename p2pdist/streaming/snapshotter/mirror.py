@@ -1,0 +1,81 @@
+"""What a snapshotter asks of the mirror of its host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from urllib.parse import quote
+
+import aiohttp
+
+from p2pdist.errors import P2pdistError
+from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.model.layer_index import INDEX_BYTES_MAX, INDEXED_BYTES_MIN
+from p2pdist.oci.layered_image import BODY_BYTES_MAX, QUESTION, LayeredImage, decode_layered_image
+from p2pdist.oci.names import ImageName
+
+ANSWER_S: Final = 10.0
+
+
+class MirrorFault(P2pdistError):
+    """No answer, or none that can be used; the text says which."""
+
+
+class Mirror:
+    """Bodies are bounded, and checked as far as they can be by themselves."""
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
+        self._session = session
+        self._endpoint = endpoint.rstrip("/")
+
+    async def image_of_chain(self, chain: Digest) -> LayeredImage | None:
+        """Return the image with this layer that was pulled here of late; None: none. Raises
+        MirrorFault."""
+        body = await self._get(f"{QUESTION}?chain={quote(chain)}", BODY_BYTES_MAX)
+        if body is None:
+            return None
+        try:
+            return decode_layered_image(body)
+        except ValueError as error:
+            raise MirrorFault(f"{self._endpoint} tells of no image: {error}") from None
+
+    async def manifest(self, name: ImageName, digest: Digest) -> None:
+        """Have it told of an image; raise MirrorFault."""
+        await self._get(self._url(name, "manifests", digest), 1 << 23)
+
+    async def layer_index(self, name: ImageName, layer: Digest) -> bytes | None:
+        """Return the index of a layer, None where there is none (yet). Raises MirrorFault."""
+        return await self._get(self._url(name, "_p2pdist/layer-index", layer), INDEX_BYTES_MAX)
+
+    async def small_blob(self, name: ImageName, digest: Digest) -> bytes:
+        """Return a blob of less than INDEXED_BYTES_MIN; raise MirrorFault."""
+        body = await self._get(self._url(name, "blobs", digest), INDEXED_BYTES_MIN)
+        if body is None:
+            raise MirrorFault(f"{digest} of {name} is not there")
+        if digest_of(body, digest_algorithm(digest)) != digest:
+            raise MirrorFault(f"{digest} of {name} came with other bytes")
+        return body
+
+    def _url(self, name: ImageName, kind: str, target: str) -> str:
+        return f"/v2/{name.repository}/{kind}/{target}?ns={quote(name.upstream)}"
+
+    async def _get(self, target: str, bytes_max: int) -> bytes | None:
+        """Return a body; None for 404. Raises MirrorFault."""
+        try:
+            async with (
+                asyncio.timeout(ANSWER_S),
+                self._session.get(self._endpoint + target) as answer,
+            ):
+                if answer.status == 404:
+                    return None
+                if answer.status != 200:
+                    raise MirrorFault(f"{self._endpoint} answers {answer.status}")
+                body = bytearray()
+                async for data in answer.content.iter_chunked(1 << 18):
+                    body += data
+                    if len(body) > bytes_max:
+                        raise MirrorFault(f"more than {bytes_max} bytes of {target[:200]}")
+                return bytes(body)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            why = str(error) or type(error).__name__
+            raise MirrorFault(f"{self._endpoint} does not answer: {why}") from None

@@ -1,0 +1,132 @@
+"""What a snapshotter does for an engine: layers that are shown where they can be, and else what any
+other snapshotter does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from p2pdist.errors import P2pdistError
+from p2pdist.model.ids import Digest, parse_digest
+from p2pdist.runtime import logs
+from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.streaming.core.tar import UnfitLayer
+from p2pdist.streaming.fuse.mounting import CannotMount
+from p2pdist.streaming.snapshotter.core.mounts import Mount
+from p2pdist.streaming.snapshotter.core.snapshots import Kind, Snapshot, SnapshotExists
+from p2pdist.streaming.snapshotter.images import Declined, LazyImages
+from p2pdist.streaming.snapshotter.layers_mount import LayersMount
+from p2pdist.streaming.snapshotter.snapshot_store import SnapshotStore, Usage
+
+log = logging.getLogger(__name__)
+
+TARGET: Final = "containerd.io/snapshot.ref"
+"""The label by which an engine asks for a layer that it need not fetch: its chain ID."""
+
+T = TypeVar("T")
+
+
+class Broken(P2pdistError):
+    """What a snapshot is made of cannot be shown at this moment; the text says why."""
+
+
+class Snapshotter:
+    """The table of snapshots is asked and changed in one thread, so an engine sees one thing after
+    the other. Raises what `SnapshotStore` raises."""
+
+    def __init__(self, store: SnapshotStore, images: LazyImages, mount: LayersMount) -> None:
+        self._store = store
+        self._images = images
+        self._mount = mount
+        self._line = ThreadPoolExecutor(1, "snapshots")
+        self._tasks = TaskOwner("snapshotter")
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        self._line.shutdown()
+
+    async def prepare(
+        self, key: str, parent: str, kind: Kind, labels: Mapping[str, str]
+    ) -> list[Mount]:
+        """Return what to mount to use a new snapshot. Raises SnapshotExists also where the engine
+        asked for a layer that is shown: it need not fetch it then."""
+        target = labels.get(TARGET)
+        if target is not None and kind is Kind.ACTIVE:
+            await self._show(key, parent, labels, target)
+        await self._in_line(self._store.add, key, parent, kind, labels)
+        return await self.mounts(key)
+
+    async def mounts(self, key: str) -> list[Mount]:
+        """Raises Broken where a layer below cannot be shown."""
+        if await self._in_line(self._store.shows_any, key):
+            try:
+                await self._in_line(self._mount.ensure)
+            except (CannotMount, OSError) as error:
+                raise Broken(f"its layers cannot be shown: {error}") from None
+        return await self._in_line(self._store.mounts, key)
+
+    async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
+        await self._in_line(self._store.commit, name, key, labels)
+
+    async def remove(self, key: str) -> None:
+        await self._in_line(self._store.remove, key)
+        self._tasks.start(self.clean(), name="clean")
+
+    async def clean(self) -> None:
+        """Return when the disk has what removed snapshots took."""
+        await asyncio.to_thread(self._store.clean)
+
+    async def get(self, key: str) -> Snapshot:
+        return await self._in_line(self._store.get, key)
+
+    async def find(self, filters: Sequence[str]) -> list[Snapshot]:
+        return await self._in_line(self._store.find, filters)
+
+    async def relabel(self, name: str, labels: Mapping[str, str], paths: Sequence[str]) -> Snapshot:
+        return await self._in_line(self._store.relabel, name, labels, paths)
+
+    async def usage(self, key: str) -> Usage:
+        snapshot = await self.get(key)
+        return await asyncio.to_thread(self._store.usage, snapshot)
+
+    # --- layers that are shown ------------------------------------------------------------------
+
+    async def _show(self, key: str, parent: str, labels: Mapping[str, str], target: str) -> None:
+        """Raise SnapshotExists if the layer is shown now; return if it is to be fetched."""
+        try:
+            chain = parse_digest(target)
+        except ValueError:
+            return  # an engine may call its layers anything
+        if not await self._in_line(self._store.shows, chain, parent):
+            try:
+                await self._show_new(key, parent, labels, chain)
+            except Declined as error:
+                logs.event(log, logging.INFO, "layer.declined", chain=chain, error=str(error))
+                return
+        raise SnapshotExists(f"the layer {chain} is shown")
+
+    async def _show_new(
+        self, key: str, parent: str, labels: Mapping[str, str], chain: Digest
+    ) -> None:
+        """Raises Declined."""
+        opened = await self._images.opened(chain)
+        if await self._in_line(self._store.unpacked_below, parent):
+            try:
+                needs = await asyncio.to_thread(opened.needs_those_below)
+            except (OSError, UnfitLayer) as error:
+                raise Declined(str(error)) from None
+            if needs:
+                raise Declined("what its directories are, layers say that were unpacked")
+        with suppress(SnapshotExists):  # the same question twice at a time
+            made = await self._in_line(self._store.show, key, parent, labels, opened)
+            logs.event(
+                log, logging.INFO, "layer.shown",
+                chain=chain, digest=opened.layer.digest, image=str(opened.name), number=made.number,
+            )  # fmt: skip
+
+    async def _in_line(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._line, work, *arguments)

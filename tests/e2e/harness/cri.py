@@ -1,0 +1,123 @@
+"""containerd as Kubernetes uses it: pulls by its CRI socket, with a snapshotter of ours."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from tests.e2e.harness.clients import CONTAINERD
+from tests.e2e.harness.processes import LabError, Process, run
+
+NAMESPACE: Final = "k8s.io"
+PULL_S: Final = 120.0
+# Mounts of the host, such as the snapshotter's, are seen there; its own vanish with it.
+_ISOLATED: Final = 'mount -t tmpfs tmpfs /run; exec "$@"'
+_CONFIG: Final = """\
+version = 2
+[proxy_plugins.p2pdist]
+  type = "snapshot"
+  address = "{socket}"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "p2pdist"
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "{certs}"
+"""
+
+
+class CriContainerd:
+    """A containerd on this host, with state of its own."""
+
+    def __init__(self, work: Path, snapshotter: Path, mirror_url: str) -> None:
+        """`work`: a short path, for sockets. `snapshotter`: its socket."""
+        hosts = work / "certs.d" / "_default"
+        hosts.mkdir(parents=True)
+        text = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
+        (hosts / "hosts.toml").write_text(f'server = "{mirror_url}"\n{text}')
+        config = work / "config.toml"
+        config.write_text(_CONFIG.format(socket=snapshotter, certs=work / "certs.d"))
+        self._socket = work / "c.sock"
+        self._fifos = work / "fifos"  # seen by both, unlike those in /run
+        self._fifos.mkdir()
+        argv = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", _ISOLATED, "sh"]
+        argv += [CONTAINERD, "--root", str(work / "root"), "--state", str(work / "state")]
+        argv += ["--address", str(self._socket), "--config", str(config)]
+        self.process = Process("containerd", argv, work / "containerd.log")
+
+    def wait_ready(self) -> None:
+        """Return when it answers, after `process.start()`."""
+        self.process.wait_ready(self._answers)
+
+    def pull(self, reference: str) -> str:
+        """Pull as a kubelet does; return what containerd calls the image."""
+        asked = _PullImage(image=_ImageSpec(image=reference))
+        return str(self._ask("PullImage", asked, _PulledImage).image_ref)
+
+    def remove(self, reference: str) -> None:
+        self._ask("RemoveImage", _RemoveImage(image=_ImageSpec(image=reference)), _Nothing)
+
+    def run(self, reference: str, *command: str, name: str = "once", stays: bool = False) -> str:
+        """Run a command in a new container and return what it prints; `stays`: leave it running."""
+        how = ["--detach"] if stays else ["--rm"]
+        how += ["--snapshotter", "p2pdist", "--fifo-dir", str(self._fifos)]
+        return self.ctr("run", *how, reference, name, *command)
+
+    def ctr(self, *arguments: str) -> str:
+        words = ["ctr", "--address", str(self._socket), "--namespace", NAMESPACE]
+        return run([*words, *arguments], timeout_s=PULL_S)
+
+    def _ask(self, method: str, asked: Any, answer: Any) -> Any:
+        with grpc.insecure_channel(f"unix:{self._socket}") as channel:
+            call = channel.unary_unary(
+                f"/runtime.v1.ImageService/{method}",
+                request_serializer=type(asked).SerializeToString,
+                response_deserializer=answer.FromString,
+            )
+            try:
+                return call(asked, timeout=PULL_S)
+            except grpc.RpcError as error:
+                raise LabError(f"{method}: {error.code()}: {error.details()}") from None
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(LabError):
+            self.ctr("version")
+            return True
+        return False
+
+
+def _messages() -> dict[str, Any]:
+    """What is used of Kubernetes' `cri-api`, `pkg/apis/runtime/v1/api.proto`."""
+    text, message = (
+        descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
+        descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE,
+    )
+    file = descriptor_pb2.FileDescriptorProto(
+        name="tests/cri.proto", package="runtime.v1", syntax="proto3"
+    )
+    fields: dict[str, tuple[str, str]] = {
+        "ImageSpec": ("image", ""),
+        "PullImageRequest": ("image", ".runtime.v1.ImageSpec"),
+        "PullImageResponse": ("image_ref", ""),
+        "RemoveImageRequest": ("image", ".runtime.v1.ImageSpec"),
+        "RemoveImageResponse": ("", ""),
+    }
+    for name, (field, kind) in fields.items():
+        made = file.message_type.add(name=name)
+        if field:
+            made.field.add(
+                name=field, number=1, type=message if kind else text, type_name=kind or None,
+                label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
+            )  # fmt: skip
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"runtime.v1.{name}"))
+        for name in fields
+    }
+
+
+_made: Final = _messages()
+_ImageSpec, _PullImage, _PulledImage, _RemoveImage, _Nothing = _made.values()
