@@ -61,7 +61,7 @@ def build_image(
         "schemaVersion": 2,
         "mediaType": media_type,
         "config": _descriptor(config, config_type),
-        "layers": [_descriptor(layer, layer_type) for layer in layers],
+        "layers": [_descriptor(layer, _typed(layer, layer_type)) for layer in layers],
     }
     return BuiltImage(config, list(layers), _json(manifest), media_type)
 
@@ -75,6 +75,12 @@ def build_index(images: Sequence[tuple[BuiltImage, str]], *, docker: bool = Fals
     ]
     media_type = DOCKER_LIST if docker else OCI_INDEX
     return _json({"schemaVersion": 2, "mediaType": media_type, "manifests": children})
+
+
+def _typed(layer: bytes, layer_type: str) -> str:
+    """Engines go by the type, and not by the bytes."""
+    gzip = layer.startswith(b"\x1f\x8b") and layer_type == _OCI_LAYER
+    return f"{layer_type}+gzip" if gzip else layer_type
 
 
 def _descriptor(body: bytes, media_type: str) -> dict[str, object]:

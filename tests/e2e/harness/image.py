@@ -130,21 +130,33 @@ def greeting_program(text: str) -> bytes:
     Two system calls behind an ELF header: the lab needs neither a compiler nor a base image.
     """
     message = text.encode() + b"\n"
-    code = b"".join(
-        (
-            b"\xb8\x01\x00\x00\x00",  # mov eax, 1 (write)
-            b"\xbf\x01\x00\x00\x00",  # mov edi, 1 (stdout)
-            b"\x48\x8d\x35\x10\x00\x00\x00",  # lea rsi, [rip + 16]: the message, after the code
-            b"\xba" + struct.pack("<I", len(message)),  # mov edx, length
-            b"\x0f\x05",  # syscall
-            b"\xb8\x3c\x00\x00\x00",  # mov eax, 60 (exit)
-            b"\x31\xff",  # xor edi, edi
-            b"\x0f\x05",  # syscall
-        )
+    code = (
+        b"\xb8\x01\x00\x00\x00",  # mov eax, 1 (write)
+        b"\xbf\x01\x00\x00\x00",  # mov edi, 1 (stdout)
+        b"\x48\x8d\x35\x10\x00\x00\x00",  # lea rsi, [rip + 16]: the message, after the code
+        b"\xba" + struct.pack("<I", len(message)),  # mov edx, length
+        b"\x0f\x05",  # syscall
+        b"\xb8\x3c\x00\x00\x00",  # mov eax, 60 (exit)
+        b"\x31\xff",  # xor edi, edi
+        b"\x0f\x05",  # syscall
     )
+    return _executable(b"".join(code) + message)
+
+
+def pausing_program() -> bytes:
+    """Return one that does nothing until a signal ends it."""
+    code = (
+        b"\xb8\x22\x00\x00\x00",  # mov eax, 34 (pause)
+        b"\x0f\x05",  # syscall
+        b"\xeb\xf7",  # jmp to the first
+    )
+    return _executable(b"".join(code))
+
+
+def _executable(code: bytes) -> bytes:
     header_bytes, segment_bytes, base = 64, 56, 0x400000
     entry = base + header_bytes + segment_bytes
-    total_bytes = header_bytes + segment_bytes + len(code) + len(message)
+    total_bytes = header_bytes + segment_bytes + len(code)
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
     fields = (2, 0x3E, 1, entry, header_bytes, 0, 0, header_bytes, segment_bytes, 1, 0, 0, 0)
     header = ident + struct.pack("<HHIQQQIHHHHHH", *fields)
@@ -152,7 +164,7 @@ def greeting_program(text: str) -> bytes:
     segment = struct.pack(
         "<IIQQQQQQ", 1, readable_executable, 0, base, base, total_bytes, total_bytes, 0x1000
     )
-    return header + segment + code + message
+    return header + segment + code
 
 
 def _tar(files: dict[str, bytes]) -> bytes:

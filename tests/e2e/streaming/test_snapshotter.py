@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
+import stat
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import aiohttp
 import pytest
 
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.streaming.fuse import syscalls
+from p2pdist.streaming.snapshotter.layers_mount import WORKER
 from tests.e2e.harness.cri import CriContainerd
-from tests.e2e.harness.image import greeting_program
+from tests.e2e.harness.image import greeting_program, pausing_program
 from tests.e2e.harness.p2p import REPOSITORY_ROOT
-from tests.e2e.harness.processes import Process
+from tests.e2e.harness.processes import LabError, Process, wait_until
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
-from tests.streaming.archives import archive, directory, file, gzipped, text
+from tests.streaming.archives import archive, digest, directory, file, gzipped, text
 from tests.swarm.test_layer_indexes import index_at
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-T = TypeVar("T")
-
 GREETING: Final = "hello from a layer that is not here"
 NOISE: Final = random_bytes(6 << 20, 9)
+BIG: Final = random_bytes(3 << 20, 4)
 BASE: Final = archive(
     directory("etc", 0o751),
     file("etc/old", b"old"),
@@ -40,7 +44,9 @@ BASE: Final = archive(
 MIDDLE: Final = archive(file("etc/.wh.old"), file("etc/new", b"new"))
 """Small: it has no index."""
 TOP: Final = archive(
-    file("hello", greeting_program(GREETING), mode=0o755), file("big", random_bytes(3 << 20, 4))
+    file("hello", greeting_program(GREETING), mode=0o755),
+    file("pause", pausing_program(), mode=0o755),
+    file("big", BIG),
 )
 ARCHIVES: Final = [BASE, MIDDLE, TOP]
 LAYERS: Final = [gzipped(plain) for plain in ARCHIVES]
@@ -81,6 +87,22 @@ class World:
             lambda: self.containerd.run(IMAGE, *command, name=name, stays=stays)
         )
 
+    async def inside(self, name: str) -> Path:
+        """The root of a running container, as it sees it."""
+        table = await asyncio.to_thread(self.containerd.ctr, "tasks", "list")
+        pid = next(row.split()[1] for row in table.splitlines() if row.split()[0] == name)
+        return Path(f"/proc/{pid}/root")
+
+    def worker(self) -> int:
+        """The process that reads for all containers."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    if words[1:] == [b"-P", b"-m", WORKER.encode(), os.fsencode(self.root), b""]:
+                        return int(entry.name)
+        raise LabError("nobody reads for the containers")
+
     @property
     def received_bytes(self) -> int:
         return sum(self.peer.running.node.counters.received.values())
@@ -103,10 +125,15 @@ async def world(work: Path) -> AsyncIterator[World]:
         made = World(registry, lab, await lab.peer("peer"), work)
         stack.callback(syscalls.unmount, str(made.root / "mnt"))
         stack.push_async_callback(asyncio.to_thread, made.snapshotter.stop)
-        stack.push_async_callback(asyncio.to_thread, made.containerd.process.stop)
+        stack.push_async_callback(asyncio.to_thread, made.containerd.stop)
         await made.start_snapshotter()
         await made.start_containerd()
         yield made
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """containerd collects what is gone when it suits it."""
+    await asyncio.to_thread(wait_until, condition, what)
 
 
 async def indexed(world: World) -> None:
@@ -115,13 +142,7 @@ async def indexed(world: World) -> None:
     async with aiohttp.ClientSession() as client:
         await pull(client, url_of(other.mirror))
         for number in (0, 2):
-            await index_at(client, url_of(other.mirror), digest_at(world, number))
-
-
-def digest_at(world: World, number: int) -> str:
-    from tests.streaming.archives import digest
-
-    return digest(LAYERS[number])
+            await index_at(client, url_of(other.mirror), digest(LAYERS[number]))
 
 
 async def test_a_container_runs_before_its_layers_are_here(world: World) -> None:
@@ -132,4 +153,82 @@ async def test_a_container_runs_before_its_layers_are_here(world: World) -> None
     told = await world.run("/hello")
 
     assert told.strip() == GREETING
-    assert world.received_bytes - before < 2_000_000
+    assert world.received_bytes - before < 2_000_000, "a span of a layer, and what names it"
+    await until(lambda: not os.listdir(world.root / "snapshots"), "end of the container's files")
+
+
+async def test_a_container_sees_what_was_pushed_and_can_write(world: World) -> None:
+    await indexed(world)
+    await world.pull()
+    await world.run("/pause", name="stays", stays=True)
+    root = await world.inside("stays")
+
+    def looked_at() -> None:
+        assert sorted(os.listdir(root / "etc")) == ["new"]
+        assert stat.S_IMODE(os.stat(root / "etc").st_mode) == 0o751, "as a layer below says"
+        assert (root / "noise").read_bytes() == NOISE
+        assert (root / "words" / "007").read_bytes() == text(40_000, 7)
+        assert (root / "etc" / "new").read_bytes() == b"new"
+        assert stat.S_IMODE(os.stat(root).st_mode) == 0o755
+
+        (root / "words" / "007").write_bytes(b"written")
+        (root / "etc" / "new").unlink()
+        (root / "made").mkdir()
+        assert (root / "words" / "007").read_bytes() == b"written"
+        assert os.listdir(root / "etc") == []
+
+    await asyncio.to_thread(looked_at)
+
+
+@pytest.mark.faults
+async def test_daemons_that_end_end_no_container(world: World) -> None:
+    """The process that reads is killed, the snapshotter and containerd are, and come back."""
+    await indexed(world)
+    await world.pull()
+    await world.run("/pause", name="stays", stays=True)
+    root = await world.inside("stays")
+
+    os.kill(world.worker(), signal.SIGKILL)
+    assert await asyncio.to_thread((root / "noise").read_bytes) == NOISE
+
+    world.snapshotter.kill9()
+    assert await asyncio.to_thread((root / "words" / "001").read_bytes) == text(40_000, 1)
+    await world.start_snapshotter()
+    assert await asyncio.to_thread((root / "words" / "002").read_bytes) == text(40_000, 2)
+    world.containerd.process.kill9()
+    await world.start_containerd()
+    assert await asyncio.to_thread((root / "big").read_bytes) == BIG
+    assert (await world.run("/hello")).strip() == GREETING, "and new containers start"
+
+
+async def test_a_layer_that_is_shown_is_not_shown_twice(world: World) -> None:
+    await indexed(world)
+    first = await world.pull()
+
+    assert await world.pull() == first
+    assert len(os.listdir(world.root / "layers")) == len(LAYERS)
+
+
+async def test_of_an_image_that_is_removed_nothing_stays(world: World) -> None:
+    await indexed(world)
+    await world.pull()
+    await world.run("/hello")
+
+    await asyncio.to_thread(world.containerd.remove, IMAGE)
+
+    def gone() -> bool:
+        world.containerd.ctr("content", "prune", "references")  # a collection that need not wait
+        return not any(os.listdir(world.root / name) for name in ("layers", "snapshots"))
+
+    await until(gone, "end of the layers")
+    await world.pull()
+    assert (await world.run("/hello")).strip() == GREETING
+
+
+async def test_an_image_that_nobody_has_seen_is_pulled_as_ever(world: World) -> None:
+    await world.pull()
+
+    assert (await world.run("/hello")).strip() == GREETING
+    assert os.listdir(world.root / "layers") == []
+    await until(lambda: len(os.listdir(world.root / "snapshots")) == len(LAYERS), "unpacked layers")
+    assert [world.registry.count("GET", f"/blobs/{digest(layer)}") for layer in LAYERS] == [1] * 3
