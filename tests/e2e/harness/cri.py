@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,12 +12,13 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from tests.e2e.harness.clients import CONTAINERD
-from tests.e2e.harness.processes import LabError, Process, run
+from tests.e2e.harness.processes import LabError, Process, pids_with, run
 
 NAMESPACE: Final = "k8s.io"
 PULL_S: Final = 120.0
-# Mounts of the host, such as the snapshotter's, are seen there; its own vanish with it.
-_ISOLATED: Final = 'mount -t tmpfs tmpfs /run; exec "$@"'
+# A mount namespace in which those of the host are seen, such as the snapshotter's, and the other way
+# round none. It stays when containerd is killed: what watches over a container has its socket in /run.
+_PLACE: Final = "mount -t tmpfs tmpfs /run; echo ready; exec sleep infinity"
 _CONFIG: Final = """\
 version = 2
 [proxy_plugins.p2pdist]
@@ -42,24 +45,40 @@ class CriContainerd:
         self._socket = work / "c.sock"
         self._fifos = work / "fifos"  # seen by both, unlike those in /run
         self._fifos.mkdir()
-        argv = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", _ISOLATED, "sh"]
-        argv += [CONTAINERD, "--root", str(work / "root"), "--state", str(work / "state")]
-        argv += ["--address", str(self._socket), "--config", str(config)]
-        self.process = Process("containerd", argv, work / "containerd.log")
+        unshared = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", _PLACE]
+        self._place = Process("mount namespace", unshared, work / "place.log")
+        self._argv = [CONTAINERD, "--root", str(work / "root"), "--state", str(work / "cri")]
+        self._argv += ["--address", str(self._socket), "--config", str(config)]
+        self._log = work / "containerd.log"
+        self.process: Process | None = None
 
-    def wait_ready(self) -> None:
-        """Return when it answers, after `process.start()`."""
+    def start(self) -> None:
+        """Start it, also after a kill. The snapshotter has mounted by then: where mounts of the
+        host are private, later ones are not seen."""
+        if not self._place.alive:
+            self._place.start()
+            self._place.wait_ready(lambda: b"ready" in self._place.log.read_bytes())
+        inside = ["nsenter", f"--mount=/proc/{self._place.pid}/ns/mnt", *self._argv]
+        self.process = Process("containerd", inside, self._log)
+        self.process.start()
         self.process.wait_ready(self._answers)
 
+    def kill9(self) -> None:
+        assert self.process is not None
+        self.process.kill9()
+
     def stop(self) -> None:
-        """End it and its containers, which would go on without it."""
-        if self.process.alive:
+        """End it, its containers, and what it started to watch over them: they would go on."""
+        if self.process is not None and self.process.alive:
             with contextlib.suppress(LabError):
                 for name in self.ctr("tasks", "list", "--quiet").split():
                     self.ctr("tasks", "kill", "--signal", "KILL", name)
                 for name in self.ctr("containers", "list", "--quiet").split():
                     self.ctr("tasks", "delete", "--force", name)
-        self.process.stop()
+            self.process.stop()
+        self._place.stop()
+        for pid in pids_with(str(self._socket)):
+            os.kill(pid, signal.SIGKILL)
 
     def pull(self, reference: str) -> str:
         """Pull as a kubelet does; return what containerd calls the image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -45,6 +46,17 @@ def run(
     if done.returncode != 0:
         raise LabError(f"{' '.join(argv)}: exit {done.returncode}\n{done.stderr.strip()}")
     return done.stdout
+
+
+def pids_with(word: str) -> list[int]:
+    """The processes that have this word on their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.fsencode(word) in (entry / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
 
 
 class Process:

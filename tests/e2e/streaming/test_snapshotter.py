@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import stat
@@ -18,17 +17,19 @@ import aiohttp
 import pytest
 
 from p2pdist.peer.daemon import RunningPeer
-from p2pdist.streaming.fuse import syscalls
+from p2pdist.streaming.fuse import holder, syscalls
 from p2pdist.streaming.snapshotter.layers_mount import WORKER
 from tests.e2e.harness.cri import CriContainerd
 from tests.e2e.harness.image import greeting_program, pausing_program
 from tests.e2e.harness.p2p import REPOSITORY_ROOT
-from tests.e2e.harness.processes import LabError, Process, wait_until
+from tests.e2e.harness.processes import Process, pids_with, wait_until
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
 from tests.streaming.archives import archive, digest, directory, file, gzipped, text
 from tests.swarm.test_layer_indexes import index_at
+
+HOLDER = holder.__spec__.name
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -75,10 +76,6 @@ class World:
         self.snapshotter.start()
         await asyncio.to_thread(self.snapshotter.wait_ready, self._socket.exists)
 
-    async def start_containerd(self) -> None:
-        self.containerd.process.start()
-        await asyncio.to_thread(self.containerd.wait_ready)
-
     async def pull(self) -> str:
         return await asyncio.to_thread(self.containerd.pull, IMAGE)
 
@@ -95,13 +92,8 @@ class World:
 
     def worker(self) -> int:
         """The process that reads for all containers."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                    if words[1:] == [b"-P", b"-m", WORKER.encode(), os.fsencode(self.root), b""]:
-                        return int(entry.name)
-        raise LabError("nobody reads for the containers")
+        (mine,) = set(pids_with(WORKER)) & set(pids_with(str(self.root))) - set(pids_with(HOLDER))
+        return mine
 
     @property
     def received_bytes(self) -> int:
@@ -127,7 +119,7 @@ async def world(work: Path) -> AsyncIterator[World]:
         stack.push_async_callback(asyncio.to_thread, made.snapshotter.stop)
         stack.push_async_callback(asyncio.to_thread, made.containerd.stop)
         await made.start_snapshotter()
-        await made.start_containerd()
+        made.containerd.start()
         yield made
 
 
@@ -195,8 +187,9 @@ async def test_daemons_that_end_end_no_container(world: World) -> None:
     assert await asyncio.to_thread((root / "words" / "001").read_bytes) == text(40_000, 1)
     await world.start_snapshotter()
     assert await asyncio.to_thread((root / "words" / "002").read_bytes) == text(40_000, 2)
-    world.containerd.process.kill9()
-    await world.start_containerd()
+    world.containerd.kill9()
+    world.containerd.start()
+    assert await world.inside("stays") == root, "the same process"
     assert await asyncio.to_thread((root / "big").read_bytes) == BIG
     assert (await world.run("/hello")).strip() == GREETING, "and new containers start"
 
