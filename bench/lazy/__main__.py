@@ -2,7 +2,7 @@
 
     python -m bench.lazy                  all of it, three rounds (3 minutes)
     python -m bench.lazy start --rounds 5
-    python -m bench.lazy start read scan kills many
+    python -m bench.lazy start containerd read scan kills many
 
 Needs root, network namespaces, debootstrap and docker-registry (`make bench-lazy` installs them).
 Real daemons, each host a namespace behind a token bucket of 50 MB/s; the image is 440 MB of gzip in
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.lazy.image import BIG_FILE, big_image, python_image
-from bench.lazy.world import MBIT_PER_S, Machine, World, cold, open_world
+from bench.lazy.world import MBIT_PER_S, TAG, Machine, World, cold, open_world
 from bench.swarm.measure import busy_s, cpu_s, peak_mb
 from bench.targets import publish
 from p2pdist.demo.report import Target
@@ -100,6 +100,31 @@ def _start(world: World, rounds: int) -> Figures:
     median = statistics.median(found["json_fetched_bytes"])
     found["bytes_ratio"] = median / _size(world, PYTHON)
     return found
+
+
+def _containerd(world: World, rounds: int) -> Figures:
+    """The same by containerd's CRI: what its pull takes, and how soon the container says something
+    after the pull was asked for."""
+    layers = [layer.digest for layer in world.images[PYTHON].layers]
+    pulls, outputs, gets, fetched = [], [], [], []
+    for number in range(rounds):
+        machine = world.fresh(f"cri{number}")
+        with machine.containerd() as containerd:
+            before, before_bytes = machine.requests(layers), machine.peer.status().received_bytes
+            cold()
+            began_s = time.monotonic()
+            containerd.pull(f"docker.io/{PYTHON}:{TAG}")
+            pulls.append(time.monotonic() - began_s)
+            gets.append(machine.requests(layers) - before)
+            containerd.run(f"docker.io/{PYTHON}:{TAG}", *JSON)
+            outputs.append(time.monotonic() - began_s)
+            fetched.append(machine.peer.status().received_bytes - before_bytes)
+    return {
+        "pull_s": pulls,
+        "pull_layer_gets": max(gets),
+        "ended_s": outputs,
+        "fetched_bytes": fetched,
+    }
 
 
 def _read(world: World, rounds: int) -> Figures:
@@ -238,6 +263,7 @@ def _sent(world: World) -> int:
 
 MEASURES: Final[dict[str, Callable[[World, int], Figures]]] = {
     "start": _start,
+    "containerd": _containerd,
     "read": _read,
     "scan": _scan,
     "kills": _kills,
@@ -254,6 +280,11 @@ def _targets(figures: Figures) -> list[Target]:
             Target("lazy.first_output_s", statistics.median(start["json_s"]), "<=", 1.0),
             Target("lazy.pandas_cold_s", statistics.median(start["pandas_s"]), "<=", 5.0),
             Target("lazy.bytes_before_first_output_ratio", start["bytes_ratio"], "<=", 0.05),
+        ]
+    if cri := figures.get("containerd"):
+        targets += [
+            Target("lazy.pull_s", statistics.median(cri["pull_s"]), "<=", 0.21),
+            Target("lazy.pull_layer_gets", cri["pull_layer_gets"], "<=", 0),
         ]
     if read := figures.get("read"):
         targets.append(Target("lazy.fill_read_ratio", read["read_of_link"], ">=", 0.85))

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.swarm.images import PlainImage
+from p2pdist.streaming.fuse import syscalls
 from tests.e2e.harness import mirror
+from tests.e2e.harness.cri import CriContainerd
 from tests.e2e.harness.lab import Lab, open_lab
 from tests.e2e.harness.netns import Host
 from tests.e2e.harness.p2p import (
@@ -24,7 +27,7 @@ from tests.e2e.harness.p2p import (
     Cluster,
     Daemon,
 )
-from tests.e2e.harness.processes import LabError, run, wait_until
+from tests.e2e.harness.processes import LabError, Process, run, wait_until
 from tests.e2e.harness.registry import Registry
 
 MBIT_PER_S: Final = 400
@@ -84,6 +87,33 @@ class Machine:
                     if is_worker and any(w.startswith(os.fsencode(self.state)) for w in words):
                         return int(entry.name)
         return None
+
+    @contextmanager
+    def containerd(self) -> Iterator[CriContainerd]:
+        """A containerd with the snapshotter, both new to this host."""
+        with TemporaryDirectory(prefix="p2pb-") as place, ExitStack() as stack:
+            work = Path(place)
+            socket, state = work / "s.sock", work / "state"
+            argv = _p2pdist("snapshotter", f"--host-state-dir={state}")
+            argv += [f"--snapshotter-socket={socket}", f"--snapshotter-mirror={PEER_MIRROR_URL}"]
+            log = work / "snapshotter.log"
+            snapshotter = Process("snapshotter", self.host.inside(*argv), log, ENV)
+            stack.callback(syscalls.unmount, str(state / "snapshotter" / "mnt"))
+            stack.callback(snapshotter.stop)
+            snapshotter.start()
+            snapshotter.wait_ready(socket.exists)
+            made = CriContainerd(work, socket, PEER_MIRROR_URL, host=self.host)
+            stack.callback(made.stop)
+            made.start()
+            yield made
+
+    def requests(self, layers: Sequence[str]) -> int:
+        """How often its mirror was asked for one of them, as far as that is over."""
+        log = self.peer.process.log.read_text(errors="replace")
+        return sum(
+            "pull.ended" in line and any(layer in line for layer in layers)
+            for line in log.splitlines()
+        )
 
     def stop(self) -> None:
         """Unmount what is mounted; also at the end of the lab."""

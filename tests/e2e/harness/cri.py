@@ -12,12 +12,13 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from tests.e2e.harness.clients import CONTAINERD
+from tests.e2e.harness.netns import Host
 from tests.e2e.harness.processes import LabError, Process, pids_with, run
 
 NAMESPACE: Final = "k8s.io"
 PULL_S: Final = 120.0
-# A mount namespace in which those of the host are seen, such as the snapshotter's, and the other way
-# round none. It stays when containerd is killed: what watches over a container has its socket in /run.
+# A mount namespace that sees the mounts of the host, such as the snapshotter's, and shows it none. It
+# stays when containerd is killed: what watches over a container has its socket in /run.
 _PLACE: Final = "mount -t tmpfs tmpfs /run; echo ready; exec sleep infinity"
 _CONFIG: Final = """\
 version = 2
@@ -34,8 +35,11 @@ version = 2
 class CriContainerd:
     """A containerd on this host, with state of its own."""
 
-    def __init__(self, work: Path, snapshotter: Path, mirror_url: str) -> None:
-        """`work`: a short path, for sockets. `snapshotter`: its socket."""
+    def __init__(
+        self, work: Path, snapshotter: Path, mirror_url: str, *, host: Host | None = None
+    ) -> None:
+        """`work`: a short path, for sockets. `snapshotter`: its socket. `host`: in whose network it
+        is."""
         hosts = work / "certs.d" / "_default"
         hosts.mkdir(parents=True)
         text = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
@@ -46,6 +50,8 @@ class CriContainerd:
         self._fifos = work / "fifos"  # seen by both, unlike those in /run
         self._fifos.mkdir()
         unshared = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", _PLACE]
+        if host is not None:
+            unshared = host.inside(*unshared)
         self._place = Process("mount namespace", unshared, work / "place.log")
         self._argv = [CONTAINERD, "--root", str(work / "root"), "--state", str(work / "cri")]
         self._argv += ["--address", str(self._socket), "--config", str(config)]
@@ -58,7 +64,7 @@ class CriContainerd:
         if not self._place.alive:
             self._place.start()
             self._place.wait_ready(lambda: b"ready" in self._place.log.read_bytes())
-        inside = ["nsenter", f"--mount=/proc/{self._place.pid}/ns/mnt", *self._argv]
+        inside = ["nsenter", "--mount", "--net", f"--target={self._place.pid}", *self._argv]
         self.process = Process("containerd", inside, self._log)
         self.process.start()
         self.process.wait_ready(self._answers)
