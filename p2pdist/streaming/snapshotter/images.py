@@ -54,7 +54,7 @@ class _Opening:
 
 
 class LazyImages:
-    """`directory`: for what is opened; empty when this begins, and gone with `close`."""
+    """`directory`: for what is opened; it is emptied when this begins."""
 
     def __init__(self, mirror: Mirror, directory: Path, *, open_s: float = OPEN_S) -> None:
         self._mirror = mirror

@@ -17,8 +17,8 @@ from tests.e2e.harness.processes import LabError, Process, pids_with, run
 
 NAMESPACE: Final = "k8s.io"
 PULL_S: Final = 120.0
-# A mount namespace that sees the mounts of the host, such as the snapshotter's, and shows it none. It
-# stays when containerd is killed: what watches over a container has its socket in /run.
+# A mount namespace that sees the mounts of the host, such as the snapshotter's, and shows it none.
+# It stays when containerd is killed: what watches over a container has its socket in /run.
 _PLACE: Final = "mount -t tmpfs tmpfs /run; echo ready; exec sleep infinity"
 _CONFIG: Final = """\
 version = 2
