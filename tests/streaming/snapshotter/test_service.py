@@ -1,0 +1,301 @@
+"""The socket that containerd asks: over a real one, with a table of layers that need no mount."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from p2pdist.errors import ConfigError
+from p2pdist.model.ids import Digest, digest_of
+from p2pdist.oci.layered_image import layered_image
+from p2pdist.oci.names import ImageName
+from p2pdist.settings import Host, Settings
+from p2pdist.settings import Snapshotter as SnapshotterSection
+from p2pdist.streaming.core.index import encode_index
+from p2pdist.streaming.fuse.mounting import CannotMount
+from p2pdist.streaming.snapshotter import daemon, wire
+from p2pdist.streaming.snapshotter.daemon import running_snapshotter
+from p2pdist.streaming.snapshotter.images import Declined, LazyImages
+from p2pdist.streaming.snapshotter.opened import OpenedLayer
+from p2pdist.streaming.snapshotter.snapshotter import TARGET
+from tests.streaming.archives import archive, directory, file, gzipped, index_of
+
+NAME = ImageName("docker.io", "library/app")
+ARCHIVES = [archive(directory("d"), file("d/low")), archive(file("d/high"))]
+LAYERS = [gzipped(plain) for plain in ARCHIVES]
+IMAGE = layered_image(
+    NAME,
+    [(digest_of(layer), len(layer)) for layer in LAYERS],
+    [digest_of(plain) for plain in ARCHIVES],
+)
+LOW, HIGH = (layer.chain_id for layer in IMAGE.layers)
+
+
+class Mounted:
+    """In the place of the mount; `broken`: it cannot be made again."""
+
+    broken = False
+
+    def __init__(self, root: Path, endpoint: str) -> None:
+        pass
+
+    def begin(self) -> None:
+        pass
+
+    def ensure(self) -> None:
+        if self.broken:
+            raise CannotMount("no FUSE today")
+
+
+class Socket:
+    """A client of the service."""
+
+    def __init__(self, path: Path) -> None:
+        self._channel = grpc.aio.insecure_channel(f"unix:{path}")
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def ask(self, method: str, **fields: Any) -> Any:
+        request, answer = wire.METHODS[method]
+        call = self._channel.unary_unary(
+            f"/{wire.SERVICE}/{method}", request.SerializeToString, answer.FromString
+        )
+        return await call(request(**fields), timeout=20)
+
+    async def list(self, *filters: str) -> list[Any]:
+        request, answer = wire.METHODS["List"]
+        call = self._channel.unary_stream(
+            f"/{wire.SERVICE}/List", request.SerializeToString, answer.FromString
+        )
+        pages = [page async for page in call(request(filters=filters), timeout=20)]
+        return [info for page in pages for info in page.info]
+
+    async def refused(self, method: str, **fields: Any) -> grpc.StatusCode:
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await self.ask(method, **fields)
+        code: grpc.StatusCode = told.value.code()
+        return code
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    section = SnapshotterSection(socket=tmp_path / "run" / "s.sock", mirror="http://127.0.0.1:1")
+    return replace(Settings(), host=Host(state_dir=tmp_path / "state"), snapshotter=section)
+
+
+@pytest.fixture
+def lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Digest, OpenedLayer]:
+    """What the mirror has, by chain ID."""
+    found: dict[Digest, OpenedLayer] = {}
+
+    async def opened(self: LazyImages, chain: Digest) -> OpenedLayer:
+        if chain not in found:
+            raise Declined("not today")
+        return found[chain]
+
+    monkeypatch.setattr(LazyImages, "opened", opened)
+    monkeypatch.setattr(daemon, "LayersMount", Mounted)
+    monkeypatch.setattr(Mounted, "broken", False)
+    for number, layer in enumerate(IMAGE.layers):
+        index = tmp_path / f"{number}.index"
+        index.write_bytes(encode_index(index_of(LAYERS[number])))
+        found[layer.chain_id] = OpenedLayer(NAME, layer, index, None)
+    return found
+
+
+@pytest.fixture
+async def socket(settings: Settings, lazy: dict[Digest, OpenedLayer]) -> AsyncIterator[Socket]:
+    async with running_snapshotter(settings):
+        client = Socket(settings.snapshotter.socket)
+        yield client
+        await client.close()
+
+
+async def show(socket: Socket, name: str, chain: Digest, parent: str = "") -> grpc.StatusCode:
+    """Ask for a layer as containerd's unpacker does."""
+    return await socket.refused(
+        "Prepare", snapshotter="p2pdist", key=name, parent=parent, labels={TARGET: chain}
+    )
+
+
+async def test_a_layer_that_is_shown_is_told_of_as_containerd_looks_for_it(
+    socket: Socket,
+) -> None:
+    assert await show(socket, "k8s.io/1/extract", LOW) is grpc.StatusCode.ALREADY_EXISTS
+    assert (
+        await show(socket, "k8s.io/2/extract", HIGH, "k8s.io/1/extract")
+        is grpc.StatusCode.ALREADY_EXISTS
+    )
+
+    (found,) = await socket.list(f'labels."{TARGET}"=={HIGH},parent=="k8s.io/1/extract"')
+    assert (found.name, found.parent, found.kind) == ("k8s.io/2/extract", "k8s.io/1/extract", 3)
+    assert dict(found.labels) == {TARGET: HIGH}
+    assert found.created_at.seconds > 1_700_000_000
+    stat = await socket.ask("Stat", key="k8s.io/1/extract")
+    assert stat.info.labels[TARGET] == LOW
+
+
+async def test_a_layer_of_two_namespaces_is_two_snapshots(socket: Socket) -> None:
+    """Each is found by the parent that its namespace knows."""
+    await show(socket, "k8s.io/1/a", LOW)
+    await show(socket, "moby/1/a", LOW, "")
+    await show(socket, "k8s.io/2/b", HIGH, "k8s.io/1/a")
+
+    assert [info.name for info in await socket.list()] == ["k8s.io/1/a", "k8s.io/2/b"]
+
+
+async def test_a_layer_that_is_declined_is_prepared_to_be_unpacked(
+    socket: Socket, lazy: dict[Digest, OpenedLayer]
+) -> None:
+    lazy.clear()
+
+    answer = await socket.ask("Prepare", key="k8s.io/1/extract", labels={TARGET: LOW})
+
+    assert [mount.type for mount in answer.mounts] == ["bind"]
+    await socket.ask("Commit", name="k8s.io/2/low", key="k8s.io/1/extract", labels={TARGET: LOW})
+    (found,) = await socket.list()
+    assert (found.name, found.kind) == ("k8s.io/2/low", 3)
+
+
+async def test_a_layer_above_an_unpacked_one_is_shown_if_it_says_all_itself(
+    socket: Socket, lazy: dict[Digest, OpenedLayer]
+) -> None:
+    """What `d` is, only the layer below says."""
+    high = lazy.pop(HIGH)
+    await socket.ask("Prepare", key="key", labels={})
+    await socket.ask("Commit", name="low", key="key")
+    lazy[HIGH] = high
+    answer = await socket.ask("Prepare", key="k", parent="low", labels={TARGET: HIGH})
+    assert answer.mounts[0].type == "overlay"
+
+    assert await show(socket, "k2", LOW, "low") is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_containers_and_what_is_made_of_them(socket: Socket) -> None:
+    """As Docker prepares one: `-init` above the image, the container above that."""
+    await show(socket, "low", LOW)
+    await socket.ask("Prepare", key="c1-init", parent="low", labels={"a": "b"})
+    await socket.ask("Commit", name="c1-init-done", key="c1-init")
+    answer = await socket.ask("Prepare", key="c1", parent="c1-init-done")
+
+    lower = answer.mounts[0].options[-1]
+    assert lower.endswith("/mnt/1")
+    assert lower.startswith("lowerdir=")
+    assert "/snapshots/2/fs:" in lower
+    assert (await socket.ask("Mounts", key="c1")) == answer
+    assert await socket.refused("Remove", key="low") is grpc.StatusCode.FAILED_PRECONDITION
+    usage = await socket.ask("Usage", key="c1")
+    assert usage.inodes == 0
+    view = await socket.ask("View", key="look", parent="low")
+    assert (view.mounts[0].type, list(view.mounts[0].options)) == ("bind", ["ro", "rbind"])
+
+
+async def test_labels_are_changed_one_by_one_or_all(socket: Socket) -> None:
+    await socket.ask("Prepare", key="key", labels={"a": "1", "b": "2"})
+
+    one = await socket.ask(
+        "Update",
+        info={"name": "key", "labels": {"a": "9"}},
+        update_mask={"paths": ["labels.a"]},
+    )
+    assert dict(one.info.labels) == {"a": "9", "b": "2"}
+    all_ = await socket.ask("Update", info={"name": "key", "labels": {"c": "3"}})
+    assert dict(all_.info.labels) == {"c": "3"}
+    assert (
+        await socket.refused("Update", info={"name": "key"}, update_mask={"paths": ["parent"]})
+        is grpc.StatusCode.INVALID_ARGUMENT
+    )
+
+
+async def test_what_an_engine_is_told_of_its_errors(socket: Socket) -> None:
+    await socket.ask("Prepare", key="key")
+    codes = grpc.StatusCode
+
+    assert await socket.refused("Prepare", key="key") is codes.ALREADY_EXISTS
+    assert await socket.refused("Prepare", key="k", parent="none") is codes.NOT_FOUND
+    assert await socket.refused("Prepare", key="k", parent="key") is codes.INVALID_ARGUMENT
+    assert await socket.refused("Prepare", key="") is codes.INVALID_ARGUMENT
+    for method in ("Mounts", "Remove", "Stat", "Usage"):
+        assert await socket.refused(method, key="none") is codes.NOT_FOUND
+    assert await socket.refused("Commit", name="n", key="none") is codes.NOT_FOUND
+    assert await socket.refused("Update", info={"name": "none"}) is codes.NOT_FOUND
+    with pytest.raises(grpc.aio.AioRpcError) as told:
+        await socket.list("==")
+    assert told.value.code() is codes.INVALID_ARGUMENT
+
+
+async def test_a_container_whose_layers_cannot_be_shown_is_refused(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await show(socket, "low", LOW)
+    monkeypatch.setattr(Mounted, "broken", True)
+
+    assert await socket.refused("Prepare", key="c", parent="low") is grpc.StatusCode.UNAVAILABLE
+    await socket.ask("Prepare", key="other")
+    monkeypatch.setattr(Mounted, "broken", False)
+    assert (await socket.ask("Mounts", key="c")).mounts
+
+
+async def test_a_list_of_many_comes_in_pages(socket: Socket) -> None:
+    for number in range(250):
+        await socket.ask("Prepare", key=f"k{number}")
+
+    assert len(await socket.list()) == 250
+    assert len(await socket.list("name==k7")) == 1
+
+
+async def test_what_is_removed_is_gone_from_the_disk(socket: Socket, settings: Settings) -> None:
+    await show(socket, "low", LOW)
+    await socket.ask("Remove", key="low")
+    await socket.ask("Cleanup")
+
+    root = settings.host.state_dir / "snapshotter"
+    assert [list((root / name).iterdir()) for name in ("layers", "removed")] == [[], []]
+
+
+async def test_snapshots_outlive_the_snapshotter(
+    settings: Settings, lazy: dict[Digest, OpenedLayer]
+) -> None:
+    for expected in ([], ["low"]):
+        async with running_snapshotter(settings):
+            client = Socket(settings.snapshotter.socket)
+            assert [info.name for info in await client.list()] == expected
+            await show(client, "low", LOW)
+            await client.close()
+        assert not settings.snapshotter.socket.exists()
+
+
+async def test_only_root_may_ask(socket: Socket, settings: Settings) -> None:
+    path = settings.snapshotter.socket
+
+    assert path.stat().st_mode & 0o177 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+async def test_there_is_one_for_a_directory(socket: Socket, settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="another snapshotter"):
+        async with running_snapshotter(settings):
+            pass
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "nowhere\0"])
+async def test_a_socket_that_cannot_be_is_said_so(
+    settings: Settings, lazy: dict[Digest, OpenedLayer], tmp_path: Path, name: str
+) -> None:
+    if "\0" in name:
+        (tmp_path / "file").touch()
+        path = tmp_path / "file" / "s.sock"
+    else:
+        path = tmp_path / name
+    settings = replace(settings, snapshotter=replace(settings.snapshotter, socket=path))
+
+    with pytest.raises((ConfigError, OSError)):
+        async with running_snapshotter(settings):
+            pass
