@@ -161,6 +161,11 @@ class Peer:
         100_000_000,
         "Payload sent to other hosts, at most, by exchange and over `/v2/`; 0: no limit.",
     )
+    fill_rate: int = _setting(
+        RATE,
+        0,
+        "Payload for the rest of images that containers run from already, at most; 0: no limit.",
+    )
     links_max: int = _setting(COUNT, 1024, "Exchange links at a time; more hosts are refused.")
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
     into_runtime: str = _setting(
@@ -190,6 +195,11 @@ class Snapshotter:
     )
     mirror: str = _setting(
         URL, "http://127.0.0.1:5300", "The mirror of this host, `peer.listen` as a URL."
+    )
+    fill: bool = _setting(
+        FLAG,
+        True,
+        "Bring the rest of what is shown to this host, when nobody waits for anything else.",
     )
 
 

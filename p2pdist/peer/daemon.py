@@ -74,11 +74,19 @@ async def running_peer(
             upstream = await stack.enter_async_context(UpstreamClient(entries))
         book = ManifestBook(running.node, proxies, upstream, tag_ttl_s=own.tag_ttl_s)
         finder = BlobFinder(running.node)
-        backend = MirrorBackend(
-            running.node, book, finder, proxies, upstream, patience_s=own.patience_s
-        )
         source = PeerSource(running.node, book, finder)
-        prewarmer = Prewarmer(running.node, source, runtime_puller(settings))
+        prewarmer = Prewarmer(
+            running.node, source, runtime_puller(settings), fill_rate=own.fill_rate
+        )
+        backend = MirrorBackend(
+            running.node,
+            book,
+            finder,
+            proxies,
+            upstream,
+            patience_s=own.patience_s,
+            fill=prewarmer.fill,
+        )
         running.orders.go_to(prewarmer.take)
         links = running.node.proxy_links
         links.registries.add_own(upstream_hosts(settings))

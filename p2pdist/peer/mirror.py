@@ -46,8 +46,11 @@ class MirrorBackend:
         upstream: UpstreamClient | None,
         *,
         patience_s: float,
+        fill: Callable[[ImageName, Digest, int], bool] | None = None,
     ) -> None:
+        """`fill`: have a blob of that size here in time; tells whether it is."""
         self._node = node
+        self._fill = fill
         self._patience_s = patience_s
         self._book = book
         self._finder = finder
@@ -70,7 +73,10 @@ class MirrorBackend:
         size = self._book.size_of(name, digest)
         if size is None and (small := await self._node.store.get_small(digest)) is not None:
             size = len(small.body)
-        return size if size is not None else await self._ask_size(name, digest)
+        size = size if size is not None else await self._ask_size(name, digest)
+        if context.fill and self._fill is not None:
+            context.held = self._fill(name, digest, size)
+        return size
 
     async def open_blob(self, name: ImageName, digest: Digest, context: PullContext) -> BlobSource:
         size = await self.blob_size(name, digest, context)

@@ -48,6 +48,10 @@ PROOFS_AT_ONCE: Final = 4
 # No byte for so long, with nothing holding it back: nobody has it.
 STUCK_S: Final = 60.0
 LOOK_S: Final = 1.0
+# What a host shows at a time, in layers: more are asked for again.
+FILLS_MAX: Final = 4096
+FILL_PRIORITY: Final = -1000
+"""Below that of any order (`replicate.priority` and `prewarm --priority` end at -100)."""
 # One order for each job that a tracker runs; the oldest that are over are forgotten.
 ORDERS_MAX: Final = 256
 
@@ -104,13 +108,23 @@ class _Entry:
 
 
 class Prewarmer:
-    def __init__(self, node: Node, source: OrderSource, runtime: RuntimePuller | None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        source: OrderSource,
+        runtime: RuntimePuller | None,
+        *,
+        fill_rate: int = 0,
+    ) -> None:
+        """`fill_rate`: bytes/s of all that `fill` brings; 0: no limit."""
         self._node = node
         self._source = source
         self._runtime = runtime
         self._entries: dict[str, _Entry] = {}
         self._turns = Turns(BLOBS_AT_ONCE)
         self._proving = asyncio.Semaphore(PROOFS_AT_ONCE)
+        self._fills = _Entry(Prewarm("", [], priority=FILL_PRIORITY))
+        self._fills.budget = self._budget(fill_rate)
 
     def take(self, message: PrewarmOrder) -> None:
         """What the tracker says; never waits."""
@@ -128,6 +142,16 @@ class Prewarmer:
             if entry.state == "fetching" and digest in entry.digests:
                 return entry.budget
         return None
+
+    def fill(self, name: ImageName, digest: Digest, size: int) -> bool:
+        """Have a blob here in time, behind all orders; whether it is. Never waits."""
+        if self._held(digest):
+            return True
+        waiting = self._fills.digests
+        if digest not in waiting and len(waiting) < FILLS_MAX:
+            waiting.add(digest)
+            self._node.tasks.start(self._fill(name, digest, size), name=f"fill {digest[:19]}")
+        return False
 
     def samples(self) -> Iterable[Sample]:
         counts = Counter([entry.state for entry in list(self._entries.values())])
@@ -253,8 +277,7 @@ class Prewarmer:
             )
 
     async def _blob(self, entry: _Entry, name: ImageName, digest: Digest, size: int) -> None:
-        stored = self._node.store.get(digest)
-        if stored is not None and stored.complete:
+        if self._held(digest):
             return
         async with self._turns.turn(entry.order.priority):
             if geometry_for(size).single:
@@ -266,8 +289,26 @@ class Prewarmer:
                 await self._arrival(name, active)
             finally:
                 del entry.fetching[digest]
-                if not any(digest in other.fetching for other in self._entries.values()):
+                others = (*self._entries.values(), self._fills)
+                if not any(digest in other.fetching for other in others):
                     self._node.end_bulk(active)
+
+    def _held(self, digest: Digest) -> bool:
+        stored = self._node.store.get(digest)
+        return self._node.store.has_small(digest) or (stored is not None and stored.complete)
+
+    async def _fill(self, name: ImageName, digest: Digest, size: int) -> None:
+        try:
+            room = await self._node.store.room()
+            if size > room:
+                raise OrderRefused(
+                    "no_space", f"{_megabytes(size)} are missing, {_megabytes(room)} fit"
+                )
+            await self._blob(self._fills, name, digest, size)
+        except (OrderRefused, P2pdistError) as error:
+            logs.event(log, logging.WARNING, "fill.failed", digest=digest, error=str(error))
+        finally:
+            self._fills.digests.discard(digest)
 
     async def _arrival(self, name: ImageName, active: ActiveBlob) -> None:
         began_s = asyncio.get_running_loop().time()

@@ -31,7 +31,7 @@ from p2pdist.runtime.registry_answers import (
 )
 from p2pdist.runtime.registry_body import BodyWriter, ClientStalled
 from p2pdist.runtime.registry_pull import Outcome, Pull
-from p2pdist.runtime.serving import BlobSource, FileSpan, RegistryBackend
+from p2pdist.runtime.serving import HELD_HEADER, BlobSource, FileSpan, RegistryBackend
 
 _logger = logging.getLogger(__name__)
 
@@ -67,7 +67,10 @@ class BlobServer:
             return not_modified(route.digest, pull.headers, fixed=True)
         if pull.head:
             size = await self._backend.blob_size(pull.name, route.digest, pull.context)
-            return _blob_response(pull, route, 200, size)
+            response = _blob_response(pull, route, 200, size)
+            if pull.context.held:
+                response.headers[HELD_HEADER] = "1"
+            return response
         async with self._place(request, sticky=pull.context.sticky) as place:
             source = await self._backend.open_blob(pull.name, route.digest, pull.context)
             try:

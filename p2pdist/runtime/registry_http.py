@@ -53,6 +53,7 @@ from p2pdist.runtime.registry_blobs import BODIES_MAX, BlobServer
 from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull, outcome_of
 from p2pdist.runtime.serving import (
     DEMAND_HEADER,
+    FILL_HEADER,
     USER_AGENT,
     PullContext,
     RegistryBackend,
@@ -198,6 +199,7 @@ class RegistryEndpoint:
                 context.demand = _demands_part(request)
                 pull = Pull(route, name, context, headers)
                 pull.head = request.method == hdrs.METH_HEAD
+                context.fill = pull.head and request.headers.get(FILL_HEADER) == "1"
                 pull.by_node = request.headers.get(hdrs.USER_AGENT) == USER_AGENT
                 return await self._pull(request, pull)
             case TagsRoute(count=0):

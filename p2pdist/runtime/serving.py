@@ -23,6 +23,10 @@ CACHE: Final = "cache"
 """The source of bytes that lay here before they were asked for."""
 DEMAND_HEADER: Final = "P2pdist-Demand"
 """Beside a Range, with the value 1."""
+FILL_HEADER: Final = "P2pdist-Fill"
+"""With a HEAD of a blob, with the value 1: bring all of it here when nobody needs anything else."""
+HELD_HEADER: Final = "P2pdist-Held"
+"""In the answer to that, with the value 1: all of it lies here."""
 USER_AGENT: Final = "p2pdist"
 """What daemons of ours call themselves over HTTP."""
 
@@ -47,6 +51,10 @@ class PullContext:
     demand: bool = False
     """The client needs the range that it asks for and nothing else of the blob, at once: a peer
     fetches no more than that for it. Asked for by `DEMAND_HEADER`."""
+    fill: bool = False
+    """All of the blob is to come here in time. Asked for by `FILL_HEADER`."""
+    held: bool = False
+    """All of it lies here; told only where it is to be filled."""
     bytes_by_source: dict[str, int] = field(default_factory=dict)
     """`CACHE`, `rack`, `dc`, `proxy`, `wan`, `upstream`: where the bytes of what was asked for came
     from while it was read."""

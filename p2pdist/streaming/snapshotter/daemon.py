@@ -19,6 +19,7 @@ from p2pdist.runtime import clock, logs
 from p2pdist.runtime.daemon import notify
 from p2pdist.runtime.files import OPEN_FLAGS, private_directory
 from p2pdist.settings import Settings
+from p2pdist.streaming.snapshotter.filling import Filling
 from p2pdist.streaming.snapshotter.images import LazyImages
 from p2pdist.streaming.snapshotter.layers_mount import LayersMount
 from p2pdist.streaming.snapshotter.mirror import Mirror
@@ -56,9 +57,11 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
         mount = LayersMount(root, own.mirror)
         await asyncio.to_thread(mount.begin)
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        images = LazyImages(Mirror(session, own.mirror), root / "opening")
+        mirror = Mirror(session, own.mirror)
+        images = LazyImages(mirror, root / "opening")
         stack.push_async_callback(images.close)
-        snapshotter = Snapshotter(store, images, mount)
+        filling = Filling(mirror, store.elsewhere) if own.fill else None
+        snapshotter = Snapshotter(store, images, mount, filling)
         stack.push_async_callback(snapshotter.close)
         await snapshotter.clean()
         await stack.enter_async_context(_listening(own.socket, snapshotter))

@@ -13,6 +13,7 @@ from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.model.layer_index import INDEX_BYTES_MAX, INDEXED_BYTES_MIN
 from p2pdist.oci.layered_image import BODY_BYTES_MAX, QUESTION, LayeredImage, decode_layered_image
 from p2pdist.oci.names import ImageName
+from p2pdist.runtime.serving import FILL_HEADER, HELD_HEADER
 
 ANSWER_S: Final = 10.0
 
@@ -56,6 +57,25 @@ class Mirror:
             raise MirrorFault(f"{digest} of {name} came with other bytes")
         return body
 
+    async def fill(self, name: ImageName, layer: Digest) -> bool:
+        """Have all of a layer come to this host in time; whether it is here. Raises MirrorFault."""
+        url, headers = self._endpoint + self._url(name, "blobs", layer), {FILL_HEADER: "1"}
+        try:
+            async with (
+                asyncio.timeout(ANSWER_S),
+                self._session.head(url, headers=headers) as answer,
+            ):
+                if answer.status != 200:
+                    raise MirrorFault(f"{self._endpoint} answers {answer.status}")
+                return answer.headers.get(HELD_HEADER) == "1"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._silent(error) from None
+
+    def _silent(self, error: Exception) -> MirrorFault:
+        return MirrorFault(
+            f"{self._endpoint} does not answer: {str(error) or type(error).__name__}"
+        )
+
     def _url(self, name: ImageName, kind: str, target: str) -> str:
         return f"/v2/{name.repository}/{kind}/{target}?ns={quote(name.upstream)}"
 
@@ -77,5 +97,4 @@ class Mirror:
                         raise MirrorFault(f"more than {bytes_max} bytes of {target[:200]}")
                 return bytes(body)
         except (aiohttp.ClientError, TimeoutError) as error:
-            why = str(error) or type(error).__name__
-            raise MirrorFault(f"{self._endpoint} does not answer: {why}") from None
+            raise self._silent(error) from None

@@ -25,13 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from p2pdist.errors import StoreError
+from p2pdist.errors import ConfigError, StoreError
 from p2pdist.model.ids import Digest
+from p2pdist.oci.names import ImageName
 from p2pdist.runtime.files import private_directory
 from p2pdist.streaming.snapshotter.core.filters import Filters, fields_of
 from p2pdist.streaming.snapshotter.core.mounts import Mount, Places, mounts_of
 from p2pdist.streaming.snapshotter.core.snapshots import Kind, Snapshot, Snapshots
-from p2pdist.streaming.snapshotter.layer_files import write_layer
+from p2pdist.streaming.snapshotter.layer_files import read_plan, write_layer
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.records import SnapshotRecords
 
@@ -50,7 +51,7 @@ class Usage:
 
 
 class SnapshotStore:
-    """Blocking; one thread at a time, but for `clean`, `usage` and `layer_directory`. Raises what
+    """Blocking; one thread at a time, but for `clean`, `usage` and `elsewhere`. Raises what
     `Snapshots` raises, and StoreError where the disk refuses."""
 
     def __init__(self, root: Path, now_ns: Callable[[], int]) -> None:
@@ -114,6 +115,17 @@ class SnapshotStore:
     def shows_any(self, name: str) -> bool:
         """Whether something below a snapshot is there without having been unpacked."""
         return any(snapshot.chain is not None for snapshot in self._table.down_from(name))
+
+    def elsewhere(self) -> list[tuple[ImageName, Digest]]:
+        """The layers that are shown and whose bytes are elsewhere, in the order in which they
+        came."""
+        found = []
+        numbers = [int(path.name) for path in self.layers.iterdir() if path.name.isdigit()]
+        for number in sorted(numbers):
+            with contextlib.suppress(ConfigError, OSError):  # of one that goes, or is damaged
+                plan = read_plan(self.layers / str(number))
+                found += [] if plan.whole else [(plan.name, plan.blob)]
+        return found
 
     def usage(self, snapshot: Snapshot) -> Usage:
         """What it takes by itself. Walks its files; whatever vanishes meanwhile is not counted."""

@@ -57,7 +57,9 @@ IMAGE: Final = "docker.io/library/app:1"
 class World:
     """A registry, a proxy and a peer in this process; a snapshotter and a containerd beside it."""
 
-    def __init__(self, registry: FakeRegistry, lab: Lab, peer: RunningPeer, work: Path) -> None:
+    def __init__(
+        self, registry: FakeRegistry, lab: Lab, peer: RunningPeer, work: Path, *, fills: bool
+    ) -> None:
         self.registry = registry
         self.lab = lab
         self.peer = peer
@@ -66,6 +68,7 @@ class World:
         argv = [sys.executable, "-m", "p2pdist.cli.main", "snapshotter"]
         argv += ["--host-state-dir", str(work / "state"), "--snapshotter-socket", str(socket)]
         argv += ["--snapshotter-mirror", url_of(peer.mirror)]
+        argv += ["--snapshotter-fill", "true" if fills else "false"]
         self._socket = socket
         env = {"PYTHONPATH": str(REPOSITORY_ROOT), "PYTHONUNBUFFERED": "1"}
         self.snapshotter = Process("snapshotter", argv, work / "snapshotter.log", env)
@@ -107,14 +110,15 @@ def work() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def world(work: Path) -> AsyncIterator[World]:
+async def world(work: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    fills = request.node.get_closest_marker("fills") is not None
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(FakeRegistry())
         lab = await stack.enter_async_context(open_lab(work / "lab", {"docker.io": registry.url}))
         lab.layer_index = True
         registry.add_image("library/app", "1", LAYERS, archives=ARCHIVES)
         await lab.proxy()
-        made = World(registry, lab, await lab.peer("peer"), work)
+        made = World(registry, lab, await lab.peer("peer"), work, fills=fills)
         stack.callback(syscalls.unmount, str(made.root / "mnt"))
         stack.push_async_callback(asyncio.to_thread, made.snapshotter.stop)
         stack.push_async_callback(asyncio.to_thread, made.containerd.stop)
@@ -170,6 +174,19 @@ async def test_a_container_sees_what_was_pushed_and_can_write(world: World) -> N
         assert os.listdir(root / "etc") == []
 
     await asyncio.to_thread(looked_at)
+
+
+@pytest.mark.fills
+async def test_the_rest_of_an_image_follows(world: World) -> None:
+    await indexed(world)
+    await world.pull()
+    await world.run("/hello")
+
+    def here() -> bool:
+        found = [world.peer.running.node.store.get(digest(LAYERS[number])) for number in (0, 2)]
+        return all(blob is not None and blob.complete for blob in found)
+
+    await until(here, "all of its layers")
 
 
 @pytest.mark.faults

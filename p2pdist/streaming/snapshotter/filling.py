@@ -1,0 +1,67 @@
+"""Has the mirror bring the rest of what is shown, when nobody waits for anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from p2pdist.model.ids import Digest
+from p2pdist.oci.names import ImageName
+from p2pdist.runtime import logs
+from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
+
+log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 30.0
+"""How often the mirror is asked again: it may have been restarted, and says when all is there."""
+
+
+class Filling:
+    """The mirror is asked for all of it at once, and decides what comes first."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        shown: Callable[[], list[tuple[ImageName, Digest]]],
+        *,
+        again_s: float = AGAIN_S,
+    ) -> None:
+        """`shown`: the layers whose bytes are elsewhere; it may block."""
+        self._mirror = mirror
+        self._shown = shown
+        self._again_s = again_s
+        self._held: set[Digest] = set()
+        self._more = asyncio.Event()
+        self._more.set()
+
+    def more(self) -> None:
+        """Something is shown that was not."""
+        self._more.set()
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            if await self._ask_for_all():
+                continue  # all of it is here: nothing to ask until there is more
+            try:
+                async with asyncio.timeout(self._again_s):
+                    await self._more.wait()
+            except TimeoutError:
+                self._more.set()
+
+    async def _ask_for_all(self) -> bool:
+        """Whether all of it is here."""
+        shown = {layer: name for name, layer in await asyncio.to_thread(self._shown)}
+        self._held &= shown.keys()
+        for layer in [layer for layer in shown if layer not in self._held]:
+            try:
+                if await self._mirror.fill(shown[layer], layer):
+                    self._held.add(layer)
+                    logs.event(log, logging.INFO, "layer.held", digest=layer)
+            except MirrorFault as error:  # it may come back, or another layer be there
+                logs.event(log, logging.INFO, "fill.not_asked", digest=layer, error=str(error))
+        return len(self._held) == len(shown)
