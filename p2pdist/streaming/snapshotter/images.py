@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,11 @@ from typing import Final
 from cachetools import TTLCache
 
 from p2pdist.errors import P2pdistError
-from p2pdist.model.ids import Digest
+from p2pdist.model.ids import Digest, parse_digest
 from p2pdist.model.layer_index import INDEXED_BYTES_MIN
 from p2pdist.oci.layered_image import ImageLayer, LayeredImage
+from p2pdist.oci.names import ImageName
+from p2pdist.oci.reference import parse_reference
 from p2pdist.runtime import logs
 from p2pdist.runtime.files import write_whole
 from p2pdist.runtime.tasks import TaskOwner
@@ -37,8 +40,21 @@ OPEN_S: Final = 2.0
 ASK_AGAIN_S: Final = 0.1
 AT_A_TIME: Final = 8
 IMAGES_MAX: Final = 32
+IMAGE_LABEL: Final = "containerd.io/snapshot/cri.image-ref"
+MANIFEST_LABEL: Final = "containerd.io/snapshot/cri.manifest-digest"
+"""What some engines say beside a chain ID (containerd, `pkg/snapshotters/annotations.go`): of use
+where they have manifest and config from before, and did not ask the mirror for them."""
 KEPT_S: Final = 600.0
 """What was decided, for the further layers of a pull, and for one that is tried again."""
+
+
+def named_by(labels: Mapping[str, str]) -> tuple[ImageName, Digest] | None:
+    """The image that an engine says it is pulling, and the digest of its manifest."""
+    try:
+        name = parse_reference(labels.get(IMAGE_LABEL, "")).name
+        return name, parse_digest(labels.get(MANIFEST_LABEL, ""))
+    except ValueError:
+        return None
 
 
 class Declined(P2pdistError):
@@ -72,18 +88,21 @@ class LazyImages:
         await self._tasks.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def opened(self, chain: Digest) -> OpenedLayer:
-        """Return the layer that a chain ID stands for, once all of its image can be shown. Raises
-        Declined."""
+    async def opened(self, chain: Digest, labels: Mapping[str, str]) -> OpenedLayer:
+        """Return the layer that a chain ID stands for, once all of its image can be shown; `labels`
+        may say which image that is. Raises Declined."""
         opening = self._by_chain.get(chain)
         if opening is None:
-            opening = await self._begin(chain)
+            opening = await self._begin(chain, labels)
         layers = await asyncio.shield(opening.layers)
         return layers[chain]
 
-    async def _begin(self, chain: Digest) -> _Opening:
+    async def _begin(self, chain: Digest, labels: Mapping[str, str]) -> _Opening:
         try:
             image = await self._mirror.image_of_chain(chain)
+            if image is None and (named := named_by(labels)) is not None:
+                await self._mirror.manifest(*named)
+                image = await self._mirror.image_of_chain(chain)
         except MirrorFault as error:
             raise Declined(str(error)) from None
         if image is None:

@@ -124,7 +124,7 @@ class Snapshotter:
         self, key: str, parent: str, labels: Mapping[str, str], chain: Digest
     ) -> None:
         """Raises Declined."""
-        opened = await self._images.opened(chain)
+        opened = await self._images.opened(chain, labels)
         if await self._in_line(self._store.unpacked_below, parent):
             try:
                 needs = await asyncio.to_thread(opened.needs_those_below)

@@ -13,7 +13,12 @@ from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.layered_image import LayeredImage, layered_image
 from p2pdist.oci.names import ImageName
 from p2pdist.streaming.core.index import decode_index, encode_index
-from p2pdist.streaming.snapshotter.images import Declined, LazyImages
+from p2pdist.streaming.snapshotter.images import (
+    IMAGE_LABEL,
+    MANIFEST_LABEL,
+    Declined,
+    LazyImages,
+)
 from p2pdist.streaming.snapshotter.mirror import MirrorFault
 from tests.fakes.pulling import random_bytes
 from tests.streaming.archives import archive, directory, file, gzipped, index_of
@@ -55,6 +60,10 @@ class ToldMirror:
             raise self.fault
         return self.image
 
+    async def manifest(self, name: ImageName, digest: Digest) -> None:
+        self.asked.append(f"manifest {name} {digest}")
+        self.image = image()
+
     async def layer_index(self, name: ImageName, layer: Digest) -> bytes | None:
         self.asked.append("index")
         self.index_asked.set()
@@ -90,7 +99,7 @@ def chain(number: int) -> Digest:
 async def test_all_layers_of_an_image_are_opened_with_the_first(
     images: LazyImages, mirror: ToldMirror
 ) -> None:
-    opened = [await images.opened(chain(number)) for number in range(3)]
+    opened = [await images.opened(chain(number), {}) for number in range(3)]
 
     assert [layer.layer for layer in opened] == list(image().layers)
     assert [decode_index(layer.index.read_bytes()).blob for layer in opened] == [
@@ -106,7 +115,7 @@ async def test_all_layers_of_an_image_are_opened_with_the_first(
 async def test_an_index_in_the_making_is_waited_for(images: LazyImages, mirror: ToldMirror) -> None:
     mirror.appears_after = 3
 
-    assert (await images.opened(chain(2))).layer == image().layers[2]
+    assert (await images.opened(chain(2), {})).layer == image().layers[2]
 
 
 async def test_one_that_does_not_come_is_not_waited_for_for_long(
@@ -115,7 +124,7 @@ async def test_one_that_does_not_come_is_not_waited_for_for_long(
     del mirror.indexes[LARGE[1]]
 
     with pytest.raises(Declined, match=r"within 0\.5 s"):
-        await images.opened(chain(0))
+        await images.opened(chain(0), {})
 
 
 async def test_an_image_without_any_index_is_not_waited_for(
@@ -124,7 +133,7 @@ async def test_an_image_without_any_index_is_not_waited_for(
     mirror.indexes.clear()
 
     with pytest.raises(Declined, match="no layer of it has an index"):
-        await images.opened(chain(0))
+        await images.opened(chain(0), {})
     assert mirror.asked.count("index") <= 4
 
 
@@ -133,13 +142,13 @@ async def test_what_is_decided_holds_for_the_whole_pull(
 ) -> None:
     mirror.indexes.clear()
     with pytest.raises(Declined):
-        await images.opened(chain(0))
+        await images.opened(chain(0), {})
 
     mirror.indexes.update(INDEXES)
 
     for number in range(3):
         with pytest.raises(Declined):
-            await images.opened(chain(number))
+            await images.opened(chain(number), {})
     assert mirror.asked.count("image") == 1
 
 
@@ -150,7 +159,7 @@ async def test_an_index_of_another_archive_is_not_believed(
     mirror.indexes[LARGE[0]] = encode_index(index_of(other))
 
     with pytest.raises(Declined, match="not of what the image names"):
-        await images.opened(chain(0))
+        await images.opened(chain(0), {})
 
 
 async def test_a_small_layer_that_is_another_archive_is_not_shown(
@@ -159,7 +168,7 @@ async def test_a_small_layer_that_is_another_archive_is_not_shown(
     mirror.smalls[digest_of(LAYERS[1])] = gzipped(archive(file("evil", b"evil")))
 
     with pytest.raises(Declined, match="not the archive that the config names"):
-        await images.opened(chain(0))
+        await images.opened(chain(0), {})
 
 
 async def test_an_image_of_small_layers_needs_no_index(
@@ -167,7 +176,7 @@ async def test_an_image_of_small_layers_needs_no_index(
 ) -> None:
     mirror.image = image(ARCHIVES[1:2], LAYERS[1:2])
 
-    assert (await images.opened(mirror.image.layers[0].chain_id)).blob is not None
+    assert (await images.opened(mirror.image.layers[0].chain_id, {})).blob is not None
 
 
 @pytest.mark.parametrize("fault", [MirrorFault("out of reach"), None])
@@ -177,29 +186,56 @@ async def test_a_mirror_that_does_not_know_is_no_reason_to_fail(
     mirror.fault, mirror.image = fault, None
 
     with pytest.raises(Declined):
-        await images.opened(chain(0))
+        await images.opened(chain(0), {})
 
     mirror.fault, mirror.image = None, image()
-    assert (await images.opened(chain(0))).layer == image().layers[0], "the next pull asks again"
+    assert (await images.opened(chain(0), {})).layer == image().layers[0], (
+        "the next pull asks again"
+    )
 
 
 async def test_an_image_that_was_not_asked_for_is_not_shown(
     images: LazyImages, mirror: ToldMirror
 ) -> None:
     with pytest.raises(Declined, match="another image"):
-        await images.opened(digest_of(b"nobody's"))
+        await images.opened(digest_of(b"nobody's"), {})
 
 
 async def test_two_questions_at_once_are_one(images: LazyImages, mirror: ToldMirror) -> None:
-    await asyncio.gather(*(images.opened(chain(number)) for number in (0, 0, 1, 2)))
+    await asyncio.gather(*(images.opened(chain(number), {}) for number in (0, 0, 1, 2)))
 
     assert mirror.asked.count("index") == 2
 
 
 async def test_who_asks_and_goes_away_hurts_nobody(images: LazyImages, mirror: ToldMirror) -> None:
     mirror.appears_after = 4
-    asking = asyncio.gather(images.opened(chain(0)))
+    asking = asyncio.gather(images.opened(chain(0), {}))
     await mirror.index_asked.wait()
     asking.cancel()
 
-    assert (await images.opened(chain(0))).layer == image().layers[0]
+    assert (await images.opened(chain(0), {})).layer == image().layers[0]
+
+
+LABELS = {IMAGE_LABEL: "registry.test/team/app:1", MANIFEST_LABEL: digest_of(b"manifest")}
+
+
+async def test_an_engine_that_has_the_manifest_says_which_image_it_is(
+    images: LazyImages, mirror: ToldMirror
+) -> None:
+    mirror.image = None
+
+    assert (await images.opened(chain(0), LABELS)).layer == image().layers[0]
+    assert f"manifest registry.test/team/app {digest_of(b'manifest')}" in mirror.asked
+
+
+@pytest.mark.parametrize(
+    "changed", [{IMAGE_LABEL: "Not A Name"}, {MANIFEST_LABEL: "latest"}, {IMAGE_LABEL: ""}]
+)
+async def test_labels_that_say_nothing_are_passed_over(
+    images: LazyImages, mirror: ToldMirror, changed: dict[str, str]
+) -> None:
+    mirror.image = None
+
+    with pytest.raises(Declined):
+        await images.opened(chain(0), {**LABELS, **changed})
+    assert mirror.asked == ["image"]

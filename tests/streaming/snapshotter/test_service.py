@@ -95,7 +95,7 @@ def lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Digest, Opened
     """What the mirror has, by chain ID."""
     found: dict[Digest, OpenedLayer] = {}
 
-    async def opened(self: LazyImages, chain: Digest) -> OpenedLayer:
+    async def opened(self: LazyImages, chain: Digest, labels: object) -> OpenedLayer:
         if chain not in found:
             raise Declined("not today")
         return found[chain]
