@@ -40,12 +40,13 @@ class CriContainerd:
     ) -> None:
         """`work`: a short path, for sockets. `snapshotter`: its socket. `host`: in whose network it
         is."""
-        hosts = work / "certs.d" / "_default"
+        self.hosts = work / "certs.d"
+        hosts = self.hosts / "_default"
         hosts.mkdir(parents=True)
         text = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
         (hosts / "hosts.toml").write_text(f'server = "{mirror_url}"\n{text}')
         config = work / "config.toml"
-        config.write_text(_CONFIG.format(socket=snapshotter, certs=work / "certs.d"))
+        config.write_text(_CONFIG.format(socket=snapshotter, certs=self.hosts))
         self._socket = work / "c.sock"
         self._fifos = work / "fifos"  # seen by both, unlike those in /run
         self._fifos.mkdir()

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import sys
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -22,7 +23,7 @@ from p2pdist.streaming.snapshotter.layers_mount import WORKER
 from tests.e2e.harness.cri import CriContainerd
 from tests.e2e.harness.image import greeting_program, pausing_program
 from tests.e2e.harness.p2p import REPOSITORY_ROOT
-from tests.e2e.harness.processes import Process, pids_with, wait_until
+from tests.e2e.harness.processes import LabError, Process, pids_with, wait_until
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
@@ -242,3 +243,23 @@ async def test_an_image_that_nobody_has_seen_is_pulled_as_ever(world: World) -> 
     assert os.listdir(world.root / "layers") == []
     await until(lambda: len(os.listdir(world.root / "snapshots")) == len(LAYERS), "unpacked layers")
     assert [world.registry.count("GET", f"/blobs/{digest(layer)}") for layer in LAYERS] == [1] * 3
+
+
+async def test_an_image_is_exported_when_its_layers_were_fetched(world: World) -> None:
+    """containerd has none of them: it says so, and gets them from the mirror of this host."""
+    await indexed(world)
+    await world.pull()
+    out = world.root.parent / "out.tar"
+
+    def ctr(*words: str) -> str:
+        return world.containerd.ctr(*words)
+
+    with pytest.raises(LabError, match=r"content digest sha256:\w+: not found"):
+        await asyncio.to_thread(ctr, "images", "export", str(out), IMAGE)
+
+    hosts = ["--hosts-dir", str(world.containerd.hosts)]
+    await asyncio.to_thread(ctr, "content", "fetch", *hosts, IMAGE)
+    await asyncio.to_thread(ctr, "images", "export", str(out), IMAGE)
+    with tarfile.open(out) as archive:
+        names = archive.getnames()
+    assert {f"blobs/sha256/{digest(layer)[7:]}" for layer in LAYERS} <= set(names)
