@@ -201,6 +201,12 @@ class Snapshotter:
         True,
         "Bring the rest of what is shown to this host, when nobody waits for anything else.",
     )
+    unpack: bool = _setting(
+        FLAG,
+        True,
+        "Make plain files of layers that are here as a whole: new containers read those. "
+        "They take the room that they take for any snapshotter.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

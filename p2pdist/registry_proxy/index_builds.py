@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Final
 from p2pdist.errors import P2pdistError
 from p2pdist.model.layer_index import INDEX_BYTES_MAX
 from p2pdist.peer.api import ActiveBlob
+from p2pdist.runtime.processes import yield_to_others
 from p2pdist.store.blob import Blob
 
 WORKER: Final = "p2pdist.streaming.build_worker"
@@ -20,8 +20,6 @@ UNFIT: Final = 65
 TURN_S: Final = 1.0
 """How often a blob is looked at that stands still, or waits for its seal."""
 REASON_BYTES_MAX: Final = 1000
-NICE: Final = 10
-"""Linux weighs it with 110, where others have 1,024."""
 END_S: Final = 60.0
 """All of it was read: what is left is to write 7 MB for each GB."""
 
@@ -79,17 +77,6 @@ async def _built(active: ActiveBlob, blob: Blob, in_motion: Callable[[], bool]) 
             await process.stdin.drain()
             process.stdin.close()
         return await _outcome(process)
-
-
-def yield_to_others(pid: int) -> None:
-    """Let a process have a tenth of what a busy core gives to a pull, and never interrupt one.
-
-    Not less: with SCHED_IDLE it got a thousandth where every core was busy, and no index was made
-    for as long as that lasted.
-    """
-    with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids that
-        os.setpriority(os.PRIO_PROCESS, pid, NICE)
-        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _read_up_to(active: ActiveBlob) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Protocol
 
@@ -79,8 +79,8 @@ class LayerSpans:
 
     def __init__(self, number: int, index: LayerIndex, ranges: Ranges, store: SpanStore) -> None:
         """`number`: of the layer, among those that share `store`."""
+        self.index = index
         self._number = number
-        self._index = index
         self._ranges = ranges
         self._store = store
         self._last = -1
@@ -91,8 +91,8 @@ class LayerSpans:
         Raises OSError: EIO for what is not what its proxy signed."""
         parts, stop = [], offset + size
         while offset < stop:
-            number = self._index.span_at(offset)
-            begins, ends = self._index.spans[number].out_offset, self._index.span_end(number)
+            number = self.index.span_at(offset)
+            begins, ends = self.index.spans[number].out_offset, self.index.span_end(number)
             if number == self._last + 1:
                 self._look_ahead(number, file_end)
             plain = self._span(number)
@@ -101,8 +101,13 @@ class LayerSpans:
             offset = min(stop, ends)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def all(self) -> Iterator[bytes]:
+        """All of the archive, a span at a time, none of it kept. Raises what `read` raises."""
+        for number in range(len(self.index.spans)):
+            yield self._bring(number)
+
     def _look_ahead(self, number: int, file_end: int) -> None:
-        last = min(number + AHEAD_SPANS, self._index.span_at(file_end - 1))
+        last = min(number + AHEAD_SPANS, self.index.span_at(file_end - 1))
         for ahead in range(number + 1, last + 1):
             self._store.bring_ahead((self._number, ahead), lambda n=ahead: self._bring(n))  # type: ignore[misc]
 
@@ -110,14 +115,14 @@ class LayerSpans:
         return self._store.get((self._number, number), lambda: self._bring(number))
 
     def _bring(self, number: int) -> bytes:
-        start, stop = self._index.span_range(number)
+        start, stop = self.index.span_range(number)
         for attempt in range(2):
             data = self._ranges.read_range(start, stop)
             try:
-                return open_span(self._index, number, data)
+                return open_span(self.index, number, data)
             except WrongSpan as error:
                 logs.event(
                     log, logging.ERROR, "span.wrong",
-                    digest=self._index.blob, attempt=attempt + 1, error=str(error),
+                    digest=self.index.blob, attempt=attempt + 1, error=str(error),
                 )  # fmt: skip
         raise OSError(errno.EIO, "not the bytes that the proxy signed")

@@ -18,6 +18,7 @@ from p2pdist.errors import ConfigError
 from p2pdist.runtime import clock, logs
 from p2pdist.runtime.daemon import notify
 from p2pdist.runtime.files import OPEN_FLAGS, private_directory
+from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.settings import Settings
 from p2pdist.streaming.snapshotter.filling import Filling
 from p2pdist.streaming.snapshotter.images import LazyImages
@@ -26,6 +27,7 @@ from p2pdist.streaming.snapshotter.mirror import Mirror
 from p2pdist.streaming.snapshotter.service import handler
 from p2pdist.streaming.snapshotter.snapshot_store import SnapshotStore
 from p2pdist.streaming.snapshotter.snapshotter import Snapshotter
+from p2pdist.streaming.snapshotter.unpacking import Unpacking
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +62,20 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
         mirror = Mirror(session, own.mirror)
         images = LazyImages(mirror, root / "opening")
         stack.push_async_callback(images.close)
-        filling = Filling(mirror, store.elsewhere) if own.fill else None
-        snapshotter = Snapshotter(store, images, mount, filling)
+        tasks = TaskOwner("background")
+        stack.push_async_callback(tasks.close)
+        unpacking = Unpacking(root, store.plans)
+        filling = Filling(mirror, store.plans, unpacking.held)
+        if own.fill:
+            tasks.start(filling.run(), name="fill")
+        if own.unpack:
+            tasks.start(unpacking.run(), name="unpack")
+
+        def shown() -> None:
+            filling.more()
+            unpacking.more()
+
+        snapshotter = Snapshotter(store, images, mount, shown=shown)
         stack.push_async_callback(snapshotter.close)
         await snapshotter.clean()
         await stack.enter_async_context(_listening(own.socket, snapshotter))

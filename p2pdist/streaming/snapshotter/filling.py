@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pdist.model.ids import Digest
-from p2pdist.oci.names import ImageName
 from p2pdist.runtime import logs
+from p2pdist.streaming.snapshotter.layer_files import LayerPlan
 from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,16 @@ class Filling:
     def __init__(
         self,
         mirror: Mirror,
-        shown: Callable[[], list[tuple[ImageName, Digest]]],
+        plans: Callable[[], list[tuple[int, LayerPlan]]],
+        held: Callable[[Digest], None],
         *,
         again_s: float = AGAIN_S,
     ) -> None:
-        """`shown`: the layers whose bytes are elsewhere; it may block."""
+        """`plans`: of all that is shown, by number; it may block. `held` is told of each layer that
+        is here as a whole."""
         self._mirror = mirror
-        self._shown = shown
+        self._plans = plans
+        self._tell_held = held
         self._again_s = again_s
         self._held: set[Digest] = set()
         self._more = asyncio.Event()
@@ -55,12 +58,14 @@ class Filling:
 
     async def _ask_for_all(self) -> bool:
         """Whether all of it is here."""
-        shown = {layer: name for name, layer in await asyncio.to_thread(self._shown)}
+        plans = [plan for _, plan in await asyncio.to_thread(self._plans) if not plan.whole]
+        shown = {plan.blob: plan.name for plan in plans}
         self._held &= shown.keys()
         for layer in [layer for layer in shown if layer not in self._held]:
             try:
                 if await self._mirror.fill(shown[layer], layer):
                     self._held.add(layer)
+                    self._tell_held(layer)
                     logs.event(log, logging.INFO, "layer.held", digest=layer)
             except MirrorFault as error:  # it may come back, or another layer be there
                 logs.event(log, logging.INFO, "fill.not_asked", digest=layer, error=str(error))

@@ -3,8 +3,9 @@
     LAYERS/<number>/layer.json
     LAYERS/<number>/index
     LAYERS/<number>/blob           all of it, where it is small
+    LAYERS/<number>/fs             its files, once all of it was here (`unpack_worker`)
 
-Written once, before anybody is told of the number, and taken away as a whole.
+Written before anybody is told of the number, all but the files, and taken away as a whole.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from p2pdist.oci.reference import image_name
 from p2pdist.runtime.files import read_bounded_file, sync_directory, write_whole
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 
-PLAN, INDEX, BLOB = "layer.json", "index", "blob"
+PLAN, INDEX, BLOB, FILES = "layer.json", "index", "blob", "fs"
 _PLAN_BYTES_MAX: Final = 1 << 16
 _UNFINISHED: Final = ".new"
 

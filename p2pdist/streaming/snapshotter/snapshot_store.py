@@ -27,12 +27,11 @@ from typing import Final, TypeVar
 
 from p2pdist.errors import ConfigError, StoreError
 from p2pdist.model.ids import Digest
-from p2pdist.oci.names import ImageName
 from p2pdist.runtime.files import private_directory
 from p2pdist.streaming.snapshotter.core.filters import Filters, fields_of
 from p2pdist.streaming.snapshotter.core.mounts import Mount, Places, mounts_of
 from p2pdist.streaming.snapshotter.core.snapshots import Kind, Snapshot, Snapshots
-from p2pdist.streaming.snapshotter.layer_files import read_plan, write_layer
+from p2pdist.streaming.snapshotter.layer_files import FILES, LayerPlan, read_plan, write_layer
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.records import SnapshotRecords
 
@@ -51,7 +50,7 @@ class Usage:
 
 
 class SnapshotStore:
-    """Blocking; one thread at a time, but for `clean`, `usage` and `elsewhere`. Raises what
+    """Blocking; one thread at a time, but for `clean`, `usage` and `plans`. Raises what
     `Snapshots` raises, and StoreError where the disk refuses."""
 
     def __init__(self, root: Path, now_ns: Callable[[], int]) -> None:
@@ -113,18 +112,17 @@ class SnapshotStore:
         return mounts_of(snapshot.kind, own, [self._files(lower) for lower in below])
 
     def shows_any(self, name: str) -> bool:
-        """Whether something below a snapshot is there without having been unpacked."""
-        return any(snapshot.chain is not None for snapshot in self._table.down_from(name))
+        """Whether something below a snapshot can only be read where it is shown."""
+        below = self._table.down_from(name)
+        return any(s.chain is not None and self._plain(s.number) is None for s in below)
 
-    def elsewhere(self) -> list[tuple[ImageName, Digest]]:
-        """The layers that are shown and whose bytes are elsewhere, in the order in which they
-        came."""
+    def plans(self) -> list[tuple[int, LayerPlan]]:
+        """Of the layers that are shown, by number, in the order in which they came."""
         found = []
         numbers = [int(path.name) for path in self.layers.iterdir() if path.name.isdigit()]
         for number in sorted(numbers):
             with contextlib.suppress(ConfigError, OSError):  # of one that goes, or is damaged
-                plan = read_plan(self.layers / str(number))
-                found += [] if plan.whole else [(plan.name, plan.blob)]
+                found.append((number, read_plan(self.layers / str(number))))
         return found
 
     def usage(self, snapshot: Snapshot) -> Usage:
@@ -231,8 +229,13 @@ class SnapshotStore:
 
     def _files(self, snapshot: Snapshot) -> str:
         if snapshot.chain is not None:
-            return str(self.shown / str(snapshot.number))
+            return str(self._plain(snapshot.number) or self.shown / str(snapshot.number))
         return str(self._own(snapshot.number) / "fs")
+
+    def _plain(self, number: int) -> Path | None:
+        """The files of a layer that was shown, if they are here by now."""
+        path = self.layers / str(number) / FILES
+        return path if path.is_dir() else None
 
     def _make_directory(self, snapshot: Snapshot) -> None:
         own = self._own(snapshot.number)

@@ -18,7 +18,6 @@ from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.fuse.mounting import CannotMount
 from p2pdist.streaming.snapshotter.core.mounts import Mount
 from p2pdist.streaming.snapshotter.core.snapshots import Kind, Snapshot, SnapshotExists
-from p2pdist.streaming.snapshotter.filling import Filling
 from p2pdist.streaming.snapshotter.images import Declined, LazyImages
 from p2pdist.streaming.snapshotter.layers_mount import LayersMount
 from p2pdist.streaming.snapshotter.snapshot_store import SnapshotStore, Usage
@@ -44,17 +43,16 @@ class Snapshotter:
         store: SnapshotStore,
         images: LazyImages,
         mount: LayersMount,
-        filling: Filling | None = None,
+        *,
+        shown: Callable[[], None],
     ) -> None:
-        """`filling`: who has the rest of layers come; None: they stay where they are."""
+        """`shown` is told of each layer that is shown."""
         self._store = store
-        self._filling = filling
+        self._shown = shown
         self._images = images
         self._mount = mount
         self._line = ThreadPoolExecutor(1, "snapshots")
         self._tasks = TaskOwner("snapshotter")
-        if filling is not None:
-            self._tasks.start(filling.run(), name="fill")
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -138,8 +136,7 @@ class Snapshotter:
                 log, logging.INFO, "layer.shown",
                 chain=chain, digest=opened.layer.digest, image=str(opened.name), number=made.number,
             )  # fmt: skip
-            if self._filling is not None:
-                self._filling.more()
+            self._shown()
 
     async def _in_line(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._line, work, *arguments)

@@ -103,6 +103,10 @@ class GrowingLayers:
         return tree, LayerSpans(number, index, ranges, self._store)
 
 
+def endpoint_of(root: Path) -> str:
+    return (root / MIRROR_NAME).read_text().strip()
+
+
 def _sweep(layers: GrowingLayers) -> None:
     while True:
         time.sleep(SWEEP_S)
@@ -113,7 +117,7 @@ def _sweep(layers: GrowingLayers) -> None:
 def main() -> None:
     logs.set_up("info", "text")
     root = Path(sys.argv[1])
-    layers = GrowingLayers(root / "layers", (root / MIRROR_NAME).read_text().strip())
+    layers = GrowingLayers(root / "layers", endpoint_of(root))
     threading.Thread(target=_sweep, args=(layers,), name="sweep", daemon=True).start()
     serve(LayersTree(layers), SessionOptions(root_changes=True))
 

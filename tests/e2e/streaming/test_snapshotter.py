@@ -28,8 +28,8 @@ from tests.e2e.harness.processes import LabError, Process, pids_with, wait_until
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
-from tests.streaming.archives import archive, digest, directory, file, gzipped, text
 from tests.faults.records import recorded
+from tests.streaming.archives import archive, digest, directory, file, gzipped, text
 from tests.swarm.test_layer_indexes import index_at
 
 HOLDER = holder.__spec__.name
@@ -71,7 +71,8 @@ class World:
         argv = [sys.executable, "-m", "p2pdist.cli.main", "snapshotter"]
         argv += ["--host-state-dir", str(work / "state"), "--snapshotter-socket", str(socket)]
         argv += ["--snapshotter-mirror", url_of(peer.mirror)]
-        argv += ["--snapshotter-fill", "true" if fills else "false"]
+        for behind in ("fill", "unpack"):
+            argv += [f"--snapshotter-{behind}", "true" if fills else "false"]
         self._socket = socket
         env = {"PYTHONPATH": str(REPOSITORY_ROOT), "PYTHONUNBUFFERED": "1"}
         self.snapshotter = Process("snapshotter", argv, work / "snapshotter.log", env)
@@ -179,6 +180,10 @@ async def test_a_container_sees_what_was_pushed_and_can_write(world: World) -> N
     await asyncio.to_thread(looked_at)
 
 
+def unpacked(world: World) -> list[Path]:
+    return list((world.root / "layers").glob("*/fs"))
+
+
 @pytest.mark.fills
 async def test_the_rest_of_an_image_follows(world: World) -> None:
     await indexed(world)
@@ -190,6 +195,17 @@ async def test_the_rest_of_an_image_follows(world: World) -> None:
         return all(blob is not None and blob.complete for blob in found)
 
     await until(here, "all of its layers")
+    await until(lambda: len(unpacked(world)) == len(LAYERS), "plain files of all layers")
+    mounted = world.worker()  # which reads for older containers, and for new ones no more
+    os.kill(mounted, signal.SIGSTOP)
+    try:
+        await world.run("/pause", name="stays", stays=True)
+        root = await world.inside("stays")
+        assert await asyncio.to_thread((root / "noise").read_bytes) == NOISE
+        assert sorted(os.listdir(root / "etc")) == ["new"]
+        assert stat.S_IMODE(os.stat(root / "etc").st_mode) == 0o751
+    finally:
+        os.kill(mounted, signal.SIGCONT)
 
 
 @pytest.mark.faults

@@ -10,10 +10,15 @@ import pytest
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.streaming.snapshotter.filling import Filling
+from p2pdist.streaming.snapshotter.layer_files import LayerPlan
 from p2pdist.streaming.snapshotter.mirror import MirrorFault
 
 NAME = ImageName("docker.io", "library/app")
 A, B = digest_of(b"a"), digest_of(b"b")
+
+
+def plan(layer: Digest) -> LayerPlan:
+    return LayerPlan(NAME.upstream, NAME.repository, layer, [], whole=False)
 
 
 class ToldMirror:
@@ -35,10 +40,15 @@ class ToldMirror:
 class Place:
     def __init__(self) -> None:
         self.mirror = ToldMirror()
-        self.shown = [(NAME, A), (NAME, B)]
-        self.filling = Filling(self.mirror, lambda: list(self.shown), again_s=0.01)  # type: ignore[arg-type]
+        self.shown = [A, B]
+        self.told: list[Digest] = []
+        self.filling = Filling(self.mirror, self.plans, self.told.append, again_s=0.01)  # type: ignore[arg-type]
 
         self.running: asyncio.Task[None] | None = None
+
+    def plans(self) -> list[tuple[int, LayerPlan]]:
+        small = LayerPlan("docker.io", "library/app", digest_of(b"small"), [], whole=True)
+        return [(99, small), *((number, plan(layer)) for number, layer in enumerate(self.shown))]
 
     def start(self) -> None:
         self.running = asyncio.get_running_loop().create_task(self.filling.run())
@@ -76,8 +86,9 @@ async def test_nobody_asks_for_what_is_here(place: Place) -> None:
     await place.asked(2)
     await asyncio.sleep(0.05)  # five times what it waits elsewhere
     assert place.mirror.asked == [A, B]
+    assert place.told == [A, B]
 
-    place.shown.append((NAME, digest_of(b"c")))
+    place.shown.append(digest_of(b"c"))
     place.filling.more()
 
     await place.asked(3)
@@ -103,7 +114,7 @@ async def test_a_layer_that_cannot_come_keeps_no_other_away(place: Place) -> Non
 async def test_what_is_shown_no_more_is_not_asked_for(place: Place) -> None:
     place.start()
     await place.asked(4)
-    place.shown = [(NAME, B)]
+    place.shown = [B]
     await place.asked(len(place.mirror.asked) + 2)
     count = len(place.mirror.asked)
     await place.asked(count + 3)

@@ -1,0 +1,94 @@
+"""Makes plain files of layers that are whole by now: new containers read them from the disk, and no
+process of ours is between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from p2pdist.model.ids import Digest
+from p2pdist.runtime import logs
+from p2pdist.runtime.processes import yield_to_others
+from p2pdist.streaming.snapshotter.layer_files import FILES, LayerPlan
+from p2pdist.streaming.snapshotter.unpack_worker import UNFIT
+
+log = logging.getLogger(__name__)
+
+WORKER: Final = "p2pdist.streaming.snapshotter.unpack_worker"
+LAYER_S_MAX: Final = 3600.0
+REASON_BYTES_MAX: Final = 1000
+
+
+class Unpacking:
+    """One layer at a time, in the order in which they came."""
+
+    def __init__(self, root: Path, plans: Callable[[], list[tuple[int, LayerPlan]]]) -> None:
+        """`plans`: of all that is shown, by number; it may block."""
+        self._root = root
+        self._plans = plans
+        self._held: set[Digest] = set()
+        self._failed: set[int] = set()
+        """Not tried again by this process."""
+        self._more = asyncio.Event()
+        self._more.set()
+
+    def held(self, layer: Digest) -> None:
+        """All of it lies at the mirror of this host."""
+        self._held.add(layer)
+        self._more.set()
+
+    def more(self) -> None:
+        """Something is shown that was not."""
+        self._more.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            for number in await asyncio.to_thread(self._ready):
+                await self._unpack(number)
+
+    def _ready(self) -> list[int]:
+        plans = self._plans()
+        self._held &= {plan.blob for _, plan in plans}
+        self._failed &= {number for number, _ in plans}
+        return [
+            number
+            for number, plan in plans
+            if (plan.whole or plan.blob in self._held)
+            and number not in self._failed
+            and not (self._root / "layers" / str(number) / FILES).is_dir()
+        ]
+
+    async def _unpack(self, number: int) -> None:
+        words = [sys.executable, "-P", "-m", WORKER, str(self._root), str(number)]
+        pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=nothing, stdout=nothing, stderr=pipe, cwd="/"
+        )
+        yield_to_others(process.pid)
+        try:
+            async with asyncio.timeout(LAYER_S_MAX):
+                _, said = await process.communicate()
+        except TimeoutError:
+            said = b"it takes too long"
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode == 0:
+            logs.event(log, logging.INFO, "layer.unpacked", number=number)
+            return
+        if not (self._root / "layers" / str(number)).is_dir():
+            return  # removed meanwhile
+        self._failed.add(number)
+        level = logging.ERROR if process.returncode == UNFIT else logging.WARNING
+        reason = said.decode("utf-8", "replace")[-REASON_BYTES_MAX:]
+        logs.event(log, level, "layer.not_unpacked", number=number, error=reason)
