@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -14,8 +15,10 @@ from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
 
 log = logging.getLogger(__name__)
 
-AGAIN_S: Final = 30.0
-"""How often the mirror is asked again: it may have been restarted, and says when all is there."""
+AGAIN_S: Final = 1.0
+AGAIN_MAX_S: Final = 30.0
+"""When the mirror is asked again, twice as long each time: it says when all is there, and may have
+been restarted."""
 
 
 class Filling:
@@ -28,6 +31,7 @@ class Filling:
         held: Callable[[Digest], None],
         *,
         again_s: float = AGAIN_S,
+        again_max_s: float = AGAIN_MAX_S,
     ) -> None:
         """`plans`: of all that is shown, by number; it may block. `held` is told of each layer that
         is here as a whole."""
@@ -35,6 +39,7 @@ class Filling:
         self._plans = plans
         self._tell_held = held
         self._again_s = again_s
+        self._again_max_s = again_max_s
         self._held: set[Digest] = set()
         self._more = asyncio.Event()
         self._more.set()
@@ -48,13 +53,12 @@ class Filling:
         while True:
             await self._more.wait()
             self._more.clear()
-            if await self._ask_for_all():
-                continue  # all of it is here: nothing to ask until there is more
-            try:
-                async with asyncio.timeout(self._again_s):
-                    await self._more.wait()
-            except TimeoutError:
-                self._more.set()
+            pause_s = self._again_s
+            while not (await self._ask_for_all() or self._more.is_set()):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._more.wait()
+                pause_s = min(2 * pause_s, self._again_max_s)
 
     async def _ask_for_all(self) -> bool:
         """Whether all of it is here."""

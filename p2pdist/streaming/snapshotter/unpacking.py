@@ -20,6 +20,7 @@ from p2pdist.streaming.snapshotter.unpack_worker import UNFIT
 log = logging.getLogger(__name__)
 
 WORKER: Final = "p2pdist.streaming.snapshotter.unpack_worker"
+RETRY_S: Final = 600.0
 LAYER_S_MAX: Final = 3600.0
 REASON_BYTES_MAX: Final = 1000
 
@@ -32,8 +33,8 @@ class Unpacking:
         self._root = root
         self._plans = plans
         self._held: set[Digest] = set()
-        self._failed: set[int] = set()
-        """Not tried again by this process."""
+        self._failed_s: dict[int, float] = {}
+        """When; it is tried again with the next layer that comes after RETRY_S."""
         self._more = asyncio.Event()
         self._more.set()
 
@@ -51,18 +52,24 @@ class Unpacking:
         while True:
             await self._more.wait()
             self._more.clear()
-            for number in await asyncio.to_thread(self._ready):
+            now_s = asyncio.get_running_loop().time()
+            for number in await asyncio.to_thread(self._ready, now_s):
                 await self._unpack(number)
 
-    def _ready(self) -> list[int]:
+    def _ready(self, now_s: float) -> list[int]:
         plans = self._plans()
         self._held &= {plan.blob for _, plan in plans}
-        self._failed &= {number for number, _ in plans}
+        shown = {number for number, _ in plans}
+        self._failed_s = {
+            number: at_s
+            for number, at_s in self._failed_s.items()
+            if number in shown and now_s < at_s + RETRY_S
+        }
         return [
             number
             for number, plan in plans
             if (plan.whole or plan.blob in self._held)
-            and number not in self._failed
+            and number not in self._failed_s
             and not (self._root / "layers" / str(number) / FILES).is_dir()
         ]
 
@@ -88,7 +95,7 @@ class Unpacking:
             return
         if not (self._root / "layers" / str(number)).is_dir():
             return  # removed meanwhile
-        self._failed.add(number)
+        self._failed_s[number] = asyncio.get_running_loop().time()
         level = logging.ERROR if process.returncode == UNFIT else logging.WARNING
         reason = said.decode("utf-8", "replace")[-REASON_BYTES_MAX:]
         logs.event(log, level, "layer.not_unpacked", number=number, error=reason)

@@ -42,7 +42,9 @@ class Place:
         self.mirror = ToldMirror()
         self.shown = [A, B]
         self.told: list[Digest] = []
-        self.filling = Filling(self.mirror, self.plans, self.told.append, again_s=0.01)  # type: ignore[arg-type]
+        self.filling = Filling(
+            self.mirror, self.plans, self.told.append, again_s=0.01, again_max_s=0.02
+        )  # type: ignore[arg-type]
 
         self.running: asyncio.Task[None] | None = None
 
