@@ -52,13 +52,15 @@ class Unpacking:
         while True:
             await self._more.wait()
             self._more.clear()
-            now_s = asyncio.get_running_loop().time()
-            for number in await asyncio.to_thread(self._ready, now_s):
+            for number in await self._ready():
                 await self._unpack(number)
 
-    def _ready(self, now_s: float) -> list[int]:
-        plans = self._plans()
-        self._held &= {plan.blob for _, plan in plans}
+    async def _ready(self) -> list[int]:
+        """Those to be unpacked now."""
+        before, now_s = set(self._held), asyncio.get_running_loop().time()
+        plans = await asyncio.to_thread(self._plans)
+        # What is held was shown before: one that is not among them is shown no more.
+        self._held -= before - {plan.blob for _, plan in plans}
         shown = {number for number, _ in plans}
         self._failed_s = {
             number: at_s
@@ -70,8 +72,11 @@ class Unpacking:
             for number, plan in plans
             if (plan.whole or plan.blob in self._held)
             and number not in self._failed_s
-            and not (self._root / "layers" / str(number) / FILES).is_dir()
+            and not self._unpacked(number)
         ]
+
+    def _unpacked(self, number: int) -> bool:
+        return (self._root / "layers" / str(number) / FILES).is_dir()
 
     async def _unpack(self, number: int) -> None:
         words = [sys.executable, "-P", "-m", WORKER, str(self._root), str(number)]
