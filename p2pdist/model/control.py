@@ -30,12 +30,21 @@ PROOF_PARTS_MAX: Final = 256
 PROOF_PART_BYTES_MAX: Final = 4096
 """1 MiB of reads for one proof at most."""
 
+TRACE_UNITS_MAX: Final = 512
+"""Of one layer: half a GB of archive, read by a start before it is done; 2.6 kB at most."""
+TRACE_UNIT_MAX: Final = (1 << 23) - 1
+"""Units are MiB of a layer's archive: 8 TiB."""
+
 JOB_ID: Final = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
 
 _JobId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z][0-9a-z-]{0,63}$")]
 _Line = Annotated[str, msgspec.Meta(max_length=255)]
 _Key = Annotated[str, msgspec.Meta(max_length=160)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 32)]
+_Units = Annotated[
+    list[Annotated[int, msgspec.Meta(ge=0, le=TRACE_UNIT_MAX)]],
+    msgspec.Meta(max_length=TRACE_UNITS_MAX),
+]
 _Records = Annotated[list[bytes], msgspec.Meta(max_length=REVOCATIONS_MAX)]
 
 
@@ -159,6 +168,20 @@ class Proof(_Message, frozen=True, tag="proof"):
     hash: Annotated[bytes, msgspec.Meta(max_length=32)]
 
 
+class Trace(_Message, frozen=True, tag="trace"):
+    """Host to tracker: what a start of a container read of a layer, in the order of first reads."""
+
+    layer: _Key
+    units: _Units
+
+
+class TraceAsk(_Message, frozen=True, tag="trace_ask"):
+    """Host to tracker: what do starts read of this layer?"""
+
+    seq: _Count
+    layer: _Key
+
+
 class Welcome(_Message, frozen=True, tag="welcome"):
     """Tracker to host, first: how often to announce, and what was revoked of late."""
 
@@ -194,6 +217,13 @@ class Revoked(_Message, frozen=True, tag="revoked"):
     """Tracker to hosts: signed revocations, to be checked against the host's own keys."""
 
     records: _Records
+
+
+class TraceAnswer(_Message, frozen=True, tag="trace_answer"):
+    """Tracker to host: the answer to the question with the same `seq`; a hint, and no more."""
+
+    seq: _Count
+    units: _Units
 
 
 class BlobRef(msgspec.Struct, frozen=True, array_like=True):
@@ -264,8 +294,10 @@ ToTracker = (
     | Describe
     | PrewarmReport
     | Proof
+    | Trace
+    | TraceAsk
 )
-FromTracker = Welcome | Handout | LeaseAnswer | Revoked | Prewarm | PrewarmEnd | Prove
+FromTracker = Welcome | Handout | LeaseAnswer | Revoked | Prewarm | PrewarmEnd | Prove | TraceAnswer
 
 encoder = msgspec.msgpack.Encoder()
 to_tracker_decoder = msgspec.msgpack.Decoder(ToTracker)

@@ -25,6 +25,7 @@ from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.mirror import MirrorBackend
 from p2pdist.peer.ordering import PeerSource
 from p2pdist.peer.prewarming import Prewarmer
+from p2pdist.peer.snapshotter_desk import snapshotter_desk
 from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.runtime import clock
 from p2pdist.runtime.admin import AdminServer
@@ -99,7 +100,7 @@ async def running_peer(
             refused=refused,
             upload=running.transport.upload,
             renew=links.renew_registries,
-            image_of_chain=backend.image_of_chain,
+            beside=snapshotter_desk(backend.image_of_chain, running.node.tracker),
         )
         stack.push_async_callback(mirror.server.close)
         await mirror.start()

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
-from p2pdist.errors import RegistryError
 from p2pdist.exchange.upload import Upload
-from p2pdist.model.ids import Digest, parse_digest
 from p2pdist.model.members import Address
 from p2pdist.model.recent_pulls import RecentPulls
-from p2pdist.oci.layered_image import QUESTION, LayeredImage, encode_layered_image
-from p2pdist.oci.routes import split_target
 from p2pdist.peer.runtime_pull import ContainerdPuller, DockerPuller, RuntimePuller
 from p2pdist.runtime.listening import HttpServer
 from p2pdist.runtime.pull_metrics import PullMetrics
 from p2pdist.runtime.refused import RefusedRequests
-from p2pdist.runtime.registry_answers import json_answer
 from p2pdist.runtime.registry_http import RegistryEndpoint
 from p2pdist.runtime.registry_pull import PullRecord
 from p2pdist.runtime.serving import RegistryBackend
@@ -41,10 +36,10 @@ class HostMirror:
         refused: RefusedRequests,
         upload: Upload | None,
         renew: Callable[[], Awaitable[None]] | None = None,
-        image_of_chain: Callable[[Digest], Awaitable[LayeredImage]] | None = None,
+        beside: Mapping[str, Handler] | None = None,
     ) -> None:
-        """`registries`, `upload` and `renew`: as `RegistryEndpoint`'s. `metrics` and `refused`
-        may be shared with another endpoint of the daemon. `image_of_chain`: for a snapshotter."""
+        """`registries`, `upload`, `renew` and `beside`: as `RegistryEndpoint`'s. `metrics` and
+        `refused` may be shared with another endpoint of the daemon."""
         self._recent = RecentPulls()
         endpoint = RegistryEndpoint(
             backend,
@@ -54,7 +49,7 @@ class HostMirror:
             default_upstream=settings.peer.default_upstream,
             upload=upload,
             refused=refused,
-            beside={QUESTION: partial(_answer_chain, image_of_chain)} if image_of_chain else None,
+            beside=beside,
         )
         names = settings.host.http_names
         self.server = HttpServer(settings.peer.listen, endpoint.app(), names=names)
@@ -89,22 +84,6 @@ class HostMirror:
             ended_s=now_s,
             cut=record.outcome == "cut",
         )
-
-
-async def _answer_chain(
-    image_of_chain: Callable[[Digest], Awaitable[LayeredImage]], request: web.Request
-) -> web.Response:
-    """Raises RegistryError. A chain ID is a hash of what the image is made of: who knows it learns
-    where it came from, and what the manifest says."""
-    _, _, query = split_target(request.raw_path)
-    if request.method != hdrs.METH_GET:
-        raise RegistryError(405, "UNSUPPORTED", "this is for reading only")
-    try:
-        chain = parse_digest(query.get("chain", ""))
-    except ValueError as error:
-        raise RegistryError(400, "DIGEST_INVALID", str(error)) from None
-    image = await image_of_chain(chain)
-    return json_answer(encode_layered_image(image), {})
 
 
 def runtime_puller(settings: Settings) -> RuntimePuller | None:

@@ -43,6 +43,8 @@ from p2pdist.model.control import (
     Status,
     SwarmKey,
     ToTracker,
+    Trace,
+    TraceAnswer,
     Welcome,
 )
 from p2pdist.model.control_wire import (
@@ -54,13 +56,14 @@ from p2pdist.model.control_wire import (
 )
 from p2pdist.model.handshake import Session
 from p2pdist.model.health import Reason
-from p2pdist.model.ids import parse_host_id
+from p2pdist.model.ids import Digest, parse_host_id
 from p2pdist.model.members import Member, Role
 from p2pdist.model.redial import Redial
 from p2pdist.runtime import logs
 from p2pdist.runtime.control_line import ClockHeard, ControlLine
 from p2pdist.runtime.health import TRACKER, Health
 from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.runtime.trace_questions import TraceQuestions
 
 # A tracker that serves a storm answers late; one whose machine is gone is found by the kernel
 # (`control_line.USER_TIMEOUT_MS`), and this is for one that hangs.
@@ -165,6 +168,7 @@ class TrackerClient:
         self._on_id_in_use = on_id_in_use
         self._health = health or Health()
         self._seq = itertools.count(1)
+        self._traces = TraceQuestions(self._send, self._seq)
         self._active: OrderedDict[SwarmKey, _Active] = OrderedDict()
         self._changed: dict[SwarmKey, Delta] = {}
         self._revocations: deque[bytes] = deque(maxlen=REVOCATIONS_KEPT_MAX)
@@ -259,6 +263,10 @@ class TrackerClient:
         finally:
             del self._asked[seq], self._behalf[seq]
 
+    async def trace(self, layer: Digest, *, timeout_s: float) -> list[int]:
+        """See `TraceQuestions.ask`."""
+        return await self._traces.ask(layer, timeout_s=timeout_s) if self.connected else []
+
     def end_lease(self, key: SwarmKey, fence: int) -> None:
         held = self._leases.pop(key, None)
         self._send(LeaseEnd(key, held.fence if held is not None else fence))
@@ -268,8 +276,9 @@ class TrackerClient:
         self._revocations.extend(records)
         self._send_revocations(list(records))
 
-    def tell(self, message: PrewarmReport | Proof) -> None:
-        """Answer an order; without a connection it is dropped, as the next one orders anew."""
+    def tell(self, message: PrewarmReport | Proof | Trace) -> None:
+        """Answer an order, or tell of a start. Without a connection it is dropped: the next tracker
+        orders anew, and the next start tells as much."""
         self._send(message)
 
     def tell_who_we_are(self) -> None:
@@ -464,6 +473,8 @@ class TrackerClient:
                 self._listener.revoked(records)
             case Prewarm() | PrewarmEnd() | Prove():
                 self._on_order(message)
+            case TraceAnswer():
+                self._traces.answered(message)
             case Welcome():
                 raise PeerFault("a second welcome")
             case _:

@@ -21,7 +21,7 @@ from typing import Final, assert_never
 from p2pdist.model import control
 from p2pdist.model.clones import CloneBook
 from p2pdist.model.control import SwarmKey, ToTracker
-from p2pdist.model.ids import HostId
+from p2pdist.model.ids import HostId, parse_digest
 from p2pdist.model.members import Member, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.tracker.core.counters import TrackerCounters
@@ -35,6 +35,7 @@ from p2pdist.tracker.core.revocations import Revocations
 from p2pdist.tracker.core.selector import Candidate, parse_labels
 from p2pdist.tracker.core.sums import Sums
 from p2pdist.tracker.core.swarms import Host, Swarms
+from p2pdist.tracker.core.traces import Traces
 
 # Full: the host that has been away longest makes room; none away: the new one is refused.
 HOSTS_MAX: Final = 65_536
@@ -138,6 +139,7 @@ class TrackerCore:
         self.swarms = Swarms() if swarms is None else swarms
         self.leases = Leases(self.counters, epoch_s=epoch_s, epoch_unix_s=epoch_unix_s)
         self.revocations = Revocations(keyring, self.counters)
+        self.traces = Traces()
         self._epoch = epoch
         self._rng = rng
         self._hosts: dict[HostId, Host] = {}
@@ -390,6 +392,11 @@ class TrackerCore:
                 self.jobs.reported(host, message, now_s)
             case control.Proof():
                 self.jobs.proof(host, message, now_s)
+            case control.Trace(layer, units):
+                self.traces.add(parse_digest(layer), units, now_s)
+            case control.TraceAsk(seq, layer):
+                told = self.traces.of(parse_digest(layer))
+                return [Send(link, control.TraceAnswer(seq, told))]
             case _:
                 assert_never(message)
         return []
