@@ -15,13 +15,17 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.swarm.images import PlainImage
+from p2pdist.oci.traces import QUESTION as TRACE
+from p2pdist.oci.traces import decode_trace
 from p2pdist.streaming.fuse import syscalls
 from tests.e2e.harness import mirror
 from tests.e2e.harness.cri import CriContainerd
 from tests.e2e.harness.lab import Lab, open_lab
 from tests.e2e.harness.netns import Host
 from tests.e2e.harness.p2p import (
+    LOOPBACK,
     PEER_MIRROR_URL,
+    PEER_PORT,
     PROXY_PORT,
     REPOSITORY_ROOT,
     Cluster,
@@ -89,13 +93,14 @@ class Machine:
         return None
 
     @contextmanager
-    def containerd(self) -> Iterator[CriContainerd]:
+    def containerd(self) -> Iterator[Engine]:
         """A containerd with the snapshotter, both new to this host."""
         with TemporaryDirectory(prefix="p2pb-") as place, ExitStack() as stack:
             work = Path(place)
             socket, state = work / "s.sock", work / "state"
             argv = _p2pdist("snapshotter", f"--host-state-dir={state}")
             argv += [f"--snapshotter-socket={socket}", f"--snapshotter-mirror={PEER_MIRROR_URL}"]
+            argv += ["--snapshotter-fill=false"]  # what a start needs is to be seen
             log = work / "snapshotter.log"
             snapshotter = Process("snapshotter", self.host.inside(*argv), log, ENV)
             stack.callback(syscalls.unmount, str(state / "snapshotter" / "mnt"))
@@ -105,7 +110,13 @@ class Machine:
             made = CriContainerd(work, socket, PEER_MIRROR_URL, host=self.host)
             stack.callback(made.stop)
             made.start()
-            yield made
+            yield Engine(self, made)
+
+    def knows_starts(self, layers: Sequence[str]) -> bool:
+        """Whether this host is told what starts read of any of these layers."""
+        at = self.host, LOOPBACK, PEER_PORT
+        bodies = [mirror.get(*at, f"{TRACE}?layer={layer}")[1] for layer in layers]
+        return any(decode_trace(body) for body in bodies)
 
     def requests(self, layers: Sequence[str]) -> int:
         """How often its mirror was asked for one of them, as far as that is over."""
@@ -120,6 +131,37 @@ class Machine:
         if self.target.is_mount():
             where = [str(self.target), f"--state-dir={self.state}"]
             run(_p2pdist("unmount", "--lazy", *where), env=ENV)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStart:
+    """A container that was pulled and run; the clock begins with the pull."""
+
+    pull_s: float
+    ended_s: float
+    layer_gets: int
+    """Of layers as such, during the pull."""
+    fetched_bytes: int
+
+
+class Engine:
+    """A containerd on a machine."""
+
+    def __init__(self, machine: Machine, containerd: CriContainerd) -> None:
+        self._machine = machine
+        self._containerd = containerd
+
+    def start(self, repository: str, command: Sequence[str], layers: Sequence[str]) -> EngineStart:
+        machine, image = self._machine, f"docker.io/{repository}:{TAG}"
+        gets, received = machine.requests(layers), machine.peer.status().received_bytes
+        cold()
+        began_s = time.monotonic()
+        self._containerd.pull(image)
+        pull_s = time.monotonic() - began_s
+        gets = machine.requests(layers) - gets
+        self._containerd.run(image, *command)
+        ended_s = time.monotonic() - began_s
+        return EngineStart(pull_s, ended_s, gets, machine.peer.status().received_bytes - received)
 
 
 class Running:

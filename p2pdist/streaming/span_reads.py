@@ -77,8 +77,18 @@ class SpanStore:
 class LayerSpans:
     """The archive of one layer, read from any place."""
 
-    def __init__(self, number: int, index: LayerIndex, ranges: Ranges, store: SpanStore) -> None:
-        """`number`: of the layer, among those that share `store`."""
+    def __init__(
+        self,
+        number: int,
+        index: LayerIndex,
+        ranges: Ranges,
+        store: SpanStore,
+        *,
+        watch: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """`number`: of the layer, among those that share `store`. `watch` is told of each read:
+        start and stop in the archive."""
+        self._watch = watch
         self.index = index
         self._number = number
         self._ranges = ranges
@@ -90,6 +100,8 @@ class LayerSpans:
         """Return these bytes of the archive; `file_end`: where the file ends that they are of.
         Raises OSError: EIO for what is not what its proxy signed."""
         parts, stop = [], offset + size
+        if self._watch is not None:
+            self._watch(offset, stop)
         while offset < stop:
             number = self.index.span_at(offset)
             begins, ends = self.index.spans[number].out_offset, self.index.span_end(number)

@@ -27,6 +27,7 @@ from p2pdist.streaming.snapshotter.mirror import Mirror
 from p2pdist.streaming.snapshotter.service import handler
 from p2pdist.streaming.snapshotter.snapshot_store import SnapshotStore
 from p2pdist.streaming.snapshotter.snapshotter import Snapshotter
+from p2pdist.streaming.snapshotter.tracing import Tracing
 from p2pdist.streaming.snapshotter.unpacking import Unpacking
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
         stack.push_async_callback(tasks.close)
         unpacking = Unpacking(root, store.plans)
         filling = Filling(mirror, store.plans, unpacking.held)
+        tracing = Tracing(mirror, lambda: list(store.layers.iterdir()))
+        tasks.start(tracing.run(), name="traces")
         if own.fill:
             tasks.start(filling.run(), name="fill")
         if own.unpack:

@@ -161,8 +161,16 @@ class LazyImages:
             async with self._slots:
                 body = await self._mirror.small_blob(image.name, layer.digest)
             return await asyncio.to_thread(_whole, image, layer, place, body)
-        body = await self._index(image, layer, answers)
-        return await asyncio.to_thread(_by_index, image, layer, place, body)
+        body, expected = await asyncio.gather(
+            self._index(image, layer, answers), self._expected(layer)
+        )
+        return await asyncio.to_thread(_by_index, image, layer, place, body, expected)
+
+    async def _expected(self, layer: ImageLayer) -> list[int]:
+        try:
+            return await self._mirror.trace(layer.digest)
+        except MirrorFault:  # a hint, and no more
+            return []
 
     async def _index(self, image: LayeredImage, layer: ImageLayer, answers: _Answers) -> bytes:
         """Ask until it is there, unless not one layer of the image has any: then nobody has pulled
@@ -197,7 +205,9 @@ class _Answers:
             self._without.add(layer)
 
 
-def _by_index(image: LayeredImage, layer: ImageLayer, place: Path, body: bytes) -> OpenedLayer:
+def _by_index(
+    image: LayeredImage, layer: ImageLayer, place: Path, body: bytes, expected: list[int]
+) -> OpenedLayer:
     """Blocking. Raises Declined, OSError."""
     index = believed_index(
         body, layer=layer.digest, size_bytes=layer.size_bytes, diff_id=layer.diff_id
@@ -205,7 +215,7 @@ def _by_index(image: LayeredImage, layer: ImageLayer, place: Path, body: bytes) 
     if index is None:
         raise Declined(f"the index of {layer.digest} is not of what the image names")
     write_whole(place, body)
-    return OpenedLayer(image.name, layer, place, None)
+    return OpenedLayer(image.name, layer, place, None, expected)
 
 
 def _whole(image: LayeredImage, layer: ImageLayer, place: Path, body: bytes) -> OpenedLayer:

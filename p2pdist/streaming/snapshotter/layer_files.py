@@ -3,9 +3,10 @@
     LAYERS/<number>/layer.json
     LAYERS/<number>/index
     LAYERS/<number>/blob           all of it, where it is small
+    LAYERS/<number>/trace          what was read of it first, until that is passed on (`traces`)
     LAYERS/<number>/fs             its files, once all of it was here (`unpack_worker`)
 
-Written before anybody is told of the number, all but the files, and taken away as a whole.
+The first three are written before anybody is told of the number; all is taken away as a whole.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from typing import Annotated, Final
 import msgspec
 
 from p2pdist.errors import ConfigError
+from p2pdist.model.control import TRACE_UNITS_MAX
 from p2pdist.model.ids import Digest, parse_digest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import image_name
 from p2pdist.runtime.files import read_bounded_file, sync_directory, write_whole
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 
-PLAN, INDEX, BLOB, FILES = "layer.json", "index", "blob", "fs"
+PLAN, INDEX, BLOB, FILES, TRACE = "layer.json", "index", "blob", "fs", "trace"
 _PLAN_BYTES_MAX: Final = 1 << 16
 _UNFINISHED: Final = ".new"
 
@@ -40,6 +42,8 @@ class LayerPlan(msgspec.Struct, frozen=True):
     """The layers below it that are shown, too, from the lowest up."""
     whole: bool
     """All of it lies here."""
+    expected: Annotated[list[int], msgspec.Meta(max_length=TRACE_UNITS_MAX)] = []
+    """What starts read of it elsewhere (`traces`)."""
 
     @property
     def name(self) -> ImageName:
@@ -62,6 +66,7 @@ def write_layer(layers: Path, number: int, opened: OpenedLayer, below: Sequence[
         opened.layer.digest,
         list(below),
         opened.blob is not None,
+        opened.expected,
     )
     os.link(opened.index, made / INDEX)
     if opened.blob is not None:

@@ -11,6 +11,7 @@ import aiohttp
 from p2pdist.errors import P2pdistError
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.model.layer_index import INDEX_BYTES_MAX, INDEXED_BYTES_MIN
+from p2pdist.oci import traces
 from p2pdist.oci.layered_image import BODY_BYTES_MAX, QUESTION, LayeredImage, decode_layered_image
 from p2pdist.oci.names import ImageName
 from p2pdist.runtime.serving import FILL_HEADER, HELD_HEADER
@@ -56,6 +57,26 @@ class Mirror:
         if digest_of(body, digest_algorithm(digest)) != digest:
             raise MirrorFault(f"{digest} of {name} came with other bytes")
         return body
+
+    async def trace(self, layer: Digest) -> list[int]:
+        """Return what starts read of a layer elsewhere; nothing where nobody knows. Raises
+        MirrorFault."""
+        body = await self._get(f"{traces.QUESTION}?layer={quote(layer)}", traces.BODY_BYTES_MAX)
+        try:
+            return traces.decode_trace(body) if body is not None else []
+        except ValueError as error:
+            raise MirrorFault(f"{self._endpoint} tells of no trace: {error}") from None
+
+    async def tell_trace(self, layer: Digest, units: list[int]) -> None:
+        """Tell what a start read of a layer. Raises MirrorFault."""
+        url = f"{self._endpoint}{traces.QUESTION}?layer={quote(layer)}"
+        body = traces.encode_trace(units)
+        try:
+            async with asyncio.timeout(ANSWER_S), self._session.post(url, data=body) as answer:
+                if answer.status >= 500:
+                    raise MirrorFault(f"{self._endpoint} answers {answer.status}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._silent(error) from None
 
     async def fill(self, name: ImageName, layer: Digest) -> bool:
         """Have all of a layer come to this host in time; whether it is here. Raises MirrorFault."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pdist.oci.layered_image import ImageLayer
@@ -18,6 +18,8 @@ class OpenedLayer:
     index: Path
     blob: Path | None
     """All of the layer, where it lies here: its blob, or the archive that was in it."""
+    expected: list[int] = field(default_factory=list)
+    """What starts read of it elsewhere: MiB of its archive, in that order."""
 
     def needs_those_below(self) -> bool:
         """Whether it has directories that only the layers below it describe. Blocking. Raises

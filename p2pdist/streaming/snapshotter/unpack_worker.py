@@ -31,7 +31,7 @@ FREE_RATIO_MIN: Final = 0.1
 def unpack_layer(root: Path, number: int) -> None:
     """Raises UnfitLayer, ConfigError, OSError; nothing is left of it then."""
     directory = root / "layers" / str(number)
-    found = GrowingLayers(root / "layers", endpoint_of(root)).find(number)
+    found = GrowingLayers(root / "layers", endpoint_of(root), starts=False).find(number)
     if found is None:
         raise FileNotFoundError(directory)
     tree, spans = found

@@ -30,24 +30,28 @@ from p2pdist.streaming.fuse.session import SessionOptions
 from p2pdist.streaming.fuse.worker import serve
 from p2pdist.streaming.layers_tree import Layer, LayersTree
 from p2pdist.streaming.mirror_ranges import MirrorRanges
-from p2pdist.streaming.snapshotter.layer_files import BLOB, INDEX, read_plan
+from p2pdist.streaming.snapshotter.layer_files import BLOB, INDEX, TRACE, read_plan
+from p2pdist.streaming.snapshotter.traces import Ahead, Recorder
 from p2pdist.streaming.span_reads import LayerSpans, Ranges, SpanStore
 
 log = logging.getLogger(__name__)
 
 MIRROR_NAME: Final = "mirror"
 """Below ROOT: the mirror's base URL."""
-SWEEP_S: Final = 60.0
+SWEEP_S: Final = 5.0
 
 
 class GrowingLayers:
     """Implements `Layers`: those of a directory, each read when it is first asked for."""
 
-    def __init__(self, layers: Path, endpoint: str) -> None:
+    def __init__(self, layers: Path, endpoint: str, *, starts: bool = True) -> None:
+        """`starts`: containers start from it, and what they read is recorded and brought ahead."""
         self._layers = layers
         self._endpoint = endpoint
         self._store = SpanStore()
+        self._ahead = Ahead() if starts else None
         self._read: dict[int, Layer] = {}
+        self._recorders: dict[int, Recorder] = {}
         self._reading = threading.Lock()
 
     def numbers(self) -> Sequence[int]:
@@ -65,6 +69,12 @@ class GrowingLayers:
         for number in list(self._read):
             if not (self._layers / str(number)).is_dir():
                 del self._read[number]
+                self._recorders.pop(number, None)
+
+    def end_traces(self) -> None:
+        """Write those whose time is over."""
+        for recorder in list(self._recorders.values()):
+            recorder.end()
 
     def _found(self, number: int) -> Layer | None:
         if (found := self._read.get(number)) is not None:
@@ -95,12 +105,15 @@ class GrowingLayers:
         if tree.has_unnamed:
             below = [self._found(lower) for lower in plan.below]
             inherit_from([layer[0] for layer in below if layer is not None], tree)
-        ranges: Ranges
-        if plan.whole:
-            ranges = FileRanges(directory / BLOB)
-        else:
+        ranges: Ranges = FileRanges(directory / BLOB)
+        watch = None
+        if not plan.whole:
             ranges = MirrorRanges(self._endpoint, plan.name, plan.blob)
-        return tree, LayerSpans(number, index, ranges, self._store)
+            if self._ahead is not None:
+                recorder = self._recorders[number] = Recorder(directory / TRACE, time.monotonic)
+                self._ahead.bring(index, ranges, plan.expected)
+                watch = recorder.read
+        return tree, LayerSpans(number, index, ranges, self._store, watch=watch)
 
 
 def endpoint_of(root: Path) -> str:
@@ -112,6 +125,7 @@ def _sweep(layers: GrowingLayers) -> None:
         time.sleep(SWEEP_S)
         with contextlib.suppress(OSError):
             layers.forget_removed()
+        layers.end_traces()
 
 
 def main() -> None:

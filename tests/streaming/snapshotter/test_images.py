@@ -49,6 +49,7 @@ class ToldMirror:
         default_factory=lambda: {digest_of(layer): layer for layer in LAYERS}
     )
     fault: MirrorFault | None = None
+    trace_fault: MirrorFault | None = None
     asked: list[str] = field(default_factory=list)
     appears_after: int = 0
     """How many questions for an index are answered before the last one is there."""
@@ -63,6 +64,11 @@ class ToldMirror:
     async def manifest(self, name: ImageName, digest: Digest) -> None:
         self.asked.append(f"manifest {name} {digest}")
         self.image = image()
+
+    async def trace(self, layer: Digest) -> list[int]:
+        if self.trace_fault is not None:
+            raise self.trace_fault
+        return [5, 3] if layer == LARGE[0] else []
 
     async def layer_index(self, name: ImageName, layer: Digest) -> bytes | None:
         self.asked.append("index")
@@ -86,7 +92,7 @@ def mirror() -> ToldMirror:
 async def images(mirror: ToldMirror, tmp_path: Path) -> AsyncIterator[LazyImages]:
     (tmp_path / "opening").mkdir()
     (tmp_path / "opening" / "of an earlier run").touch()
-    made = LazyImages(mirror, tmp_path / "opening", open_s=0.5)  # type: ignore[arg-type]
+    made = LazyImages(mirror, tmp_path / "opening", open_s=50)  # type: ignore[arg-type]
     assert list((tmp_path / "opening").iterdir()) == []
     yield made
     await made.close()
@@ -119,12 +125,14 @@ async def test_an_index_in_the_making_is_waited_for(images: LazyImages, mirror: 
 
 
 async def test_one_that_does_not_come_is_not_waited_for_for_long(
-    images: LazyImages, mirror: ToldMirror
+    mirror: ToldMirror, tmp_path: Path
 ) -> None:
+    images = LazyImages(mirror, tmp_path / "opening", open_s=0.3)  # type: ignore[arg-type]
     del mirror.indexes[LARGE[1]]
 
-    with pytest.raises(Declined, match=r"within 0\.5 s"):
+    with pytest.raises(Declined, match=r"within 0\.3 s"):
         await images.opened(chain(0), {})
+    await images.close()
 
 
 async def test_an_image_without_any_index_is_not_waited_for(
@@ -239,3 +247,18 @@ async def test_labels_that_say_nothing_are_passed_over(
     with pytest.raises(Declined):
         await images.opened(chain(0), {**LABELS, **changed})
     assert mirror.asked == ["image"]
+
+
+async def test_what_starts_read_elsewhere_comes_with_a_layer(
+    images: LazyImages, mirror: ToldMirror
+) -> None:
+    assert (await images.opened(chain(0), {})).expected == [5, 3]
+    assert (await images.opened(chain(1), {})).expected == []
+
+
+async def test_without_traces_a_layer_is_shown_all_the_same(
+    images: LazyImages, mirror: ToldMirror
+) -> None:
+    mirror.trace_fault = MirrorFault("away")
+
+    assert (await images.opened(chain(0), {})).expected == []
