@@ -50,6 +50,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
     """Run a snapshotter for as long as the block lasts. What it shows goes on being shown."""
     own, root = settings.snapshotter, settings.host.state_dir / "snapshotter"
+    if not own.mirror.startswith("http://"):
+        raise ConfigError(f"snapshotter.mirror: a mirror is asked without TLS, not at {own.mirror}")
     async with AsyncExitStack() as stack:
         stack.enter_context(_alone(root))
         store = await asyncio.to_thread(SnapshotStore, root, clock.unix_ns)

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from p2pdist.model.layer_index import INDEXED_BYTES_MIN
 from p2pdist.oci.layered_image import ImageLayer, LayeredImage
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import parse_reference
-from p2pdist.runtime import logs
+from p2pdist.runtime import clock, logs
 from p2pdist.runtime.files import write_whole
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.streaming.core.index import encode_index
@@ -72,10 +72,18 @@ class _Opening:
 class LazyImages:
     """`directory`: for what is opened; it is emptied when this begins."""
 
-    def __init__(self, mirror: Mirror, directory: Path, *, open_s: float = OPEN_S) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        directory: Path,
+        *,
+        open_s: float = OPEN_S,
+        unix_s: Callable[[], float] = clock.unix_s,
+    ) -> None:
         self._mirror = mirror
         self._directory = directory
         self._open_s = open_s
+        self._unix_s = unix_s
         self._tasks = TaskOwner("lazy images")
         self._openings: TTLCache[tuple[Digest, ...], _Opening] = TTLCache(IMAGES_MAX, KEPT_S)
         """By the chain IDs of the layers that the image has."""
@@ -123,7 +131,8 @@ class LazyImages:
         image = opening.image
         try:
             async with asyncio.timeout(self._open_s):
-                await asyncio.to_thread(opening.directory.mkdir)
+                live = {other.directory for other in self._openings.values()}
+                await asyncio.to_thread(self._begin_in, opening.directory, live)
                 found = await self._all_layers(opening)
             opening.layers.set_result(found)
         except TimeoutError:
@@ -135,6 +144,15 @@ class LazyImages:
             raise
         else:
             logs.event(log, logging.INFO, "image.lazy", image=str(image.name), layers=len(found))
+
+    def _begin_in(self, directory: Path, live: set[Path]) -> None:
+        """Make a directory, and take away those of which nobody can ask for anything any more; what
+        is shown has links to their files. Blocking."""
+        oldest_s = self._unix_s() - 2 * KEPT_S
+        for path in self._directory.iterdir():
+            if path not in live and path.stat().st_mtime < oldest_s:
+                shutil.rmtree(path, ignore_errors=True)
+        directory.mkdir()
 
     def _decline(self, opening: _Opening, why: str) -> None:
         logs.event(log, logging.INFO, "image.declined", image=str(opening.image.name), error=why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.streaming.core.index import decode_index, encode_index
 from p2pdist.streaming.snapshotter.images import (
     IMAGE_LABEL,
+    KEPT_S,
     MANIFEST_LABEL,
     Declined,
     LazyImages,
@@ -262,3 +264,30 @@ async def test_without_traces_a_layer_is_shown_all_the_same(
     mirror.trace_fault = MirrorFault("away")
 
     assert (await images.opened(chain(0), {})).expected == []
+
+
+async def test_what_was_opened_long_ago_takes_no_room(mirror: ToldMirror, tmp_path: Path) -> None:
+    now_s = [time.time()]  # noqa: TID251  # files have the clock of the machine
+    images = LazyImages(
+        mirror,  # type: ignore[arg-type]
+        tmp_path / "opening",
+        open_s=50,
+        unix_s=lambda: now_s[0],
+    )
+    await images.opened(chain(0), {})
+    (first,) = (tmp_path / "opening").iterdir()
+    other = image(ARCHIVES[:1], LAYERS[:1])
+    mirror.image = other
+    images._by_chain.clear()
+    await images.opened(other.layers[0].chain_id, {})
+    assert first.exists(), "it may be asked for again"
+
+    images._openings.clear()
+    images._by_chain.clear()
+    now_s[0] += 2 * KEPT_S + 60
+    mirror.image = image()
+    await images.opened(chain(0), {})
+
+    assert not first.exists()
+    assert len(list((tmp_path / "opening").iterdir())) == 1
+    await images.close()

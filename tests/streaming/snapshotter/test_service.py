@@ -299,3 +299,11 @@ async def test_a_socket_that_cannot_be_is_said_so(
     with pytest.raises((ConfigError, OSError)):
         async with running_snapshotter(settings):
             pass
+
+
+async def test_a_mirror_with_tls_is_refused_at_the_start(settings: Settings) -> None:
+    section = replace(settings.snapshotter, mirror="https://127.0.0.1:5300")
+
+    with pytest.raises(ConfigError, match="without TLS"):
+        async with running_snapshotter(replace(settings, snapshotter=section)):
+            pass
