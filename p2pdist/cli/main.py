@@ -29,6 +29,7 @@ VERBS: Final = {
     "cp": ("cp", "copy files out of an image, fetching only what they need"),
     "mount": ("mount", "show an image's files at a directory, without pulling it"),
     "unmount": ("mount", "take away what mount mounted"),
+    "run": ("run", "run a container of an image that is not here, without an engine"),
     "prewarm": ("prewarm", "put images on hosts before a release; ls, show, cancel, retry, resume"),
     "replicas": ("replicas", "where an image lies, datacenter by datacenter, and who is behind"),
     "status": ("status", "show what the daemons of this host are doing"),

@@ -11,6 +11,7 @@ import ctypes
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -79,6 +80,26 @@ def unmount_image(directory: Path, target: Path, *, lazy: bool = False) -> None:
     mounting.unmount(layers)
     if not os.path.ismount(layers):
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def mount_writable(image: Path, target: Path, place: Path) -> None:
+    """Show `image` at a new directory `target` so that it can be written to; what is written lies
+    in `place`. Raises CannotMount, OSError."""
+    upper, work = place / "upper", place / "work"
+    for directory in (target, upper, work):
+        directory.mkdir(mode=0o755)
+    status = os.stat(image)
+    os.chown(upper, status.st_uid, status.st_gid)
+    os.chmod(upper, stat.S_IMODE(status.st_mode))
+    data = b"lowerdir=%s,upperdir=%s,workdir=%s" % tuple(map(os.fsencode, (image, upper, work)))
+    data += _OVERLAY_OPTIONS
+    if _libc.mount(b"p2pdist", os.fsencode(target), b"overlay", 0, data) != 0:
+        raise CannotMount(f"{target}: overlayfs: {os.strerror(ctypes.get_errno())}")
+
+
+def unmount_writable(target: Path) -> None:
+    """Take that away, whoever uses it."""
+    syscalls.unmount(str(target))
 
 
 def _check(target: Path) -> None:

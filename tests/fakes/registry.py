@@ -14,7 +14,7 @@ import base64
 import itertools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from aiohttp import hdrs, web
@@ -110,8 +110,15 @@ class FakeRegistry:
         docker: bool = False,
         architecture: str = "amd64",
         archives: Sequence[bytes] | None = None,
+        settings: Mapping[str, object] | None = None,
     ) -> ImageInfo:
-        built = build_image(layers, docker=docker, architecture=architecture, archives=archives)
+        built = build_image(
+            layers,
+            docker=docker,
+            architecture=architecture,
+            archives=archives,
+            settings=settings,
+        )
         self._add_built(repository, built)
         digest = self.add_manifest(repository, built.manifest, built.media_type, tag=tag)
         return ImageInfo(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pdist.model.ids import Digest, digest_of
@@ -42,14 +42,15 @@ def build_image(
     docker: bool = False,
     architecture: str = "amd64",
     archives: Sequence[bytes] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> BuiltImage:
     """Describe `layers` as an image; they count as uncompressed tars, whatever they are, unless
-    `archives` are what they hold."""
+    `archives` are what they hold. `settings`: what a container of it runs."""
     config = _json(
         {
             "architecture": architecture,
             "os": "linux",
-            "config": {},
+            "config": dict(settings or {}),
             "rootfs": {"type": "layers", "diff_ids": [digest_of(a) for a in archives or layers]},
         }
     )

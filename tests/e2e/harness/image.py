@@ -153,6 +153,16 @@ def pausing_program() -> bytes:
     return _executable(b"".join(code))
 
 
+def exiting_program(code: int) -> bytes:
+    """Return one that exits with `code`."""
+    words = (
+        b"\xb8\x3c\x00\x00\x00",  # mov eax, 60 (exit)
+        b"\xbf" + struct.pack("<I", code),  # mov edi, code
+        b"\x0f\x05",  # syscall
+    )
+    return _executable(b"".join(words))
+
+
 def _executable(code: bytes) -> bytes:
     header_bytes, segment_bytes, base = 64, 56, 0x400000
     entry = base + header_bytes + segment_bytes
