@@ -597,7 +597,8 @@ async def test_the_end_of_a_part_is_not_taken_for_the_end_of_the_run(desk: Desk)
 async def test_a_job_that_only_the_other_tracker_may_know_is_not_denied(desk: Desk) -> None:
     await filed_then_one_away(desk)
 
-    assert_fails(await desk.run("cancel", "b1"), Exit.UPSTREAM, "no tracker that answers")
+    # No beginning of a run's name, which is hexadecimal: `b1` is that of one in 256.
+    assert_fails(await desk.run("cancel", "over-there"), Exit.UPSTREAM, "no tracker that answers")
 
 
 async def test_without_any_tracker_there_is_no_list(desk: Desk) -> None:
