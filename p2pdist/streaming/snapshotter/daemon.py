@@ -68,7 +68,7 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
         tasks = TaskOwner("background")
         stack.push_async_callback(tasks.close)
         unpacking = Unpacking(root, store.plans)
-        filling = Filling(mirror, store.plans, unpacking.held)
+        filling = Filling(mirror, store.lacking_bytes, unpacking.held)
         tracing = Tracing(mirror, lambda: list(store.layers.iterdir()))
         tasks.start(tracing.run(), name="traces")
         if own.fill:

@@ -27,16 +27,16 @@ class Filling:
     def __init__(
         self,
         mirror: Mirror,
-        plans: Callable[[], list[tuple[int, LayerPlan]]],
+        lacking: Callable[[], list[LayerPlan]],
         held: Callable[[Digest], None],
         *,
         again_s: float = AGAIN_S,
         again_max_s: float = AGAIN_MAX_S,
     ) -> None:
-        """`plans`: of all that is shown, by number; it may block. `held` is told of each layer that
-        is here as a whole."""
+        """`lacking`: the layers that are shown and whose bytes are elsewhere; it may block. `held`
+        is told of each that is here as a whole."""
         self._mirror = mirror
-        self._plans = plans
+        self._lacking = lacking
         self._tell_held = held
         self._again_s = again_s
         self._again_max_s = again_max_s
@@ -62,8 +62,7 @@ class Filling:
 
     async def _ask_for_all(self) -> bool:
         """Whether all of it is here."""
-        plans = [plan for _, plan in await asyncio.to_thread(self._plans) if not plan.whole]
-        shown = {plan.blob: plan.name for plan in plans}
+        shown = {plan.blob: plan.name for plan in await asyncio.to_thread(self._lacking)}
         self._held &= shown.keys()
         for layer in [layer for layer in shown if layer not in self._held]:
             try:

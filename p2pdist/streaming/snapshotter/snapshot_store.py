@@ -50,7 +50,7 @@ class Usage:
 
 
 class SnapshotStore:
-    """Blocking; one thread at a time, but for `clean`, `usage` and `plans`. Raises what
+    """Blocking; one thread at a time, but for `clean`, `usage`, `plans` and `lacking_bytes`. Raises what
     `Snapshots` raises, and StoreError where the disk refuses."""
 
     def __init__(self, root: Path, now_ns: Callable[[], int]) -> None:
@@ -124,6 +124,10 @@ class SnapshotStore:
             with contextlib.suppress(ConfigError, OSError):  # of one that goes, or is damaged
                 found.append((number, read_plan(self.layers / str(number))))
         return found
+
+    def lacking_bytes(self) -> list[LayerPlan]:
+        """Of those that are shown: whose bytes are elsewhere, and that are no plain files."""
+        return [plan for number, plan in self.plans() if not (plan.whole or self._plain(number))]
 
     def usage(self, snapshot: Snapshot) -> Usage:
         """What it takes by itself. Walks its files; whatever vanishes meanwhile is not counted."""

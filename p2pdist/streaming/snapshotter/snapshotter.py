@@ -66,17 +66,23 @@ class Snapshotter:
         target = labels.get(TARGET)
         if target is not None and kind is Kind.ACTIVE:
             await self._show(key, parent, labels, target)
+        if parent:  # before there is a snapshot: an engine that is refused asks for the same again
+            await self._have_shown(parent)
         await self._in_line(self._store.add, key, parent, kind, labels)
-        return await self.mounts(key)
+        return await self._in_line(self._store.mounts, key)
 
     async def mounts(self, key: str) -> list[Mount]:
         """Raises Broken where a layer below cannot be shown."""
+        await self._have_shown(key)
+        return await self._in_line(self._store.mounts, key)
+
+    async def _have_shown(self, key: str) -> None:
+        """Raises Broken."""
         if await self._in_line(self._store.shows_any, key):
             try:
                 await self._in_line(self._mount.ensure)
             except (CannotMount, OSError) as error:
                 raise Broken(f"its layers cannot be shown: {error}") from None
-        return await self._in_line(self._store.mounts, key)
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
         await self._in_line(self._store.commit, name, key, labels)

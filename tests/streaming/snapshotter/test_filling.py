@@ -43,14 +43,13 @@ class Place:
         self.shown = [A, B]
         self.told: list[Digest] = []
         self.filling = Filling(
-            self.mirror, self.plans, self.told.append, again_s=0.01, again_max_s=0.02
+            self.mirror, self.lacking, self.told.append, again_s=0.01, again_max_s=0.02
         )  # type: ignore[arg-type]
 
         self.running: asyncio.Task[None] | None = None
 
-    def plans(self) -> list[tuple[int, LayerPlan]]:
-        small = LayerPlan("docker.io", "library/app", digest_of(b"small"), [], whole=True)
-        return [(99, small), *((number, plan(layer)) for number, layer in enumerate(self.shown))]
+    def lacking(self) -> list[LayerPlan]:
+        return [plan(layer) for layer in self.shown]
 
     def start(self) -> None:
         self.running = asyncio.get_running_loop().create_task(self.filling.run())

@@ -240,6 +240,10 @@ async def test_a_container_whose_layers_cannot_be_shown_is_refused(
     assert await socket.refused("Prepare", key="c", parent="low") is grpc.StatusCode.UNAVAILABLE
     await socket.ask("Prepare", key="other")
     monkeypatch.setattr(Mounted, "broken", False)
+    assert (await socket.ask("Prepare", key="c", parent="low")).mounts, "asked for again"
+    monkeypatch.setattr(Mounted, "broken", True)
+    assert await socket.refused("Mounts", key="c") is grpc.StatusCode.UNAVAILABLE
+    monkeypatch.setattr(Mounted, "broken", False)
     assert (await socket.ask("Mounts", key="c")).mounts
 
 

@@ -19,7 +19,7 @@ from p2pdist.streaming.core.index import encode_index
 from p2pdist.streaming.snapshotter.core.filters import BadFilter
 from p2pdist.streaming.snapshotter.core.mounts import OVERLAY_OPTIONS, Mount
 from p2pdist.streaming.snapshotter.core.snapshots import Kind, NoSuchSnapshot, SnapshotInUse
-from p2pdist.streaming.snapshotter.layer_files import read_plan
+from p2pdist.streaming.snapshotter.layer_files import FILES, read_plan
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.snapshot_store import FILE_NAME, SnapshotStore
 from tests.streaming.archives import archive, file, gzipped, index_of
@@ -127,6 +127,22 @@ def test_a_layer_that_is_shown_is_mounted_from_where_it_is_shown(
     assert (high.below, high.whole) == ([1], True)
     assert (root / "layers" / "1" / "index").read_bytes() == opened[0].index.read_bytes()
     assert (root / "layers" / "2" / "blob").read_bytes() == LAYERS[1]
+
+
+def test_plain_files_of_a_layer_are_used_from_when_they_are_there(
+    store: SnapshotStore, root: Path, opened: list[OpenedLayer]
+) -> None:
+    store.add("container", shown(store, opened), Kind.ACTIVE, {})
+    assert [plan.blob for plan in store.lacking_bytes()] == [IMAGE.layers[0].digest]
+    for number in (1, 2):
+        (root / "layers" / str(number) / FILES).mkdir()
+
+    (mount,) = store.mounts("container")
+
+    assert mount.options[-1] == f"lowerdir={root}/layers/2/fs:{root}/layers/1/fs"
+    assert not store.shows_any("container")
+    assert store.lacking_bytes() == []
+    assert [number for number, _ in store.plans()] == [1, 2]
 
 
 def test_a_layer_above_one_that_is_unpacked_knows_no_layer_below(
