@@ -50,8 +50,8 @@ class Usage:
 
 
 class SnapshotStore:
-    """Blocking; one thread at a time, but for `clean`, `usage`, `plans` and `lacking_bytes`. Raises what
-    `Snapshots` raises, and StoreError where the disk refuses."""
+    """Blocking; one thread at a time, but for `clean`, `usage`, `plans` and `lacking_bytes`. Raises
+    what `Snapshots` raises, and StoreError where the disk refuses."""
 
     def __init__(self, root: Path, now_ns: Callable[[], int]) -> None:
         """Raises ConfigError, StoreError. `now_ns`: the wall clock."""
