@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 IMAGES_MAX: Final = 64
 """Pulls of a host within a few minutes; a question may have each one's config read once."""
 
+FAILED_S: Final = 10.0
+"""How long a config that did not come is not asked for again: it may be one of many that a question
+is about to look at, and somebody waits."""
+
 ReadBlob = Callable[[ImageName, Descriptor], Awaitable[bytes]]
 """All of a small blob; raises RegistryError."""
 
@@ -35,6 +40,8 @@ class RecentImages:
         self._manifests: LRUCache[tuple[ImageName, Digest], ManifestInfo] = LRUCache(IMAGES_MAX)
         self._images: LRUCache[tuple[ImageName, Digest], LayeredImage | None] = LRUCache(IMAGES_MAX)
         """By the same key; None: it is no image of a container."""
+        self._failed_s: LRUCache[tuple[ImageName, Digest], float] = LRUCache(IMAGES_MAX)
+        """When a config did not come."""
 
     def note(self, name: ImageName, info: ManifestInfo) -> None:
         """`info`: of a manifest that was asked for as one of `name`."""
@@ -58,6 +65,9 @@ class RecentImages:
             return self._images[key]
         assert info.config is not None
         found: LayeredImage | None = None
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._failed_s.get(key, -FAILED_S) + FAILED_S:
+            return None
         try:
             if geometry_for(info.config.size).single:
                 diff_ids = await parsed(diff_ids_of_config, await read(key[0], info.config))
@@ -65,6 +75,7 @@ class RecentImages:
                 found = layered_image(key[0], blobs, diff_ids)
         except RegistryError as error:  # it may come another time
             logs.event(log, logging.INFO, "image.no_config", image=str(key[0]), error=str(error))
+            self._failed_s[key] = asyncio.get_running_loop().time()
             return None
         except ValueError:
             pass  # an artifact: anybody may put anything there
