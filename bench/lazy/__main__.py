@@ -7,7 +7,8 @@
 Needs root, network namespaces, debootstrap and docker-registry (`make bench-lazy` installs them).
 Real daemons, each host a namespace behind a token bucket of 50 MB/s; the image is 440 MB of gzip in
 six layers, and lies at the proxy with its indexes. Cold: the host has no byte of it, and nothing is
-in memory. The clock runs from `p2pdist mount` to the first line of output. Figures are medians.
+in memory. The clock runs from `p2pdist mount` to the first line of output, with containerd from its
+pull to the container's end. Figures are medians.
 Writes `build/bench-lazy.json`; prints TARGET lines.
 """
 
@@ -275,12 +276,13 @@ def _targets(figures: Figures) -> list[Target]:
         targets.append(Target("lazy.index_ratio", ratio, "<=", 0.01))
     if start := figures.get("start"):
         targets += [
-            Target("lazy.first_output_s", statistics.median(start["json_s"]), "<=", 1.0),
+            Target("lazy.mount_first_output_s", statistics.median(start["json_s"]), "<=", 1.0),
             Target("lazy.pandas_cold_s", statistics.median(start["pandas_s"]), "<=", 5.0),
             Target("lazy.bytes_before_first_output_ratio", start["bytes_ratio"], "<=", 0.05),
         ]
     if cri := figures.get("containerd"):
         targets += [
+            Target("lazy.first_output_s", statistics.median(cri["json_s"]), "<=", 1.0),
             Target("lazy.pull_s", statistics.median(cri["pull_s"]), "<=", 0.21),
             Target("lazy.pull_layer_gets", cri["pull_layer_gets"], "<=", 0),
             Target("lazy.pandas_traced_s", statistics.median(cri["pandas_traced_s"]), "<=", 3.0),
