@@ -22,7 +22,9 @@ from p2pdist.streaming.span_reads import Ranges
 UNIT_BYTES: Final = 1 << 20
 RECORD_S: Final = 30.0
 """From the first read of a layer on: what is read later is work, not start."""
-BROUGHT_AT_ONCE: Final = 4
+BROUGHT_AT_ONCE: Final = 1
+"""Four took so much of two cores from the container that it started 0.2 s later than without any
+(`make bench-lazy`, 50 MB/s without delay); one costs nothing there."""
 
 
 class Recorder:
