@@ -15,7 +15,6 @@ from typing import Final
 
 from p2pdist.model.control import TRACE_UNITS_MAX
 from p2pdist.oci.traces import encode_trace
-from p2pdist.runtime.files import write_whole
 from p2pdist.streaming.core.index import LayerIndex
 from p2pdist.streaming.span_reads import Ranges
 
@@ -56,8 +55,11 @@ class Recorder:
             if self._over or self._ends_s is None or self._clock() < self._ends_s:
                 return
             self._over = True
-        with contextlib.suppress(OSError):  # the layer was removed, or the disk is full
-            write_whole(self._path, encode_trace(list(self._units)), durable=False)
+        # Into a directory that is there: one of a removed layer must not come back for this.
+        scratch = self._path.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            scratch.write_bytes(encode_trace(list(self._units)))
+            scratch.replace(self._path)
 
 
 class Ahead:

@@ -74,12 +74,14 @@ def test_a_start_that_reads_everything_has_a_trace_of_bounded_length(
 
 
 def test_a_layer_that_is_gone_has_no_trace(tmp_path: Path, clock: Clock) -> None:
-    recorder = Recorder(tmp_path / "file" / TRACE, clock)
-    (tmp_path / "file").touch()
+    """Nor a directory: it would be taken for a layer that is damaged."""
+    recorder = Recorder(tmp_path / "gone" / TRACE, clock)
     recorder.read(0, 1)
     clock.now_s += RECORD_S
 
     recorder.end()
+
+    assert not (tmp_path / "gone").exists()
 
 
 class Ranges:
