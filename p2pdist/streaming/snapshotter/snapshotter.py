@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 TARGET: Final = "containerd.io/snapshot.ref"
 """The label by which an engine asks for a layer that it need not fetch: its chain ID."""
 
+MOUNTED_S: Final = 40.0
+"""More than a mount takes that is made anew (`MountOptions.answer_s`); containerd waits longer."""
+
 T = TypeVar("T")
 
 
@@ -52,11 +55,16 @@ class Snapshotter:
         self._images = images
         self._mount = mount
         self._line = ThreadPoolExecutor(1, "snapshots")
+        self._mounting = ThreadPoolExecutor(1, "mount")
+        """Who asks a mount whose process hangs, hangs with it; the table goes on."""
+        self._cleaning = asyncio.Lock()
+        self._to_clean = False
         self._tasks = TaskOwner("snapshotter")
 
     async def close(self) -> None:
         await self._tasks.close()
         self._line.shutdown()
+        self._mounting.shutdown(wait=False)
 
     async def prepare(
         self, key: str, parent: str, kind: Kind, labels: Mapping[str, str]
@@ -79,8 +87,12 @@ class Snapshotter:
     async def _have_shown(self, key: str) -> None:
         """Raises Broken."""
         if await self._in_line(self._store.shows_any, key):
+            loop = asyncio.get_running_loop()
             try:
-                await self._in_line(self._mount.ensure)
+                async with asyncio.timeout(MOUNTED_S):
+                    await loop.run_in_executor(self._mounting, self._mount.ensure)
+            except TimeoutError:
+                raise Broken(f"what shows its layers says nothing for {MOUNTED_S:g} s") from None
             except (CannotMount, OSError) as error:
                 raise Broken(f"its layers cannot be shown: {error}") from None
 
@@ -89,11 +101,15 @@ class Snapshotter:
 
     async def remove(self, key: str) -> None:
         await self._in_line(self._store.remove, key)
-        self._tasks.start(self.clean(), name="clean")
+        if not self._to_clean:  # an engine removes many at a time
+            self._to_clean = True
+            self._tasks.start(self.clean(), name="clean")
 
     async def clean(self) -> None:
         """Return when the disk has what removed snapshots took."""
-        await asyncio.to_thread(self._store.clean)
+        async with self._cleaning:
+            self._to_clean = False
+            await asyncio.to_thread(self._store.clean)
 
     async def get(self, key: str) -> Snapshot:
         return await self._in_line(self._store.get, key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from p2pdist.settings import Host, Settings
 from p2pdist.settings import Snapshotter as SnapshotterSection
 from p2pdist.streaming.core.index import encode_index
 from p2pdist.streaming.fuse.mounting import CannotMount
-from p2pdist.streaming.snapshotter import daemon, wire
+from p2pdist.streaming.snapshotter import daemon, snapshotter, wire
 from p2pdist.streaming.snapshotter.daemon import running_snapshotter
 from p2pdist.streaming.snapshotter.images import Declined, LazyImages
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
@@ -311,3 +313,43 @@ async def test_a_mirror_with_tls_is_refused_at_the_start(settings: Settings) -> 
     with pytest.raises(ConfigError, match="without TLS"):
         async with running_snapshotter(replace(settings, snapshotter=section)):
             pass
+
+
+async def test_a_mount_that_hangs_holds_up_nobody_who_does_not_need_it(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await show(socket, "low", LOW)
+    go_on, asked = threading.Event(), threading.Event()
+
+    def hang(self: Mounted) -> None:
+        asked.set()
+        go_on.wait(20)
+
+    monkeypatch.setattr(Mounted, "ensure", hang)
+    waiting = asyncio.get_running_loop().create_task(
+        socket.ask("Prepare", key="container", parent="low")
+    )
+    try:
+        assert await asyncio.to_thread(asked.wait, 20)
+
+        await socket.ask("Prepare", key="other")
+        assert [info.name for info in await socket.list()] == ["low", "other"]
+    finally:
+        go_on.set()
+    assert (await waiting).mounts
+
+
+async def test_a_mount_that_says_nothing_is_given_up(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await show(socket, "low", LOW)
+    go_on = threading.Event()
+    monkeypatch.setattr(Mounted, "ensure", lambda self: go_on.wait(20))
+    monkeypatch.setattr(snapshotter, "MOUNTED_S", 0.05)
+    try:
+        refused = await socket.refused("Prepare", key="container", parent="low")
+    finally:
+        go_on.set()
+
+    assert refused is grpc.StatusCode.UNAVAILABLE
+    assert [info.name for info in await socket.list()] == ["low"]
