@@ -11,7 +11,8 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ from p2pdist.model.layer_index import INDEXED_BYTES_MIN
 from p2pdist.oci.layered_image import ImageLayer, LayeredImage
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import parse_reference
-from p2pdist.runtime import clock, logs
+from p2pdist.runtime import logs
 from p2pdist.runtime.files import write_whole
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.streaming.core.index import encode_index
@@ -78,16 +79,18 @@ class LazyImages:
         directory: Path,
         *,
         open_s: float = OPEN_S,
-        unix_s: Callable[[], float] = clock.unix_s,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mirror = mirror
         self._directory = directory
         self._open_s = open_s
-        self._unix_s = unix_s
+        self._clock = clock
         self._tasks = TaskOwner("lazy images")
-        self._openings: TTLCache[tuple[Digest, ...], _Opening] = TTLCache(IMAGES_MAX, KEPT_S)
+        self._openings: TTLCache[tuple[Digest, ...], _Opening] = TTLCache(IMAGES_MAX, KEPT_S, clock)
         """By the chain IDs of the layers that the image has."""
-        self._by_chain: TTLCache[Digest, _Opening] = TTLCache(IMAGES_MAX * 128, KEPT_S)
+        self._by_chain: TTLCache[Digest, _Opening] = TTLCache(IMAGES_MAX * 128, KEPT_S, clock)
+        self._made_s: dict[Path, float] = {}
+        """When the directories of openings were made."""
         self._slots = asyncio.Semaphore(AT_A_TIME)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700, parents=True)
@@ -122,6 +125,7 @@ class LazyImages:
         if opening is None:
             opening = _Opening(image, self._directory / secrets.token_hex(8))
             self._openings[chains] = opening
+            self._made_s[opening.directory] = self._clock()
             self._tasks.start(self._open(opening), name=str(image.name))
         for of_image in chains:
             self._by_chain[of_image] = opening
@@ -131,8 +135,7 @@ class LazyImages:
         image = opening.image
         try:
             async with asyncio.timeout(self._open_s):
-                live = {other.directory for other in self._openings.values()}
-                await asyncio.to_thread(self._begin_in, opening.directory, live)
+                await asyncio.to_thread(_begin_in, opening.directory, self._outlived())
                 found = await self._all_layers(opening)
             opening.layers.set_result(found)
         except TimeoutError:
@@ -145,14 +148,14 @@ class LazyImages:
         else:
             logs.event(log, logging.INFO, "image.lazy", image=str(image.name), layers=len(found))
 
-    def _begin_in(self, directory: Path, live: set[Path]) -> None:
-        """Make a directory, and take away those of which nobody can ask for anything any more; what
-        is shown has links to their files. Blocking."""
-        oldest_s = self._unix_s() - 2 * KEPT_S
-        for path in self._directory.iterdir():
-            if path not in live and path.stat().st_mtime < oldest_s:
-                shutil.rmtree(path, ignore_errors=True)
-        directory.mkdir()
+    def _outlived(self) -> list[Path]:
+        """The directories of which nobody has been able to ask for anything for a while; what is
+        shown has links to their files."""
+        oldest_s = self._clock() - 2 * KEPT_S
+        old = [path for path, made_s in self._made_s.items() if made_s < oldest_s]
+        for path in old:
+            del self._made_s[path]
+        return old
 
     def _decline(self, opening: _Opening, why: str) -> None:
         logs.event(log, logging.INFO, "image.declined", image=str(opening.image.name), error=why)
@@ -221,6 +224,13 @@ class _Answers:
         self._found = self._found or found
         if not found:
             self._without.add(layer)
+
+
+def _begin_in(directory: Path, outlived: Sequence[Path]) -> None:
+    """Blocking."""
+    for path in outlived:
+        shutil.rmtree(path, ignore_errors=True)
+    directory.mkdir()
 
 
 def _by_index(

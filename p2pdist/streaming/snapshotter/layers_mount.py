@@ -58,10 +58,6 @@ class LayersMount:
             return False
         return os.path.ismount(self.path)
 
-    def end(self) -> None:
-        """Take it away, whoever uses it."""
-        mounting.unmount(self.path)
-
     def _workers(self) -> list[int]:
         """The processes that answer it; one, or none between two."""
         found, mine = [], [os.fsencode(word) for word in self._worker()[1:]]

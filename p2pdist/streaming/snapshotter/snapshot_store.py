@@ -55,7 +55,6 @@ class SnapshotStore:
 
     def __init__(self, root: Path, now_ns: Callable[[], int]) -> None:
         """Raises ConfigError, StoreError. `now_ns`: the wall clock."""
-        self.root = root
         self.layers = root / "layers"
         self.shown = root / "mnt"
         self._snapshots = root / "snapshots"
