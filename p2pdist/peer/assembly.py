@@ -281,7 +281,8 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
     """The node's counters as metrics; label values are the bounded sets of `counters`."""
     node, counters, usage = running.node, running.node.counters, running.store.usage()
     totals = node.fetch_totals()
-    yield node_info(running.me())
+    me = running.me()
+    yield node_info(me.role, me.place)
     for source in SOURCES:
         yield Sample(
             "p2pdist_bytes_received_total", "counter", "Verified payload bytes by source.",

@@ -15,7 +15,7 @@ from p2pdist.model.private_places import parse_ip
 from p2pdist.runtime import logs
 from p2pdist.runtime.http_protocol import dropped_total, malformed_total
 from p2pdist.runtime.listening import HttpServer
-from p2pdist.runtime.metrics import Durations, Sample, Samples, registry_of, render
+from p2pdist.runtime.metrics import Histogram, Sample, Samples, registry_of, render
 from p2pdist.runtime.tasks import TaskOwner
 
 LAG_PROBE_S: Final = 0.25
@@ -35,7 +35,7 @@ class AdminServer:
         samples: Samples,
         ready: Callable[[], dict[str, bool]],
         degraded: Callable[[], list[str]] = list,
-        durations: Iterable[Durations] = (),
+        durations: Iterable[Histogram] = (),
         routes: Iterable[web.RouteDef] = (),
         names: Collection[str] = (),
         settings: Callable[[], dict[str, Any]] | None = None,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -19,7 +18,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from p2pdist import __version__
-from p2pdist.model.members import Member
+from p2pdist.model.durations import DURATION_BOUNDS_S, bucket_of
+from p2pdist.model.members import Place
 
 Samples = Callable[[], Iterable["Sample"]]
 
@@ -38,8 +38,10 @@ class Sample:
     value: float
 
 
-# From a warm manifest to the largest layer over a slow link.
-DURATION_BOUNDS_S: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 600)
+class Histogram(Protocol):
+    """For any thread."""
+
+    def family(self) -> HistogramMetricFamily: ...
 
 
 class Durations:
@@ -60,7 +62,7 @@ class Durations:
         key = tuple(values)
         if key not in self._counts:
             self._begin(key)
-        self._counts[key][bisect.bisect_left(DURATION_BOUNDS_S, seconds)] += 1
+        self._counts[key][bucket_of(seconds)] += 1
         self._sums[key] += seconds
 
     def _begin(self, key: tuple[str, ...]) -> None:
@@ -70,17 +72,21 @@ class Durations:
 
     def family(self) -> HistogramMetricFamily:
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        bounds = [*map(str, DURATION_BOUNDS_S), "+Inf"]
         for key, counts in list(self._counts.items()):  # a copy: this is not the event loop
-            buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
-            family.add_metric(list(key), buckets=buckets, sum_value=self._sums[key])
+            family.add_metric(list(key), buckets_of(counts), sum_value=self._sums[key])
         return family
+
+
+def buckets_of(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """The cumulative buckets of counts by `bucket_of`."""
+    bounds = [*map(str, DURATION_BOUNDS_S), "+Inf"]
+    return list(zip(bounds, itertools.accumulate(counts), strict=True))
 
 
 class SampleCollector(Collector):
     """Turns the samples of several sources into metric families, by name."""
 
-    def __init__(self, sources: Iterable[Samples], durations: Iterable[Durations] = ()) -> None:
+    def __init__(self, sources: Iterable[Samples], durations: Iterable[Histogram] = ()) -> None:
         self._sources = list(sources)
         self._durations = list(durations)
 
@@ -102,14 +108,14 @@ def build_info() -> Iterable[Sample]:
     yield Sample("p2pdist_build_info", "gauge", "Always 1; what runs here.", labels, 1.0)
 
 
-def node_info(me: Member) -> Sample:
+def node_info(role: str, place: Place) -> Sample:
     """Where a daemon stands, to be joined to its other series by `instance`."""
     text = "Always 1; the role and place of this daemon."
-    labels = {"role": me.role.value, "dc": me.place.dc, "rack": me.place.rack}
+    labels = {"role": role, "dc": place.dc, "rack": place.rack}
     return Sample("p2pdist_node_info", "gauge", text, labels, 1.0)
 
 
-def registry_of(*sources: Samples, durations: Iterable[Durations] = ()) -> CollectorRegistry:
+def registry_of(*sources: Samples, durations: Iterable[Histogram] = ()) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(SampleCollector([build_info, *sources], durations))
     ProcessCollector(registry=registry)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 
 class FileRanges:
+    elsewhere = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
 

@@ -27,6 +27,8 @@ PAUSE_MAX_S: Final = 2.0
 
 
 class MirrorRanges:
+    elsewhere = True
+
     def __init__(
         self, endpoint: str, name: ImageName, digest: Digest, *, patience_s: float = PATIENCE_S
     ) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import Final
 
 from p2pdist.model.ids import parse_digest
 from p2pdist.model.layer_index import INDEX_BYTES_MAX
@@ -21,12 +24,15 @@ from p2pdist.streaming.fuse.worker import serve
 from p2pdist.streaming.layers_tree import LayersTree, ListedLayers
 from p2pdist.streaming.mirror_ranges import MirrorRanges
 from p2pdist.streaming.mount_plan import MountPlan, PlannedLayer, read_plan
+from p2pdist.streaming.read_counts import ReadCounts, counts_in
 from p2pdist.streaming.span_reads import LayerSpans, Ranges, SpanStore
 
+AGE_S: Final = 1.0
 
-def planned_layers(directory: Path) -> ListedLayers:
+
+def planned_layers(directory: Path, counts: ReadCounts) -> ListedLayers:
     """Raises ConfigError, UnfitLayer, OSError."""
-    plan, store = read_plan(directory), SpanStore()
+    plan, store = read_plan(directory), SpanStore(counts=counts)
     layers = [_layer(directory, plan, layer, n, store) for n, layer in enumerate(plan.layers)]
     inherit([tree for tree, _ in layers])
     return ListedLayers(layers)
@@ -45,12 +51,21 @@ def _layer(
     return LayerTree(index.entries), LayerSpans(number, index, ranges, store)
 
 
+def _age(counts: ReadCounts) -> None:
+    while True:
+        time.sleep(AGE_S)
+        counts.age()
+
+
 def main() -> None:
     logs.set_up("info", "text")
     gc.disable()  # while a million nodes are made that all stay
-    layers = planned_layers(Path(sys.argv[1]))
+    place = Path(sys.argv[1])
+    counts = counts_in(place)
+    layers = planned_layers(place, counts)
     gc.freeze()
     gc.enable()
+    threading.Thread(target=_age, args=(counts,), name="age", daemon=True).start()
     serve(LayersTree(layers), SessionOptions(no_xattrs=not layers.has_xattrs))
 
 

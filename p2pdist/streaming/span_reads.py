@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Final, Protocol
 
 from cachetools import LRUCache
@@ -14,6 +15,7 @@ from cachetools import LRUCache
 from p2pdist.runtime import logs
 from p2pdist.streaming.contents import WrongSpan, open_span
 from p2pdist.streaming.core.index import LayerIndex
+from p2pdist.streaming.read_counts import Outcome, ReadCounts, Why
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,9 @@ AHEAD_THREADS: Final = 4
 class Ranges(Protocol):
     """Where bytes of one compressed blob come from. For any thread."""
 
+    elsewhere: bool
+    """They are fetched, and somebody waits for that."""
+
     def read_range(self, start: int, stop: int) -> bytes:
         """Block until they are there; raise OSError when nobody brings them."""
         ...
@@ -34,11 +39,17 @@ class Ranges(Protocol):
 class SpanStore:
     """What all layers of a mount share. For any thread."""
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES, *, counts: ReadCounts | None = None) -> None:
+        self.counts = counts or ReadCounts()
         self._lock = threading.Lock()
         self._kept: LRUCache[tuple[int, int], bytes] = LRUCache(kept_bytes, len)
         self._coming: dict[tuple[int, int], Future[bytes]] = {}
         self._ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
+
+    def kept(self, key: tuple[int, int]) -> bytes | None:
+        with self._lock:
+            kept: bytes | None = self._kept.get(key)
+            return kept
 
     def get(self, key: tuple[int, int], bring: Callable[[], bytes]) -> bytes:
         """Return what is kept, what another thread is about to bring, or what `bring` returns;
@@ -99,37 +110,58 @@ class LayerSpans:
     def read(self, offset: int, size: int, *, file_end: int) -> bytes:
         """Return these bytes of the archive; `file_end`: where the file ends that they are of.
         Raises OSError: EIO for what is not what its proxy signed."""
-        parts, stop = [], offset + size
         if self._watch is not None:
-            self._watch(offset, stop)
+            self._watch(offset, offset + size)
+        counts = self._store.counts
+        try:
+            data, waited = self._assembled(offset, offset + size, file_end)
+        except BaseException:
+            counts.read(0, Outcome.FAILED)
+            raise
+        counts.read(len(data), Outcome.WAITED if waited else Outcome.KEPT)
+        return data
+
+    def _assembled(self, offset: int, stop: int, file_end: int) -> tuple[bytes, bool]:
+        """The bytes, and whether any of them had to come from elsewhere."""
+        parts, waited = [], False
         while offset < stop:
             number = self.index.span_at(offset)
             begins, ends = self.index.spans[number].out_offset, self.index.span_end(number)
             if number == self._last + 1:
                 self._look_ahead(number, file_end)
-            plain = self._span(number)
+            plain, came = self._span(number)
+            waited = waited or came
             self._last = number
             parts.append(plain[offset - begins : min(stop, ends) - begins])
             offset = min(stop, ends)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return (parts[0] if len(parts) == 1 else b"".join(parts)), waited
 
     def all(self) -> Iterator[bytes]:
         """All of the archive, a span at a time, none of it kept. Raises what `read` raises."""
         for number in range(len(self.index.spans)):
-            yield self._bring(number)
+            yield self._bring(number, Why.DEMAND)
 
     def _look_ahead(self, number: int, file_end: int) -> None:
         last = min(number + AHEAD_SPANS, self.index.span_at(file_end - 1))
         for ahead in range(number + 1, last + 1):
-            self._store.bring_ahead((self._number, ahead), lambda n=ahead: self._bring(n))  # type: ignore[misc]
+            self._store.bring_ahead((self._number, ahead), partial(self._bring, ahead, Why.AHEAD))
 
-    def _span(self, number: int) -> bytes:
-        return self._store.get((self._number, number), lambda: self._bring(number))
+    def _span(self, number: int) -> tuple[bytes, bool]:
+        """A span, and whether it was waited for."""
+        key, bring = (self._number, number), partial(self._bring, number, Why.DEMAND)
+        if (kept := self._store.kept(key)) is not None:
+            return kept, False
+        if not self._ranges.elsewhere:
+            return self._store.get(key, bring), False
+        with self._store.counts.waiting():
+            return self._store.get(key, bring), True
 
-    def _bring(self, number: int) -> bytes:
+    def _bring(self, number: int, why: Why) -> bytes:
         start, stop = self.index.span_range(number)
         for attempt in range(2):
             data = self._ranges.read_range(start, stop)
+            if self._ranges.elsewhere:
+                self._store.counts.fetched(why, len(data))
             try:
                 return open_span(self.index, number, data)
             except WrongSpan as error:

@@ -100,7 +100,7 @@ def _status(server: TrackerServer, me: Member) -> dict[str, Any]:
 
 def _samples(server: TrackerServer, me: Member) -> Iterable[Sample]:
     core = server.core
-    yield node_info(me)
+    yield node_info(me.role, me.place)
     text = "Hosts with a control connection."
     yield Sample("p2pdist_hosts_connected", "gauge", text, {}, core.hosts_connected)
     yield Sample("p2pdist_swarms", "gauge", "Swarms with a member.", {}, len(core.swarms))

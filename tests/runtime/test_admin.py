@@ -11,10 +11,10 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client.parser import text_string_to_metric_families
 
+from p2pdist.model.durations import DURATION_BOUNDS_S
 from p2pdist.model.members import Address
 from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.metrics import (
-    DURATION_BOUNDS_S,
     SERIES_MAX,
     Durations,
     Sample,

@@ -14,7 +14,9 @@ import pytest
 from p2pdist.streaming.core.tree import LayerTree
 from p2pdist.streaming.layers_tree import NODE_BITS, LayersTree, ListedLayers
 from p2pdist.streaming.ports import ROOT_NODE
+from p2pdist.streaming.read_counts import Why
 from p2pdist.streaming.span_reads import AHEAD_SPANS, LayerSpans, SpanStore
+from tests.e2e.harness.processes import wait_until
 from tests.streaming.archives import archive, file, gzipped, index_of, symlink, text
 
 CONTENT = text(900_000)
@@ -26,7 +28,8 @@ INDEX = index_of(BLOB, span_bytes=64 << 10)
 class Ranges:
     """Counts what is asked for; may hold back, fail or lie."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, elsewhere: bool = True) -> None:
+        self.elsewhere = elsewhere
         self.asked: list[tuple[int, int]] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -125,6 +128,66 @@ def test_what_nobody_brings_is_an_error_for_all_who_wait(ranges: Ranges) -> None
 def test_what_does_not_fit_is_read_all_the_same(ranges: Ranges) -> None:
     tree = tree_over(ranges, store=SpanStore(kept_bytes=1000))
     assert tree.read(walk(tree, b"0/d/f"), 0, 900_000) == CONTENT
+
+
+# --- counts ---------------------------------------------------------------------------------------
+
+
+def test_reads_are_counted_by_what_became_of_them(ranges: Ranges) -> None:
+    store = SpanStore()
+    tree = tree_over(ranges, store=store)
+    node = walk(tree, b"0/g")
+    tree.read(node, 0, 10)
+    tree.read(node, 2, 3)
+    ranges.fails = 1
+    other = walk(tree_over(ranges, store=store), b"0/d/f")
+    with pytest.raises(OSError, match="nobody brings it"):
+        tree.read(other, 500_000, 10)
+
+    counted = store.counts.reads()
+    assert counted.read_bytes == 13
+    assert counted.outcomes == (1, 1, 1)
+    start, stop = ranges.asked[0]
+    assert counted.fetched_bytes[Why.DEMAND] == stop - start
+    assert sum(counted.waits) == 2
+    assert counted.waiting == 0
+
+
+def test_bytes_ahead_of_a_reader_are_no_demand(ranges: Ranges) -> None:
+    store = SpanStore()
+    tree = tree_over(ranges, store=store)
+    tree.read(walk(tree, b"0/d/f"), 0, 100)
+
+    ahead = sum(stop - start for start, stop in map(INDEX.span_range, range(1, 1 + AHEAD_SPANS)))
+    wait_until(lambda: store.counts.reads().fetched_bytes[Why.AHEAD] == ahead, "its count")
+    first, end = INDEX.span_range(0)
+    assert store.counts.reads().fetched_bytes[Why.DEMAND] == end - first
+
+
+def test_nobody_waits_for_a_layer_that_lies_here() -> None:
+    store = SpanStore()
+    tree = tree_over(Ranges(elsewhere=False), store=store)
+    tree.read(walk(tree, b"0/g"), 0, 10)
+
+    counted = store.counts.reads()
+    assert counted.outcomes == (1, 0, 0)
+    assert counted.read_bytes == 10
+    assert sum(counted.fetched_bytes) == sum(counted.waits) == 0
+
+
+def test_who_waits_is_counted_while_it_lasts(ranges: Ranges) -> None:
+    store = SpanStore()
+    tree = tree_over(ranges, store=store)
+    ranges.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        reads = [pool.submit(tree.read, walk(tree, b"0/g"), 0, 10) for _ in range(2)]
+        wait_until(lambda: store.counts.reads().waiting == 2, "two that wait")
+        ranges.gate.set()
+        assert [read.result() for read in reads] == [b"g" * 10] * 2
+    assert store.counts.reads().waiting == 0
+
+
+# --- layers as a tree -----------------------------------------------------------------------------
 
 
 def test_layers_are_directories_with_numbers_of_their_own(ranges: Ranges) -> None:

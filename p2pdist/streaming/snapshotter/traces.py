@@ -16,6 +16,7 @@ from typing import Final
 from p2pdist.model.control import TRACE_UNITS_MAX
 from p2pdist.oci.traces import encode_trace
 from p2pdist.streaming.core.index import LayerIndex
+from p2pdist.streaming.read_counts import ReadCounts, Why
 from p2pdist.streaming.span_reads import Ranges
 
 UNIT_BYTES: Final = 1 << 20
@@ -65,7 +66,8 @@ class Recorder:
 class Ahead:
     """Brings what is likely to be read, layer by layer, beside what is read. For any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: ReadCounts) -> None:
+        self._counts = counts
         self._threads = ThreadPoolExecutor(BROUGHT_AT_ONCE, thread_name_prefix="expected")
 
     def bring(self, index: LayerIndex, ranges: Ranges, units: Sequence[int]) -> None:
@@ -77,9 +79,8 @@ class Ahead:
                 last = index.span_at(min((unit + 1) * UNIT_BYTES, index.diff_bytes) - 1)
                 spans |= dict.fromkeys(range(first, last + 1))
         for number in spans:
-            self._threads.submit(_bring, ranges, *index.span_range(number))
+            self._threads.submit(self._bring, ranges, *index.span_range(number))
 
-
-def _bring(ranges: Ranges, start: int, stop: int) -> None:
-    with contextlib.suppress(OSError):
-        ranges.read_range(start, stop)
+    def _bring(self, ranges: Ranges, start: int, stop: int) -> None:
+        with contextlib.suppress(OSError):
+            self._counts.fetched(Why.EXPECTED, len(ranges.read_range(start, stop)))

@@ -30,6 +30,7 @@ from p2pdist.streaming.fuse.session import SessionOptions
 from p2pdist.streaming.fuse.worker import serve
 from p2pdist.streaming.layers_tree import Layer, LayersTree
 from p2pdist.streaming.mirror_ranges import MirrorRanges
+from p2pdist.streaming.read_counts import ReadCounts, counts_in
 from p2pdist.streaming.snapshotter.layer_files import BLOB, INDEX, TRACE, read_plan
 from p2pdist.streaming.snapshotter.traces import Ahead, Recorder
 from p2pdist.streaming.span_reads import LayerSpans, Ranges, SpanStore
@@ -38,18 +39,25 @@ log = logging.getLogger(__name__)
 
 MIRROR_NAME: Final = "mirror"
 """Below ROOT: the mirror's base URL."""
-SWEEP_S: Final = 5.0
+SWEEP_S: Final = 1.0
 
 
 class GrowingLayers:
     """Implements `Layers`: those of a directory, each read when it is first asked for."""
 
-    def __init__(self, layers: Path, endpoint: str, *, starts: bool = True) -> None:
+    def __init__(
+        self,
+        layers: Path,
+        endpoint: str,
+        *,
+        starts: bool = True,
+        counts: ReadCounts | None = None,
+    ) -> None:
         """`starts`: containers start from it, and what they read is recorded and brought ahead."""
         self._layers = layers
         self._endpoint = endpoint
-        self._store = SpanStore()
-        self._ahead = Ahead() if starts else None
+        self._store = SpanStore(counts=counts)
+        self._ahead = Ahead(self._store.counts) if starts else None
         self._read: dict[int, Layer] = {}
         self._recorders: dict[int, Recorder] = {}
         self._reading = threading.Lock()
@@ -120,9 +128,10 @@ def endpoint_of(root: Path) -> str:
     return (root / MIRROR_NAME).read_text().strip()
 
 
-def _sweep(layers: GrowingLayers) -> None:
+def _sweep(layers: GrowingLayers, counts: ReadCounts) -> None:
     while True:
         time.sleep(SWEEP_S)
+        counts.age()
         with contextlib.suppress(OSError):
             layers.forget_removed()
         layers.end_traces()
@@ -131,8 +140,9 @@ def _sweep(layers: GrowingLayers) -> None:
 def main() -> None:
     logs.set_up("info", "text")
     root = Path(sys.argv[1])
-    layers = GrowingLayers(root / "layers", endpoint_of(root))
-    threading.Thread(target=_sweep, args=(layers,), name="sweep", daemon=True).start()
+    counts = counts_in(root)
+    layers = GrowingLayers(root / "layers", endpoint_of(root), counts=counts)
+    threading.Thread(target=_sweep, args=(layers, counts), name="sweep", daemon=True).start()
     serve(LayersTree(layers), SessionOptions(root_changes=True))
 
 

@@ -13,6 +13,7 @@ import pytest
 from p2pdist.model.control import TRACE_UNITS_MAX
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.traces import decode_trace, encode_trace
+from p2pdist.streaming.read_counts import ReadCounts, Why
 from p2pdist.streaming.snapshotter.layer_files import PLAN, TRACE, LayerPlan
 from p2pdist.streaming.snapshotter.mirror import MirrorFault
 from p2pdist.streaming.snapshotter.traces import RECORD_S, UNIT_BYTES, Ahead, Recorder
@@ -85,6 +86,8 @@ def test_a_layer_that_is_gone_has_no_trace(tmp_path: Path, clock: Clock) -> None
 
 
 class Ranges:
+    elsewhere = True
+
     """Hands nothing out before it is let go."""
 
     def __init__(self) -> None:
@@ -98,7 +101,9 @@ class Ranges:
         self.asked.append((start, stop))
         self.done.release()
         if self.fault is not None:
-            raise self.fault
+            raise OSError(
+                *self.fault.args
+            )  # anew: one that was raised holds what it passed through
         return bytes(stop - start)
 
 
@@ -111,7 +116,8 @@ def test_what_is_expected_is_brought_beside_what_is_read(fault: OSError | None) 
     ranges = Ranges()
     ranges.fault = fault
 
-    Ahead().bring(INDEX, ranges, [4, 1, 1, 999_999])
+    counts = ReadCounts()
+    Ahead(counts).bring(INDEX, ranges, [4, 1, 1, 999_999])
 
     wanted = {INDEX.span_range(n) for unit in (4, 1) for n in spans_of(unit)}
     assert ranges.asked == []
@@ -120,6 +126,8 @@ def test_what_is_expected_is_brought_beside_what_is_read(fault: OSError | None) 
         assert ranges.done.acquire(timeout=20)
     assert set(ranges.asked) == wanted
     assert len(ranges.asked) == len(wanted)
+    brought = 0 if fault is not None else sum(stop - start for start, stop in wanted)
+    wait_until(lambda: counts.reads().fetched_bytes[Why.EXPECTED] == brought, "its count")
 
 
 def spans_of(unit: int) -> range:
