@@ -193,6 +193,9 @@ class Snapshotter:
         Path("/run/p2pdist/snapshotter.sock"),
         "Where containerd reaches the snapshotter; for root alone.",
     )
+    admin_listen: Address = _setting(
+        ADDRESS, Address("127.0.0.1", 5409), "Metrics, health, status."
+    )
     mirror: str = _setting(
         URL, "http://127.0.0.1:5300", "The mirror of this host, `peer.listen` as a URL."
     )

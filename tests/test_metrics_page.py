@@ -20,14 +20,16 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pdist.model.jobs import JobSpec
-from p2pdist.model.members import Role
+from p2pdist.model.members import Address, Role
 from p2pdist.peer.daemon import running_peer
 from p2pdist.registry_proxy.daemon import running_proxy
 from p2pdist.runtime.metrics import SampleCollector
 from p2pdist.runtime.pull_metrics import KINDS, OUTCOMES
 from p2pdist.settings import Replicate
+from p2pdist.streaming.snapshotter import daemon
 from p2pdist.tracker.job_metrics import job_samples
 from tests.fakes.cluster import Lab, open_lab, url_of
+from tests.fakes.layers_mount import Mounted
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry, Fault
 from tests.tracker.core.jobs.fleet import UNIX_S, Fleet, image
@@ -38,6 +40,7 @@ SECTIONS: Final = {
     "peer": ("Every daemon", "Peer and proxy"),
     "proxy": ("Every daemon", "Peer and proxy", "Proxy"),
     "tracker": ("Every daemon", "Tracker"),
+    "snapshotter": ("Every daemon", "Snapshotter"),
 }
 ROLES: Final = tuple(SECTIONS)
 OF_JOBS: Final = {
@@ -144,10 +147,24 @@ async def _of_daemons(lab: Lab, client: aiohttp.ClientSession) -> dict[str, str]
     peer = await lab.stack.enter_async_context(running_peer(settings))
     await pull(client, url_of(peer.mirror))
     admins = {"tracker": tracker.admin, "proxy": proxy.admin, "peer": peer.admin}
-    return {
+    pages = {
         role: await _page(client, url_of(admin), WITH_THEIR_FIRST_WORD[role])
         for role, admin in admins.items()
     }
+    return {**pages, "snapshotter": await _of_snapshotter(lab, client)}
+
+
+async def _of_snapshotter(lab: Lab, client: aiohttp.ClientSession) -> str:
+    settings = lab.settings("snapshotter")
+    own = replace(
+        settings.snapshotter,
+        socket=settings.host.state_dir / "s.sock",
+        admin_listen=Address("127.0.0.1", 0),
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(daemon, "LayersMount", Mounted)
+        async with daemon.running_snapshotter(replace(settings, snapshotter=own)) as running:
+            return await _page(client, url_of(running.admin), ())
 
 
 async def _page(client: aiohttp.ClientSession, url: str, wanted: Sequence[str]) -> str:

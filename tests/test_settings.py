@@ -152,7 +152,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_everything_listens_on_loopback_until_told_otherwise() -> None:
     listens = [leaf.default for leaf in all_leaves() if leaf.key.endswith("listen")]
 
-    assert len(listens) == 8
+    assert len(listens) == 9
     assert {address.host for address in listens} == {"127.0.0.1"}
 
 

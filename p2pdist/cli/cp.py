@@ -108,7 +108,7 @@ class _Done:
     size_bytes: int
 
     def summary(self, took_s: float) -> str:
-        from p2pdist.cli.status import size_text
+        from p2pdist.cli.amounts import size_text
 
         made = self.copied
         counts = [

@@ -11,12 +11,12 @@ from typing import Generic, TypeVar
 
 import aiohttp
 
+from p2pdist.cli.amounts import size_text
 from p2pdist.cli.copying.image import RemoteImage, remote_image
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.pulling.client import SILENCE_S, Platform, PullClient, title
 from p2pdist.cli.pulling.progress import progress_for
-from p2pdist.cli.status import size_text
 from p2pdist.cli.terminating import beyond_recall
 from p2pdist.oci.reference import Reference
 from p2pdist.streaming.core.index import encode_index

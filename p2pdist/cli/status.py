@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from p2pdist.cli.amounts import age_text, size_text
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
+from p2pdist.cli.lazy_status import describe_mounts, mounts_of_host, shown_facts
+from p2pdist.cli.mount import STATE_DIR
 from p2pdist.runtime.terminal import columns_of, folded, printable
 
 DEFAULT_ADMINS: Final = (
     "http://127.0.0.1:5309",
     "http://127.0.0.1:5109",
     "http://127.0.0.1:5209",
+    "http://127.0.0.1:5409",
 )
 TIMEOUT_S: Final = 3.0
 
@@ -30,8 +35,18 @@ TIMEOUT_S: Final = 3.0
     help="Admin address of a daemon, as often as needed; else those of this host.",
 )
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
-def status(admins: tuple[str, ...], output: str) -> None:
+@click.option(
+    "--mounts-dir",
+    type=click.Path(path_type=Path),
+    default=STATE_DIR,
+    show_default=True,
+    help="Where what belongs to mounts of this host lies.",
+)
+def status(admins: tuple[str, ...], output: str, mounts_dir: Path) -> None:
     """Show what the daemons of this host are doing: bytes by source, swarms, cache, trouble.
+
+    Also what is read of images that are not all here: by containers, where a snapshotter runs, and
+    of each mount that `p2pdist mount` made (root only).
 
     \b
     Examples:
@@ -40,16 +55,33 @@ def status(admins: tuple[str, ...], output: str) -> None:
     """
     asked = admins or DEFAULT_ADMINS
     found = asyncio.run(_ask_all(asked))
+    mounted = [] if admins else mounts_of_host(mounts_dir)
     if not found:
+        if output == "table":
+            _print(describe_mounts(mounted, columns_of(sys.stdout)))
         raise CommandError(
-            f"no daemon answers at {', '.join(url.removeprefix('http://') for url in asked)}",
+            f"no daemon answers {_places(admins)}",
             Exit.UPSTREAM,
             "start one (`p2pdist peer`), or name its admin address with --admin",
         )
     if output == "json":
-        click.echo(json.dumps({"schema_version": 1, "daemons": found}, indent=2))
+        told = {"schema_version": 1, "daemons": found, "mounts": mounted}
+        click.echo(json.dumps(told, indent=2))
         return
     show(found)
+    _print(describe_mounts(mounted, columns_of(sys.stdout)))
+
+
+def _places(admins: tuple[str, ...]) -> str:
+    if admins:
+        return f"at {', '.join(url.removeprefix('http://') for url in admins)}"
+    ports = ", ".join(url.rpartition(":")[2] for url in DEFAULT_ADMINS)
+    return f"on this host (ports {ports})"
+
+
+def _print(lines: list[str]) -> None:
+    for line in lines:
+        click.echo(line)
 
 
 def show(daemons: list[dict[str, Any]]) -> None:
@@ -86,6 +118,8 @@ def describe(daemon: dict[str, Any], columns: int | None = None) -> list[str]:
         facts.append(("hosts", str(daemon["hosts_connected"])))
         facts.append(("swarms", str(daemon["swarms"]["active"])))
         facts.append(("leases", str(daemon["leases"])))
+    elif daemon["role"] == "snapshotter":
+        facts += shown_facts(daemon)
     else:
         facts += _node_facts(daemon).items()
     facts += _pulls(daemon.get("recent_pulls", []))
@@ -173,20 +207,3 @@ def _troubles(daemon: dict[str, Any]) -> list[str]:
 def _by_label(numbers: dict[str, int], nothing: str = "nothing yet") -> str:
     parts = [f"{label} {size_text(nbytes)}" for label, nbytes in numbers.items() if nbytes]
     return ", ".join(parts) or nothing
-
-
-def age_text(seconds: float) -> str:
-    """`42 s`, `17 min`, `5 h`, `3 d`: rounded down, from two of the larger unit on."""
-    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length_s:
-            return f"{seconds // length_s:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def size_text(nbytes: float) -> str:
-    """`12.3 MB`: decimal units, as registries and runtimes show them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} TB"

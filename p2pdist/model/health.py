@@ -27,6 +27,8 @@ class Reason(enum.StrEnum):
     FEW_DESCRIPTORS = "few_descriptors"
     STRANGERS = "strangers"
     HOST_CLONED = "host_cloned"
+    LAYERS_UNSHOWN = "layers_unshown"
+    READS_WAIT = "reads_wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,16 @@ RULES: Final[Mapping[Reason, Rule]] = {
     ),
     Reason.HOST_CLONED: Rule(
         "it took a new host id; remove host.state_dir from the image that machines are made from"
+    ),
+    # A worker that was killed is back within a second.
+    Reason.LAYERS_UNSHOWN: Rule(
+        "containers that read layers there are broken: start them again; mnt.log in the"
+        " snapshotter's directory says what ended",
+        begin_s=5.0,
+    ),
+    Reason.READS_WAIT: Rule(
+        "containers stand still: does the peer of this host run, and reach other hosts or a"
+        " proxy? After a minute their reads fail",
     ),
 }
 

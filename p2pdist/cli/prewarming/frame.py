@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from p2pdist.cli.amounts import size_text
 from p2pdist.cli.prewarming.picture import Picture, is_failed, total
 from p2pdist.cli.prewarming.texts import (
     columns,
@@ -21,7 +22,6 @@ from p2pdist.cli.prewarming.texts import (
     span,
     width_of,
 )
-from p2pdist.cli.status import size_text
 from p2pdist.model.jobs import DcStatus, HostStatus, JobState, JobStatus
 from p2pdist.runtime.terminal import printable
 

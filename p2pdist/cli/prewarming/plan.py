@@ -8,10 +8,10 @@ from typing import Any
 import click
 import msgspec
 
+from p2pdist.cli.amounts import size_text
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.prewarming.texts import headed, images_text, moment, plural, span
 from p2pdist.cli.prewarming.trackers import Planned
-from p2pdist.cli.status import size_text
 from p2pdist.model.jobs import DcPlan, JobSpec
 from p2pdist.runtime.terminal import printable
 

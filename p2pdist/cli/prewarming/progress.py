@@ -11,10 +11,10 @@ from typing import Final, Protocol, TextIO
 
 import click
 
+from p2pdist.cli.amounts import size_text
 from p2pdist.cli.prewarming.frame import Screen, frame, held_lines
 from p2pdist.cli.prewarming.picture import Picture
 from p2pdist.cli.prewarming.texts import plural, share, span
-from p2pdist.cli.status import size_text
 from p2pdist.model.jobs import DcStatus, JobStatus
 from p2pdist.runtime.terminal import printable, steady
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from p2pdist.cli.amounts import size_text
 from p2pdist.cli.pulling.client import Progress
-from p2pdist.cli.status import size_text
 from p2pdist.model.ids import Digest
 from p2pdist.oci.manifest import Descriptor
 from p2pdist.runtime.terminal import printable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from p2pdist.cli.amounts import size_text
 from p2pdist.cli.failures import cause_of, explain
 from p2pdist.cli.pulling.client import PulledImage, title
-from p2pdist.cli.status import size_text
 from p2pdist.oci.reference import Reference
 from p2pdist.runtime.terminal import printable
 

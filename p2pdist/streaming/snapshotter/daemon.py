@@ -8,6 +8,8 @@ import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,15 +17,20 @@ import aiohttp
 import grpc.aio
 
 from p2pdist.errors import ConfigError
+from p2pdist.model.members import Address
 from p2pdist.runtime import clock, logs
+from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.daemon import notify
 from p2pdist.runtime.files import OPEN_FLAGS, private_directory
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.settings import Settings
+from p2pdist.settings_json import as_json
 from p2pdist.streaming.snapshotter.filling import Filling
 from p2pdist.streaming.snapshotter.images import LazyImages
+from p2pdist.streaming.snapshotter.inventory import Inventory
 from p2pdist.streaming.snapshotter.layers_mount import LayersMount
 from p2pdist.streaming.snapshotter.mirror import Mirror
+from p2pdist.streaming.snapshotter.report import Report
 from p2pdist.streaming.snapshotter.service import handler
 from p2pdist.streaming.snapshotter.snapshot_store import SnapshotStore
 from p2pdist.streaming.snapshotter.snapshotter import Snapshotter
@@ -39,15 +46,22 @@ SOCKET_BYTES_MAX: Final = 107
 MESSAGE_BYTES_MAX: Final = 4 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class RunningSnapshotter:
+    admin: Address
+    admin_server: AdminServer
+
+
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run until `stop` is set. Raises ConfigError, StoreError, CannotMount, OSError."""
-    async with running_snapshotter(settings):
+    async with running_snapshotter(settings) as running:
         notify("READY=1")
         await stop.wait()
+        running.admin_server.draining = True
 
 
 @asynccontextmanager
-async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
+async def running_snapshotter(settings: Settings) -> AsyncIterator[RunningSnapshotter]:
     """Run a snapshotter for as long as the block lasts. What it shows goes on being shown."""
     own, root = settings.snapshotter, settings.host.state_dir / "snapshotter"
     if not own.mirror.startswith("http://"):
@@ -65,11 +79,16 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
         mirror = Mirror(session, own.mirror)
         images = LazyImages(mirror, root / "opening")
         stack.push_async_callback(images.close)
-        tasks = TaskOwner("background")
-        stack.push_async_callback(tasks.close)
         unpacking = Unpacking(root, store.plans)
         filling = Filling(mirror, store.lacking_bytes, unpacking.held)
         tracing = Tracing(mirror, lambda: list(store.layers.iterdir()))
+        inventory = Inventory(store.plans, store.is_plain, lambda: filling.held)
+        report = Report(settings, root, mount, inventory, images)
+        stack.push_async_callback(report.close)
+        tasks = TaskOwner("background")
+        stack.push_async_callback(tasks.close)
+        tasks.start(inventory.run(), name="inventory")
+        tasks.start(report.run(), name="report")
         tasks.start(tracing.run(), name="traces")
         if own.fill:
             tasks.start(filling.run(), name="fill")
@@ -85,7 +104,18 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[Snapshotter]:
         await snapshotter.clean()
         await stack.enter_async_context(_listening(own.socket, snapshotter))
         logs.event(log, logging.INFO, "snapshotter.listening", socket=str(own.socket))
-        yield snapshotter
+        admin = AdminServer(
+            own.admin_listen,
+            status=report.status,
+            samples=report.samples,
+            ready=lambda: {"socket": True},
+            degraded=report.health.names,
+            durations=[report],
+            names=settings.host.http_names,
+            settings=partial(as_json, settings),
+        )
+        stack.push_async_callback(admin.close)
+        yield RunningSnapshotter(await admin.start(), admin)
 
 
 @contextmanager

@@ -40,7 +40,8 @@ class Filling:
         self._tell_held = held
         self._again_s = again_s
         self._again_max_s = again_max_s
-        self._held: set[Digest] = set()
+        self.held: set[Digest] = set()
+        """The blobs that the mirror has as a whole."""
         self._more = asyncio.Event()
         self._more.set()
 
@@ -63,13 +64,13 @@ class Filling:
     async def _ask_for_all(self) -> bool:
         """Whether all of it is here."""
         shown = {plan.blob: plan.name for plan in await asyncio.to_thread(self._lacking)}
-        self._held &= shown.keys()
-        for layer in [layer for layer in shown if layer not in self._held]:
+        self.held &= shown.keys()
+        for layer in [layer for layer in shown if layer not in self.held]:
             try:
                 if await self._mirror.fill(shown[layer], layer):
-                    self._held.add(layer)
+                    self.held.add(layer)
                     self._tell_held(layer)
                     logs.event(log, logging.INFO, "layer.held", digest=layer)
             except MirrorFault as error:  # it may come back, or another layer be there
                 logs.event(log, logging.INFO, "fill.not_asked", digest=layer, error=str(error))
-        return len(self._held) == len(shown)
+        return len(self.held) == len(shown)

@@ -81,6 +81,8 @@ class LazyImages:
         open_s: float = OPEN_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.outcomes = {"lazy": 0, "declined": 0}
+        """Images that were opened, by what was decided."""
         self._mirror = mirror
         self._directory = directory
         self._open_s = open_s
@@ -146,6 +148,7 @@ class LazyImages:
             self._decline(opening, "the snapshotter ends, or failed")
             raise
         else:
+            self.outcomes["lazy"] += 1
             logs.event(log, logging.INFO, "image.lazy", image=str(image.name), layers=len(found))
 
     def _outlived(self) -> list[Path]:
@@ -158,6 +161,7 @@ class LazyImages:
         return old
 
     def _decline(self, opening: _Opening, why: str) -> None:
+        self.outcomes["declined"] += 1
         logs.event(log, logging.INFO, "image.declined", image=str(opening.image.name), error=why)
         opening.layers.set_exception(Declined(why))
         opening.layers.exception()  # it may be that nobody waits for it any more

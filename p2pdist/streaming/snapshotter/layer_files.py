@@ -44,6 +44,8 @@ class LayerPlan(msgspec.Struct, frozen=True):
     """All of it lies here."""
     expected: Annotated[list[int], msgspec.Meta(max_length=TRACE_UNITS_MAX)] = []
     """What starts read of it elsewhere (`traces`)."""
+    size_bytes: int = 0
+    """Of the blob; 0: written by a version that did not say."""
 
     @property
     def name(self) -> ImageName:
@@ -67,6 +69,7 @@ def write_layer(layers: Path, number: int, opened: OpenedLayer, below: Sequence[
         list(below),
         opened.blob is not None,
         opened.expected,
+        opened.layer.size_bytes,
     )
     os.link(opened.index, made / INDEX)
     if opened.blob is not None:

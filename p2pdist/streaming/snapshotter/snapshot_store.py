@@ -128,6 +128,10 @@ class SnapshotStore:
         """Of those that are shown: whose bytes are elsewhere, and that are no plain files."""
         return [plan for number, plan in self.plans() if not (plan.whole or self._plain(number))]
 
+    def is_plain(self, number: int) -> bool:
+        """Whether a layer that is shown became plain files."""
+        return self._plain(number) is not None
+
     def usage(self, snapshot: Snapshot) -> Usage:
         """What it takes by itself. Walks its files; whatever vanishes meanwhile is not counted."""
         place = (

@@ -13,11 +13,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import pytest
 
+from p2pdist.demo.processes import free_ports
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.streaming.fuse import holder, syscalls
 from p2pdist.streaming.snapshotter.layers_mount import WORKER
@@ -71,6 +72,9 @@ class World:
         argv = [sys.executable, "-m", "p2pdist.cli.main", "snapshotter"]
         argv += ["--host-state-dir", str(work / "state"), "--snapshotter-socket", str(socket)]
         argv += ["--snapshotter-mirror", url_of(peer.mirror)]
+        (port,) = free_ports(1)
+        self._admin = f"127.0.0.1:{port}"
+        argv += ["--snapshotter-admin-listen", self._admin]
         for behind in ("fill", "unpack"):
             argv += [f"--snapshotter-{behind}", "true" if fills else "false"]
         self._socket = socket
@@ -90,6 +94,15 @@ class World:
         return await asyncio.to_thread(
             lambda: self.containerd.run(IMAGE, *command, name=name, stays=stays)
         )
+
+    async def status(self) -> dict[str, Any]:
+        """What the snapshotter tells of itself."""
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"http://{self._admin}/api/v1/status", raise_for_status=True) as answer,
+        ):
+            told: dict[str, Any] = await answer.json()
+            return told
 
     async def inside(self, name: str) -> Path:
         """The root of a running container, as it sees it."""
@@ -155,6 +168,28 @@ async def test_a_container_runs_before_its_layers_are_here(world: World) -> None
     assert told.strip() == GREETING
     assert world.received_bytes - before < 2_000_000, "a span of a layer, and what names it"
     await until(lambda: not os.listdir(world.root / "snapshots"), "end of the container's files")
+
+
+async def test_the_snapshotter_says_what_it_shows_and_what_was_read_of_it(world: World) -> None:
+    await indexed(world)
+    await world.pull()
+    await world.run("/hello")
+
+    async with asyncio.timeout(30):
+        while True:
+            told = await world.status()
+            if told["reads"]["waited"] and sum(told["layers"].values()) == len(LAYERS):
+                break
+            await asyncio.sleep(0.1)
+    (image,) = told["images"]
+    assert image["image"] == "docker.io/library/app"
+    assert image["size_bytes"] == sum(map(len, LAYERS))
+    assert told["layers"] == {"elsewhere": 2, "here": 1, "files": 0}, "one is below a MiB"
+    reads = told["reads"]
+    assert reads["bytes"] > len(GREETING)
+    assert 0 < reads["fetched_bytes"]["demand"] < image["size_bytes"]
+    assert (reads["failed"], reads["waiting"]) == (0, 0)
+    assert told["degraded"] == []
 
 
 async def test_a_container_sees_what_was_pushed_and_can_write(world: World) -> None:

@@ -15,17 +15,18 @@ import pytest
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.ids import Digest, digest_of
+from p2pdist.model.members import Address
 from p2pdist.oci.layered_image import layered_image
 from p2pdist.oci.names import ImageName
 from p2pdist.settings import Host, Settings
 from p2pdist.settings import Snapshotter as SnapshotterSection
 from p2pdist.streaming.core.index import encode_index
-from p2pdist.streaming.fuse.mounting import CannotMount
 from p2pdist.streaming.snapshotter import daemon, snapshotter, wire
 from p2pdist.streaming.snapshotter.daemon import running_snapshotter
 from p2pdist.streaming.snapshotter.images import Declined, LazyImages
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.snapshotter import TARGET
+from tests.fakes.layers_mount import Mounted
 from tests.streaming.archives import archive, directory, file, gzipped, index_of
 
 NAME = ImageName("docker.io", "library/app")
@@ -37,22 +38,6 @@ IMAGE = layered_image(
     [digest_of(plain) for plain in ARCHIVES],
 )
 LOW, HIGH = (layer.chain_id for layer in IMAGE.layers)
-
-
-class Mounted:
-    """In the place of the mount; `broken`: it cannot be made again."""
-
-    broken = False
-
-    def __init__(self, root: Path, endpoint: str) -> None:
-        pass
-
-    def begin(self) -> None:
-        pass
-
-    def ensure(self) -> None:
-        if self.broken:
-            raise CannotMount("no FUSE today")
 
 
 class Socket:
@@ -88,7 +73,11 @@ class Socket:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    section = SnapshotterSection(socket=tmp_path / "run" / "s.sock", mirror="http://127.0.0.1:1")
+    section = SnapshotterSection(
+        socket=tmp_path / "run" / "s.sock",
+        mirror="http://127.0.0.1:1",
+        admin_listen=Address("127.0.0.1", 0),
+    )
     return replace(Settings(), host=Host(state_dir=tmp_path / "state"), snapshotter=section)
 
 
