@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from panels.datacenters import DATACENTERS
 from panels.host import HOST
+from panels.lazy import LAZY
 from panels.overview import OVERVIEW
 from panels.parts import Board, Panel, Variable
 from panels.release import RELEASE
@@ -15,7 +16,7 @@ from panels.upstreams import UPSTREAMS
 
 DIRECTORY: Final = Path(__file__).parent / "dashboards"
 WIDTH: Final = 24
-BOARDS: Final = (OVERVIEW, DATACENTERS, RELEASE, HOST, UPSTREAMS)
+BOARDS: Final = (OVERVIEW, DATACENTERS, RELEASE, HOST, UPSTREAMS, LAZY)
 
 
 def render(board: Board) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from p2pdist.peer.node import Node
 from p2pdist.registry_proxy.core.notifications import KINDS
 from p2pdist.runtime.http_protocol import dropped_total, malformed_total
 from p2pdist.tracker.daemon import RunningTracker
+from tests.e2e.dashboards import lazy
 from tests.e2e.dashboards.release import DIRECT_BYTES, PULLS_LEFT, REFUSED, RUDE, RULE, Release
 
 WINDOW_S: Final = 120.0
@@ -102,6 +103,7 @@ def expected(release: Release) -> Mapping[Key, Mapping[str, Range]]:
         "p2pdist-release": _release(release, sums),
         "p2pdist-host": _host(release),
         "p2pdist-upstreams": _upstreams(release, sums),
+        "p2pdist-lazy": _lazy(release),
     }
     return {
         (uid, title, query): lines
@@ -122,7 +124,12 @@ def _overview(sums: Sums) -> Panels:
     return {
         # Without `lonely`, and with the proxies.
         ("Hosts connected", "A"): {"": only(8)},
-        ("Daemons scraped", "A"): {"peer": only(7), "proxy": only(2), "tracker": only(2)},
+        ("Daemons scraped", "A"): {
+            "peer": only(7),
+            "proxy": only(2),
+            "snapshotter": only(1),
+            "tracker": only(2),
+        },
         ("Not from a registry", "A"): {
             "": ratio(sums.fleet.total() - outside, float(sums.fleet.total()))
         },
@@ -139,7 +146,7 @@ def _overview(sums: Sums) -> Panels:
             "hash": (0.5 / WINDOW_S, 5 / WINDOW_S),
             **dict.fromkeys(reasons, NONE),
         },
-        ("Event loops", "A"): dict.fromkeys(("peer", "proxy", "tracker"), LOOP_S),
+        ("Event loops", "A"): dict.fromkeys(("peer", "proxy", "snapshotter", "tracker"), LOOP_S),
     }
 
 
@@ -331,4 +338,29 @@ def _upstreams(release: Release, sums: Sums) -> Panels:
         },
         ("Bytes of indexes", "A"): {"layer": NONE, "index": NONE},
         ("Names that did not resolve", "A"): dict.fromkeys(("dc1", "dc2"), NONE),
+    }
+
+
+def _lazy(release: Release) -> Panels:
+    size = float(len(lazy.BLOB))
+    waits = (1e-4, 0.01)
+    return {
+        ("Reads that wait longest", "A"): {release.lazy.admin: NONE},
+        ("How long reads wait", "A"): {"p50": waits},
+        ("How long reads wait", "B"): {"p99": waits},
+        ("Reads that failed", "A"): {"": NONE},
+        ("Reads", "A"): {
+            outcome.name.lower(): some(count / WINDOW_S) for outcome, count in lazy.READS.items()
+        },
+        ("Images asked for", "A"): dict.fromkeys(("lazy", "declined"), NONE),
+        ("Read and fetched", "A"): {"read": some(lazy.READ_BYTES / WINDOW_S)},
+        ("Read and fetched", "B"): {
+            f"fetched: {why.name.lower()}": some(nbytes / WINDOW_S)
+            for why, nbytes in lazy.FETCHED_BYTES.items()
+        },
+        ("Where layers are", "A"): {
+            "elsewhere": only(size),
+            "here": NONE,
+            "files": only(size),
+        },
     }

@@ -7,7 +7,8 @@ Two datacenters with a tracker, a proxy and hosts each, in this process:
 - a job at a low rate misses its deadline; `lab-1`, ready for it, loses its store;
 - the registry refuses some requests, and says to one who pulls at a proxy that it grants 12 more;
 - somebody sends what is no HTTP;
-- a peer sends wrong chunks to `web-1`; `lonely` reaches no tracker.
+- a peer sends wrong chunks to `web-1`; `lonely` reaches no tracker;
+- beside `web-1` a snapshotter shows an image, without a kernel: its counts are the script's.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from p2pdist.runtime.operator_token import operator_token
 from p2pdist.runtime.serving import Manifest
 from p2pdist.settings import Replicate, Settings
 from p2pdist.tracker.daemon import RunningTracker
+from tests.e2e.dashboards.lazy import ToldSnapshotter, told_snapshotter
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.evil import evil_peer
 from tests.fakes.pulling import pull, random_bytes
@@ -62,6 +64,7 @@ DEADLINE_S: Final = 6.0
 class Release:
     registry: FakeRegistry
     client: aiohttp.ClientSession
+    lazy: ToldSnapshotter
     trackers: dict[str, RunningTracker] = field(default_factory=dict)
     proxies: dict[str, RunningProxy] = field(default_factory=dict)
     peers: dict[str, RunningPeer] = field(default_factory=dict)
@@ -74,7 +77,7 @@ class Release:
     @property
     def targets(self) -> list[str]:
         daemons = (*self.trackers.values(), *self.proxies.values(), *self.peers.values())
-        return [str(daemon.admin) for daemon in daemons]
+        return [*(str(daemon.admin) for daemon in daemons), self.lazy.admin]
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -86,6 +89,7 @@ class Release:
         await self._attacked()
         await self._no_room()
         await self._late()
+        self.lazy.read()
 
     async def _pushed(self) -> None:
         layers = [random_bytes(size, size) for size in (5 * MIB, 3 * MIB)]
@@ -208,8 +212,9 @@ async def open_release(directory: Path) -> AsyncIterator[Release]:
         FakeRegistry() as registry,
         aiohttp.ClientSession(auto_decompress=False) as client,
         open_lab(directory, {"docker.io": registry.url}) as root,
+        told_snapshotter(root.settings("lazy")) as lazy,
     ):
-        release = Release(registry, client)
+        release = Release(registry, client, lazy)
         await _trackers(release, root)
         secret_file = directory / "notify-secret"
         secret_file.touch(mode=0o600)

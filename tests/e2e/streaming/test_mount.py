@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from p2pdist.cli.lazy_status import mounts_of_host
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.streaming.fuse import syscalls
 from p2pdist.streaming.image_mount import mounts
@@ -215,6 +216,11 @@ async def test_only_what_is_read_is_fetched(mounting: Mounting) -> None:
     received = mounting.peer.running.node.counters.received
     # Indexes, and the span or two that hold the file; not the noise beside it.
     assert 0 < sum(received.values()) < 2 * (1 << 20) < len(NOISE)
+    (told,) = mounts_of_host(mounting.state)
+    assert (told["directory"], told["mounted"]) == (str(mounting.target), True)
+    assert told["bytes"] >= 40_000
+    assert 0 < told["fetched_bytes"]["demand"] < sum(received.values())
+    assert mounts_of_host(mounting.state / "nowhere") == []
 
 
 async def test_reads_survive_their_worker(mounting: Mounting) -> None:
