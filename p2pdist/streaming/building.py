@@ -21,11 +21,10 @@ from p2pdist.streaming.core.index import (
 from p2pdist.streaming.core.tar import Member, TarReader, UnfitLayer
 from p2pdist.streaming.core.tree import LayerTree
 from p2pdist.streaming.inflating import WINDOW_BYTES, Checkpoint, Inflating
+from p2pdist.streaming.unzstd import MAGIC_BYTES, ZstdFrames, is_zstd
 from p2pdist.streaming.windows import HEAD_BYTES, sparse_window
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-MAGIC_BYTES: Final = 4
 # Layers shrink to a third, logs and databases to a thirtieth; what grows more is a bomb, or made of
 # zeros, and is left to the runtime.
 GROWTH_MAX: Final = 200
@@ -45,7 +44,7 @@ class IndexBuilder:
         self._out_bytes = 0
         self._begins = b""
         self._compression: Compression | None = None
-        self._inflating: Inflating | None = None
+        self._inflating: Inflating | ZstdFrames | None = None
         self._spans = _Spans()
 
     def feed(self, data: bytes) -> None:
@@ -58,8 +57,9 @@ class IndexBuilder:
         self._feed(data)
 
     def _begin(self) -> None:
-        if self._begins.startswith(ZSTD_MAGIC):
-            raise UnfitLayer("it is compressed with zstd, which has no places to begin at")
+        if is_zstd(self._begins):
+            self._compression, self._inflating = "zstd", ZstdFrames(self._span_bytes)
+            return
         if self._begins.startswith(GZIP_MAGIC):
             self._compression, self._inflating = "gzip", Inflating(self._span_bytes)
             return
@@ -99,7 +99,7 @@ class IndexBuilder:
         if self._compression is None:
             raise UnfitLayer(f"a layer of {len(self._begins)} bytes")
         if self._inflating is not None and self._inflating.in_member:
-            raise UnfitLayer("its gzip ends too early")
+            raise UnfitLayer(f"its {self._compression} ends too early")
         self._tar.finish()
         spans = self._spans.finish(self._out_bytes)
         LayerTree(self._entries)  # whoever mounts it is to find no surprise
@@ -114,7 +114,7 @@ class IndexBuilder:
         )
 
     def close(self) -> None:
-        """Give back what zlib holds."""
+        """Give back what its library holds."""
         if self._inflating is not None:
             self._inflating.__exit__(None, None, None)
 
@@ -170,7 +170,7 @@ class _Spans:
     def _close(self, stop: int) -> None:
         opened = self._open
         if stop - opened.out_offset > SPAN_BYTES_MAX:
-            raise UnfitLayer(f"a block of gzip with {stop - opened.out_offset} bytes")
+            raise UnfitLayer(f"a block of {stop - opened.out_offset} bytes")
         window: bytes | None = None
         if opened.window is not None:
             sparse = sparse_window(opened, bytes(self._following), bytes(self._head))

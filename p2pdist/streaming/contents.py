@@ -7,6 +7,7 @@ from blake3 import blake3
 from p2pdist.streaming.core.index import LayerIndex, window_of
 from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.inflating import inflate_from
+from p2pdist.streaming.unzstd import unzstd_from
 
 
 class WrongSpan(UnfitLayer):
@@ -23,7 +24,10 @@ def open_span(index: LayerIndex, number: int, data: bytes) -> bytes:
         plain = data
     else:
         try:
-            plain = inflate_from(data, length, bits=span.bits, window=window_of(span))
+            if index.compression == "zstd":
+                plain = unzstd_from(data, length)
+            else:
+                plain = inflate_from(data, length, bits=span.bits, window=window_of(span))
         except UnfitLayer as error:
             raise WrongSpan(f"span {number} of {index.blob}: {error}") from None
     if len(plain) != length or blake3(plain).digest() != span.hash:

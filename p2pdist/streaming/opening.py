@@ -9,9 +9,10 @@ from typing import Final
 import zstandard
 
 from p2pdist.model.ids import Digest
-from p2pdist.streaming.building import GROWTH_FREE_BYTES, GROWTH_MAX, ZSTD_MAGIC, IndexBuilder
+from p2pdist.streaming.building import GROWTH_FREE_BYTES, GROWTH_MAX, IndexBuilder
 from p2pdist.streaming.core.index import LayerIndex, decode_index
 from p2pdist.streaming.core.tar import UnfitLayer
+from p2pdist.streaming.unzstd import MAGIC_BYTES, is_zstd
 
 READ_BYTES: Final = 1 << 20
 
@@ -49,9 +50,9 @@ def index_of_file(path: Path, *, layer: Digest, diff_id: Digest) -> tuple[LayerI
 
 
 def _without_zstd(path: Path) -> Path:
-    """zstd has no places to begin at: such a layer is unpacked as a whole."""
+    """zstd mostly has no places to begin at: such a layer is unpacked as a whole."""
     with path.open("rb") as file:
-        if not file.read(4).startswith(ZSTD_MAGIC):
+        if not is_zstd(file.read(MAGIC_BYTES)):
             return path
         file.seek(0)
         plain = path.with_suffix(".tar")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import struct
 import tarfile
 import zlib
 from collections.abc import Mapping
+from typing import Final
+
+import zstandard
 
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.streaming.building import IndexBuilder
@@ -100,6 +104,18 @@ def gzipped_in_members(data: bytes, member_bytes: int) -> bytes:
     """As eStargz and `cat a.gz b.gz` make it."""
     pieces = [data[at : at + member_bytes] for at in range(0, len(data), member_bytes)]
     return b"".join(gzip.compress(piece, mtime=0) for piece in pieces)
+
+
+def zstd_in_frames(data: bytes, frame_bytes: int) -> bytes:
+    """As zstd:chunked and pzstd make it: between frames something that is to be skipped."""
+    packer = zstandard.ZstdCompressor(level=3, write_checksum=True)
+    out = b""
+    for at in range(0, len(data), frame_bytes):
+        out += packer.compress(data[at : at + frame_bytes]) + SKIPPED
+    return out
+
+
+SKIPPED: Final = struct.pack("<II", 0x184D2A50, 7) + b"for us "
 
 
 def gzipped_and_flushed(data: bytes, piece_bytes: int) -> bytes:

@@ -17,6 +17,7 @@ from p2pdist.streaming.contents import WrongSpan, open_span
 from p2pdist.streaming.core.index import LayerIndex, decode_index, encode_index, window_of
 from p2pdist.streaming.core.tar import Member, UnfitLayer
 from tests.streaming.archives import (
+    SKIPPED,
     archive,
     file,
     gzipped,
@@ -24,6 +25,7 @@ from tests.streaming.archives import (
     gzipped_in_members,
     index_of,
     text,
+    zstd_in_frames,
 )
 
 SPAN_BYTES = 64 << 10
@@ -34,12 +36,18 @@ WAYS = {
     "members": gzipped_in_members(TAR, 50_000),
     "flushed": gzipped_and_flushed(TAR, 30_000),
     "plain": TAR,
+    "frames": zstd_in_frames(TAR, 50_000),
+    "large frames": zstd_in_frames(TAR, 180_000),
 }
 
 
 @cache
+def index_of_way(way: str) -> LayerIndex:
+    return index_of(WAYS[way], span_bytes=SPAN_BYTES)
+
+
 def index_of_gzip() -> LayerIndex:
-    return index_of(WAYS["gzip"], span_bytes=SPAN_BYTES)
+    return index_of_way("gzip")
 
 
 def read_all(index: LayerIndex, blob: bytes) -> bytes:
@@ -96,7 +104,13 @@ def test_an_empty_archive_has_no_files() -> None:
     [
         (b"", "of 0 bytes"),
         (b"\x1f\x8b", "of 2 bytes"),
-        (b"\x28\xb5\x2f\xfd" + bytes(100), "zstd"),
+        (zstd_in_frames(archive(file("f", bytes(9 << 20))), 10 << 20), "no places to begin at"),
+        (zstd_in_frames(bytes(200 << 20), 1 << 20), "inflate to more"),
+        (WAYS["frames"][:-20_000], "zstd ends too early"),
+        (WAYS["frames"] + b"garbage", "its zstd is broken"),
+        (WAYS["frames"][:50_000] + b"\xff" * 9000, "its zstd"),
+        (WAYS["frames"][: -len(SKIPPED) - 1] + b"!", "its zstd is broken"),
+        (zstd_in_frames(b"\xff" * 5000, 1000), "no header"),
         (gzipped(TAR)[:-20_000], "ends too early"),
         (gzipped(TAR)[:-4], "ends too early"),
         (gzipped(TAR)[:50_000] + b"\xff" * 9000, "inflated|no header"),
@@ -112,11 +126,13 @@ def test_what_cannot_be_read_from_the_middle_is_unfit(blob: bytes, why: str) -> 
         index_of(blob)
 
 
-@settings(max_examples=50)
-@given(st.integers(0, 2**31), st.integers(1, 200))
-def test_bytes_that_are_not_those_of_the_blob_never_come_out(seed: int, flips: int) -> None:
-    blob, rng = WAYS["gzip"], random.Random(seed)
-    index = index_of_gzip()
+@settings(max_examples=100)
+@given(st.sampled_from(["gzip", "frames"]), st.integers(0, 2**31), st.integers(1, 200))
+def test_bytes_that_are_not_those_of_the_blob_never_come_out(
+    way: str, seed: int, flips: int
+) -> None:
+    blob, rng = WAYS[way], random.Random(seed)
+    index = index_of_way(way)
     number = rng.randrange(len(index.spans))
     start, stop = index.span_range(number)
     data = bytearray(blob[start:stop])
@@ -127,12 +143,18 @@ def test_bytes_that_are_not_those_of_the_blob_never_come_out(seed: int, flips: i
         assert open_span(index, number, bytes(data)) == TAR[out : index.span_end(number)]
 
 
+@pytest.mark.parametrize("way", ["gzip", "frames"])
 @pytest.mark.parametrize("cut", [0, 1, 100])
-def test_a_span_that_is_cut_off_is_none(cut: int) -> None:
-    index = index_of_gzip()
+def test_a_span_that_is_cut_off_is_none(way: str, cut: int) -> None:
+    index = index_of_way(way)
     start, _ = index.span_range(3)
     with pytest.raises(WrongSpan):
-        open_span(index, 3, WAYS["gzip"][start : start + cut] or b"\0")
+        open_span(index, 3, WAYS[way][start : start + cut] or b"\0")
+
+
+def test_a_layer_may_begin_with_what_is_skipped() -> None:
+    blob = SKIPPED + WAYS["frames"]
+    assert read_all(index_of(blob, span_bytes=SPAN_BYTES), blob) == TAR
 
 
 @pytest.mark.parametrize(
@@ -145,6 +167,7 @@ def test_a_span_that_is_cut_off_is_none(cut: int) -> None:
         {"entries": [Member(b"0", b"f", 0o644, 0, 0, 1000, len(TAR) - 512, 0)]},
         {"entries": [Member(b"9", b"f", 0o644, 0, 0, 0, 0, 0)]},
         {"compression": "none"},
+        {"compression": "zstd"},
         {"compression": "lz4"},
         {"spans": index_of_gzip().spans[1:]},
         {"spans": index_of_gzip().spans[::-1]},

@@ -37,7 +37,7 @@ SPAN_BYTES_MAX: Final = 64 << 20
 """A block of gzip may be as long as it likes; what is longer than this is not for reading in it."""
 HASH_BYTES: Final = 32
 
-Compression = Literal["gzip", "none"]
+Compression = Literal["gzip", "zstd", "none"]
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True):
@@ -168,5 +168,7 @@ def _check_spans(index: LayerIndex) -> None:
         length = index.span_end(number) - span.out_offset
         if not (0 < length <= SPAN_BYTES_MAX and 0 <= start < stop <= index.blob_bytes):
             raise UnfitLayer(f"an index whose span {number} is none")
-        if index.compression == "none" and (stop - start != length or span.bits):
+        if index.compression != "gzip" and (span.bits or span.window is not None):
+            raise UnfitLayer(f"an index whose span {number} begins in the middle of what it cannot")
+        if index.compression == "none" and stop - start != length:
             raise UnfitLayer(f"an index whose span {number} is as long as it cannot be")

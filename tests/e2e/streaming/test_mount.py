@@ -32,6 +32,7 @@ from tests.streaming.archives import (
     hardlink,
     symlink,
     text,
+    zstd_in_frames,
 )
 from tests.swarm.test_layer_indexes import index_at
 
@@ -61,7 +62,7 @@ TOP = archive(
     file("empty"),
     file("usr/lib/x.so", text(3_000_000, 77)),
 )
-LAYERS = [gzipped(BASE), gzipped(TOP)]
+LAYERS = [gzipped(BASE), zstd_in_frames(TOP, 300_000)]
 
 
 class Mounting:
