@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from p2pdist.settings import Settings
     from p2pdist.settings_load import Loaded
 
-ROLES = ("peer", "proxy", "tracker", "all-in-one")
+ROLES = ("peer", "proxy", "tracker", "all-in-one", "snapshotter")
 PARTS = ("tracker", "proxy")
 """Of all-in-one; its proxy serves the mirror of a peer."""
 COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
@@ -40,7 +40,8 @@ def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: An
 
     Looks at keys, ports, trackers and proxies (up to the proof that they have the same secret),
     clocks, registries (a token and a manifest), disk, limits, who can reach what listens here, and
-    whether the container engines ask the peer. One line each: PASS, WARN or FAIL and the fix.
+    whether the container engines ask the peer. Of a snapshotter: kernel, mirror, and who starts
+    containers by it. One line each: PASS, WARN or FAIL and the fix.
     Changes nothing.
 
     Without --config it looks at the settings of the daemon that runs here, else at those of its
@@ -70,6 +71,8 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
     from p2pdist.doctor.in_force import settings_in_force
 
     settings, found = await settings_in_force(loaded, role, explicit=explicit)
+    if role == "snapshotter":
+        return found + await _examine_snapshotter(settings)
     parts = PARTS if role == "all-in-one" else (role,)
     if role == "all-in-one":
         settings, made = local.with_found_keys(settings)
@@ -102,6 +105,19 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
         found.append(local.check_mirror_exposure(settings))
         found += runtimes.check_runtimes(settings)
     return list(dict.fromkeys(found))
+
+
+async def _examine_snapshotter(settings: Settings) -> list[Finding]:
+    """It has no cluster secret, and speaks to nobody but the mirror and the engines of its host."""
+    from p2pdist.doctor import lazy, local, network
+
+    admin = settings.snapshotter.admin_listen
+    found = [await network.check_port("snapshotter.admin_listen", admin, "snapshotter", admin)]
+    found += await lazy.check_snapshotter(settings)
+    found += await network.check_running(settings, "snapshotter")
+    found += local.check_state(settings)
+    found += local.check_limits()
+    return [*found, *local.check_exposure(settings, "snapshotter")]
 
 
 async def _listed(findings: AsyncIterator[Finding]) -> list[Finding]:

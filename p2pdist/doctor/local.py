@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from p2pdist.doctor.findings import Finding, failed, passed, registries_text, warned
+from p2pdist.doctor.findings import Finding, Level, failed, passed, registries_text, warned
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Address
 from p2pdist.runtime.identity import proxy_keys, read_secret, read_signer, upstream_entries
@@ -89,8 +89,15 @@ def _attempt(check: str, look: Callable[[], str], fix: str) -> Finding:
 
 def check_disk(settings: Settings, role: str) -> Iterator[Finding]:
     """The state directory: there or to be made, ours alone, large enough."""
-    directory = settings.host.state_dir
-    there = next((p for p in (directory, *directory.parents) if p.exists()), Path("/"))
+    state = list(check_state(settings))
+    yield from state
+    if role != "tracker" and all(finding.level != Level.FAIL for finding in state):
+        yield _room(settings, _there(settings))
+
+
+def check_state(settings: Settings) -> Iterator[Finding]:
+    """The state directory: there or to be made, and ours alone."""
+    directory, there = settings.host.state_dir, _there(settings)
     if not os.access(there, os.W_OK | os.X_OK):
         fix = f"run as its owner, or: chown $(id -un) {there}; or set host.state_dir"
         yield failed("state", f"{there} cannot be written to", fix)
@@ -99,9 +106,12 @@ def check_disk(settings: Settings, role: str) -> Iterator[Finding]:
         yield warned("state", f"{directory} may be written by others", f"chmod go-w {directory}")
     else:
         yield passed("state", f"{directory} can be written")
-    if role == "tracker":
-        return
-    yield _room(settings, there)
+
+
+def _there(settings: Settings) -> Path:
+    """The state directory, or what is there of its path."""
+    directory = settings.host.state_dir
+    return next((p for p in (directory, *directory.parents) if p.exists()), Path("/"))
 
 
 def _room(settings: Settings, there: Path) -> Finding:
