@@ -210,6 +210,13 @@ class Snapshotter:
         "Make plain files of layers that are here as a whole: new containers read those. "
         "They take the room that they take for any snapshotter.",
     )
+    whole_namespaces: tuple[str, ...] = _setting(
+        TEXTS,
+        ("moby",),
+        "containerd's namespaces in which images are fetched whole, as ever. moby is Docker's, "
+        "whose `save` leaves out what is not there without a word; with an empty list its "
+        "containers start before their layers are here, too.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from tests.e2e.harness.p2p import (
     Cluster,
     Daemon,
 )
+from tests.e2e.harness.places import Place
 from tests.e2e.harness.processes import LabError, Process, run, wait_until
 from tests.e2e.harness.registry import Registry
 
@@ -107,7 +108,13 @@ class Machine:
             stack.callback(snapshotter.stop)
             snapshotter.start()
             snapshotter.wait_ready(socket.exists)
-            made = CriContainerd(work, socket, PEER_MIRROR_URL, host=self.host)
+            made = CriContainerd(
+                work,
+                socket,
+                state / "snapshotter",
+                PEER_MIRROR_URL,
+                place=Place(work, host=self.host),
+            )
             stack.callback(made.stop)
             made.start()
             yield Engine(self, made)

@@ -99,7 +99,9 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[RunningSnapsh
             filling.more()
             unpacking.more()
 
-        snapshotter = Snapshotter(store, images, mount, shown=shown)
+        snapshotter = Snapshotter(
+            store, images, mount, shown=shown, whole_namespaces=own.whole_namespaces
+        )
         stack.push_async_callback(snapshotter.close)
         await snapshotter.clean()
         await stack.enter_async_context(_listening(own.socket, snapshotter))

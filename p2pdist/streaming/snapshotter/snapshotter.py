@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, TypeVar
@@ -48,10 +48,13 @@ class Snapshotter:
         mount: LayersMount,
         *,
         shown: Callable[[], None],
+        whole_namespaces: Collection[str] = (),
     ) -> None:
-        """`shown` is told of each layer that is shown."""
+        """`shown` is told of each layer that is shown. `whole_namespaces`: of the engine, where no
+        layer is."""
         self._store = store
         self._shown = shown
+        self._whole_namespaces = frozenset(whole_namespaces)
         self._images = images
         self._mount = mount
         self._line = ThreadPoolExecutor(1, "snapshots")
@@ -72,7 +75,7 @@ class Snapshotter:
         """Return what to mount to use a new snapshot. Raises SnapshotExists also where the engine
         asked for a layer that is shown: it need not fetch it then."""
         target = labels.get(TARGET)
-        if target is not None and kind is Kind.ACTIVE:
+        if target is not None and kind is Kind.ACTIVE and self._may_show(key):
             await self._show(key, parent, labels, target)
         if parent:  # before there is a snapshot: an engine that is refused asks for the same again
             await self._have_shown(parent)
@@ -125,6 +128,11 @@ class Snapshotter:
         return await asyncio.to_thread(self._store.usage, snapshot)
 
     # --- layers that are shown ------------------------------------------------------------------
+
+    def _may_show(self, key: str) -> bool:
+        """containerd has the namespace in its keys (`<namespace>/<number>/<what a client says>`),
+        and not always in what goes beside a call."""
+        return key.partition("/")[0] not in self._whole_namespaces
 
     async def _show(self, key: str, parent: str, labels: Mapping[str, str], target: str) -> None:
         """Raise SnapshotExists if the layer is shown now; return if it is to be fetched."""

@@ -6,25 +6,25 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from tests.e2e.harness.clients import CONTAINERD
-from tests.e2e.harness.netns import Host
-from tests.e2e.harness.processes import LabError, Process, pids_with, run
+from tests.e2e.harness.places import Place
+from tests.e2e.harness.processes import LabError, Process, pids_with
 
 NAMESPACE: Final = "k8s.io"
 PULL_S: Final = 120.0
-# A mount namespace that sees the mounts of the host, such as the snapshotter's, and shows it none.
-# It stays when containerd is killed: what watches over a container has its socket in /run.
-_PLACE: Final = "mount -t tmpfs tmpfs /run; echo ready; exec sleep infinity"
 _CONFIG: Final = """\
 version = 2
 [proxy_plugins.p2pdist]
   type = "snapshot"
   address = "{socket}"
+[proxy_plugins.p2pdist.exports]
+  root = "{root}"
+  enable_remote_snapshot_annotations = "true"
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "p2pdist"
 [plugins."io.containerd.grpc.v1.cri".registry]
@@ -33,40 +33,42 @@ version = 2
 
 
 class CriContainerd:
-    """A containerd on this host, with state of its own."""
+    """A containerd in a place of its own, with state of its own."""
+
+    namespaces: ClassVar[tuple[str, ...]] = (NAMESPACE,)
+    """Of containers that are ended with it."""
 
     def __init__(
-        self, work: Path, snapshotter: Path, mirror_url: str, *, host: Host | None = None
+        self,
+        work: Path,
+        snapshotter: Path,
+        snapshots: Path,
+        mirror_url: str,
+        *,
+        place: Place | None = None,
     ) -> None:
-        """`work`: a short path, for sockets. `snapshotter`: its socket. `host`: in whose network it
-        is."""
+        """`work`: a short path, for sockets. `snapshotter`: its socket. `snapshots`: where its
+        files are."""
+        self.place = place or Place(work)
         self.hosts = work / "certs.d"
         hosts = self.hosts / "_default"
         hosts.mkdir(parents=True)
         text = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
         (hosts / "hosts.toml").write_text(f'server = "{mirror_url}"\n{text}')
         config = work / "config.toml"
-        config.write_text(_CONFIG.format(socket=snapshotter, certs=self.hosts))
-        self._socket = work / "c.sock"
+        config.write_text(_CONFIG.format(socket=snapshotter, certs=self.hosts, root=snapshots))
+        self.socket = work / "c.sock"
         self._fifos = work / "fifos"  # seen by both, unlike those in /run
         self._fifos.mkdir()
-        unshared = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", _PLACE]
-        if host is not None:
-            unshared = host.inside(*unshared)
-        self._place = Process("mount namespace", unshared, work / "place.log")
         self._argv = [CONTAINERD, "--root", str(work / "root"), "--state", str(work / "cri")]
-        self._argv += ["--address", str(self._socket), "--config", str(config)]
+        self._argv += ["--address", str(self.socket), "--config", str(config)]
         self._log = work / "containerd.log"
         self.process: Process | None = None
 
     def start(self) -> None:
-        """Start it, also after a kill. The snapshotter has mounted by then: where mounts of the
-        host are private, later ones are not seen."""
-        if not self._place.alive:
-            self._place.start()
-            self._place.wait_ready(lambda: b"ready" in self._place.log.read_bytes())
-        inside = ["nsenter", "--mount", "--net", f"--target={self._place.pid}", *self._argv]
-        self.process = Process("containerd", inside, self._log)
+        """Start it, also after a kill. The snapshotter has mounted by then (`Place`)."""
+        self.place.start()
+        self.process = Process("containerd", self.place.inside(*self._argv), self._log)
         self.process.start()
         self.process.wait_ready(self._answers)
 
@@ -77,15 +79,19 @@ class CriContainerd:
     def stop(self) -> None:
         """End it, its containers, and what it started to watch over them: they would go on."""
         if self.process is not None and self.process.alive:
-            with contextlib.suppress(LabError):
-                for name in self.ctr("tasks", "list", "--quiet").split():
-                    self.ctr("tasks", "kill", "--signal", "KILL", name)
-                for name in self.ctr("containers", "list", "--quiet").split():
-                    self.ctr("tasks", "delete", "--force", name)
+            for namespace in self.namespaces:
+                with contextlib.suppress(LabError):
+                    self._end_all(namespace)
             self.process.stop()
-        self._place.stop()
-        for pid in pids_with(str(self._socket)):
+        self.place.stop()
+        for pid in pids_with(str(self.socket)):
             os.kill(pid, signal.SIGKILL)
+
+    def _end_all(self, namespace: str) -> None:
+        for name in self.ctr("tasks", "list", "--quiet", namespace=namespace).split():
+            self.ctr("tasks", "kill", "--signal", "KILL", name, namespace=namespace)
+        for name in self.ctr("containers", "list", "--quiet", namespace=namespace).split():
+            self.ctr("tasks", "delete", "--force", name, namespace=namespace)
 
     def pull(self, reference: str) -> str:
         """Pull as a kubelet does; return what containerd calls the image."""
@@ -101,12 +107,12 @@ class CriContainerd:
         how += ["--snapshotter", "p2pdist", "--fifo-dir", str(self._fifos)]
         return self.ctr("run", *how, reference, name, *command)
 
-    def ctr(self, *arguments: str) -> str:
-        words = ["ctr", "--address", str(self._socket), "--namespace", NAMESPACE]
-        return run([*words, *arguments], timeout_s=PULL_S)
+    def ctr(self, *arguments: str, namespace: str = NAMESPACE) -> str:
+        words = ["ctr", "--address", str(self.socket), "--namespace", namespace]
+        return self.place.run(*words, *arguments, timeout_s=PULL_S)
 
     def _ask(self, method: str, asked: Any, answer: Any) -> Any:
-        with grpc.insecure_channel(f"unix:{self._socket}") as channel:
+        with grpc.insecure_channel(f"unix:{self.socket}") as channel:
             call = channel.unary_unary(
                 f"/runtime.v1.ImageService/{method}",
                 request_serializer=type(asked).SerializeToString,

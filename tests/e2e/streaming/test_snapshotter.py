@@ -6,118 +6,35 @@ import asyncio
 import os
 import signal
 import stat
-import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Final
 
-import aiohttp
 import pytest
 
-from p2pdist.demo.processes import free_ports
-from p2pdist.peer.daemon import RunningPeer
-from p2pdist.streaming.fuse import holder, syscalls
-from p2pdist.streaming.snapshotter.layers_mount import WORKER
 from tests.e2e.harness.cri import CriContainerd
-from tests.e2e.harness.image import greeting_program, pausing_program
-from tests.e2e.harness.p2p import REPOSITORY_ROOT
-from tests.e2e.harness.processes import LabError, Process, pids_with, wait_until
-from tests.fakes.cluster import Lab, open_lab, url_of
-from tests.fakes.pulling import pull, random_bytes
-from tests.fakes.registry import FakeRegistry
+from tests.e2e.harness.places import Place
+from tests.e2e.harness.processes import LabError
+from tests.e2e.streaming.world import (
+    BIG,
+    GREETING,
+    IMAGE,
+    LAYERS,
+    NOISE,
+    NOTHING_BEHIND,
+    World,
+    engines_root,
+    open_world,
+    until,
+)
 from tests.faults.records import recorded
-from tests.streaming.archives import archive, digest, directory, file, gzipped, text
-from tests.swarm.test_layer_indexes import index_at
-
-HOLDER = holder.__spec__.name
+from tests.streaming.archives import digest, text
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-GREETING: Final = "hello from a layer that is not here"
-NOISE: Final = random_bytes(6 << 20, 9)
-BIG: Final = random_bytes(3 << 20, 4)
-BASE: Final = archive(
-    directory("etc", 0o751),
-    file("etc/old", b"old"),
-    file("noise", NOISE),
-    *(file(f"words/{i:03}", text(40_000, i)) for i in range(60)),
-)
-MIDDLE: Final = archive(file("etc/.wh.old"), file("etc/new", b"new"))
-"""Small: it has no index."""
-TOP: Final = archive(
-    file("hello", greeting_program(GREETING), mode=0o755),
-    file("pause", pausing_program(), mode=0o755),
-    file("big", BIG),
-)
-ARCHIVES: Final = [BASE, MIDDLE, TOP]
-LAYERS: Final = [gzipped(plain) for plain in ARCHIVES]
-IMAGE: Final = "docker.io/library/app:1"
-
-
-class World:
-    """A registry, a proxy and a peer in this process; a snapshotter and a containerd beside it."""
-
-    def __init__(
-        self, registry: FakeRegistry, lab: Lab, peer: RunningPeer, work: Path, *, fills: bool
-    ) -> None:
-        self.registry = registry
-        self.lab = lab
-        self.peer = peer
-        self.root = work / "state" / "snapshotter"
-        socket = work / "s.sock"
-        argv = [sys.executable, "-m", "p2pdist.cli.main", "snapshotter"]
-        argv += ["--host-state-dir", str(work / "state"), "--snapshotter-socket", str(socket)]
-        argv += ["--snapshotter-mirror", url_of(peer.mirror)]
-        (port,) = free_ports(1)
-        self._admin = f"127.0.0.1:{port}"
-        argv += ["--snapshotter-admin-listen", self._admin]
-        for behind in ("fill", "unpack"):
-            argv += [f"--snapshotter-{behind}", "true" if fills else "false"]
-        self._socket = socket
-        env = {"PYTHONPATH": str(REPOSITORY_ROOT), "PYTHONUNBUFFERED": "1"}
-        self.snapshotter = Process("snapshotter", argv, work / "snapshotter.log", env)
-        self.containerd = CriContainerd(work, socket, url_of(peer.mirror))
-
-    async def start_snapshotter(self) -> None:
-        self._socket.unlink(missing_ok=True)
-        self.snapshotter.start()
-        await asyncio.to_thread(self.snapshotter.wait_ready, self._socket.exists)
-
-    async def pull(self) -> str:
-        return await asyncio.to_thread(self.containerd.pull, IMAGE)
-
-    async def run(self, *command: str, name: str = "once", stays: bool = False) -> str:
-        return await asyncio.to_thread(
-            lambda: self.containerd.run(IMAGE, *command, name=name, stays=stays)
-        )
-
-    async def status(self) -> dict[str, Any]:
-        """What the snapshotter tells of itself."""
-        async with (
-            aiohttp.ClientSession() as client,
-            client.get(f"http://{self._admin}/api/v1/status", raise_for_status=True) as answer,
-        ):
-            told: dict[str, Any] = await answer.json()
-            return told
-
-    async def inside(self, name: str) -> Path:
-        """The root of a running container, as it sees it."""
-        table = await asyncio.to_thread(self.containerd.ctr, "tasks", "list")
-        pid = next(row.split()[1] for row in table.splitlines() if row.split()[0] == name)
-        return Path(f"/proc/{pid}/root")
-
-    def worker(self) -> int:
-        """The process that reads for all containers."""
-        (mine,) = set(pids_with(WORKER)) & set(pids_with(str(self.root))) - set(pids_with(HOLDER))
-        return mine
-
-    @property
-    def received_bytes(self) -> int:
-        return sum(self.peer.running.node.counters.received.values())
+CriWorld = World[CriContainerd]
 
 
 @pytest.fixture
@@ -126,54 +43,51 @@ def work() -> Iterator[Path]:
         yield Path(path)
 
 
+def _containerd(world: CriWorld) -> CriContainerd:
+    place = Place(world.work, debian=engines_root())
+    return CriContainerd(world.work, world.socket, world.root, world.mirror, place=place)
+
+
 @pytest.fixture
-async def world(work: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+async def world(work: Path, request: pytest.FixtureRequest) -> AsyncIterator[CriWorld]:
     fills = request.node.get_closest_marker("fills") is not None
-    async with AsyncExitStack() as stack:
-        registry = await stack.enter_async_context(FakeRegistry())
-        lab = await stack.enter_async_context(open_lab(work / "lab", {"docker.io": registry.url}))
-        lab.layer_index = True
-        registry.add_image("library/app", "1", LAYERS, archives=ARCHIVES)
-        await lab.proxy()
-        made = World(registry, lab, await lab.peer("peer"), work, fills=fills)
-        stack.callback(syscalls.unmount, str(made.root / "mnt"))
-        stack.push_async_callback(asyncio.to_thread, made.snapshotter.stop)
-        stack.push_async_callback(asyncio.to_thread, made.containerd.stop)
-        await made.start_snapshotter()
-        made.containerd.start()
+    async with open_world(work, _containerd, () if fills else NOTHING_BEHIND) as made:
         yield made
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """containerd collects what is gone when it suits it."""
-    await asyncio.to_thread(wait_until, condition, what)
+async def pulled(world: CriWorld) -> str:
+    return await asyncio.to_thread(world.engine.pull, IMAGE)
 
 
-async def indexed(world: World) -> None:
-    """The proxy has the layers and their indexes; the peer has none of them."""
-    other = await world.lab.peer("other")
-    async with aiohttp.ClientSession() as client:
-        await pull(client, url_of(other.mirror))
-        for number in (0, 2):
-            await index_at(client, url_of(other.mirror), digest(LAYERS[number]))
+async def run(world: CriWorld, *command: str, name: str = "once", stays: bool = False) -> str:
+    return await asyncio.to_thread(
+        lambda: world.engine.run(IMAGE, *command, name=name, stays=stays)
+    )
 
 
-async def test_a_container_runs_before_its_layers_are_here(world: World) -> None:
-    await indexed(world)
+async def inside(world: CriWorld, name: str) -> Path:
+    """The root of a running container, as it sees it."""
+    table = await asyncio.to_thread(world.engine.ctr, "tasks", "list")
+    pid = next(row.split()[1] for row in table.splitlines() if row.split()[0] == name)
+    return Path(f"/proc/{pid}/root")
+
+
+async def test_a_container_runs_before_its_layers_are_here(world: CriWorld) -> None:
+    await world.indexed()
     before = world.received_bytes
 
-    await world.pull()
-    told = await world.run("/hello")
+    await pulled(world)
+    told = await run(world, "/hello")
 
     assert told.strip() == GREETING
     assert world.received_bytes - before < 2_000_000, "a span of a layer, and what names it"
     await until(lambda: not os.listdir(world.root / "snapshots"), "end of the container's files")
 
 
-async def test_the_snapshotter_says_what_it_shows_and_what_was_read_of_it(world: World) -> None:
-    await indexed(world)
-    await world.pull()
-    await world.run("/hello")
+async def test_the_snapshotter_says_what_it_shows_and_what_was_read_of_it(world: CriWorld) -> None:
+    await world.indexed()
+    await pulled(world)
+    await run(world, "/hello")
 
     async with asyncio.timeout(30):
         while True:
@@ -192,11 +106,11 @@ async def test_the_snapshotter_says_what_it_shows_and_what_was_read_of_it(world:
     assert told["degraded"] == []
 
 
-async def test_a_container_sees_what_was_pushed_and_can_write(world: World) -> None:
-    await indexed(world)
-    await world.pull()
-    await world.run("/pause", name="stays", stays=True)
-    root = await world.inside("stays")
+async def test_a_container_sees_what_was_pushed_and_can_write(world: CriWorld) -> None:
+    await world.indexed()
+    await pulled(world)
+    await run(world, "/pause", name="stays", stays=True)
+    root = await inside(world, "stays")
 
     def looked_at() -> None:
         assert sorted(os.listdir(root / "etc")) == ["new"]
@@ -215,15 +129,15 @@ async def test_a_container_sees_what_was_pushed_and_can_write(world: World) -> N
     await asyncio.to_thread(looked_at)
 
 
-def unpacked(world: World) -> list[Path]:
+def unpacked(world: CriWorld) -> list[Path]:
     return list((world.root / "layers").glob("*/fs"))
 
 
 @pytest.mark.fills
-async def test_the_rest_of_an_image_follows(world: World) -> None:
-    await indexed(world)
-    await world.pull()
-    await world.run("/hello")
+async def test_the_rest_of_an_image_follows(world: CriWorld) -> None:
+    await world.indexed()
+    await pulled(world)
+    await run(world, "/hello")
 
     def here() -> bool:
         found = [world.peer.running.node.store.get(digest(LAYERS[number])) for number in (0, 2)]
@@ -234,8 +148,8 @@ async def test_the_rest_of_an_image_follows(world: World) -> None:
     mounted = world.worker()  # which reads for older containers, and for new ones no more
     os.kill(mounted, signal.SIGSTOP)
     try:
-        await world.run("/pause", name="stays", stays=True)
-        root = await world.inside("stays")
+        await run(world, "/pause", name="stays", stays=True)
+        root = await inside(world, "stays")
         assert await asyncio.to_thread((root / "noise").read_bytes) == NOISE
         assert sorted(os.listdir(root / "etc")) == ["new"]
         assert stat.S_IMODE(os.stat(root / "etc").st_mode) == 0o751
@@ -244,12 +158,12 @@ async def test_the_rest_of_an_image_follows(world: World) -> None:
 
 
 @pytest.mark.faults
-async def test_daemons_that_end_end_no_container(world: World) -> None:
+async def test_daemons_that_end_end_no_container(world: CriWorld) -> None:
     """The process that reads is killed, the snapshotter and containerd are, and come back."""
-    await indexed(world)
-    await world.pull()
-    await world.run("/pause", name="stays", stays=True)
-    root = await world.inside("stays")
+    await world.indexed()
+    await pulled(world)
+    await run(world, "/pause", name="stays", stays=True)
+    root = await inside(world, "stays")
 
     async def read(name: str) -> bytes:
         return await asyncio.to_thread((root / name).read_bytes)
@@ -264,60 +178,60 @@ async def test_daemons_that_end_end_no_container(world: World) -> None:
         assert await read("words/059") == text(40_000, 59)
         await world.start_snapshotter()
         assert await read("noise") == NOISE
-        world.containerd.kill9()
-        world.containerd.start()
-        assert await world.inside("stays") == root, "the same process"
+        world.engine.kill9()
+        world.engine.start()
+        assert await inside(world, "stays") == root, "the same process"
         assert await read("big") == BIG
-        assert (await world.run("/hello")).strip() == GREETING, "and new containers start"
+        assert (await run(world, "/hello")).strip() == GREETING, "and new containers start"
         record.outcome = "every file right, the container runs on, new ones start"
 
 
-async def test_a_layer_that_is_shown_is_not_shown_twice(world: World) -> None:
-    await indexed(world)
-    first = await world.pull()
+async def test_a_layer_that_is_shown_is_not_shown_twice(world: CriWorld) -> None:
+    await world.indexed()
+    first = await pulled(world)
 
-    assert await world.pull() == first
+    assert await pulled(world) == first
     assert len(os.listdir(world.root / "layers")) == len(LAYERS)
 
 
-async def test_of_an_image_that_is_removed_nothing_stays(world: World) -> None:
-    await indexed(world)
-    await world.pull()
-    await world.run("/hello")
+async def test_of_an_image_that_is_removed_nothing_stays(world: CriWorld) -> None:
+    await world.indexed()
+    await pulled(world)
+    await run(world, "/hello")
 
-    await asyncio.to_thread(world.containerd.remove, IMAGE)
+    await asyncio.to_thread(world.engine.remove, IMAGE)
 
     def gone() -> bool:
-        world.containerd.ctr("content", "prune", "references")  # a collection that need not wait
+        world.engine.ctr("content", "prune", "references")  # a collection that need not wait
         return not any(os.listdir(world.root / name) for name in ("layers", "snapshots"))
 
     await until(gone, "end of the layers")
-    await world.pull()
-    assert (await world.run("/hello")).strip() == GREETING
+    await pulled(world)
+    assert (await run(world, "/hello")).strip() == GREETING
 
 
-async def test_an_image_that_nobody_has_seen_is_pulled_as_ever(world: World) -> None:
-    await world.pull()
+async def test_an_image_that_nobody_has_seen_is_pulled_as_ever(world: CriWorld) -> None:
+    await pulled(world)
 
-    assert (await world.run("/hello")).strip() == GREETING
+    assert (await run(world, "/hello")).strip() == GREETING
     assert os.listdir(world.root / "layers") == []
     await until(lambda: len(os.listdir(world.root / "snapshots")) == len(LAYERS), "unpacked layers")
-    assert [world.registry.count("GET", f"/blobs/{digest(layer)}") for layer in LAYERS] == [1] * 3
+    assert world.layer_reads() == [1] * 3
 
 
-async def test_an_image_is_exported_when_its_layers_were_fetched(world: World) -> None:
+async def test_an_image_is_exported_when_its_layers_were_fetched(world: CriWorld) -> None:
     """containerd has none of them: it says so, and gets them from the mirror of this host."""
-    await indexed(world)
-    await world.pull()
+    await world.indexed()
+    await pulled(world)
     out = world.root.parent / "out.tar"
 
     def ctr(*words: str) -> str:
-        return world.containerd.ctr(*words)
+        return world.engine.ctr(*words)
 
     with pytest.raises(LabError, match=r"content digest sha256:\w+: not found"):
         await asyncio.to_thread(ctr, "images", "export", str(out), IMAGE)
 
-    hosts = ["--hosts-dir", str(world.containerd.hosts)]
+    hosts = ["--hosts-dir", str(world.engine.hosts)]
     await asyncio.to_thread(ctr, "content", "fetch", *hosts, IMAGE)
     await asyncio.to_thread(ctr, "images", "export", str(out), IMAGE)
     with tarfile.open(out) as archive:

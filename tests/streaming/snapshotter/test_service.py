@@ -136,10 +136,20 @@ async def test_a_layer_that_is_shown_is_told_of_as_containerd_looks_for_it(
 async def test_a_layer_of_two_namespaces_is_two_snapshots(socket: Socket) -> None:
     """Each is found by the parent that its namespace knows."""
     await show(socket, "k8s.io/1/a", LOW)
-    await show(socket, "moby/1/a", LOW, "")
+    await show(socket, "other/1/a", LOW, "")
     await show(socket, "k8s.io/2/b", HIGH, "k8s.io/1/a")
 
     assert [info.name for info in await socket.list()] == ["k8s.io/1/a", "k8s.io/2/b"]
+
+
+async def test_no_layer_is_shown_in_a_namespace_that_wants_whole_images(socket: Socket) -> None:
+    """Docker's, until it has the blobs: it saves an image without them as if it were whole."""
+    await show(socket, "k8s.io/1/a", LOW)
+
+    answer = await socket.ask("Prepare", key="moby/1/extract", labels={TARGET: LOW})
+
+    assert [mount.type for mount in answer.mounts] == ["bind"]
+    assert [info.name for info in await socket.list()] == ["k8s.io/1/a", "moby/1/extract"]
 
 
 async def test_a_layer_that_is_declined_is_prepared_to_be_unpacked(
