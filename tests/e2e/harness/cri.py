@@ -17,18 +17,32 @@ from tests.e2e.harness.processes import LabError, Process, pids_with
 
 NAMESPACE: Final = "k8s.io"
 PULL_S: Final = 120.0
-_CONFIG: Final = """\
-version = 2
+_PLUGIN: Final = """\
 [proxy_plugins.p2pdist]
   type = "snapshot"
   address = "{socket}"
 [proxy_plugins.p2pdist.exports]
   root = "{root}"
-  enable_remote_snapshot_annotations = "true"
+"""
+_CONFIG_2: Final = f"""\
+version = 2
+{_PLUGIN}
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "p2pdist"
 [plugins."io.containerd.grpc.v1.cri".registry]
-  config_path = "{certs}"
+  config_path = "{{certs}}"
+"""
+# Of containerd 2, which pulls by its transfer service: that has a list of its own.
+_CONFIG_3: Final = f"""\
+version = 3
+{_PLUGIN}  enable_remote_snapshot_annotations = "true"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "p2pdist"
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{{certs}}"
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/amd64"
+  snapshotter = "p2pdist"
 """
 
 
@@ -55,19 +69,22 @@ class CriContainerd:
         hosts.mkdir(parents=True)
         text = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
         (hosts / "hosts.toml").write_text(f'server = "{mirror_url}"\n{text}')
-        config = work / "config.toml"
-        config.write_text(_CONFIG.format(socket=snapshotter, certs=self.hosts, root=snapshots))
+        self._config = work / "config.toml"
+        self._places = {"socket": snapshotter, "certs": self.hosts, "root": snapshots}
         self.socket = work / "c.sock"
         self._fifos = work / "fifos"  # seen by both, unlike those in /run
         self._fifos.mkdir()
         self._argv = [CONTAINERD, "--root", str(work / "root"), "--state", str(work / "cri")]
-        self._argv += ["--address", str(self.socket), "--config", str(config)]
+        self._argv += ["--address", str(self.socket), "--config", str(self._config)]
         self._log = work / "containerd.log"
         self.process: Process | None = None
 
     def start(self) -> None:
         """Start it, also after a kill. The snapshotter has mounted by then (`Place`)."""
         self.place.start()
+        told = self.place.run(CONTAINERD, "--version")  # containerd GITHUB-PATH VERSION COMMIT
+        form = _CONFIG_2 if told.split()[2].startswith("1.") else _CONFIG_3
+        self._config.write_text(form.format_map(self._places))
         self.process = Process("containerd", self.place.inside(*self._argv), self._log)
         self.process.start()
         self.process.wait_ready(self._answers)
