@@ -217,6 +217,18 @@ class Snapshotter:
         "whose `save` leaves out what is not there without a word; with an empty list its "
         "containers start before their layers are here, too.",
     )
+    image_store: bool = _setting(
+        FLAG,
+        False,
+        "Keep an image store for Podman, Buildah and CRI-O, at `snapshotter/images` below "
+        "`host.state_dir`: the layers of an image that they are about to pull.",
+    )
+    image_store_engines: tuple[str, ...] = _setting(
+        TEXTS,
+        ("/var/lib/containers/storage",),
+        "Directories in which engines that use it have their own images and containers (`podman "
+        "info`, graphRoot): layers that these name are never removed.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

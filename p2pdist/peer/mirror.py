@@ -23,6 +23,7 @@ from p2pdist.peer.reader import SwarmReader, WholeBlob
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.peer.vain import InVain
+from p2pdist.peer.wanted_images import WantedImages
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.runtime.single_flight import SingleFlight
@@ -65,6 +66,7 @@ class MirrorBackend:
         if upstream is not None:
             self._outside.append(DirectSource(upstream))
         self._indexes = LayerIndexes(node)
+        self.wanted = WantedImages()
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         return await self._book.manifest(name, reference, context)
@@ -79,6 +81,8 @@ class MirrorBackend:
         return size
 
     async def open_blob(self, name: ImageName, digest: Digest, context: PullContext) -> BlobSource:
+        if context.finds_layers:
+            await self._have_shown(name, digest)
         size = await self.blob_size(name, digest, context)
         if geometry_for(size).single:
             return await self._open_small(name, digest, size, context)
@@ -100,6 +104,13 @@ class MirrorBackend:
             unfound=lambda: self._book.missing(name, digest),
             patience_s=self._patience_s,
         )
+
+    async def _have_shown(self, name: ImageName, digest: Digest) -> None:
+        """If the blob is the config of an image, its layers are what the engine looks for next."""
+        if self.wanted.attended:
+            image = await self._book.images.of_config(name, digest, self._read_small)
+            if image is not None:
+                await self.wanted.offer(image)
 
     def _demand_lacks(self, name: ImageName, active: ActiveBlob) -> None:
         """Take part in the swarm, unless we do: many parts may be demanded one after the other."""

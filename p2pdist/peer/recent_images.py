@@ -58,6 +58,13 @@ class RecentImages:
                 return image
         return None
 
+    async def of_config(
+        self, name: ImageName, config: Digest, read: ReadBlob
+    ) -> LayeredImage | None:
+        """The one of `name` that has this config; None: none that was asked for of late."""
+        info = self._manifests.get((name, config))
+        return None if info is None else await self._image((name, config), info, read)
+
     async def _image(
         self, key: tuple[ImageName, Digest], info: ManifestInfo, read: ReadBlob
     ) -> LayeredImage | None:

@@ -12,14 +12,20 @@ from aiohttp.typedefs import Handler
 from p2pdist.errors import RegistryError
 from p2pdist.model.control import Trace, digest_key
 from p2pdist.model.ids import Digest, parse_digest
-from p2pdist.oci import layered_image, traces
+from p2pdist.oci import layered_image, traces, wanted_images
 from p2pdist.oci.layered_image import LayeredImage, encode_layered_image
 from p2pdist.oci.routes import split_target
 from p2pdist.oci.traces import decode_trace, encode_trace
+from p2pdist.oci.wanted_images import encode_wanted_image
+from p2pdist.peer.wanted_images import WantedImages
+from p2pdist.runtime.other_hosts import to_other_host
 from p2pdist.runtime.registry_answers import json_answer
 
 TRACE_S: Final = 0.25
 """A start waits for the answer: without one it reads as it goes."""
+
+
+NUMBER_DIGITS_MAX: Final = 16
 
 
 class TracePort(Protocol):
@@ -31,12 +37,15 @@ class TracePort(Protocol):
 
 
 def snapshotter_desk(
-    image_of_chain: Callable[[Digest], Awaitable[LayeredImage]], tracker: TracePort
+    image_of_chain: Callable[[Digest], Awaitable[LayeredImage]],
+    tracker: TracePort,
+    wanted: WantedImages,
 ) -> Mapping[str, Handler]:
     """Handlers by path."""
     return {
         layered_image.QUESTION: partial(_image, image_of_chain),
         traces.QUESTION: partial(_trace, tracker),
+        wanted_images.QUESTION: partial(_wanted, wanted),
     }
 
 
@@ -62,6 +71,29 @@ async def _trace(tracker: TracePort, request: web.Request) -> web.StreamResponse
     except ValueError as error:
         raise RegistryError(400, "UNSUPPORTED", str(error)) from None
     return web.Response(status=204)
+
+
+async def _wanted(wanted: WantedImages, request: web.Request) -> web.StreamResponse:
+    """Raises RegistryError. Pulls of this host wait for whoever asks here: nobody else may."""
+    _check_method(request, hdrs.METH_GET, hdrs.METH_POST)
+    if to_other_host(request):
+        raise RegistryError(403, "DENIED", "this is for the host itself")
+    if request.method == hdrs.METH_POST:
+        wanted.settle(_number(request))
+        return web.Response(status=204)
+    image = await wanted.next()
+    if image is None:
+        return web.Response(status=204)
+    return json_answer(encode_wanted_image(image), {})
+
+
+def _number(request: web.Request) -> int:
+    """Raises RegistryError."""
+    _, _, query = split_target(request.raw_path)
+    text = query.get("number", "")
+    if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX):
+        raise RegistryError(400, "UNSUPPORTED", "this is no number of an image")
+    return int(text)
 
 
 def _check_method(request: web.Request, *methods: str) -> None:

@@ -35,6 +35,7 @@ from p2pdist.oci.routes import (
     resolve_name,
     split_target,
 )
+from p2pdist.oci.wanted_images import looks_into_stores
 from p2pdist.runtime.other_hosts import to_other_host
 from p2pdist.runtime.refused import RefusedRequests
 from p2pdist.runtime.registry_answers import (
@@ -199,6 +200,7 @@ class RegistryEndpoint:
                 context.demand = _demands_part(request)
                 pull = Pull(route, name, context, headers)
                 pull.head = request.method == hdrs.METH_HEAD
+                context.finds_layers = _finds_layers(request)
                 context.fill = pull.head and request.headers.get(FILL_HEADER) == "1"
                 pull.by_node = request.headers.get(hdrs.USER_AGENT) == USER_AGENT
                 return await self._pull(request, pull)
@@ -260,6 +262,11 @@ class RegistryEndpoint:
 def _demands_part(request: web.Request) -> bool:
     """Without a range the whole blob is asked for, whatever else is said."""
     return hdrs.RANGE in request.headers and request.headers.get(DEMAND_HEADER) == "1"
+
+
+def _finds_layers(request: web.Request) -> bool:
+    agent = request.headers.get(hdrs.USER_AGENT, "")
+    return looks_into_stores(agent) and not to_other_host(request)
 
 
 def _blob_refusal(error: RegistryError) -> RegistryError:

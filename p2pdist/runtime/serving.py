@@ -55,6 +55,9 @@ class PullContext:
     """All of the blob is to come here in time. Asked for by `FILL_HEADER`."""
     held: bool = False
     """All of it lies here; told only where it is to be filled."""
+    finds_layers: bool = False
+    """The client looks for layers in image stores of its host, which is this one, before it asks
+    for them (`oci.wanted_images`)."""
     bytes_by_source: dict[str, int] = field(default_factory=dict)
     """`CACHE`, `rack`, `dc`, `proxy`, `wan`, `upstream`: where the bytes of what was asked for came
     from while it was read."""

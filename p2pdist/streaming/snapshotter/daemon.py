@@ -26,6 +26,8 @@ from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.streaming.snapshotter.filling import Filling
+from p2pdist.streaming.snapshotter.image_store import ImageStore, ShowingWanted
+from p2pdist.streaming.snapshotter.image_store_files import ImageStoreFiles
 from p2pdist.streaming.snapshotter.images import LazyImages
 from p2pdist.streaming.snapshotter.inventory import Inventory
 from p2pdist.streaming.snapshotter.layers_mount import LayersMount
@@ -79,7 +81,13 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[RunningSnapsh
         mirror = Mirror(session, own.mirror)
         images = LazyImages(mirror, root / "opening")
         stack.push_async_callback(images.close)
-        unpacking = Unpacking(root, store.plans)
+        kept: ImageStore | None = None
+
+        def unpacked() -> None:
+            if kept is not None:
+                kept.changed()
+
+        unpacking = Unpacking(root, store.plans, unpacked)
         filling = Filling(mirror, store.lacking_bytes, unpacking.held)
         tracing = Tracing(mirror, lambda: list(store.layers.iterdir()))
         inventory = Inventory(store.plans, store.is_plain, lambda: filling.held)
@@ -104,6 +112,17 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[RunningSnapsh
         )
         stack.push_async_callback(snapshotter.close)
         await snapshotter.clean()
+        if own.image_store:
+            files = ImageStoreFiles(root / "images")
+            engines = [Path(path) for path in own.image_store_engines]
+            kept = ImageStore(store, snapshotter, images, files, engines, shown=shown)
+            await kept.begin()
+            showing = ShowingWanted(mirror, kept)
+            stack.push_async_callback(showing.close)
+            storing = TaskOwner("image store")
+            stack.push_async_callback(storing.close)
+            storing.start(kept.run(), name="image store")
+            storing.start(showing.run(), name="wanted images")
         await stack.enter_async_context(_listening(own.socket, snapshotter))
         logs.event(log, logging.INFO, "snapshotter.listening", socket=str(own.socket))
         admin = AdminServer(

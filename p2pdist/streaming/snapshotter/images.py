@@ -110,6 +110,12 @@ class LazyImages:
         layers = await asyncio.shield(opening.layers)
         return layers[chain]
 
+    async def all_of(self, image: LayeredImage) -> list[OpenedLayer]:
+        """Return the layers of an image, from the lowest up, once all can be shown. Raises
+        Declined."""
+        layers = await asyncio.shield(self._opening_of(image).layers)
+        return [layers[layer.chain_id] for layer in image.layers]
+
     async def _begin(self, chain: Digest, labels: Mapping[str, str]) -> _Opening:
         try:
             image = await self._mirror.image_of_chain(chain)
@@ -120,9 +126,12 @@ class LazyImages:
             raise Declined(str(error)) from None
         if image is None:
             raise Declined("the mirror was not asked for an image with this layer")
-        chains = tuple(layer.chain_id for layer in image.layers)
-        if chain not in chains:
+        if all(layer.chain_id != chain for layer in image.layers):
             raise Declined("the mirror tells of another image")
+        return self._opening_of(image)
+
+    def _opening_of(self, image: LayeredImage) -> _Opening:
+        chains = tuple(layer.chain_id for layer in image.layers)
         opening = self._openings.get(chains)
         if opening is None:
             opening = _Opening(image, self._directory / secrets.token_hex(8))
@@ -247,18 +256,19 @@ def _by_index(
     if index is None:
         raise Declined(f"the index of {layer.digest} is not of what the image names")
     write_whole(place, body)
-    return OpenedLayer(image.name, layer, place, None, expected)
+    return OpenedLayer(image.name, layer, place, None, index.diff_bytes, expected)
 
 
 def _whole(image: LayeredImage, layer: ImageLayer, place: Path, body: bytes) -> OpenedLayer:
     """Blocking. Raises Declined, OSError."""
-    blob = place.with_suffix(".blob")
-    blob.write_bytes(body)
+    came = place.with_suffix(".blob")
+    came.write_bytes(body)
     try:
-        index, blob = index_of_file(blob, layer=layer.digest, diff_id=layer.diff_id)
+        index, blob = index_of_file(came, layer=layer.digest, diff_id=layer.diff_id)
     except UnfitLayer as error:
         raise Declined(f"its layer {layer.digest}: {error}") from None
     with blob.open("rb") as file:
         os.fsync(file.fileno())
     write_whole(place, encode_index(index))
-    return OpenedLayer(image.name, layer, place, blob)
+    inflated = blob != came
+    return OpenedLayer(image.name, layer, place, blob, index.diff_bytes, inflated=inflated)

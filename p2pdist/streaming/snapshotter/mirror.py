@@ -11,12 +11,14 @@ import aiohttp
 from p2pdist.errors import P2pdistError
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
 from p2pdist.model.layer_index import INDEX_BYTES_MAX, INDEXED_BYTES_MIN
-from p2pdist.oci import traces
+from p2pdist.oci import traces, wanted_images
 from p2pdist.oci.layered_image import BODY_BYTES_MAX, QUESTION, LayeredImage, decode_layered_image
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.wanted_images import WantedImage, decode_wanted_image
 from p2pdist.runtime.serving import FILL_HEADER, HELD_HEADER
 
 ANSWER_S: Final = 10.0
+WANTED_S: Final = wanted_images.WAIT_S + ANSWER_S
 
 
 class MirrorFault(P2pdistError):
@@ -78,6 +80,24 @@ class Mirror:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._silent(error) from None
 
+    async def wanted_image(self) -> WantedImage | None:
+        """Wait for an image that an engine is about to pull; None: ask again. Raises
+        MirrorFault."""
+        body = await self._get(wanted_images.QUESTION, wanted_images.BODY_BYTES_MAX, WANTED_S)
+        try:
+            return decode_wanted_image(body) if body else None
+        except ValueError as error:
+            raise MirrorFault(f"{self._endpoint} tells of no image: {error}") from None
+
+    async def settle_wanted(self, number: int) -> None:
+        """Tell that whoever pulls that image need not wait any more. Raises MirrorFault."""
+        url = f"{self._endpoint}{wanted_images.QUESTION}?number={number}"
+        try:
+            async with asyncio.timeout(ANSWER_S), self._session.post(url):
+                pass
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._silent(error) from None
+
     async def fill(self, name: ImageName, layer: Digest) -> bool:
         """Have all of a layer come to this host in time; whether it is here. Raises MirrorFault."""
         url, headers = self._endpoint + self._url(name, "blobs", layer), {FILL_HEADER: "1"}
@@ -100,16 +120,16 @@ class Mirror:
     def _url(self, name: ImageName, kind: str, target: str) -> str:
         return f"/v2/{name.repository}/{kind}/{target}?ns={quote(name.upstream)}"
 
-    async def _get(self, target: str, bytes_max: int) -> bytes | None:
-        """Return a body; None for 404. Raises MirrorFault."""
+    async def _get(self, target: str, bytes_max: int, answer_s: float = ANSWER_S) -> bytes | None:
+        """Return a body, empty for 204; None for 404. Raises MirrorFault."""
         try:
             async with (
-                asyncio.timeout(ANSWER_S),
+                asyncio.timeout(answer_s),
                 self._session.get(self._endpoint + target) as answer,
             ):
                 if answer.status == 404:
                     return None
-                if answer.status != 200:
+                if answer.status not in (200, 204):
                     raise MirrorFault(f"{self._endpoint} answers {answer.status}")
                 body = bytearray()
                 async for data in answer.content.iter_chunked(1 << 18):

@@ -18,8 +18,12 @@ class OpenedLayer:
     index: Path
     blob: Path | None
     """All of the layer, where it lies here: its blob, or the archive that was in it."""
+    diff_bytes: int
+    """Of the archive."""
     expected: list[int] = field(default_factory=list)
     """What starts read of it elsewhere: MiB of its archive, in that order."""
+    inflated: bool = False
+    """It was zstd, and lies here as the archive that was in it."""
 
     def needs_those_below(self) -> bool:
         """Whether it has directories that only the layers below it describe. Blocking. Raises

@@ -36,6 +36,9 @@ from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.records import SnapshotRecords
 
 FILE_NAME: Final = "snapshots.v1.db"
+IMAGE_STORE: Final = "image-store/"
+"""How the names of snapshots begin that belong to an image store: no engine hears of these, which
+would remove what it does not know. Those of containerd begin with a namespace and a number."""
 BLOCK_BYTES: Final = 512
 """Of `st_blocks`, whatever the file system's are."""
 
@@ -84,7 +87,8 @@ class SnapshotStore:
         return [
             snapshot
             for snapshot in self._table
-            if wanted.match(
+            if not snapshot.name.startswith(IMAGE_STORE)
+            and wanted.match(
                 fields_of(
                     {
                         "name": snapshot.name,
@@ -95,6 +99,15 @@ class SnapshotStore:
                 )
             )
         ]
+
+    def of_image_store(self) -> list[Snapshot]:
+        """Those below come first."""
+        found = [snapshot for snapshot in self._table if snapshot.name.startswith(IMAGE_STORE)]
+        return sorted(found, key=lambda snapshot: snapshot.number)
+
+    def place_of(self, number: int) -> str:
+        """Where the files of a layer are that is shown. For any thread."""
+        return str(self._plain(number) or self.shown / str(number))
 
     def shows(self, chain: Digest, parent: str) -> bool:
         """Whether a layer is there above that parent without having been unpacked."""
@@ -236,7 +249,7 @@ class SnapshotStore:
 
     def _files(self, snapshot: Snapshot) -> str:
         if snapshot.chain is not None:
-            return str(self._plain(snapshot.number) or self.shown / str(snapshot.number))
+            return self.place_of(snapshot.number)
         return str(self._own(snapshot.number) / "fs")
 
     def _plain(self, number: int) -> Path | None:

@@ -78,18 +78,18 @@ class Snapshotter:
         if target is not None and kind is Kind.ACTIVE and self._may_show(key):
             await self._show(key, parent, labels, target)
         if parent:  # before there is a snapshot: an engine that is refused asks for the same again
-            await self._have_shown(parent)
-        await self._in_line(self._store.add, key, parent, kind, labels)
-        return await self._in_line(self._store.mounts, key)
+            await self.have_shown(parent)
+        await self.in_line(self._store.add, key, parent, kind, labels)
+        return await self.in_line(self._store.mounts, key)
 
     async def mounts(self, key: str) -> list[Mount]:
         """Raises Broken where a layer below cannot be shown."""
-        await self._have_shown(key)
-        return await self._in_line(self._store.mounts, key)
+        await self.have_shown(key)
+        return await self.in_line(self._store.mounts, key)
 
-    async def _have_shown(self, key: str) -> None:
-        """Raises Broken."""
-        if await self._in_line(self._store.shows_any, key):
+    async def have_shown(self, key: str) -> None:
+        """Return when what a snapshot lies upon can be read. Raises Broken."""
+        if await self.in_line(self._store.shows_any, key):
             loop = asyncio.get_running_loop()
             try:
                 async with asyncio.timeout(MOUNTED_S):
@@ -100,10 +100,10 @@ class Snapshotter:
                 raise Broken(f"its layers cannot be shown: {error}") from None
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
-        await self._in_line(self._store.commit, name, key, labels)
+        await self.in_line(self._store.commit, name, key, labels)
 
     async def remove(self, key: str) -> None:
-        await self._in_line(self._store.remove, key)
+        await self.in_line(self._store.remove, key)
         if not self._to_clean:  # an engine removes many at a time
             self._to_clean = True
             self._tasks.start(self.clean(), name="clean")
@@ -115,13 +115,13 @@ class Snapshotter:
             await asyncio.to_thread(self._store.clean)
 
     async def get(self, key: str) -> Snapshot:
-        return await self._in_line(self._store.get, key)
+        return await self.in_line(self._store.get, key)
 
     async def find(self, filters: Sequence[str]) -> list[Snapshot]:
-        return await self._in_line(self._store.find, filters)
+        return await self.in_line(self._store.find, filters)
 
     async def relabel(self, name: str, labels: Mapping[str, str], paths: Sequence[str]) -> Snapshot:
-        return await self._in_line(self._store.relabel, name, labels, paths)
+        return await self.in_line(self._store.relabel, name, labels, paths)
 
     async def usage(self, key: str) -> Usage:
         snapshot = await self.get(key)
@@ -140,7 +140,7 @@ class Snapshotter:
             chain = parse_digest(target)
         except ValueError:
             return  # an engine may call its layers anything
-        if not await self._in_line(self._store.shows, chain, parent):
+        if not await self.in_line(self._store.shows, chain, parent):
             try:
                 await self._show_new(key, parent, labels, chain)
             except Declined as error:
@@ -153,7 +153,7 @@ class Snapshotter:
     ) -> None:
         """Raises Declined."""
         opened = await self._images.opened(chain, labels)
-        if await self._in_line(self._store.unpacked_below, parent):
+        if await self.in_line(self._store.unpacked_below, parent):
             try:
                 needs = await asyncio.to_thread(opened.needs_those_below)
             except (OSError, UnfitLayer) as error:
@@ -161,12 +161,13 @@ class Snapshotter:
             if needs:
                 raise Declined("what its directories are, layers say that were unpacked")
         with suppress(SnapshotExists):  # the same question twice at a time
-            made = await self._in_line(self._store.show, key, parent, labels, opened)
+            made = await self.in_line(self._store.show, key, parent, labels, opened)
             logs.event(
                 log, logging.INFO, "layer.shown",
                 chain=chain, digest=opened.layer.digest, image=str(opened.name), number=made.number,
             )  # fmt: skip
             self._shown()
 
-    async def _in_line(self, work: Callable[..., T], *arguments: object) -> T:
+    async def in_line(self, work: Callable[..., T], *arguments: object) -> T:
+        """Have the table asked or changed, after what came before."""
         return await asyncio.get_running_loop().run_in_executor(self._line, work, *arguments)

@@ -28,8 +28,15 @@ REASON_BYTES_MAX: Final = 1000
 class Unpacking:
     """One layer at a time, in the order in which they came."""
 
-    def __init__(self, root: Path, plans: Callable[[], list[tuple[int, LayerPlan]]]) -> None:
-        """`plans`: of all that is shown, by number; it may block."""
+    def __init__(
+        self,
+        root: Path,
+        plans: Callable[[], list[tuple[int, LayerPlan]]],
+        unpacked: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`plans`: of all that is shown, by number; it may block. `unpacked` is told of each that
+        is plain files."""
+        self._tell_unpacked = unpacked
         self._root = root
         self._plans = plans
         self._held: set[Digest] = set()
@@ -97,6 +104,7 @@ class Unpacking:
                 await process.wait()
         if process.returncode == 0:
             logs.event(log, logging.INFO, "layer.unpacked", number=number)
+            self._tell_unpacked()
             return
         if not (self._root / "layers" / str(number)).is_dir():
             return  # removed meanwhile

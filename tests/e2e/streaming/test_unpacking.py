@@ -165,7 +165,8 @@ class Layers:
             index.write_bytes(encode_index(index_of(blob)))
             whole.write_bytes(blob)
             layer = self.image.layers[number - 1]
-            opened = OpenedLayer(self.image.name, layer, index, whole)
+            size = len(archives[number - 1])
+            opened = OpenedLayer(self.image.name, layer, index, whole, size)
             write_layer(root / "layers", number, opened, list(range(1, number)))
 
     def files(self, number: int) -> Path:

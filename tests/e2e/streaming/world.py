@@ -100,12 +100,7 @@ class World(Generic[Engine]):
             return told
 
     async def indexed(self) -> None:
-        """The proxy has the layers and their indexes; the peer has none of them."""
-        other = await self.lab.peer("other")
-        async with aiohttp.ClientSession() as client:
-            await pull(client, url_of(other.mirror))
-            for number in (0, 2):
-                await index_at(client, url_of(other.mirror), digest(LAYERS[number]))
+        await indexed(self.lab)
 
     def worker(self) -> int:
         """The process that reads for all containers."""
@@ -119,6 +114,15 @@ class World(Generic[Engine]):
     @property
     def received_bytes(self) -> int:
         return sum(self.peer.running.node.counters.received.values())
+
+
+async def indexed(lab: Lab) -> None:
+    """The proxy has the layers and their indexes; the peer has none of them."""
+    other = await lab.peer("other")
+    async with aiohttp.ClientSession() as client:
+        await pull(client, url_of(other.mirror))
+        for number in (0, 2):
+            await index_at(client, url_of(other.mirror), digest(LAYERS[number]))
 
 
 def engines_root() -> Path | None:

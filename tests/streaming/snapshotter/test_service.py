@@ -97,7 +97,7 @@ def lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Digest, Opened
     for number, layer in enumerate(IMAGE.layers):
         index = tmp_path / f"{number}.index"
         index.write_bytes(encode_index(index_of(LAYERS[number])))
-        found[layer.chain_id] = OpenedLayer(NAME, layer, index, None)
+        found[layer.chain_id] = OpenedLayer(NAME, layer, index, None, len(ARCHIVES[number]))
     return found
 
 

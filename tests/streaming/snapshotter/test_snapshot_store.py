@@ -57,7 +57,8 @@ def opened(tmp_path: Path) -> list[OpenedLayer]:
         index, blob = tmp_path / f"{number}.index", tmp_path / f"{number}.blob"
         index.write_bytes(encode_index(index_of(LAYERS[number])))
         blob.write_bytes(LAYERS[number])
-        found.append(OpenedLayer(IMAGE.name, layer, index, blob if number else None))
+        whole = blob if number else None
+        found.append(OpenedLayer(IMAGE.name, layer, index, whole, len(ARCHIVES[number])))
     return found
 
 

@@ -45,7 +45,7 @@ class Place:
         index, blob = self._opening / f"{number}.index", self._opening / f"{number}.blob"
         index.write_bytes(encode_index(index_of(LAYERS[layer])))
         blob.write_bytes(LAYERS[layer])
-        opened = OpenedLayer(IMAGE.name, IMAGE.layers[layer], index, blob)
+        opened = OpenedLayer(IMAGE.name, IMAGE.layers[layer], index, blob, len(ARCHIVES[layer]))
         write_layer(self.directory, number, opened, below)
 
     def node(self, path: str) -> int | None:
