@@ -6,12 +6,13 @@ import ctypes
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.model.ids import Digest, digest_algorithm
 from p2pdist.streaming.core.tar import UnfitLayer
+from p2pdist.streaming.core.tar_split import Lines, crc64
 from p2pdist.streaming.core.tree import LayerTree, Node
 
 _FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -28,8 +29,14 @@ def checked(archive: Iterable[bytes], diff_id: Digest) -> Iterator[bytes]:
         raise UnfitLayer(f"its bytes are not {diff_id}")
 
 
-def unpack(tree: LayerTree, archive: Iterable[bytes], target: bytes) -> None:
+def unpack(
+    tree: LayerTree,
+    archive: Iterable[bytes],
+    target: bytes,
+    recipe: Callable[[bytes], object] | None = None,
+) -> None:
     """Write all files of `tree` below `target`, an empty directory; `archive`: all bytes of it.
+    `recipe` is given how the archive is made of the files again (`core.tar_split`).
 
     All of it is on the disk then. The tree has no path that climbs, and every directory on a path
     is one of ours: nothing is followed. Blocking; raises OSError (an attribute that this file
@@ -37,7 +44,7 @@ def unpack(tree: LayerTree, archive: Iterable[bytes], target: bytes) -> None:
     """
     made = _Made(target)
     made.make(tree)
-    _write(made.contents, archive)
+    _write(made.contents, archive, None if recipe is None else _Recipe(recipe, len(target) + 1))
     for node, path in reversed(made.order):  # a directory after what is in it: its times stay
         _describe(node, path)
     _sync(target)
@@ -90,17 +97,52 @@ class _Made:
             os.mknod(path, kind | 0o600, node.attributes().device)
 
 
-def _write(contents: Iterable[_Content], archive: Iterable[bytes]) -> None:
+class _Recipe:
+    def __init__(self, write: Callable[[bytes], object], path_at: int) -> None:
+        """`path_at`: where in a path that of its layer begins."""
+        self._write = write
+        self._path_at = path_at
+        self._lines = Lines()
+        self._crc = 0
+
+    def between(self, pieces: Iterable[memoryview]) -> None:
+        """What is no content of a file."""
+        for piece in pieces:
+            self._write(self._lines.segment(piece))
+
+    def written(self, piece: memoryview) -> None:
+        """Some of the content of a file."""
+        self._crc = crc64(piece, self._crc)
+
+    def end(self, content: _Content) -> None:
+        """All of it."""
+        path, size = content.path[self._path_at :], content.stop - content.offset
+        self._write(self._lines.file(path, size, self._crc))
+        self._crc = 0
+
+
+def _write(contents: Iterable[_Content], archive: Iterable[bytes], recipe: _Recipe | None) -> None:
     """Raises UnfitLayer where the archive ends before a content does."""
-    pieces = _Pieces(archive)
+    pieces, at = _Pieces(archive), 0
     for content in contents:
+        if recipe is not None:
+            recipe.between(pieces.between(at, content.offset))
         fd = os.open(content.path, _FLAGS)
         try:
             for piece in pieces.between(content.offset, content.stop):
                 _write_all(fd, piece)
+                if recipe is not None:
+                    recipe.written(piece)
         finally:
             os.close(fd)
-    pieces.exhaust()
+        if recipe is not None:
+            recipe.end(content)
+        at = content.stop
+    rest = pieces.rest(at)
+    if recipe is not None:
+        recipe.between(rest)
+    for _ in rest:
+        pass
 
 
 class _Pieces:
@@ -122,9 +164,13 @@ class _Pieces:
             yield piece
             start += len(piece)
 
-    def exhaust(self) -> None:
-        while self._next():
-            pass
+    def rest(self, start: int) -> Iterator[memoryview]:
+        """All from there on; it may have ended before."""
+        while True:
+            if piece := self._piece[max(0, start - self._at) :]:
+                yield piece
+            if not self._next():
+                return
 
     def _next(self) -> bool:
         self._at += len(self._piece)

@@ -87,7 +87,7 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[RunningSnapsh
             if kept is not None:
                 kept.changed()
 
-        unpacking = Unpacking(root, store.plans, unpacked)
+        unpacking = Unpacking(root, store.plans, unpacked, with_recipes=own.image_store)
         filling = Filling(mirror, store.lacking_bytes, unpacking.held)
         tracing = Tracing(mirror, lambda: list(store.layers.iterdir()))
         inventory = Inventory(store.plans, store.is_plain, lambda: filling.held)

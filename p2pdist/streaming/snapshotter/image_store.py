@@ -26,7 +26,7 @@ from p2pdist.streaming.snapshotter.core.image_store import (
     unused,
 )
 from p2pdist.streaming.snapshotter.core.snapshots import Snapshot, SnapshotExists
-from p2pdist.streaming.snapshotter.image_store_files import ImageStoreFiles
+from p2pdist.streaming.snapshotter.image_store_files import ImageStoreFiles, LayerPlace
 from p2pdist.streaming.snapshotter.image_store_use import NotKnown, mounted_from, named_in
 from p2pdist.streaming.snapshotter.images import Declined, LazyImages
 from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
@@ -151,11 +151,16 @@ class ImageStore:
     async def _write(self) -> None:
         layers = await self._layers()
 
-        def write() -> None:
-            places = {layer.id: self._store.place_of(layer.number) for layer in layers.values()}
-            self._files.put(layers, places)
+        await asyncio.to_thread(self._put, layers)
 
-        await asyncio.to_thread(write)
+    def _put(self, layers: dict[str, StoredLayer]) -> None:
+        """Blocking. Raises OSError."""
+        store = self._store
+        places = {
+            layer.id: LayerPlace(store.place_of(layer.number), store.recipe_of(layer.number))
+            for layer in layers.values()
+        }
+        self._files.put(layers, places)
 
     async def _remove_unused(self) -> None:
         layers = await self._layers()
@@ -167,8 +172,7 @@ class ImageStore:
         if not gone:
             return
         left = {name: layer for name, layer in layers.items() if name not in gone}
-        places = {layer.id: self._store.place_of(layer.number) for layer in left.values()}
-        await asyncio.to_thread(self._files.put, left, places)  # an engine hears of it first
+        await asyncio.to_thread(self._put, left)  # an engine hears of it first
         for layer in gone:
             await self._snapshotter.remove(f"{IMAGE_STORE}{layer}")
         logs.event(log, logging.INFO, "image-store.removed", layers=len(gone))

@@ -4,6 +4,7 @@
     LAYERS/<number>/index
     LAYERS/<number>/blob           all of it, where it is small
     LAYERS/<number>/trace          what was read of it first, until that is passed on (`traces`)
+    LAYERS/<number>/tar-split.gz   how its archive is made of these again, if that is wanted
     LAYERS/<number>/fs             its files, once all of it was here (`unpack_worker`)
 
 The first three are written before anybody is told of the number; all is taken away as a whole.
@@ -28,6 +29,7 @@ from p2pdist.runtime.files import read_bounded_file, sync_directory, write_whole
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 
 PLAN, INDEX, BLOB, FILES, TRACE = "layer.json", "index", "blob", "fs", "trace"
+RECIPE: Final = "tar-split.gz"
 _PLAN_BYTES_MAX: Final = 1 << 16
 _UNFINISHED: Final = ".new"
 

@@ -31,7 +31,13 @@ from p2pdist.runtime.files import private_directory
 from p2pdist.streaming.snapshotter.core.filters import Filters, fields_of
 from p2pdist.streaming.snapshotter.core.mounts import Mount, Places, mounts_of
 from p2pdist.streaming.snapshotter.core.snapshots import Kind, Snapshot, Snapshots
-from p2pdist.streaming.snapshotter.layer_files import FILES, LayerPlan, read_plan, write_layer
+from p2pdist.streaming.snapshotter.layer_files import (
+    FILES,
+    RECIPE,
+    LayerPlan,
+    read_plan,
+    write_layer,
+)
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.records import SnapshotRecords
 
@@ -108,6 +114,12 @@ class SnapshotStore:
     def place_of(self, number: int) -> str:
         """Where the files of a layer are that is shown. For any thread."""
         return str(self._plain(number) or self.shown / str(number))
+
+    def recipe_of(self, number: int) -> str | None:
+        """How an archive is made of those files again; None: they are not all here. For any
+        thread."""
+        path = self.layers / str(number) / RECIPE
+        return str(path) if path.exists() else None
 
     def shows(self, chain: Digest, parent: str) -> bool:
         """Whether a layer is there above that parent without having been unpacked."""

@@ -33,9 +33,12 @@ class Unpacking:
         root: Path,
         plans: Callable[[], list[tuple[int, LayerPlan]]],
         unpacked: Callable[[], None] = lambda: None,
+        *,
+        with_recipes: bool = False,
     ) -> None:
         """`plans`: of all that is shown, by number; it may block. `unpacked` is told of each that
         is plain files."""
+        self._more_words = ["recipe"] if with_recipes else []
         self._tell_unpacked = unpacked
         self._root = root
         self._plans = plans
@@ -87,6 +90,7 @@ class Unpacking:
 
     async def _unpack(self, number: int) -> None:
         words = [sys.executable, "-P", "-m", WORKER, str(self._root), str(number)]
+        words += self._more_words
         pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(
             *words, stdin=nothing, stdout=nothing, stderr=pipe, cwd="/"

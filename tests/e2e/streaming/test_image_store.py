@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -318,3 +319,32 @@ async def test_what_is_made_of_an_image_lies_upon_it(world: World) -> None:
     world.podman("commit", "--quiet", "made", "localhost/own:1")
 
     assert (await world.run("--rm", "localhost/own:1", "/hello")).strip() == GREETING
+
+
+async def test_an_image_is_saved_when_it_is_all_here(world: World, work: Path) -> None:
+    await indexed(world.lab)
+    world.snapshotter_fills(False)
+    await world.restart_snapshotter()
+    await world.pull()
+    saved, loads = work / "saved.tar", ["load", "--input", str(work / "saved.tar")]
+    with pytest.raises(LabError, match="is not all here yet"):
+        world.podman("save", "--output", str(saved), IMAGE)
+    with pytest.raises(LabError):
+        world.podman(*loads)  # nobody takes what is left of it for an image
+    saved.unlink(missing_ok=True)
+
+    world.snapshotter_fills(True)
+    await world.restart_snapshotter()
+    await until(
+        lambda: list(shown_by(world).values()) == [f"layers/{n}/fs" for n in (1, 2, 3)],
+        "plain files of all layers",
+    )
+    world.podman("save", "--output", str(saved), IMAGE)
+
+    with tarfile.open(saved) as archive:
+        names = archive.getnames()
+        for plain in ARCHIVES:
+            name = next(name for name in names if name == f"{digest(plain)[7:]}.tar")
+            member = archive.extractfile(name)
+            assert member is not None
+            assert member.read() == plain, "to the last byte"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from p2pdist.streaming.snapshotter.core.image_store import StoredLayer
-from p2pdist.streaming.snapshotter.image_store_files import LAYERS_JSON, ImageStoreFiles
+from p2pdist.streaming.snapshotter.image_store_files import (
+    LAYERS_JSON,
+    NOT_HERE_NAME,
+    ImageStoreFiles,
+    LayerPlace,
+)
 from p2pdist.streaming.snapshotter.image_store_use import NotKnown, mounted_from, named_in
 from tests.streaming.snapshotter.test_image_store_rules import by_id, stored
 
@@ -28,8 +34,8 @@ def files(root: Path) -> ImageStoreFiles:
     return made
 
 
-def places(layers: dict[str, StoredLayer], where: str = "/mnt") -> dict[str, str]:
-    return {name: f"{where}/{layer.number}" for name, layer in layers.items()}
+def places(layers: dict[str, StoredLayer], where: str = "/mnt") -> dict[str, LayerPlace]:
+    return {name: LayerPlace(f"{where}/{layer.number}") for name, layer in layers.items()}
 
 
 def lock_of(root: Path) -> bytes:
@@ -69,6 +75,19 @@ def test_a_layer_that_becomes_plain_files_is_found_there(
 
     assert os.readlink(root / "overlay" / "a" / "diff") == "/plain/1"
     assert sorted(os.listdir(root / "overlay")) == ["a", "b", "l"]
+
+
+def test_an_archive_is_made_again_of_what_is_all_here(root: Path, files: ImageStoreFiles) -> None:
+    recipe = root / "overlay-layers" / "a.tar-split.gz"
+    files.put(BOTH, places(BOTH))
+    assert os.readlink(recipe) == str(root / NOT_HERE_NAME)
+    assert b"not all here yet" in gzip.decompress(recipe.read_bytes())
+
+    files.put(BOTH, {**places(BOTH), "a": LayerPlace("/plain/1", "/plain/recipe")})
+    assert os.readlink(recipe) == "/plain/recipe"
+
+    files.put({}, {})
+    assert list((root / "overlay-layers").glob("*.gz")) == []
 
 
 def test_what_a_crash_left_is_made_right(root: Path, files: ImageStoreFiles) -> None:
