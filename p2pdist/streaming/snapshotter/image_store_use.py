@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -57,14 +57,33 @@ def mounted_from(store: Path, proc: Path = Path("/proc")) -> set[int]:
     for entry in proc.iterdir():
         if not entry.name.isdigit():
             continue
-        with suppress(OSError):  # a process that has ended
-            namespace = os.readlink(entry / "ns" / "mnt")
-            if namespace in seen:
-                continue
-            with (entry / "mountinfo").open("rb") as file:
-                text = file.read(MOUNTINFO_BYTES_MAX + 1)
-            if len(text) > MOUNTINFO_BYTES_MAX:
-                raise NotKnown(f"{entry}/mountinfo has more than {MOUNTINFO_BYTES_MAX} bytes")
+        namespace = _namespace(entry)
+        if namespace in seen:
+            continue
+        if (text := _mountinfo(entry)) is not None:
             seen.add(namespace)
-            found |= mounted(text.decode("utf-8", "replace"), str(store))
+            found |= mounted(text, str(store))
     return found
+
+
+def _namespace(process: Path) -> str:
+    """One of its own where we may not see which it is: that takes more than reading its mounts."""
+    try:
+        return os.readlink(process / "ns" / "mnt")
+    except OSError:
+        return process.name
+
+
+def _mountinfo(process: Path) -> str | None:
+    """None: the process has ended. Raises NotKnown."""
+    path = process / "mountinfo"
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOUNTINFO_BYTES_MAX + 1)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.EINVAL):
+            return None
+        raise NotKnown(f"{path}: {error}") from None
+    if len(text) > MOUNTINFO_BYTES_MAX:
+        raise NotKnown(f"{path} has more than {MOUNTINFO_BYTES_MAX} bytes")
+    return text.decode("utf-8", "replace")

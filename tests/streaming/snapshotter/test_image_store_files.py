@@ -152,6 +152,13 @@ def test_what_any_process_has_mounted_is_found(tmp_path: Path) -> None:
         line = f"1 1 0:1 / /m rw - overlay overlay rw,lowerdir=/s/overlay/l/p{number}\n"
         (tmp_path / pid / "mountinfo").write_text(line)
     (tmp_path / "30").mkdir()  # it ends
+    (tmp_path / "40").mkdir()  # of whose namespace nothing may be seen
+    line = "1 1 0:1 / /m rw - overlay overlay rw,lowerdir=/s/overlay/l/p7\n"
+    (tmp_path / "40" / "mountinfo").write_text(line)
 
     found = mounted_from(Path("/s"), tmp_path)
-    assert found in ({3, 4}, {3, 5}), "each namespace once"
+    assert found in ({3, 4, 7}, {3, 5, 7}), "each namespace once"
+
+    (tmp_path / "50" / "mountinfo").mkdir(parents=True)
+    with pytest.raises(NotKnown, match="50/mountinfo"):
+        mounted_from(Path("/s"), tmp_path)
