@@ -72,13 +72,17 @@ class ImageStoreFiles:
 
     def asked_for(self, layer: str) -> None:
         with suppress(FileNotFoundError):
-            os.utime(self._overlay / layer)
+            os.utime(self._asked(layer))
 
     def asked_since(self, layer: str, unix_s: float) -> bool:
         try:
-            return (self._overlay / layer).stat().st_mtime >= unix_s
+            return self._asked(layer).stat().st_mtime >= unix_s
         except FileNotFoundError:
             return False
+
+    def _asked(self, layer: str) -> Path:
+        """The file whose time says when: nothing else changes it."""
+        return self._overlay / layer / "link"
 
     def _put_layer(self, layer: StoredLayer, lower: str, place: LayerPlace) -> None:
         directory, short = self._overlay / layer.id, short_name(layer.number)

@@ -84,6 +84,7 @@ class Podman:
     def stop(self) -> None:
         with contextlib.suppress(LabError):
             self("rm", "--all", "--force", "--time", "0")
+        syscalls.unmount(str(self.root / "overlay"))  # Podman mounts it upon itself
 
 
 class World:
@@ -119,7 +120,7 @@ class World:
     async def a_day_later(self) -> None:
         """The store looks for what is unused, and all was asked for long ago."""
         await asyncio.to_thread(self.snapshotter.stop)
-        for path in (self.root / "images" / "overlay").iterdir():
+        for path in (self.root / "images" / "overlay").glob("*/link"):
             os.utime(path, (1, 1))
         await self.start_snapshotter()
 

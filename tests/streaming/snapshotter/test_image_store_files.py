@@ -117,7 +117,8 @@ def test_a_layer_goes_after_it_is_told_of_no_more(root: Path, files: ImageStoreF
 def test_when_a_layer_was_asked_for_is_kept(root: Path, files: ImageStoreFiles) -> None:
     files.put(BOTH, places(BOTH))
     for name in BOTH:
-        os.utime(root / "overlay" / name, (1000, 1000))
+        os.utime(root / "overlay" / name / "link", (1000, 1000))
+    files.put(BOTH, places(BOTH, "/plain"))
 
     files.asked_for("b")
     files.asked_for("not there")
