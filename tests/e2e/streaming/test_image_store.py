@@ -23,7 +23,7 @@ from p2pdist.peer.wanted_images import HOLD_S
 from p2pdist.streaming.fuse import syscalls
 from p2pdist.streaming.snapshotter.layers_mount import WORKER
 from tests.e2e.harness.p2p import REPOSITORY_ROOT
-from tests.e2e.harness.processes import LabError, Process, pids_with, run
+from tests.e2e.harness.processes import LabError, Process, pids_with, run, wait_until
 from tests.e2e.streaming.world import (
     ARCHIVES,
     GREETING,
@@ -84,7 +84,10 @@ class Podman:
     def stop(self) -> None:
         with contextlib.suppress(LabError):
             self("rm", "--all", "--force", "--time", "0")
-        syscalls.unmount(str(self.root / "overlay"))  # Podman mounts it upon itself
+        # What cleans up after a container goes on by itself, and mounts the store upon itself.
+        wait_until(lambda: not pids_with(str(self._work / "podman-run")), "end of all Podmans")
+        while syscalls.unmount(str(self.root / "overlay")):
+            pass
 
 
 class World:
