@@ -72,4 +72,6 @@ async def told_snapshotter(settings: Settings) -> AsyncIterator[ToldSnapshotter]
 def _show(layers: Path, number: int) -> None:
     index = layers.parent / "opening" / f"{number}.index"
     index.write_bytes(encode_index(index_of(BLOB)))
-    write_layer(layers, number, OpenedLayer(IMAGE.name, IMAGE.layers[0], index, None), [])
+    write_layer(
+        layers, number, OpenedLayer(IMAGE.name, IMAGE.layers[0], index, None, len(PLAIN)), []
+    )

@@ -48,7 +48,7 @@ class Told:
     def show(self, number: int) -> None:
         index = self.scratch / f"{number}.index"
         index.write_bytes(encode_index(index_of(BLOB)))
-        opened = OpenedLayer(IMAGE.name, IMAGE.layers[0], index, None)
+        opened = OpenedLayer(IMAGE.name, IMAGE.layers[0], index, None, len(PLAIN))
         write_layer(self.layers, number, opened, [])
 
     async def until(self, path: str, holds: Callable[[Any], bool]) -> Any:
