@@ -406,6 +406,11 @@ class ActiveBlob:
         """Bytes `start` to `stop` may go out; False: some had rotted and are wanted again."""
         return await self._chunks.checked(start, stop)
 
+    async def rehashed(self, start: int, stop: int) -> None:
+        """Who read these bytes says that they were wrong: what is, is wanted again. Raises
+        StoreError."""
+        await self._chunks.rehashed(start, stop)
+
     def lost(self, chunks: Sequence[int]) -> None:
         """These chunks rotted on disk: nobody gets them from here until they came anew."""
         self._chunks.lost(chunks)

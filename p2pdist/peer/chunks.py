@@ -82,6 +82,14 @@ class BlobChunks:
         self.lost(lost)
         return not lost
 
+    async def rehashed(self, start: int, stop: int) -> None:
+        """Hash what lies here of bytes `start` to `stop` again, whenever that was done last: who
+        read it says that it is wrong. What is, is wanted again. Raises StoreError."""
+        blob, geometry = self._held.blob, self._held.geometry
+        if blob is not None:
+            first, end = geometry.chunk_at(start), geometry.chunk_at(stop - 1) + 1
+            self.lost(await blob.scrub(first, end))
+
     def lost(self, chunks: Sequence[int]) -> None:
         """These chunks rotted on disk: nobody gets them from here until they came anew."""
         if not chunks:

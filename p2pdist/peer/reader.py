@@ -15,7 +15,7 @@ from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource, is_final, stream_checked
 from p2pdist.peer.vain import InVain
-from p2pdist.runtime.serving import CACHE, FileSpan, PullContext
+from p2pdist.runtime.serving import CACHE, DOUBTED_BYTES_MAX, FileSpan, PullContext
 from p2pdist.store.blob import Blob
 from p2pdist.store.open_files import Borrowed
 
@@ -138,6 +138,8 @@ class SwarmReader:
         until = stop if self._context.demand and stop - start < self.size_bytes else None
         active.reader_at(self._reader, start, until=until)
         self._to_end = stop == self.size_bytes
+        if self._context.doubts:
+            await self._doubt(start, stop)
         if self._context.demand and self._deliverable_end(start) < stop:
             self._demand_lacks()
         while at < stop:
@@ -162,6 +164,13 @@ class SwarmReader:
                     at += len(data)
                     self._delivered += len(data)
                     yield data
+
+    async def _doubt(self, start: int, stop: int) -> None:
+        try:
+            await self._active.rehashed(start, min(stop, start + DOUBTED_BYTES_MAX))
+        except StoreError as error:
+            self._active.disk_failed(error)
+            self._unreadable = True
 
     def _opened(self) -> int:
         """The data of the blob, open until this reader is closed. Raises StoreError."""

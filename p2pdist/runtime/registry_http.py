@@ -53,6 +53,7 @@ from p2pdist.runtime.registry_answers import (
 from p2pdist.runtime.registry_blobs import BODIES_MAX, BlobServer
 from p2pdist.runtime.registry_pull import Pull, PullRecord, log_pull, outcome_of
 from p2pdist.runtime.serving import (
+    DEMAND_AGAIN,
     DEMAND_HEADER,
     FILL_HEADER,
     USER_AGENT,
@@ -198,6 +199,7 @@ class RegistryEndpoint:
             case ManifestRoute() | BlobRoute():
                 context = PullContext(headers[REQUEST_ID], sticky=sticky)
                 context.demand = _demands_part(request)
+                context.doubts = _doubts_part(request)
                 pull = Pull(route, name, context, headers)
                 pull.head = request.method == hdrs.METH_HEAD
                 context.finds_layers = _finds_layers(request)
@@ -261,7 +263,14 @@ class RegistryEndpoint:
 
 def _demands_part(request: web.Request) -> bool:
     """Without a range the whole blob is asked for, whatever else is said."""
-    return hdrs.RANGE in request.headers and request.headers.get(DEMAND_HEADER) == "1"
+    said = request.headers.get(DEMAND_HEADER)
+    return hdrs.RANGE in request.headers and said in ("1", DEMAND_AGAIN)
+
+
+def _doubts_part(request: web.Request) -> bool:
+    """Only whoever is on this host may have it hash something anew."""
+    again = _demands_part(request) and request.headers.get(DEMAND_HEADER) == DEMAND_AGAIN
+    return again and not to_other_host(request)
 
 
 def _finds_layers(request: web.Request) -> bool:

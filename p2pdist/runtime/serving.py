@@ -22,7 +22,11 @@ what they did not ask for. Bounded by `oci.media_types`; goes on to proxies and 
 CACHE: Final = "cache"
 """The source of bytes that lay here before they were asked for."""
 DEMAND_HEADER: Final = "P2pdist-Demand"
-"""Beside a Range, with the value 1."""
+"""Beside a Range, with the value 1; or DEMAND_AGAIN."""
+DEMAND_AGAIN: Final = "again"
+"""What came for this range was wrong, says who asks: what lies here of it is to be hashed first."""
+DOUBTED_BYTES_MAX: Final = 64 << 20
+"""Of what is hashed for one request: more than any span of a layer is made of."""
 FILL_HEADER: Final = "P2pdist-Fill"
 """With a HEAD of a blob, with the value 1: bring all of it here when nobody needs anything else."""
 HELD_HEADER: Final = "P2pdist-Held"
@@ -51,6 +55,8 @@ class PullContext:
     demand: bool = False
     """The client needs the range that it asks for and nothing else of the blob, at once: a peer
     fetches no more than that for it. Asked for by `DEMAND_HEADER`."""
+    doubts: bool = False
+    """The client had these bytes before, and they were wrong (`DEMAND_AGAIN`)."""
     fill: bool = False
     """All of the blob is to come here in time. Asked for by `FILL_HEADER`."""
     held: bool = False

@@ -11,7 +11,7 @@ class FileRanges:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read_range(self, start: int, stop: int) -> bytes:
+    def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
         with self._path.open("rb") as file:
             file.seek(start)
             return file.read(stop - start)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from cachetools import LRUCache
 
-from p2pdist.streaming.contents import open_span
+from p2pdist.streaming.contents import WrongSpan, open_span
 from p2pdist.streaming.core.index import LayerIndex
 
 # A file may end in one span and the next one begin there; 8 MiB at most, mostly.
@@ -28,8 +28,9 @@ class RangeSource(Protocol):
     file: Path | None
     """All of the blob, or of its archive, where it lies here."""
 
-    async def read_range(self, start: int, stop: int) -> bytes:
-        """Raise what its user understands; all of the range comes, or nothing."""
+    async def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
+        """Raise what its user understands; all of the range comes, or nothing. `again`: what came
+        before was wrong."""
         ...
 
 
@@ -94,6 +95,10 @@ class LayerReader:
     async def _open(self, number: int) -> bytes:
         start, stop = self.index.span_range(number)
         data = await self.source.read_range(start, stop)
-        plain = await asyncio.to_thread(open_span, self.index, number, data)
+        try:
+            plain = await asyncio.to_thread(open_span, self.index, number, data)
+        except WrongSpan:  # what lies here may have rotted
+            data = await self.source.read_range(start, stop, again=True)
+            plain = await asyncio.to_thread(open_span, self.index, number, data)
         self._kept[number] = plain
         return plain

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
 from p2pdist.runtime import logs
-from p2pdist.runtime.serving import DEMAND_HEADER
+from p2pdist.runtime.serving import DEMAND_AGAIN, DEMAND_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,13 @@ class MirrorRanges:
             connection.close()
         self._connections.clear()
 
-    def read_range(self, start: int, stop: int) -> bytes:
-        """Ask until it comes, for `patience_s`; then raise OSError (EIO)."""
+    def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
+        """Ask until it comes, for `patience_s`; then raise OSError (EIO). `again`: what came before
+        was wrong, and the mirror is to look at what it has."""
         until_s, pause_s, why = time.monotonic() + self._patience_s, PAUSE_S, ""
         while True:
             try:
-                return self._ask(start, stop)
+                return self._ask(start, stop, again=again)
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
                 why = str(error) or type(error).__name__
@@ -65,13 +66,14 @@ class MirrorRanges:
         )
         raise OSError(errno.EIO, why)
 
-    def _ask(self, start: int, stop: int) -> bytes:
+    def _ask(self, start: int, stop: int, *, again: bool) -> bytes:
         connection = getattr(self._mine, "connection", None)
         if connection is None:
             connection = http.client.HTTPConnection(*self._address, timeout=ANSWER_S)
             self._mine.connection = connection
             self._connections.add(connection)
-        headers = {"Range": f"bytes={start}-{stop - 1}", DEMAND_HEADER: "1"}
+        demand = DEMAND_AGAIN if again else "1"
+        headers = {"Range": f"bytes={start}-{stop - 1}", DEMAND_HEADER: demand}
         connection.request("GET", self._target, headers=headers)
         answer = connection.getresponse()
         if answer.status != 206:

@@ -31,8 +31,9 @@ class Ranges(Protocol):
     elsewhere: bool
     """They are fetched, and somebody waits for that."""
 
-    def read_range(self, start: int, stop: int) -> bytes:
-        """Block until they are there; raise OSError when nobody brings them."""
+    def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
+        """Block until they are there; raise OSError when nobody brings them. `again`: those that
+        came before were wrong."""
         ...
 
 
@@ -159,7 +160,7 @@ class LayerSpans:
     def _bring(self, number: int, why: Why) -> bytes:
         start, stop = self.index.span_range(number)
         for attempt in range(2):
-            data = self._ranges.read_range(start, stop)
+            data = self._ranges.read_range(start, stop, again=attempt > 0)
             if self._ranges.elsewhere:
                 self._store.counts.fetched(why, len(data))
             try:

@@ -14,6 +14,7 @@ import pytest
 
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.names import ImageName
+from p2pdist.runtime.serving import DEMAND_AGAIN
 from p2pdist.streaming.mirror_ranges import MirrorRanges
 
 BODY = bytes(range(256)) * 40
@@ -78,6 +79,11 @@ def test_a_range_is_asked_for_as_demand_by_the_name_of_the_image(ranges: MirrorR
         (f"/v2/library/app/blobs/{DIGEST}?ns=docker.io", "bytes=10-299", "1"),
         (f"/v2/library/app/blobs/{DIGEST}?ns=docker.io", "bytes=0-0", "1"),
     ]
+
+
+def test_a_mirror_that_was_wrong_is_told(ranges: MirrorRanges) -> None:
+    assert ranges.read_range(10, 300, again=True) == BODY[10:300]
+    assert [demand for _, _, demand in Mirror.seen] == [DEMAND_AGAIN]
 
 
 @pytest.mark.parametrize("fault", ["404", "whole", "short", "long", "cut"])

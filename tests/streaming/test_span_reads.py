@@ -31,13 +31,15 @@ class Ranges:
     def __init__(self, *, elsewhere: bool = True) -> None:
         self.elsewhere = elsewhere
         self.asked: list[tuple[int, int]] = []
+        self.again = 0
         self.gate = threading.Event()
         self.gate.set()
         self.lies = 0
         self.fails = 0
 
-    def read_range(self, start: int, stop: int) -> bytes:
+    def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
         self.asked.append((start, stop))
+        self.again += again
         assert self.gate.wait(30)
         if self.fails:
             self.fails -= 1
@@ -108,6 +110,7 @@ def test_wrong_bytes_are_asked_for_once_more_and_then_an_error(ranges: Ranges) -
     node = walk(tree, b"0/g")
     ranges.lies = 1
     assert tree.read(node, 0, 10) == b"g" * 10
+    assert ranges.again == 1, "the mirror is told that it was wrong"
     tree = tree_over(ranges)
     ranges.lies = 2
     with pytest.raises(OSError, match="not the bytes") as caught:

@@ -19,7 +19,8 @@ from p2pdist.peer.core.fetch import FetchCounters
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.peer.routing import FrameRouter
 from p2pdist.registry_proxy.daemon import RunningProxy
-from p2pdist.runtime.serving import DEMAND_HEADER
+from p2pdist.runtime import registry_http
+from p2pdist.runtime.serving import DEMAND_AGAIN, DEMAND_HEADER
 from p2pdist.tracker.daemon import RunningTracker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
@@ -253,3 +254,58 @@ async def test_who_reads_no_more_leaves_the_swarm_with_what_it_has_and_comes_bac
     await read_range(client, peer, digest, RANGE[0], RANGE[1] + CHUNK)
     assert held < received(peer) <= held + 2 * CHUNK
     assert peer.running.node.fetch_totals() == FetchCounters()
+
+
+# --- what is wrong ------------------------------------------------------------------------------
+
+
+async def ranged(
+    client: aiohttp.ClientSession, peer: RunningPeer, digest: Digest, demand: str
+) -> bytes:
+    url = f"{url_of(peer.mirror)}/v2/library/app/blobs/{digest}"
+    headers = {"Range": f"bytes={RANGE[0]}-{RANGE[1] - 1}", DEMAND_HEADER: demand}
+    async with client.get(url, headers=headers, raise_for_status=True) as answer:
+        return await answer.read()
+
+
+def rot(peer: RunningPeer, digest: Digest) -> None:
+    """Change a byte of the range on the peer's disk, which hashed it a moment ago."""
+    blob = peer.running.store.get(digest)
+    assert blob is not None
+    with (blob.path / "data").open("r+b") as file:
+        file.seek(RANGE[0] + 1000)
+        byte = file.read(1)
+        file.seek(RANGE[0] + 1000)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.usefixtures("proxy")
+async def test_what_rotted_is_fetched_anew_for_who_says_that_it_is_wrong(
+    lab: Lab, client: aiohttp.ClientSession, digest: Digest
+) -> None:
+    peer = await lab.peer("a")
+    await know(client, peer)
+    await read_range(client, peer, digest)
+    rot(peer, digest)
+    wanted = LAYER[RANGE[0] : RANGE[1]]
+    assert await ranged(client, peer, digest, "1") != wanted, "it was hashed when it came"
+
+    assert await ranged(client, peer, digest, DEMAND_AGAIN) == wanted
+
+    assert peer.running.node.counters.rejected["rot"] == 1
+    assert await ranged(client, peer, digest, "1") == wanted
+
+
+@pytest.mark.usefixtures("proxy")
+async def test_no_other_host_has_this_one_hash_its_chunks(
+    lab: Lab, client: aiohttp.ClientSession, digest: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = await lab.peer("a")
+    await know(client, peer)
+    await read_range(client, peer, digest)
+    rot(peer, digest)
+    monkeypatch.setattr(registry_http, "to_other_host", lambda _: True)
+
+    assert await ranged(client, peer, digest, DEMAND_AGAIN) != LAYER[RANGE[0] : RANGE[1]]
+
+    assert peer.running.node.counters.rejected["rot"] == 0

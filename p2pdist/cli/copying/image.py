@@ -123,8 +123,10 @@ class _MirrorSource:
         self._reference = reference
         self._digest = digest
 
-    async def read_range(self, start: int, stop: int) -> bytes:
-        data = await self._client.blob_range(self._reference, self._digest, start, stop)
+    async def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
+        data = await self._client.blob_range(
+            self._reference, self._digest, start, stop, again=again
+        )
         self.fetched_bytes += len(data)
         return data
 
@@ -137,7 +139,7 @@ class _FileSource:
         self.file: Path | None = path
         self._path = path
 
-    async def read_range(self, start: int, stop: int) -> bytes:
+    async def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
         return await asyncio.to_thread(self._read, start, stop)
 
     def _read(self, start: int, stop: int) -> bytes:

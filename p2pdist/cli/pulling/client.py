@@ -32,7 +32,7 @@ from p2pdist.oci.manifest import (
 )
 from p2pdist.oci.reference import DEFAULT_TAG, Reference
 from p2pdist.runtime.opening import opened
-from p2pdist.runtime.serving import DEMAND_HEADER
+from p2pdist.runtime.serving import DEMAND_AGAIN, DEMAND_HEADER
 from p2pdist.runtime.terminal import printable
 
 BLOBS_AT_ONCE: Final = 3  # as dockerd does
@@ -216,11 +216,13 @@ class PullClient:
             raise self._unreachable(error) from None
 
     async def blob_range(
-        self, reference: Reference, digest: Digest, start: int, stop: int
+        self, reference: Reference, digest: Digest, start: int, stop: int, *, again: bool
     ) -> bytes:
         """Return these bytes of a blob, as they came: only who knows what they are to be can check
-        them. The mirror is asked to fetch no others. Raises CommandError."""
-        headers = {"Range": f"bytes={start}-{stop - 1}", DEMAND_HEADER: "1"}
+        them. The mirror is asked to fetch no others; `again`: to hash what it has of them, as they
+        were wrong. Raises CommandError."""
+        demand = DEMAND_AGAIN if again else "1"
+        headers = {"Range": f"bytes={start}-{stop - 1}", DEMAND_HEADER: demand}
         url = self._url(reference, "blobs", digest)
         for attempt in range(1, TRIES_MAX + 1):
             try:

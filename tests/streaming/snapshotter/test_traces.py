@@ -96,7 +96,7 @@ class Ranges:
         self.done = threading.Semaphore(0)
         self.fault: OSError | None = None
 
-    def read_range(self, start: int, stop: int) -> bytes:
+    def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
         self.go.wait(20)
         self.asked.append((start, stop))
         self.done.release()
