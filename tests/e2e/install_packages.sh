@@ -2,7 +2,7 @@
 # Installs what the end-to-end tests need, and the packages that are named; their services are kept
 # from starting.
 set -eu
-packages="docker.io docker-registry containerd podman buildah skopeo prometheus iproute2 iptables procps util-linux zsh fish groff man-db $*"
+packages="docker.io docker-registry containerd podman buildah skopeo umoci prometheus iproute2 iptables procps util-linux zsh fish groff man-db $*"
 missing=''
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

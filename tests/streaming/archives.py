@@ -9,6 +9,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Mapping
+from copy import copy
 from typing import Final
 
 import zstandard
@@ -49,8 +50,16 @@ def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
 
 
 def hardlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    """Says of the file what a `TarInfo` says by itself: mode 0644, root's, of 1970."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = tarfile.LNKTYPE, target
+    return info, b""
+
+
+def name_of(member: tuple[tarfile.TarInfo, bytes], name: str) -> tuple[tarfile.TarInfo, bytes]:
+    """One more name of a file, which says the same of it, as tools write it."""
+    info = copy(member[0])
+    info.type, info.linkname, info.name, info.size = tarfile.LNKTYPE, info.name, name, 0
     return info, b""
 
 

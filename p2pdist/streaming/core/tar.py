@@ -22,13 +22,18 @@ from p2pdist.errors import P2pdistError
 BLOCK_BYTES: Final = 512
 NAME_BYTES_MAX: Final = 4096
 """PATH_MAX: what is longer cannot be unpacked either."""
+PART_BYTES_MAX: Final = 255
+"""NAME_MAX, of a name in a directory."""
+ID_MAX: Final = (1 << 32) - 2
+"""-1 is no user: to chown(2) it says that nothing changes."""
 EXTENSION_BYTES_MAX: Final = 1 << 20
 """Of one extended header; Linux keeps 64 KiB of extended attributes for a file."""
 XATTRS_BYTES_MAX: Final = 128 << 10
 SIZE_MAX_BYTES: Final = 1 << 43
 
 _XATTR: Final = b"SCHILY.xattr."
-_REGULAR: Final = frozenset((tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE))
+# Not `CONTTYPE`, which POSIX calls regular, too: containerd, Docker and umoci refuse it.
+_REGULAR: Final = frozenset((tarfile.REGTYPE, tarfile.AREGTYPE))
 _EMPTY_KINDS: Final = frozenset(
     (
         tarfile.LNKTYPE,
@@ -40,6 +45,8 @@ _EMPTY_KINDS: Final = frozenset(
     )
 )
 _KINDS: Final = _EMPTY_KINDS | {tarfile.REGTYPE}
+# Linux keeps attributes of users at nothing else (xattr(7)): whoever unpacks fails.
+_OF_USERS: Final = frozenset((tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.LNKTYPE))
 
 
 class UnfitLayer(P2pdistError):
@@ -70,11 +77,15 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
         """Raise UnfitLayer for what no file can be."""
         if not self.name or len(self.name) > NAME_BYTES_MAX or b"\0" in self.name:
             raise UnfitLayer(f"an entry with a name of {len(self.name)} bytes")
+        if any(len(part) > PART_BYTES_MAX for part in self.name.split(b"/")):
+            raise UnfitLayer(f"an entry whose name no directory takes: {self.name[:80]!r}")
+        if self.kind == tarfile.SYMTYPE and not self.target:
+            raise UnfitLayer(f"a link to nothing: {self.name[:80]!r}")
         if len(self.target) > NAME_BYTES_MAX or b"\0" in self.target:
             raise UnfitLayer(f"a link with a target of {len(self.target)} bytes")
         if self.kind not in _KINDS or not 0 <= self.mode <= 0o7777:
             raise UnfitLayer(f"an entry of kind {self.kind[:8]!r} and mode {self.mode:o}")
-        if not (0 <= self.uid < 1 << 32 and 0 <= self.gid < 1 << 32):
+        if not (0 <= self.uid <= ID_MAX and 0 <= self.gid <= ID_MAX):
             raise UnfitLayer(f"an entry of user {self.uid} and group {self.gid}")
         if not 0 <= self.size_bytes <= SIZE_MAX_BYTES or not 0 <= self.offset <= SIZE_MAX_BYTES:
             raise UnfitLayer(f"an entry of {self.size_bytes} bytes at {self.offset}")
@@ -83,6 +94,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
         if not all(0 <= number < 1 << 20 for number in self.device):
             raise UnfitLayer(f"a device {self.device}")
         _check_xattrs(self.xattrs)
+        if self.kind not in _OF_USERS and any(key.startswith(b"user.") for key, _ in self.xattrs):
+            raise UnfitLayer(f"an attribute of users at what they do not own: {self.name[:80]!r}")
 
 
 @dataclass(slots=True)

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from p2pdist.streaming.core.tar import Member, UnfitLayer
 from p2pdist.streaming.ports import ROOT_NODE, Attributes
 
@@ -23,8 +25,13 @@ DEPTH_MAX: Final = 1024
 _WHITEOUT: Final = b".wh."
 _OPAQUE_MARK: Final = b".wh..wh..opq"
 _AUFS: Final = b".wh..wh."
-# What overlayfs itself reads is not a layer's to say: a redirect would lead anywhere.
-_OVERLAY: Final = b"trusted.overlay."
+# What containerd sets, and Linux keeps. Not `trusted.`: overlayfs reads its own there, and a
+# redirect would lead anywhere. Of other names no file system knows, and copying a file up fails.
+_KEPT_XATTRS: Final = (b"user.", b"security.", b"system.posix_acl_")
+
+_CAPABILITY: Final = b"security.capability"
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
 
 _TYPES: Final = {
     tarfile.REGTYPE: stat.S_IFREG,
@@ -81,7 +88,7 @@ class Node:
 
     def xattrs(self) -> dict[bytes, bytes]:
         found = dict(self.member.xattrs) if self.member is not None else {}
-        found = {key: value for key, value in found.items() if not key.startswith(_OVERLAY)}
+        found = {key: value for key, value in found.items() if key.startswith(_KEPT_XATTRS)}
         if self.opaque:
             found[OPAQUE] = b"y"
         return found
@@ -176,6 +183,7 @@ class LayerTree:
                 node = node.children.get(part)
         if node is None or node.is_directory or node.is_whiteout:
             raise UnfitLayer(f"a hard link to what is not there: {member.target[:80]!r}")
+        _say_again(node, member)
         return node
 
     def _number(self) -> None:
@@ -212,10 +220,38 @@ def _put(directory: Node, name: bytes, node: Node) -> None:
     before = directory.children.get(name)
     if before is not None and node.is_directory:
         if before.is_directory:
-            before.mode, before.member = node.mode, node.member
+            before.mode, before.member = node.mode, _with_xattrs(node.member, before.member)
             return
         node.opaque = before.is_whiteout
     directory.children[name] = node
+
+
+def _say_again(node: Node, link: Member) -> None:
+    """What each name says of a file is done to it, in their order, as by containerd and Docker:
+    the last one stands. Its owner is set first, and that takes a capability away."""
+    assert node.member is not None, "only directories and whiteouts have none"
+    kept = tuple(pair for pair in node.member.xattrs if pair[0] != _CAPABILITY)
+    if not node.is_link:
+        node.mode = stat.S_IFMT(node.mode) | link.mode
+    node.member = msgspec.structs.replace(
+        node.member,
+        mode=link.mode,
+        uid=link.uid,
+        gid=link.gid,
+        mtime_ns=link.mtime_ns,
+        xattrs=_merged(kept, link.xattrs),
+    )
+
+
+def _with_xattrs(member: Member | None, before: Member | None) -> Member | None:
+    """A directory that is named again keeps those that it has."""
+    if member is None or before is None or not before.xattrs:
+        return member
+    return msgspec.structs.replace(member, xattrs=_merged(before.xattrs, member.xattrs))
+
+
+def _merged(before: Xattrs, after: Xattrs) -> Xattrs:
+    return tuple(sorted((dict(before) | dict(after)).items()))
 
 
 def _device(major: int, minor: int) -> int:

@@ -81,12 +81,17 @@ def outcome(root: Path, number: int, *, with_recipe: bool = False) -> int:
     try:
         unpack_layer(root, number, with_recipe=with_recipe)
     except UnfitLayer as error:
-        sys.stderr.write(str(error))
+        _say(error)
         return UNFIT
     except (ConfigError, OSError, MemoryError) as error:
-        sys.stderr.write(str(error) or "it takes too much memory")
+        _say(error)
         return NOT_NOW
     return 0
+
+
+def _say(error: Exception) -> None:
+    """As a whole line: half of one is not written any more when the process ends."""
+    sys.stderr.write((str(error) or "it takes too much memory") + "\n")
 
 
 def main() -> int:

@@ -114,5 +114,5 @@ class Unpacking:
             return  # removed meanwhile
         self._failed_s[number] = asyncio.get_running_loop().time()
         level = logging.ERROR if process.returncode == UNFIT else logging.WARNING
-        reason = said.decode("utf-8", "replace")[-REASON_BYTES_MAX:]
+        reason = said.decode("utf-8", "replace").strip()[-REASON_BYTES_MAX:]
         logs.event(log, level, "layer.not_unpacked", number=number, error=reason)

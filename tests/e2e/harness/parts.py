@@ -23,6 +23,7 @@ PROGRAMS: Final = (
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("ip", "iproute2"),

@@ -29,7 +29,7 @@ from tests.streaming.archives import (
     directory,
     file,
     gzipped,
-    hardlink,
+    name_of,
     symlink,
     text,
     zstd_in_frames,
@@ -40,14 +40,17 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 NOISE = random_bytes(6 << 20, 9)
 CAPABILITY = "\x01\x00\x00\x02\x00\x20" + "\x00" * 14
+PING = file(
+    "bin/ping", b"\x7fELF", mode=0o4755, pax={"SCHILY.xattr.security.capability": CAPABILITY}
+)
 BASE = archive(
     directory("etc", 0o751),
     file("etc/passwd", b"root\n", mode=0o640, pax={"mtime": "1700000000.123456789"}),
     file("etc/old", b"old"),
     *(file(f"words/{i:03}", text(40_000, i)) for i in range(60)),
     file("noise", NOISE),
-    file("bin/ping", b"\x7fELF", mode=0o4755, pax={"SCHILY.xattr.security.capability": CAPABILITY}),
-    hardlink("bin/ping2", "bin/ping"),
+    PING,
+    name_of(PING, "bin/ping2"),
     symlink("lib", "usr/lib"),
     file("caf\udce9/\udcff", b"not utf-8", pax={}),
     device("dev/null", 1, 3),

@@ -50,7 +50,7 @@ def one(pax: dict[str, str]) -> Member:
 def test_extended_headers_say_what_a_header_has_no_room_for() -> None:
     member = one(
         {
-            "path": "ü" * 150,
+            "path": "ü" * 100 + "/" + "ü" * 50,
             "mtime": "1700000000.123456789",
             "uid": "4000000000",
             "SCHILY.xattr.user.a": "b=c\nd",
@@ -58,7 +58,7 @@ def test_extended_headers_say_what_a_header_has_no_room_for() -> None:
             "comment": "nobody reads this",
         }
     )
-    assert member.name == ("ü" * 150).encode()
+    assert member.name == ("ü" * 100 + "/" + "ü" * 50).encode()
     assert member.mtime_ns == 1_700_000_000_123_456_789
     assert member.uid == 4_000_000_000
     assert dict(member.xattrs) == {b"user.a": b"b=c\nd", b"security.capability": b"\x01\x00\x02"}
@@ -89,6 +89,17 @@ def header(kind: bytes, size: int, name: str = "f") -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
+def symlink_with(xattr: str) -> tuple[tarfile.TarInfo, bytes]:
+    info, content = symlink("s", "x")
+    info.pax_headers = {f"SCHILY.xattr.{xattr}": "v"}
+    return info, content
+
+
+def test_a_symbolic_link_has_attributes_of_the_system() -> None:
+    (found,) = members_of(archive(symlink_with("security.a")))
+    assert found.xattrs == ((b"security.a", b"v"),)
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -106,6 +117,13 @@ def header(kind: bytes, size: int, name: str = "f") -> bytes:
         (archive(file("f", pax={"mtime": "NaN"})), "time|changed"),
         (archive(file("f", pax={"mtime": "1e999"})), "time|changed"),
         (archive(file("f", pax={"uid": "99999999999"})), "user"),
+        (archive(file("f", pax={"uid": "4294967295"})), "user"),
+        (archive(file("f", pax={"gid": "4294967295"})), "user"),
+        (archive(file("n" * 256)), "no directory takes"),
+        (archive(file("d/" + "n" * 256 + "/f")), "no directory takes"),
+        (archive(symlink("s", "")), "link to nothing"),
+        (header(tarfile.CONTTYPE, 0), "kind"),
+        (archive(symlink_with("user.a")), "attribute"),
         (archive(file("f", pax={"SCHILY.xattr." + "n" * 300: "v"})), "attribute"),
         (archive(file("f", pax={"SCHILY.xattr.user.a": "v" * 200_000})), "attributes"),
     ],

@@ -10,7 +10,16 @@ from p2pdist.streaming.core.image_tree import ImageTree, NoSuchFile, inherit
 from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.core.tree import LayerTree, Node
 from p2pdist.streaming.ports import ROOT_NODE
-from tests.streaming.archives import archive, device, directory, file, hardlink, members_of, symlink
+from tests.streaming.archives import (
+    archive,
+    device,
+    directory,
+    file,
+    hardlink,
+    members_of,
+    name_of,
+    symlink,
+)
 
 
 def tree_of(*members: tuple[object, bytes]) -> LayerTree:
@@ -97,9 +106,39 @@ def test_a_whiteout_hides_lower_layers_and_not_its_own(swapped: bool) -> None:
     assert at(tree, "f").size_bytes == 3
 
 
-def test_a_layer_does_not_speak_to_overlayfs() -> None:
-    pax = {"SCHILY.xattr.trusted.overlay.redirect": "/etc", "SCHILY.xattr.user.a": "b"}
+@pytest.mark.parametrize("name", ["trusted.overlay.redirect", "trusted.a", "foo.bar", "system.x"])
+def test_a_layer_does_not_speak_to_overlayfs_nor_of_what_no_disk_keeps(name: str) -> None:
+    pax = {f"SCHILY.xattr.{name}": "/etc", "SCHILY.xattr.user.a": "b"}
     assert at(tree_of(file("f", pax=pax)), "f").xattrs() == {b"user.a": b"b"}
+
+
+def test_what_the_last_name_of_a_file_says_stands() -> None:
+    pax = {"SCHILY.xattr.user.a": "b", "SCHILY.xattr.security.capability": "c"}
+    first = file("a", b"x", mode=0o4755, pax=pax)
+    tree = tree_of(first, hardlink("b", "a"))
+    assert at(tree, "a").mode == stat.S_IFREG | 0o644
+    assert at(tree, "a").attributes().mtime_ns == 0
+    assert at(tree, "a").xattrs() == {b"user.a": b"b"}, "chown(2) takes capabilities away"
+    assert at(tree, "a").size_bytes == 1
+    again = tree_of(first, name_of(first, "b"))
+    assert at(again, "a").mode == stat.S_IFREG | 0o4755
+    assert set(at(again, "a").xattrs()) == {b"user.a", b"security.capability"}
+    assert at(again, "a").attributes().mtime_ns == 1_700_000_000 * 10**9
+
+
+def test_another_name_of_a_symbolic_link_leaves_its_mode() -> None:
+    tree = tree_of(symlink("s", "x"), hardlink("t", "s"))
+    assert at(tree, "t").mode == stat.S_IFLNK | 0o777
+    assert at(tree, "t").target == b"x"
+
+
+def test_a_directory_that_is_named_again_keeps_its_attributes() -> None:
+    first, second = directory("d"), directory("d", 0o700)
+    first[0].pax_headers = {"SCHILY.xattr.user.a": "1", "SCHILY.xattr.user.b": "1"}
+    second[0].pax_headers = {"SCHILY.xattr.user.b": "2"}
+    tree = tree_of(first, second, directory("d", 0o711))
+    assert at(tree, "d").mode == stat.S_IFDIR | 0o711
+    assert at(tree, "d").xattrs() == {b"user.a": b"1", b"user.b": b"2"}
 
 
 def test_devices_are_packed_as_stat_tells_them() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from p2pdist.model.ids import Digest, digest_of
-from p2pdist.streaming.snapshotter import unpacking
+from p2pdist.streaming.snapshotter import unpack_worker, unpacking
 from p2pdist.streaming.snapshotter.layer_files import FILES, LayerPlan
 from p2pdist.streaming.snapshotter.unpacking import Unpacking
+from p2pdist.streaming.snapshotter.worker import MIRROR_NAME
 
 SMALL, LARGE = digest_of(b"small"), digest_of(b"large")
 # In the place of the worker: it is told ROOT and NUMBER as that is.
@@ -25,6 +28,18 @@ if reason.exists():
     sys.exit(reason.read_text())
 (root / "layers" / number / "fs").mkdir()
 """
+
+
+def test_the_worker_says_why(tmp_path: Path) -> None:
+    """All of it, however fast it ends then."""
+    (tmp_path / "layers").mkdir()
+    (tmp_path / MIRROR_NAME).write_text("http://127.0.0.1:1\n")
+    words = [sys.executable, "-P", "-m", unpacking.WORKER, str(tmp_path), "7"]
+
+    done = subprocess.run(words, capture_output=True, check=False, timeout=60)
+
+    assert done.returncode == unpack_worker.NOT_NOW
+    assert done.stderr == f"{tmp_path}/layers/7\n".encode()
 
 
 def plan(layer: Digest, *, whole: bool = False) -> LayerPlan:
