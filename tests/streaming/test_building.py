@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import tarfile
+import zlib
 from functools import cache
 
 import msgspec
@@ -12,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pdist.streaming import inflating
+from p2pdist.model.ids import digest_of
+from p2pdist.streaming import building, inflating
+from p2pdist.streaming.building import IndexBuilder
 from p2pdist.streaming.contents import WrongSpan, open_span
 from p2pdist.streaming.core.index import LayerIndex, decode_index, encode_index, window_of
 from p2pdist.streaming.core.tar import Member, UnfitLayer
@@ -124,6 +128,39 @@ def test_an_empty_archive_has_no_files() -> None:
 def test_what_cannot_be_read_from_the_middle_is_unfit(blob: bytes, why: str) -> None:
     with pytest.raises(UnfitLayer, match=why):
         index_of(blob)
+
+
+def test_more_files_than_an_index_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "ENTRIES_MAX", 1000)
+    blob = gzipped(archive(*(file(f"{number:04}") for number in range(1200))))
+    with pytest.raises(UnfitLayer, match="more than 1000 files"):
+        index_of(blob)
+
+
+def test_zeros_for_ever_are_left_after_a_moment() -> None:
+    """Ten gigabytes of them are ten megabytes of gzip; no more is inflated than a bomb may."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    zeros, fed = bytes(32 << 20), []
+    header = file("zeros", b"")[0]
+    header.size = 10 << 30
+
+    def feed(builder: IndexBuilder) -> None:
+        builder.feed(packer.compress(header.tobuf(tarfile.PAX_FORMAT)))
+        while len(fed) < header.size // len(zeros):
+            fed.append(packer.compress(zeros) + packer.flush(zlib.Z_SYNC_FLUSH))
+            builder.feed(fed[-1])
+
+    builder = IndexBuilder(digest_of(b"a bomb"))
+    with contextlib.closing(builder), pytest.raises(UnfitLayer, match="inflate to more"):
+        feed(builder)
+    assert len(fed) * len(zeros) < 200 << 20
+
+
+def test_empty_members_of_gzip_are_passed_over() -> None:
+    plain = archive(file("f", text(70_000)))
+    blob = gzipped(b"") * 5000 + gzipped(plain) + gzipped(b"") * 5000
+    index = index_of(blob, span_bytes=16 << 10)
+    assert read_all(index, blob) == plain
 
 
 @settings(max_examples=100)

@@ -27,7 +27,7 @@ PART_BYTES_MAX: Final = 255
 ID_MAX: Final = (1 << 32) - 2
 """-1 is no user: to chown(2) it says that nothing changes."""
 EXTENSION_BYTES_MAX: Final = 1 << 20
-"""Of one extended header; Linux keeps 64 KiB of extended attributes for a file."""
+"""Of all extended headers of an entry; Linux keeps 64 KiB of extended attributes for a file."""
 XATTRS_BYTES_MAX: Final = 128 << 10
 SIZE_MAX_BYTES: Final = 1 << 43
 
@@ -105,6 +105,7 @@ class _Extended:
     records: dict[bytes, bytes] = field(default_factory=dict)
     name: bytes | None = None
     target: bytes | None = None
+    taken_bytes: int = 0
 
 
 class TarReader:
@@ -180,7 +181,8 @@ class TarReader:
             found.append(self._member(header, extended))
 
     def _expect_extension(self, kind: bytes, size_bytes: int) -> None:
-        if size_bytes > EXTENSION_BYTES_MAX:
+        self._next.taken_bytes += _padded(size_bytes)
+        if self._next.taken_bytes > EXTENSION_BYTES_MAX:
             raise UnfitLayer(f"an extended header of {size_bytes} bytes at byte {self._at}")
         if size_bytes:
             self._extension, self._extension_bytes = kind, size_bytes
@@ -240,17 +242,17 @@ def _raw(text: str) -> bytes:
 def _pax_records(content: bytes) -> dict[bytes, bytes]:
     """`length key=value\\n`, where the length counts all of the record (POSIX.1-2001, pax)."""
     records: dict[bytes, bytes] = {}
-    while content.strip(b"\0"):
-        digits, space, _ = content[:16].partition(b" ")
+    at, end = 0, len(content.rstrip(b"\0"))
+    while at < end:
+        digits, space, _ = content[at : at + 16].partition(b" ")
         if not space or not digits.isdigit():
             raise UnfitLayer("an extended header without a length")
-        length = int(digits)
-        record = content[len(digits) + 1 : length]
-        key, equals, value = record.partition(b"=")
-        if length > len(content) or not equals or not value.endswith(b"\n"):
+        stop = at + int(digits)
+        key, equals, value = content[at + len(digits) + 1 : stop].partition(b"=")
+        if stop > len(content) or not equals or not value.endswith(b"\n"):
             raise UnfitLayer("an extended header that is cut off")
         records[key] = value[:-1]
-        content = content[length:]
+        at = stop
     return records
 
 

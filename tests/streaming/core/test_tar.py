@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 
 import pytest
 from hypothesis import given
@@ -138,6 +139,39 @@ def test_extended_headers_that_are_none(content: bytes) -> None:
     data = header(tarfile.XHDTYPE, len(content)) + content.ljust(512, b"\0")
     with pytest.raises(UnfitLayer, match="extended header"):
         members_of(data + header(tarfile.REGTYPE, 0))
+
+
+def test_extended_headers_of_one_entry_are_bounded_together() -> None:
+    one = header(tarfile.XHDTYPE, 512) + b"512 k=".ljust(511, b"v") + b"\n"
+    entry = header(tarfile.REGTYPE, 0)
+
+    assert len(members_of(one * 1000 + entry + one * 1000 + entry)) == 2
+    with pytest.raises(UnfitLayer, match="extended header of"):
+        members_of(one * 3000 + entry)
+
+
+def test_many_short_records_take_no_longer_than_a_long_one() -> None:
+    """Each used to copy all that come after it: minutes for a blob of 100 kB."""
+    content = b"6 a=b\n" * 170_000
+    data = header(tarfile.XHDTYPE, len(content)) + content + bytes(-len(content) % 512)
+
+    began_s = time.process_time()
+    members_of(data + header(tarfile.REGTYPE, 0))
+
+    assert time.process_time() - began_s < 1.0, "3 s where each record copies the rest"
+
+
+@pytest.mark.parametrize("size", [(1 << 43) + 1, 1 << 62, -1])
+def test_an_entry_that_claims_more_than_there_can_be(size: int) -> None:
+    with pytest.raises(UnfitLayer, match="an entry of"):
+        members_of(header(tarfile.REGTYPE, size))
+
+
+def test_a_header_whose_sum_is_wrong() -> None:
+    data = bytearray(archive(file("f", b"x")))
+    data[0] ^= 1
+    with pytest.raises(UnfitLayer, match="no header"):
+        members_of(bytes(data))
 
 
 @given(st.lists(st.binary(min_size=0, max_size=700), max_size=8), st.integers(0, 2000))
