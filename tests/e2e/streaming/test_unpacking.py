@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,11 @@ from p2pdist.streaming.snapshotter import unpack_worker
 from p2pdist.streaming.snapshotter.layer_files import FILES, write_layer
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.unpack_worker import unpack_layer
-from p2pdist.streaming.snapshotter.worker import MIRROR_NAME
+from p2pdist.streaming.snapshotter.worker import MIRROR_NAME, GrowingLayers
 from p2pdist.streaming.unpacking import checked, unpack
+from tests.e2e.harness.processes import run
 from tests.fakes.pulling import random_bytes
+from tests.faults.records import recorded
 from tests.streaming.archives import (
     archive,
     device,
@@ -143,17 +145,20 @@ def test_another_archive_is_refused_at_its_end(tree: LayerTree, target: Path) ->
     assert list(checked(SPANS, digest_of(ARCHIVE))) == SPANS
 
 
-class Layers:
-    """Of a host: one that says what `etc` is, and one above it that does not."""
+TWO = [
+    archive(directory("etc", 0o711), file("etc/low", b"low")),
+    archive(file("etc/high", b"high")),
+]
+"""One that says what `etc` is, and one above it that does not."""
 
-    def __init__(self, root: Path) -> None:
+
+class Layers:
+    """Of a host, all of them whole."""
+
+    def __init__(self, root: Path, archives: Sequence[bytes] = TWO) -> None:
         self.root = root
         (root / "layers").mkdir()
         (root / MIRROR_NAME).write_text("http://127.0.0.1:1\n")
-        archives = [
-            archive(directory("etc", 0o711), file("etc/low", b"low")),
-            archive(file("etc/high", b"high")),
-        ]
         blobs = [gzipped(plain) for plain in archives]
         self.image = layered_image(
             ImageName("docker.io", "library/app"),
@@ -195,6 +200,31 @@ def test_a_disk_without_room_is_left_alone(layers: Layers, monkeypatch: pytest.M
 
     assert unpack_worker.outcome(layers.root, 1) == unpack_worker.NOT_NOW
     assert not layers.files(1).exists()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """Room for what an archive of small files has in bytes, and not for its files."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)])
+    try:
+        yield disk
+    finally:
+        run(["umount", str(disk)])
+
+
+@pytest.mark.faults
+def test_row_99_a_disk_that_fills_up_keeps_nothing_of_a_layer(tiny_disk: Path) -> None:
+    plain = archive(*(file(f"{number:04}", b"x") for number in range(1500)))
+    layers = Layers(tiny_disk, [plain])
+    with recorded(99, "the disk is full while a layer becomes plain files") as record:
+        assert unpack_worker.outcome(tiny_disk, 1) == unpack_worker.NOT_NOW
+        assert sorted(os.listdir(layers.files(1).parent)) == ["blob", "index", "layer.json"]
+        shown = GrowingLayers(tiny_disk / "layers", "http://127.0.0.1:1", starts=False).find(1)
+        assert shown is not None
+        assert b"".join(shown[1].all()) == plain, "containers go on reading it where it is shown"
+        record.outcome = "given up, nothing left of it; the layer is shown as before"
 
 
 def test_of_a_layer_that_is_another_one_nothing_stays(
