@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store fmt bench bench-swarm bench-lazy bench-prewarm bench-scale faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -27,7 +27,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev.stamp
-	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/docker_store --ignore=tests/helm --ignore=tests/ansible
+	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/docker_store --ignore=tests/equality --ignore=tests/helm --ignore=tests/ansible
 
 # The unit suite RUNS times with every core busy beside it; less of it with ARGS='-n 2 tests/swarm'.
 RUNS ?= 20
@@ -49,6 +49,12 @@ endif
 test-compose: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh docker-compose debootstrap
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/compose --timeout=1200
+
+# Real images, file by file as containerd and umoci unpack them (10 minutes the first time); needs root,
+# Debian packages and the package index of Debian.
+test-equality: $(VENV)/dev.stamp
+	tests/e2e/install_packages.sh debootstrap
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/equality --timeout=1800
 
 # The chart with real helm and kubeconform, which are built from Go modules at the first run.
 test-helm: $(VENV)/dev.stamp
@@ -94,7 +100,7 @@ fmt: $(VENV)/dev.stamp
 faults: $(VENV)/dev.stamp $(VENV)/ansible.stamp
 	tests/e2e/install_packages.sh
 	rm -rf build/faults
-	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/docker_store --ignore=tests/helm --ignore=tests/ansible --timeout=300
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -m faults --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/docker_store --ignore=tests/equality --ignore=tests/helm --ignore=tests/ansible --timeout=300
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/faults tests/e2e/faults --timeout=300
 ifneq ($(shell command -v go),)
 	sh tests/helm/install_tools.sh $(VENV)/helm

@@ -22,6 +22,7 @@ UNIT: Final = (
     "2",
     "--ignore=tests/e2e",
     "--ignore=tests/compose",
+    "--ignore=tests/equality",
     "--ignore=tests/first_hour",
     "--ignore=tests/helm",
     "--ignore=tests/ansible",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -64,9 +65,11 @@ def listing(root: Path) -> Listing:
     }
 
 
-def differences(seen: Listing, expected: Listing, excuses: Sequence[Excuse] = ()) -> list[str]:
-    """A line for each difference that is not excused, in the order of the paths; excuses for what
-    does not differ at all are named, too."""
+def differences(
+    seen: Listing, expected: Listing, excuses: Sequence[Excuse] = (), *, all_needed: bool = True
+) -> list[str]:
+    """A line for each difference that is not excused, in the order of the paths; if `all_needed`,
+    excuses for what does not differ at all are named, too."""
     excused = {
         (path, name) for excuse in excuses for path in excuse.paths for name in excuse.fields
     }
@@ -83,17 +86,14 @@ def differences(seen: Listing, expected: Listing, excuses: Sequence[Excuse] = ()
     idle = [
         f"nothing to excuse: {excuse.why}"
         for excuse in excuses
-        if not any((path, name) in found for path in excuse.paths for name in excuse.fields)
+        if all_needed
+        and not any((path, name) in found for path in excuse.paths for name in excuse.fields)
     ]
     return [text for key, text in found.items() if key not in excused] + idle
 
 
 def _entry(full: bytes, path: bytes, status: os.stat_result, names: set[bytes]) -> Entry:
     is_directory = stat.S_ISDIR(status.st_mode)
-    xattrs = {
-        name: os.getxattr(full, name, follow_symlinks=False)
-        for name in os.listxattr(full, follow_symlinks=False)
-    }
     return Entry(
         status.st_mode,
         status.st_uid,
@@ -103,9 +103,20 @@ def _entry(full: bytes, path: bytes, status: os.stat_result, names: set[bytes]) 
         status.st_mtime_ns,
         frozenset({path} if is_directory else names),
         0 if is_directory else status.st_nlink,
-        xattrs,
+        _xattrs(full),
         _content(full, status.st_mode),
     )
+
+
+def _xattrs(full: bytes) -> Mapping[str, bytes]:
+    """A mount of layers that have none says so for all of them: it knows of no attributes."""
+    try:
+        names = os.listxattr(full, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}
+        raise
+    return {name: os.getxattr(full, name, follow_symlinks=False) for name in names}
 
 
 def _content(full: bytes, mode: int) -> bytes:
