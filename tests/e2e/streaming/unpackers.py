@@ -58,7 +58,7 @@ class Unpackers:
         self.root = work / "state" / "snapshotter"
         self._socket = work / "s.sock"
         self.snapshotter = self._snapshotter(fills=False)
-        self.containerd = CriContainerd(work, self._socket, mirror_url)
+        self.containerd = CriContainerd(work, self._socket, self.root, mirror_url)
 
     async def shown(self) -> Listing:
         return await self._as_container("shown")
@@ -132,6 +132,7 @@ class Unpackers:
     def _snapshotter(self, *, fills: bool) -> Process:
         argv = [sys.executable, "-m", "p2pdist.cli.main", "snapshotter"]
         argv += ["--host-state-dir", str(self.root.parent)]
+        argv += ["--snapshotter-admin-listen", "127.0.0.1:0"]
         argv += ["--snapshotter-socket", str(self._socket), "--snapshotter-mirror"]
         argv += [self._mirror_url]
         for behind in ("fill", "unpack"):
