@@ -99,16 +99,14 @@ class ZstdFrames:
 
 
 def unzstd_from(data: bytes, out_bytes: int) -> bytes:
-    """Decompress `out_bytes` of whole frames. Raises UnfitLayer where `data` is something else, or
-    too short."""
+    """Decompress `out_bytes` of whole frames; fewer where `data` ends before that. Raises
+    UnfitLayer."""
     try:
         with _decompressor().stream_reader(data, read_across_frames=True) as reader:
             plain: bytes = reader.read(out_bytes)
+            return plain
     except zstandard.ZstdError as error:
         raise UnfitLayer(f"its zstd is broken: {error}") from None
-    if len(plain) < out_bytes:
-        raise UnfitLayer("the compressed bytes end too early")
-    return plain
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
