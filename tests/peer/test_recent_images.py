@@ -89,3 +89,14 @@ async def test_two_questions_at_once_hurt_nobody(images: RecentImages, blobs: Bl
     asked = (images.of_chain(chain, blobs) for chain in CHAINS.values())
 
     assert None not in await asyncio.gather(*asked)
+
+
+async def test_an_image_is_known_by_its_config(images: RecentImages, blobs: Blobs) -> None:
+    found = await images.of_config(NAME, digest_of(ONE.config), blobs)
+
+    assert found is not None
+    assert [layer.digest for layer in found.layers] == [digest_of(layer) for layer in ONE.layers]
+    other = ImageName("docker.io", "library/other")
+    assert await images.of_config(other, digest_of(ONE.config), blobs) is None
+    assert await images.of_config(NAME, digest_of(b"a layer"), blobs) is None
+    assert blobs.asked == [digest_of(ONE.config)]

@@ -119,6 +119,25 @@ async def test_all_layers_of_an_image_are_opened_with_the_first(
     assert [layer.needs_those_below() for layer in opened] == [False, False, False]
 
 
+async def test_an_image_that_is_about_to_be_pulled_is_opened_once(
+    images: LazyImages, mirror: ToldMirror
+) -> None:
+    opened = await images.all_of(image())
+
+    assert [layer.layer for layer in opened] == list(image().layers)
+    assert await images.opened(chain(2), {}) is opened[2]
+    assert mirror.asked.count("index") == len(LARGE)
+
+
+async def test_an_image_that_cannot_be_shown_is_declined_as_a_whole(
+    images: LazyImages, mirror: ToldMirror
+) -> None:
+    mirror.indexes.clear()
+
+    with pytest.raises(Declined):
+        await images.all_of(image())
+
+
 async def test_an_index_in_the_making_is_waited_for(images: LazyImages, mirror: ToldMirror) -> None:
     mirror.appears_after = 3
 

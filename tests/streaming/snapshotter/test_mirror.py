@@ -10,8 +10,10 @@ from aiohttp import web
 
 from p2pdist.model.ids import digest_of
 from p2pdist.model.layer_index import INDEXED_BYTES_MIN
+from p2pdist.oci import wanted_images
 from p2pdist.oci.layered_image import QUESTION, encode_layered_image, layered_image
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.wanted_images import WantedImage, encode_wanted_image
 from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
 from tests.fakes.http_server import serve_app
 
@@ -109,3 +111,22 @@ async def test_nobody_at_home_is_a_fault() -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(MirrorFault, match="does not answer"):
             await Mirror(session, "http://127.0.0.1:1").image_of_chain(digest_of(b"x"))
+
+
+async def test_a_wanted_image_is_waited_for_and_settled(mirror: Mirror, answers: Answers) -> None:
+    answers.body = encode_wanted_image(WantedImage(7, IMAGE))
+    assert await mirror.wanted_image() == WantedImage(7, IMAGE)
+
+    answers.status, answers.body = 204, None
+    assert await mirror.wanted_image() is None, "none for a while"
+    await mirror.settle_wanted(7)
+
+    assert answers.asked == [wanted_images.QUESTION] * 2 + [f"{wanted_images.QUESTION}?number=7"]
+
+
+async def test_a_mirror_that_tells_of_no_image_is_at_fault(
+    mirror: Mirror, answers: Answers
+) -> None:
+    answers.body = b"{}"
+    with pytest.raises(MirrorFault, match="tells of no image"):
+        await mirror.wanted_image()
