@@ -140,7 +140,7 @@ def decode_index(data: bytes) -> LayerIndex:
     )
     _check_spans(index)
     for entry in entries:
-        entry.check()
+        entry.check_decoded()
         if entry.size_bytes and entry.offset + entry.size_bytes > index.diff_bytes:
             raise UnfitLayer(f"an entry that ends behind the archive: {entry.name[:80]!r}")
     return index

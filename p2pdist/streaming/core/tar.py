@@ -13,7 +13,7 @@ from __future__ import annotations
 import tarfile
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -53,50 +53,76 @@ class UnfitLayer(P2pdistError):
     """A layer that no index can be made of; the message says why."""
 
 
-class Member(msgspec.Struct, frozen=True, array_like=True):
-    """One entry of the archive, in its order, as it was written there."""
+_Id = Annotated[int, msgspec.Meta(ge=0, le=ID_MAX)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=SIZE_MAX_BYTES)]
+_Time = Annotated[int, msgspec.Meta(gt=-(1 << 62), lt=1 << 62)]
+_DeviceNumber = Annotated[int, msgspec.Meta(ge=0, lt=1 << 20)]
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One entry of the archive, in its order, as it was written there. What its types say holds for
+    what was decoded; `check` says the rest, and all of it for one that was made."""
 
     kind: bytes
     """`tarfile.REGTYPE`, `DIRTYPE`, …; all that is regular is `REGTYPE`."""
-    name: bytes
-    mode: int
+    name: Annotated[bytes, msgspec.Meta(min_length=1, max_length=NAME_BYTES_MAX)]
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
     """Permission bits, without the type."""
-    uid: int
-    gid: int
-    size_bytes: int
+    uid: _Id
+    gid: _Id
+    size_bytes: _Size
     """Of its content, which begins at `offset` of the archive; 0 for what has none."""
-    offset: int
-    mtime_ns: int
-    target: bytes = b""
+    offset: _Size
+    mtime_ns: _Time
+    target: Annotated[bytes, msgspec.Meta(max_length=NAME_BYTES_MAX)] = b""
     """Where a link points."""
-    device: tuple[int, int] = (0, 0)
+    device: tuple[_DeviceNumber, _DeviceNumber] = (0, 0)
     """Major and minor number."""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
 
     def check(self) -> None:
         """Raise UnfitLayer for what no file can be."""
-        if not self.name or len(self.name) > NAME_BYTES_MAX or b"\0" in self.name:
-            raise UnfitLayer(f"an entry with a name of {len(self.name)} bytes")
-        long = len(self.name) > PART_BYTES_MAX  # else no part is: a start checks 10,000 names
+        try:
+            _decoder.decode(_encoder.encode(self))
+        except (msgspec.ValidationError, OverflowError) as error:
+            raise UnfitLayer(f"an entry {self.name[:80]!r} {_of_field(str(error))}") from None
+        self.check_decoded()
+
+    def check_decoded(self) -> None:
+        """The same, of what the decoder let pass; a start asks 20,000 entries."""
+        if self.kind not in _KINDS:
+            raise UnfitLayer(f"an entry of kind {self.kind[:8]!r}: {self.name[:80]!r}")
+        if b"\0" in self.name:
+            raise UnfitLayer(f"an entry with a zero in its name: {self.name[:80]!r}")
+        long = len(self.name) > PART_BYTES_MAX  # else no part is
         if long and any(len(part) > PART_BYTES_MAX for part in self.name.split(b"/")):
             raise UnfitLayer(f"an entry whose name no directory takes: {self.name[:80]!r}")
         if self.kind == tarfile.SYMTYPE and not self.target:
             raise UnfitLayer(f"a link to nothing: {self.name[:80]!r}")
-        if len(self.target) > NAME_BYTES_MAX or b"\0" in self.target:
-            raise UnfitLayer(f"a link with a target of {len(self.target)} bytes")
-        if self.kind not in _KINDS or not 0 <= self.mode <= 0o7777:
-            raise UnfitLayer(f"an entry of kind {self.kind[:8]!r} and mode {self.mode:o}")
-        if not (0 <= self.uid <= ID_MAX and 0 <= self.gid <= ID_MAX):
-            raise UnfitLayer(f"an entry of user {self.uid} and group {self.gid}")
-        if not 0 <= self.size_bytes <= SIZE_MAX_BYTES or not 0 <= self.offset <= SIZE_MAX_BYTES:
-            raise UnfitLayer(f"an entry of {self.size_bytes} bytes at {self.offset}")
-        if not -(1 << 62) < self.mtime_ns < 1 << 62:
-            raise UnfitLayer(f"an entry that changed at {self.mtime_ns} ns")
-        if not all(0 <= number < 1 << 20 for number in self.device):
-            raise UnfitLayer(f"a device {self.device}")
-        _check_xattrs(self.xattrs)
+        if b"\0" in self.target:
+            raise UnfitLayer(f"a link with a zero in its target: {self.name[:80]!r}")
+        if self.xattrs:
+            self._check_xattrs()
+
+    def _check_xattrs(self) -> None:
+        if sum(len(key) + len(value) for key, value in self.xattrs) > XATTRS_BYTES_MAX:
+            raise UnfitLayer("an entry with too many extended attributes")
+        if any(not 0 < len(key) < 256 or b"\0" in key for key, _ in self.xattrs):
+            raise UnfitLayer("an extended attribute with a name that Linux does not know")
         if self.kind not in _OF_USERS and any(key.startswith(b"user.") for key, _ in self.xattrs):
             raise UnfitLayer(f"an attribute of users at what they do not own: {self.name[:80]!r}")
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Member)
+
+
+def _of_field(fault: str) -> str:
+    """msgspec names a field of an array by its number: `… - at `$[3]``."""
+    what, _, path = fault.partition(" - at `$[")
+    number = path.partition("]")[0]
+    name = Member.__struct_fields__[int(number)] if number.isdigit() else "number"
+    return f"with an impossible {name}: {what}"
 
 
 @dataclass(slots=True)
@@ -278,10 +304,3 @@ def _xattrs(pax: dict[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(
         sorted((key[len(_XATTR) :], value) for key, value in pax.items() if key.startswith(_XATTR))
     )
-
-
-def _check_xattrs(found: tuple[tuple[bytes, bytes], ...]) -> None:
-    if sum(len(key) + len(value) for key, value in found) > XATTRS_BYTES_MAX:
-        raise UnfitLayer("an entry with too many extended attributes")
-    if any(not 0 < len(key) < 256 or b"\0" in key for key, _ in found):
-        raise UnfitLayer("an extended attribute with a name that Linux does not know")

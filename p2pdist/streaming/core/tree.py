@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -118,8 +118,11 @@ class LayerTree:
         """Raise UnfitLayer for entries that different readers understand differently: a path that
         climbs, one through a link, a link to what is not there."""
         self.root = Node(stat.S_IFDIR | 0o755)
+        self._paths: dict[bytes, Node] = {}
+        """Directories as entries write them: most lie where the one before them does."""
         for member in entries:
             self._add(member)
+        self._paths.clear()
         self.nodes: list[Node] = [self.root]  # 0 is no node
         self.has_xattrs = False
         """Of any file, those included that overlayfs reads."""
@@ -131,14 +134,23 @@ class LayerTree:
         return self.nodes[number] if 0 < number < len(self.nodes) else None
 
     def _add(self, member: Member) -> None:
-        parts = [part for part in member.name.split(b"/") if part not in (b"", b".")]
-        if b".." in parts or len(parts) > DEPTH_MAX:
-            raise UnfitLayer(f"a path that climbs: {member.name[:80]!r}")
-        if not parts:
-            if member.kind == tarfile.DIRTYPE:
-                self.root.mode, self.root.member = stat.S_IFDIR | member.mode, member
-            return
-        directory, name = self._directory(parts[:-1]), parts[-1]
+        path, _, name = member.name.rpartition(b"/")
+        directory = self._paths.get(path)
+        if directory is None or name in (b"", b".", b".."):
+            parts = [part for part in member.name.split(b"/") if part not in (b"", b".")]
+            if b".." in parts or len(parts) > DEPTH_MAX:
+                raise UnfitLayer(f"a path that climbs: {member.name[:80]!r}")
+            if not parts:
+                if member.kind == tarfile.DIRTYPE:
+                    self.root.mode, self.root.member = stat.S_IFDIR | member.mode, member
+                return
+            directory = self._directory(parts[:-1])
+            if name == parts[-1]:
+                self._paths[path] = directory
+            name = parts[-1]
+        self._add_in(directory, name, member)
+
+    def _add_in(self, directory: Node, name: bytes, member: Member) -> None:
         if name == _OPAQUE_MARK:
             directory.opaque = True
         elif name.startswith(_AUFS):
@@ -146,9 +158,21 @@ class LayerTree:
         elif name.startswith(_WHITEOUT):
             self._remove(directory, name[len(_WHITEOUT) :])
         elif member.kind == tarfile.LNKTYPE:
-            _put(directory, name, self._linked(member))
+            self._put(directory, name, self._linked(member))
         else:
-            _put(directory, name, Node(_TYPES[member.kind] | member.mode, member))
+            self._put(directory, name, Node(_TYPES[member.kind] | member.mode, member))
+
+    def _put(self, directory: Node, name: bytes, node: Node) -> None:
+        """A later entry stands for an earlier one of its name; directories keep what is in them."""
+        before = directory.children.get(name)
+        if before is not None:
+            if node.is_directory and before.is_directory:
+                before.mode, before.member = node.mode, _with_xattrs(node.member, before.member)
+                return
+            if node.is_directory:
+                node.opaque = before.is_whiteout
+            self._paths.clear()  # it may have been a directory
+        directory.children[name] = node
 
     def _directory(self, parts: list[bytes]) -> Node:
         """That of these names; those that no entry named are made, as whoever unpacks does."""
@@ -187,43 +211,27 @@ class LayerTree:
         return node
 
     def _number(self) -> None:
-        """In the order of the walk; a file with several names has one number."""
-        seen: set[Node] = set()
-        for node in _walk(self.root):
-            if node.is_directory:
-                node.links = 2 + sum(child.is_directory for child in node.children.values())
-                unnamed = node.member is None and node is not self.root
-                self.has_unnamed = self.has_unnamed or unnamed
-            elif node in seen:
-                node.links += 1
-            else:
-                node.links = 1
-            if node not in seen:
-                seen.add(node)
-                self.nodes.append(node)
-                node.number = len(self.nodes) - 1
-                named = node.member is not None and bool(node.member.xattrs)
-                self.has_xattrs = self.has_xattrs or named or node.opaque
+        """In the order of a walk; a file with several names has one number."""
+        waiting = [self.root]
+        while waiting:
+            node = waiting.pop()
+            if node.number:
+                node.links += 1  # one more name of it
+                continue
+            node.number = len(self.nodes)
+            self.nodes.append(node)
+            if stat.S_ISDIR(node.mode):
+                self._number_directory(node)
+                waiting.extend(reversed(node.children.values()))
+            if node.opaque or (node.member is not None and node.member.xattrs):
+                self.has_xattrs = True
         assert self.root.number == ROOT_NODE
 
-
-def _walk(root: Node) -> Iterator[Node]:
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting.extend(reversed(node.children.values()))
-
-
-def _put(directory: Node, name: bytes, node: Node) -> None:
-    """A later entry stands for an earlier one of its name; directories keep what is in them."""
-    before = directory.children.get(name)
-    if before is not None and node.is_directory:
-        if before.is_directory:
-            before.mode, before.member = node.mode, _with_xattrs(node.member, before.member)
-            return
-        node.opaque = before.is_whiteout
-    directory.children[name] = node
+    def _number_directory(self, node: Node) -> None:
+        modes = [child.mode for child in node.children.values()]
+        node.links = 2 + sum(map(stat.S_ISDIR, modes))
+        if node.member is None and node is not self.root:
+            self.has_unnamed = True
 
 
 def _say_again(node: Node, link: Member) -> None:

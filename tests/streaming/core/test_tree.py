@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import stat
+import tarfile
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pdist.streaming.core.image_tree import ImageTree, NoSuchFile, inherit
-from p2pdist.streaming.core.tar import UnfitLayer
+from p2pdist.streaming.core.tar import Member, UnfitLayer
 from p2pdist.streaming.core.tree import LayerTree, Node
 from p2pdist.streaming.ports import ROOT_NODE
 from tests.streaming.archives import (
@@ -54,6 +58,36 @@ def test_numbers_follow_from_the_order_of_entries_alone() -> None:
     assert sorted(numbers) == list(range(1, 6))
     assert all(first.node(number) is first.nodes[number] for number in numbers)
     assert first.node(0) is first.node(6) is None
+
+
+names = st.sampled_from(
+    [b"a", b"b", b"a/b", b"b/a", b"a/b/c", b"b/.wh.a", b"a/.wh..wh..opq", b".wh.b"]
+)
+kinds = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
+
+
+@given(st.lists(st.tuples(kinds, names, names), max_size=12))
+def test_how_a_path_is_written_makes_no_other_tree(
+    entries: list[tuple[bytes, bytes, bytes]],
+) -> None:
+    """Directories are found by how they are written; one that is gone is not found so."""
+    members = [Member(kind, name, 0o644, 0, 0, 0, 0, 0, target) for kind, name, target in entries]
+    otherwise = [
+        msgspec.structs.replace(member, name=b"/" * number + b"./" + member.name)
+        for number, member in enumerate(members)
+    ]
+    assert _shown(members) == _shown(otherwise)
+
+
+def _shown(members: list[Member]) -> object:
+    try:
+        tree = LayerTree(members)
+    except UnfitLayer as error:
+        return str(error).partition(":")[0]
+    return [
+        (node.mode, node.links, node.opaque, {n: c.number for n, c in node.children.items()})
+        for node in tree.nodes
+    ]
 
 
 def test_names_of_one_file_share_its_node() -> None:
