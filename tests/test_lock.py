@@ -7,6 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from packaging.markers import Marker, default_environment
@@ -46,7 +47,8 @@ def pins(lock: str) -> list[Pin]:
 
 
 def holds(marker: Marker | None, python: str) -> bool:
-    environment = {**default_environment(), "python_version": python}
+    environment = cast("dict[str, str]", default_environment())  # a TypedDict of strings
+    environment["python_version"] = python
     environment |= {"python_full_version": f"{python}.0", "sys_platform": "linux", "extra": ""}
     return marker is None or marker.evaluate(environment)
 

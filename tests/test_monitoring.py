@@ -96,7 +96,7 @@ def test_a_metric_of_a_board_or_rule_is_documented() -> None:
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return (
+    return bool(
         one["x"] < other["x"] + other["w"]
         and other["x"] < one["x"] + one["w"]
         and one["y"] < other["y"] + other["h"]

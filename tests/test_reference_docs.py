@@ -21,6 +21,7 @@ def logged_events() -> set[str]:
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "event":
                 name = node.args[2]
                 assert isinstance(name, ast.Constant), f"{path}: an event name that is computed"
+                assert isinstance(name.value, str), f"{path}: an event name that is no text"
                 found.add(name.value)
     return found
 

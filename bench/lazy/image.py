@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -48,9 +49,7 @@ PIECE: Final = 1 << 20
 
 def python_image() -> PlainImage:
     """About 440 MB of gzip in six layers."""
-    fills: list[Callable[[Path], None]] = [_debian]
-    fills += [lambda directory, p=packages: _packages(directory, p) for packages in LAYERS]
-    return _made("python", fills)
+    return _made("python", [_debian, *(partial(_packages, packages) for packages in LAYERS)])
 
 
 def big_image() -> PlainImage:
@@ -127,7 +126,7 @@ def _debian(directory: Path) -> None:
         entry.unlink() if not entry.is_dir() or entry.is_symlink() else shutil.rmtree(entry)
 
 
-def _packages(directory: Path, packages: Sequence[str]) -> None:
+def _packages(packages: Sequence[str], directory: Path) -> None:
     """Unpack wheels as pip does, compiled; no build, no script, nothing but what is named."""
     wheels = CACHE / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)

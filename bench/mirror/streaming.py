@@ -119,9 +119,13 @@ async def _daemons(
             for role, admin, own in _roles(ports, keys):
                 config = directory / f"{role}.toml"
                 config.write_text(_config(directory, role, own, keys, ports[0]))
-                log, url = directory / f"{role}.log", f"http://127.0.0.1:{admin}/readyz"
+                log, url = directory / f"{role}.log", f"http://127.0.0.1:{admin}"
                 arguments = [role, "--config", str(config)]
-                processes.append(await Process.start(role, "p2pdist.cli.main", arguments, log, url))
+                processes.append(
+                    await Process.start(
+                        role, "p2pdist.cli.main", arguments, log, url, f"{url}/readyz"
+                    )
+                )
                 await processes[-1].wait_ready(session)
         pids = [process.process.pid for process in processes]
         yield registry, f"http://127.0.0.1:{ports[6]}", pids

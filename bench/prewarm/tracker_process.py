@@ -52,8 +52,8 @@ class TrackerProcess:
         if self.probed is not None:
             config = str(self.directory / "tracker.toml")
             module, arguments = "bench.scale.probed_tracker", [config, str(self.probed)]
-        url = f"{self.admin_url}/readyz"
-        self.process = await Process.start("tracker", module, arguments, log, url)
+        url, ready = self.admin_url, f"{self.admin_url}/readyz"
+        self.process = await Process.start("tracker", module, arguments, log, url, ready)
         if self.limit is not None:
             self.limit(self.pid)
         await self.process.wait_ready(self.session)

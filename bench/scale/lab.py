@@ -166,9 +166,11 @@ async def running(
         for role, own in roles.items():
             config = work / f"{role}.toml"
             config.write_text(_config(work, role, own, keys, listen[0]))
-            log, ready_url = work / f"{role}.log", f"http://{own['admin_listen']}/readyz"
+            log, url = work / f"{role}.log", f"http://{own['admin_listen']}"
             arguments = [role, "--config", str(config)]
-            daemons.append(await Process.start(role, "p2pdist.cli.main", arguments, log, ready_url))
+            daemons.append(
+                await Process.start(role, "p2pdist.cli.main", arguments, log, url, f"{url}/readyz")
+            )
         diallers = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.scale.diallers",
             "--port", str(own_ports[1]), "--secret-file", str(keys.secret_file),

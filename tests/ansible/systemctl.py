@@ -19,7 +19,7 @@ STOP_S = 35.0
 POLL_S = 0.05
 
 
-def process_of(unit):
+def process_of(unit: str) -> int | None:
     """The process that runs, or None."""
     try:
         pid = int(Path(f"/run/{unit}.pid").read_text())
@@ -29,7 +29,7 @@ def process_of(unit):
     return pid
 
 
-def stop(unit):
+def stop(unit: str) -> None:
     pid = process_of(unit)
     if pid is None:
         return
@@ -41,21 +41,21 @@ def stop(unit):
         time.sleep(POLL_S)
 
 
-def reload():
+def reload() -> None:
     shutil.rmtree(LOADED, ignore_errors=True)
     LOADED.mkdir()
     for file in FILES.glob("p2pdist-*.service"):
         shutil.copy2(file, LOADED)
 
 
-def show(unit):
+def show(unit: str) -> None:
     is_loaded = (LOADED / f"{unit}.service").exists()
     print(f"Id={unit}.service")
     print(f"LoadState={'loaded' if is_loaded else 'not-found'}")
     print(f"ActiveState={'inactive' if process_of(unit) is None else 'active'}")
 
 
-def main(verb, *arguments):
+def main(verb: str, *arguments: str) -> None:
     unit = arguments[0] if arguments else ""
     link = WANTED / f"{unit}.service"
     if verb == "daemon-reload":

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from p2pdist.cli.all_in_one import join_file, run, with_keys
+from p2pdist.cli.amounts import size_text
 from p2pdist.cli.prewarm import prewarm
-from p2pdist.cli.status import describe, size_text
+from p2pdist.cli.status import describe
 from p2pdist.demo.processes import free_ports
 from p2pdist.model.members import Address
 from p2pdist.settings import Host, Settings, Upstream
@@ -111,19 +112,24 @@ def test_the_keys_of_the_first_start_are_found_again(tmp_path: Path) -> None:
     assert with_keys(settings) == with_keys(settings)
 
 
-EVERYWHERE = {
-    "tracker": replace(Settings().tracker, listen=Address("0.0.0.0", 5200)),
-    "proxy": replace(
+EVERYWHERE = replace(
+    Settings(),
+    tracker=replace(Settings().tracker, listen=Address("0.0.0.0", 5200)),
+    proxy=replace(
         Settings().proxy,
         listen=Address("0.0.0.0", 5100),
         exchange_listen=Address("0.0.0.0", 5101),
     ),
+)
+ALONE = {
+    "tracker": replace(EVERYWHERE, tracker=Settings().tracker),
+    "proxy": replace(EVERYWHERE, proxy=Settings().proxy),
 }
 HERE = Address("10.0.0.5", 5101)
 
 
 def test_what_a_host_needs_to_join_is_a_configuration_that_loads(tmp_path: Path) -> None:
-    settings = with_keys(replace(Settings(), host=Host(tmp_path), **EVERYWHERE))
+    settings = with_keys(replace(EVERYWHERE, host=Host(tmp_path)))
     path = tmp_path / "join.toml"
     path.write_text(join_file(settings, [HERE], 5200, 5100) or "")
 
@@ -135,10 +141,9 @@ def test_what_a_host_needs_to_join_is_a_configuration_that_loads(tmp_path: Path)
     assert str(settings.cluster.secret_file) in path.read_text()
 
 
-@pytest.mark.parametrize("alone", list(EVERYWHERE))
+@pytest.mark.parametrize("alone", list(ALONE))
 def test_nobody_joins_what_listens_for_its_own_host(tmp_path: Path, alone: str) -> None:
-    given = {name: part for name, part in EVERYWHERE.items() if name != alone}
-    settings = with_keys(replace(Settings(), host=Host(tmp_path), **given))
+    settings = with_keys(replace(ALONE[alone], host=Host(tmp_path)))
 
     assert join_file(settings, [HERE], 5200, 5100) is None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -243,10 +244,10 @@ async def test_bytes_that_are_wrong_are_never_written(image: Image, out: Path) -
     assert os.listdir(out) == []
 
 
+@dataclass
 class _Lies:
-    def __init__(self, url: str, close: object) -> None:
-        self.url = url
-        self.close = close  # type: ignore[assignment]
+    url: str
+    close: Callable[[], Awaitable[None]]
 
 
 async def serve_lies(endpoint: str) -> _Lies:

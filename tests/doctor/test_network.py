@@ -15,6 +15,7 @@ from p2pdist.demo.processes import free_ports
 from p2pdist.doctor import network
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.model.members import Address
+from p2pdist.runtime.clock import unix_s
 from p2pdist.settings import Peer, Settings
 from tests.fakes.cluster import Lab, open_lab
 
@@ -67,7 +68,7 @@ async def test_a_clock_that_goes_wrong_is_found(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, shift_s: float, level: Level
 ) -> None:
     await lab.proxy()
-    now_s = network.unix_s
+    now_s = unix_s
     monkeypatch.setattr(network, "unix_s", lambda: now_s() + shift_s)
 
     found = await others(free_peer(proxies=tuple(lab.proxies), trackers=("tcp://127.0.0.1:1",)))

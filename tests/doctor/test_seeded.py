@@ -24,6 +24,7 @@ from p2pdist.doctor import network
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.model.health import RULES, Reason
 from p2pdist.registry_proxy.daemon import RunningProxy
+from p2pdist.runtime.clock import unix_s
 from p2pdist.runtime.keys import make_keys
 from p2pdist.settings import Settings, Upstream
 from p2pdist.settings_load import Loaded
@@ -124,7 +125,7 @@ async def test_2_another_key_of_the_proxy(lab: Lab, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cluster")
 @seeded("a clock that is wrong")
 async def test_3_a_clock_that_is_wrong(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = network.unix_s
+    now_s = unix_s
     monkeypatch.setattr(network, "unix_s", lambda: now_s() - 3600)
 
     wrong = await wrong_with(lab.settings("a"))

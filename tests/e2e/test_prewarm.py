@@ -94,11 +94,12 @@ def site(lab: Lab, image: Image, tmp_path: Path, request: pytest.FixtureRequest)
     clusters = [first, second]
     trackers = [cluster.start_tracker() for cluster in clusters]
     rule = {"name": "apps", "images": ["docker.io/library/*"], "hosts": "role=web"}
-    rules = {
-        "job_trackers": [cluster.jobs_url for cluster in clusters],
-        "notify_secret_file": str(secret),
-    }
-    proxies = [first.start_proxy(rules=[rule], **rules), second.start_proxy()]
+    ruling = first.start_proxy(
+        rules=[rule],
+        job_trackers=[cluster.jobs_url for cluster in clusters],
+        notify_secret_file=str(secret),
+    )
+    proxies = [ruling, second.start_proxy()]
     hosts: dict[str, list[Host]] = {}
     peers: dict[str, list[Daemon]] = {}
     for cluster, dc in ((first, "dc1"), (second, "dc2")):

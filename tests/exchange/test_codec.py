@@ -25,7 +25,7 @@ records = st.binary(min_size=1, max_size=200)
 ranges = st.lists(st.tuples(u32, u32), max_size=20).map(tuple)
 run_lengths = st.integers(1, fr.RUN_CHUNKS_MAX)
 media_types = st.text("abcdefghijklmnopqrstuvwxyz/+.-", max_size=80)
-payloads = st.binary(min_size=1, max_size=3000).map(memoryview)
+payloads = st.binary(min_size=1, max_size=3000).map(lambda data: memoryview(data))
 
 frames = st.one_of(
     st.builds(fr.Interest, digests | long_digests, st.booleans(), st.booleans(), st.booleans()),

@@ -154,6 +154,9 @@ class FakeBackend:
         body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % media_type.encode()
         return Manifest(digest_of(body), media_type, body)
 
+    async def layer_index(self, name: ImageName, digest: Digest) -> Digest:
+        raise RegistryError(404, "BLOB_UNKNOWN", f"{name} has no index of {digest}")
+
     def _begin(self, context: PullContext) -> None:
         self.contexts.append(context)
         if self.refusal is not None:

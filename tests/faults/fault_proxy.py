@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol, Self
@@ -306,7 +306,7 @@ async def serving(proxy: FaultProxy) -> AsyncIterator[None]:
         yield
 
 
-_TOXICS: Final = {
+_TOXICS: Final[dict[str, Callable[[str], Toxic]]] = {
     "latency": lambda v: Latency(float(v)),
     "bandwidth": lambda v: Bandwidth(float(v)),
     "limit_data": lambda v: LimitData(int(v)),

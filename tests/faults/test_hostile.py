@@ -8,7 +8,7 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from p2pdist.exchange.transport import MAGIC
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address
+from p2pdist.oci.routes import resolve_name
 from p2pdist.runtime import registry_http
 from p2pdist.runtime.identity import read_secret
 from tests.fakes.cluster import Lab, url_of
@@ -60,7 +61,7 @@ async def say(
     return received
 
 
-GARBAGE = {
+GARBAGE: dict[str, Callable[[Random], bytes]] = {
     "random bytes": lambda rng: rng.randbytes(3000),
     "the greeting, then garbage": lambda rng: MAGIC + rng.randbytes(3000),
     "a hello of 64 KiB": lambda rng: MAGIC + b"\xff\xff" + rng.randbytes(65535),
@@ -234,11 +235,10 @@ SMUGGLED = {
 def handled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names that requests were resolved to."""
     names: list[str] = []
-    resolve = registry_http.resolve_name
 
     def noting(path_name: str, *args: Any, **kwargs: Any) -> Any:
         names.append(path_name)
-        return resolve(path_name, *args, **kwargs)
+        return resolve_name(path_name, *args, **kwargs)
 
     monkeypatch.setattr(registry_http, "resolve_name", noting)
     return names

@@ -21,7 +21,7 @@ from tests.fakes.cluster import Lab, url_of
 from tests.fakes.evil import EvilPeer
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
-from tests.faults.fault_proxy import Bandwidth, FaultProxy, Freeze, Latency
+from tests.faults.fault_proxy import Bandwidth, FaultProxy, Freeze, Latency, Toxic
 from tests.faults.liars import Answer, Liar, Mute, corrupt, forge_crc32, forge_xxh64, joined, silent
 from tests.faults.reading import check_stores, longest_of, read_in_one_get
 from tests.faults.records import recorded
@@ -163,8 +163,8 @@ async def test_row_13_a_lying_bitfield_stalls_nobody(
 
 
 async def behind(
-    lab: Lab, stack: AsyncExitStack, client: aiohttp.ClientSession, *toxics
-) -> RunningPeer:  # type: ignore[no-untyped-def]
+    lab: Lab, stack: AsyncExitStack, client: aiohttp.ClientSession, *toxics: Toxic
+) -> RunningPeer:
     """A seed that others reach through a fault proxy only; `toxics` lie on what it sends."""
     settings = lab.settings("seed")
     placeholder = await stack.enter_async_context(FaultProxy(Address("127.0.0.1", 1)))
@@ -193,7 +193,7 @@ async def unreachable_reader(lab: Lab, stack: AsyncExitStack) -> RunningPeer:
     ],
 )
 async def test_row_14_a_slow_source_is_left_for_another(
-    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, name: str, toxics: list[object]
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, name: str, toxics: list[Toxic]
 ) -> None:
     registry.add_image("library/app", "1", [LAYER])
     await lab.tracker()

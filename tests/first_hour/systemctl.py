@@ -19,10 +19,12 @@ from pathlib import Path
 READY_S = 60.0
 POLL_S = 0.2
 
+Settings = dict[str, list[str]]
 
-def read(unit, directory="/etc/systemd/system"):
+
+def read(unit: str, directory: str | Path = "/etc/systemd/system") -> Settings:
     """Key -> values, in their order."""
-    found = {}
+    found: Settings = {}
     for line in Path(directory, f"{unit}.service").read_text().splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
@@ -30,7 +32,7 @@ def read(unit, directory="/etc/systemd/system"):
     return found
 
 
-def start(unit, settings):
+def start(unit: str, settings: Settings) -> None:
     (user,) = settings["User"]
     account = account_of(user)
     state = Path("/var/lib", *settings["StateDirectory"])
@@ -53,7 +55,7 @@ def start(unit, settings):
     run(unit, shlex.split(command), account, environ)
 
 
-def account_of(user):
+def account_of(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(user)
     except KeyError:
@@ -62,7 +64,7 @@ def account_of(user):
         return pwd.getpwnam(user)
 
 
-def run(unit, command, account, environ):
+def run(unit: str, command: list[str], account: pwd.struct_passwd, environ: dict[str, str]) -> None:
     """Start it and return once it says READY=1, as units of `Type=notify` are waited for."""
     address = f"/run/notify-{unit}"
     Path(address).unlink(missing_ok=True)
@@ -88,7 +90,7 @@ def run(unit, command, account, environ):
             sys.exit(f"{unit} did not become ready:\n{Path(f'/var/log/{unit}.log').read_text()}")
 
 
-def ready(notices, process):
+def ready(notices: socket.socket, process: subprocess.Popen[bytes]) -> bool:
     deadline_s = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < deadline_s:
         try:
@@ -99,7 +101,7 @@ def ready(notices, process):
     return False
 
 
-def main():
+def main() -> None:
     verb, now, unit = sys.argv[1:]
     assert now == "--now"
     if verb == "enable":

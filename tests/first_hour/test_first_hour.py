@@ -60,8 +60,8 @@ def test_daemons_in_the_foreground(world: World) -> None:
     daemons = [(TRACKER, "tracker", tracker), (first, "proxy", proxy)]
     daemons += [(address, "peer", peer) for address in hosts]
     for address, role, line in daemons:
-        shown = UNTIL_SHOWN.format(role=role)
-        hosts[address].run(in_foreground(line, f"/var/log/{role}.log", shown))
+        until = UNTIL_SHOWN.format(role=role)
+        hosts[address].run(in_foreground(line, f"/var/log/{role}.log", until))
 
     for host in hosts.values():
         host.run("p2pdist pull alpine")

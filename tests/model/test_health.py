@@ -117,7 +117,8 @@ def test_events_of_any_number_of_parties_take_bounded_memory() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(list(Reason)), st.booleans()), max_size=60))
 def test_what_is_over_was_said_to_have_begun(steps: list[tuple[Reason, bool]]) -> None:
-    book, open_reasons = HealthBook(), set()
+    book = HealthBook()
+    open_reasons: set[Reason] = set()
     holding: dict[Reason, str] = {}
     for at, (reason, holds) in enumerate(steps):
         if holds:

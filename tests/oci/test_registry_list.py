@@ -9,7 +9,7 @@ from p2pdist.oci.registry_list import LIST_BYTES_MAX, encode_registries, parse_r
 
 
 def test_a_list_comes_as_it_was_told() -> None:
-    hosts = {"docker.io", "ghcr.io", "r.test:5000"}
+    hosts = frozenset({"docker.io", "ghcr.io", "r.test:5000"})
 
     assert parse_registries(encode_registries(hosts)) == hosts
     assert parse_registries(encode_registries([])) == frozenset()
@@ -33,7 +33,7 @@ def test_the_body_of_another_registry_tells_nothing(body: bytes) -> None:
 def test_what_is_no_registry_is_left_out() -> None:
     body = b'{"registries": ["ghcr.io", "GHCR.IO", "a/b", "", "https://x", "x:99999", "\\u0000"]}'
 
-    assert parse_registries(body) == {"ghcr.io"}
+    assert parse_registries(body) == frozenset({"ghcr.io"})
 
 
 @given(st.binary(max_size=300) | st.lists(st.text(max_size=20)).map(encode_registries))

@@ -73,7 +73,8 @@ async def test_chunks_without_a_hash_go_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("claim", [len(DATA) - 300_000, len(DATA) + 1, 5 << 30])
 async def test_a_signed_head_stands_above_a_claim(tmp_path: Path, claim: int) -> None:
     async with in_motion(tmp_path, TRUE.digest, claim) as motion:
-        assert motion.active.proven_size_bytes is None
+        unproven = motion.active.proven_size_bytes
+        assert unproven is None
         await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
         await motion.land(TRUE, *range(LAST + 1))
 

@@ -23,6 +23,13 @@ class Body:
         self.size_bytes, self.start = size_bytes, start
         self._data = data
 
+    @property
+    def arrived_bytes(self) -> int:
+        return len(self._data) - self.start
+
+    def limit_buffer(self, nbytes: int) -> None:
+        """All of it is here."""
+
     async def chunks(self) -> AsyncIterator[bytes]:
         for at in range(self.start, len(self._data), 70_000):
             yield self._data[at : min(at + 70_000, len(self._data))]

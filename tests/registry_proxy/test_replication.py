@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from p2pdist.registry_proxy.core.replicas import Replica
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
 from p2pdist.settings import Replicate
 from tests.fakes.cluster import Lab, open_lab, url_of
@@ -88,6 +89,14 @@ async def until(condition: Callable[[], object], within_s: float = 15.0) -> None
             await asyncio.sleep(0.02)
 
 
+def replica(proxy: RunningProxy) -> Replica:
+    """What the proxy knows of IMAGE by RULE."""
+    assert proxy.replicating.replication is not None
+    found = proxy.replicating.replication.replicas.get("web", IMAGE)
+    assert found is not None
+    return found
+
+
 async def metrics(site: Site, proxy: RunningProxy) -> dict[str, float]:
     async with site.client.get(f"{url_of(proxy.admin)}/metrics") as answer:
         lines = (await answer.text()).splitlines()
@@ -150,9 +159,7 @@ async def test_many_events_of_one_push_are_one_job(site: Site) -> None:
         assert await site.notify(proxy) == 202
     await until(lambda: site.api.specs)
     site.api.finish("job1")
-    assert proxy.replicating.replication is not None
-    replicas = proxy.replicating.replication.replicas
-    await until(lambda: replicas.get("web", IMAGE).state == "done")
+    await until(lambda: replica(proxy).state == "done")
 
     assert site.api.asked.count("POST /api/v1/jobs") == 1
 
@@ -162,9 +169,7 @@ async def test_a_tracker_that_is_away_gets_the_job_when_it_is_back(site: Site) -
     digest = site.push(b"one")
     await site.api.stop()
     await site.notify(proxy)
-    replication = proxy.replicating.replication
-    assert replication is not None
-    await until(lambda: replication.replicas.get("web", IMAGE).tries > 0)
+    await until(lambda: replica(proxy).tries > 0)
 
     await site.api.start()
 
@@ -201,10 +206,14 @@ async def test_a_newer_digest_ends_the_older_job(site: Site) -> None:
 async def test_a_tag_that_moves_back_gets_a_job_again(site: Site) -> None:
     """The key of its first job stands for one that was cancelled."""
     proxy = await site.proxy(RULE)
-    for number, content in enumerate((b"one", b"two", b"one"), 1):
+
+    async def moves_to(content: bytes, number: int) -> None:
         site.push(content)
         await site.notify(proxy)
-        await until(lambda number=number: len(site.api.specs) == number)
+        await until(lambda: len(site.api.specs) == number)
+
+    for number, content in enumerate((b"one", b"two", b"one"), 1):
+        await moves_to(content, number)
 
     first, second, third = site.api.digests
     assert first == third != second
@@ -242,9 +251,7 @@ async def test_an_operators_cancel_is_left_alone(site: Site) -> None:
 
     site.api.states["job1"] = "cancelled"
 
-    replication = proxy.replicating.replication
-    assert replication is not None
-    await until(lambda: replication.replicas.get("web", IMAGE).state == "done")
+    await until(lambda: replica(proxy).state == "done")
     assert list(site.api.specs) == ["job1"]
 
 

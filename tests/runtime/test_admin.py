@@ -39,8 +39,8 @@ async def _pulled(lab: Lab) -> dict[str, str]:
     tracker, proxy, peer = await lab.tracker(), await lab.proxy(), await lab.peer("a")
     async with aiohttp.ClientSession() as client:
         await pull(client, url_of(peer.mirror))
-    running = {"tracker": tracker, "proxy": proxy, "peer": peer}
-    return {role: url_of(daemon.admin) for role, daemon in running.items()}
+    admins = {"tracker": tracker.admin, "proxy": proxy.admin, "peer": peer.admin}
+    return {role: url_of(admin) for role, admin in admins.items()}
 
 
 async def get(url: str) -> tuple[int, str]:

@@ -190,7 +190,7 @@ def test_what_was_kept_and_how_much_was_not_is_read_afterwards() -> None:
         dropped = child.dropped()
         assert child.process.stderr is not None
 
-        found = []
+        found: list[dict[str, Any]] = []
         while not found or found[-1]["event"] != "log.dropped":
             found.append(json.loads(child.process.stderr.readline()))
 

@@ -61,10 +61,10 @@ def test_a_request_counts_under_its_outcome(outcome: Outcome) -> None:
     assert timed(metrics)["p2pdist_pull_duration_seconds", "blob", outcome] == 1
 
 
-@pytest.mark.parametrize("no_pull", [{"head": True}, {"status": 304}])
-def test_a_question_without_a_body_is_no_pull(no_pull: dict[str, object]) -> None:
+@pytest.mark.parametrize("no_pull", [replace(record(), head=True), replace(record(), status=304)])
+def test_a_question_without_a_body_is_no_pull(no_pull: PullRecord) -> None:
     metrics = PullMetrics(())
-    metrics.note(record(**no_pull))
+    metrics.note(no_pull)
 
     assert counted(metrics) == {}
     assert set(timed(metrics).values()) == {0}

@@ -97,7 +97,7 @@ def test_a_file_that_has_ended_stays_for_who_uses_it_and_opens_for_nobody(tmp_pa
 def test_what_is_not_synced_is_synced_before_it_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = []
+    synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     files, (a, b) = OpenFiles(1), stored(tmp_path, "a", "b")
     write(files, a, b"x")
@@ -119,7 +119,7 @@ def test_what_many_used_at_once_does_not_stay_open(tmp_path: Path) -> None:
 
 
 def test_the_event_loop_waits_for_no_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced = []
+    synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     files, (a, b, c) = OpenFiles(1), stored(tmp_path, "a", "b", "c")
     write(files, a, b"x")

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from hypothesis import settings
@@ -34,6 +34,9 @@ MAX_BYTES = 7 * CHUNK  # any two of the first four fit, and the last one never d
 WHICH = st.integers(0, len(BLOBS) - 1)
 
 
+T = TypeVar("T")
+
+
 class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.patch.start()
         self.store = self.run(self.opened())
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
     async def opened(self) -> Store:

@@ -140,7 +140,8 @@ def test_more_files_than_an_index_may_have(monkeypatch: pytest.MonkeyPatch) -> N
 def test_zeros_for_ever_are_left_after_a_moment() -> None:
     """Ten gigabytes of them are ten megabytes of gzip; no more is inflated than a bomb may."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    zeros, fed = bytes(32 << 20), []
+    zeros = bytes(32 << 20)
+    fed: list[bytes] = []
     header = file("zeros", b"")[0]
     header.size = 10 << 30
 

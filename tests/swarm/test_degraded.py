@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -79,9 +80,9 @@ class Seen:
             and record.__dict__["fields"]["reason"] == reason
         ]
 
-    async def _json(self, path: str) -> dict[str, object]:
+    async def _json(self, path: str) -> dict[str, Any]:
         async with self.client.get(f"{url_of(self.admin)}{path}") as answer:
-            body: dict[str, object] = json.loads(await answer.read())
+            body: dict[str, Any] = json.loads(await answer.read())
             return body
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import aiohttp
 import pytest
@@ -144,8 +145,8 @@ def registry_manifest(config: Digest, size: int = 10) -> bytes:
     ).encode()
 
 
-def registry_artifact(registry: FakeRegistry) -> dict[str, object]:
+def registry_artifact(registry: FakeRegistry) -> dict[str, Any]:
     """Its config is no list of layers."""
     registry.add_blob("library/app", b"{}")
-    found: dict[str, object] = json.loads(registry_manifest(digest_of(b"{}"), 2))
+    found: dict[str, Any] = json.loads(registry_manifest(digest_of(b"{}"), 2))
     return found

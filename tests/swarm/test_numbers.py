@@ -47,7 +47,8 @@ async def test_bytes_saved_per_registry_are_the_copies_that_it_did_not_send(
         blobs = await pull(client, url_of(endpoint))
     size = len(image.manifest_body) + sum(map(len, blobs.values()))
 
-    pages = [await scraped(client, daemon.admin) for daemon in (proxy, *peers)]
+    admins = [proxy.admin, *(peer.admin for peer in peers)]
+    pages = [await scraped(client, admin) for admin in admins]
     assert [total(page, DELIVERED) for page in pages] == [size, 2 * size, size]
     assert total(pages[1], DELIVERED, source="proxy") == size
     assert total(pages[1], DELIVERED, source="cache") == size

@@ -106,7 +106,11 @@ async def test_what_a_registry_only_says_it_has_is_not_read_through_it(
     lab: Lab, client: aiohttp.ClientSession, image: ImageInfo, account: Upstream, way: str
 ) -> None:
     manifest, (layer, small) = image.manifest_digest, image.layer_digests
-    sizes = {manifest: len(image.manifest_body), layer: len(LAYER), small: len(SMALL)}
+    sizes: dict[str, int] = {
+        manifest: len(image.manifest_body),
+        layer: len(LAYER),
+        small: len(SMALL),
+    }
     mallory = Mallory(sizes, {"latest": manifest}, garbage="garbage" in way)
     with recorded(70, "registry of the list claims what another's account read", way) as record:
         async with (

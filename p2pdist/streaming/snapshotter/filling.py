@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from p2pdist.model.ids import Digest
+from p2pdist.oci.names import ImageName
 from p2pdist.runtime import logs
 from p2pdist.streaming.snapshotter.layer_files import LayerPlan
-from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
+from p2pdist.streaming.snapshotter.mirror import MirrorFault
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,20 @@ AGAIN_MAX_S: Final = 30.0
 been restarted."""
 
 
+class Fills(Protocol):
+    """What it asks of a mirror."""
+
+    async def fill(self, name: ImageName, layer: Digest) -> bool:
+        """Order the whole of a layer; tell whether it is there already. Raises MirrorFault."""
+        ...
+
+
 class Filling:
     """The mirror is asked for all of it at once, and decides what comes first."""
 
     def __init__(
         self,
-        mirror: Mirror,
+        mirror: Fills,
         lacking: Callable[[], list[LayerPlan]],
         held: Callable[[Digest], None],
         *,

@@ -14,8 +14,10 @@ from typing import Final
 from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.model.health import Reason
 from p2pdist.peer.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
+from p2pdist.peer.daemon import RunningPeer
 from p2pdist.peer.node import Node
 from p2pdist.registry_proxy.core.notifications import KINDS
+from p2pdist.registry_proxy.daemon import RunningProxy
 from p2pdist.runtime.http_protocol import dropped_total, malformed_total
 from p2pdist.tracker.daemon import RunningTracker
 from tests.e2e.dashboards import lazy
@@ -91,7 +93,8 @@ class Sums:
 
 
 def _nodes(release: Release) -> Iterable[tuple[Node, str]]:
-    for daemon in (*release.proxies.values(), *release.peers.values()):
+    daemons: list[RunningProxy | RunningPeer] = [*release.proxies.values(), *release.peers.values()]
+    for daemon in daemons:
         yield daemon.running.node, daemon.running.me().place.dc
 
 

@@ -76,8 +76,10 @@ class Release:
 
     @property
     def targets(self) -> list[str]:
-        daemons = (*self.trackers.values(), *self.proxies.values(), *self.peers.values())
-        return [*(str(daemon.admin) for daemon in daemons), self.lazy.admin]
+        admins = [tracker.admin for tracker in self.trackers.values()]
+        admins += [proxy.admin for proxy in self.proxies.values()]
+        admins += [peer.admin for peer in self.peers.values()]
+        return [*map(str, admins), self.lazy.admin]
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -109,9 +111,7 @@ class Release:
         async with self.client.post(url, data=body, headers=headers) as answer:
             assert answer.status == 202
         for dc, tracker in self.trackers.items():
-            jobs = tracker.server.core.jobs.jobs
-            await until(lambda jobs=jobs: jobs and next(iter(jobs.values())).state == "done")
-            self.jobs[f"app {dc}"] = next(iter(jobs))
+            self.jobs[f"app {dc}"] = await _first_job_done(tracker)
 
     async def _pulled(self) -> None:
         for _ in range(3):
@@ -205,6 +205,17 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def _first_job_done(tracker: RunningTracker) -> str:
+    jobs = tracker.server.core.jobs.jobs
+    await until(lambda: jobs and next(iter(jobs.values())).state == "done")
+    return next(iter(jobs))
+
+
+async def _knows(tracker: RunningTracker, count: int) -> None:
+    hosts = tracker.server.core.hosts.values
+    await until(lambda: sum(host.about is not None for host in hosts()) == count)
+
+
 @asynccontextmanager
 async def open_release(directory: Path) -> AsyncIterator[Release]:
     """All daemons are up and know each other; nothing has happened yet."""
@@ -235,12 +246,7 @@ async def open_release(directory: Path) -> AsyncIterator[Release]:
         for name in ("web-3", "web-4"):
             await _peer(release, "dc2", name)
         for dc, known in (("dc1", 5), ("dc2", 3)):
-            hosts = release.trackers[dc].server.core.hosts
-            await until(
-                lambda hosts=hosts, known=known: (
-                    sum(host.about is not None for host in hosts.values()) == known
-                )
-            )
+            await _knows(release.trackers[dc], known)
         yield release
 
 

@@ -109,7 +109,7 @@ def _restart(tracker: Daemon, hosts: int) -> float:
 
     def known() -> bool:
         page = tracker.page()
-        return page["hosts_connected"] == hosts and page["swarms"]["active"] >= 1
+        return bool(page["hosts_connected"] == hosts and page["swarms"]["active"] >= 1)
 
     wait_until(known, "hosts and swarms at the restarted tracker", log=tracker.process.log)
     return time.monotonic() - began_s

@@ -50,9 +50,11 @@ class Lab:
         registry.start()
         return registry
 
-    def dockerd(self, host: Host, *mirrors: str, **settings: object) -> Dockerd:
+    def dockerd(
+        self, host: Host, *mirrors: str, networking: bool = False, **settings: int
+    ) -> Dockerd:
         """Return a running dockerd that pulls Docker Hub's images through `mirrors`."""
-        dockerd = Dockerd(host, mirrors, self._work, **settings)
+        dockerd = Dockerd(host, mirrors, self._work, config=None, networking=networking, **settings)
         self.own(dockerd.process)
         dockerd.start()
         return dockerd

@@ -129,7 +129,7 @@ class Meter:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        text, _ = self._process.communicate()
+        text = self._process.communicate()[0]
         rows = [line.split() for line in text.splitlines()]
         full = [row for row in rows if len(row) == 3]
         self.result = Metered(

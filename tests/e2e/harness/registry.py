@@ -124,7 +124,7 @@ class Registry:
             connection.close()
         if answer.status != expected:
             raise LabError(f"{method} {path}: {answer.status} {text[:300]!r}")
-        return answer.headers
+        return dict(answer.headers)
 
     def served(self) -> list[Served]:
         """Return the requests answered so far; a request appears once its answer has ended."""

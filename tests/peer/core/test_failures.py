@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from p2pdist.errors import ErrorReason, PeerFault, RegistryError, UpstreamError
@@ -46,7 +48,10 @@ def test_a_word_about_the_registry_is_worth_more_than_silence(first: bool) -> No
     heard = failures()
     down = UpstreamError("down", status=502, reason=ErrorReason.REGISTRY_DOWN)
 
-    tellings = [lambda: heard.told(down, ""), lambda: heard.proxy_failed(SILENT)]
+    tellings: list[Callable[[], object]] = [
+        lambda: heard.told(down, ""),
+        lambda: heard.proxy_failed(SILENT),
+    ]
     for tell in tellings if first else reversed(tellings):
         tell()
 
@@ -81,7 +86,7 @@ def test_a_host_without_descriptors_does_not_blame_its_proxies() -> None:
 
 def test_a_registry_is_unlisted_when_all_say_so() -> None:
     heard = failures()
-    assert not heard.unlisted
+    assert not failures().unlisted
 
     heard.told(UpstreamError("x", status=404, reason=ErrorReason.NOT_LISTED), "")
 

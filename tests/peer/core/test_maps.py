@@ -73,11 +73,11 @@ def test_a_blob_that_is_whole_needs_no_other_map() -> None:
 
 
 def test_a_seal_proves_the_size() -> None:
-    choice = MapChoice()
-    hear(choice, head(b"b", SIZES[1]), chunk_map(b"a", sealed=True))
-    assert choice.rival is None
-    hear(choice, head(b"b"), chunk_map(b"a", sealed=True))
-    assert choice.rival == head(b"b").map_id
+    choice, rivals = MapChoice(), []
+    for heard in (head(b"b", SIZES[1]), head(b"b")):
+        hear(choice, heard, chunk_map(b"a", sealed=True))
+        rivals.append(choice.rival)
+    assert rivals == [None, head(b"b").map_id]
     hear(other := MapChoice(), head(b"b", SIZES[1]), chunk_map(b"a"))
     assert other.rival == head(b"b").map_id
 

@@ -44,8 +44,7 @@ class Place:
         self.told: list[Digest] = []
         self.filling = Filling(
             self.mirror, self.lacking, self.told.append, again_s=0.01, again_max_s=0.02
-        )  # type: ignore[arg-type]
-
+        )
         self.running: asyncio.Task[None] | None = None
 
     def lacking(self) -> list[LayerPlan]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.streaming.snapshotter.inventory import Inventory, ShownLayer, Where, tally
@@ -55,7 +56,9 @@ async def test_where_a_layer_is_changes_as_it_comes() -> None:
 
 
 async def test_a_look_that_fails_is_not_the_last_one() -> None:
-    tries = iter([OSError("disk"), [(1, plan("app", 10))]])
+    tries: Iterator[OSError | list[tuple[int, LayerPlan]]] = iter(
+        [OSError("disk"), [(1, plan("app", 10))]]
+    )
 
     def plans_now() -> list[tuple[int, LayerPlan]]:
         found = next(tries, [(1, plan("app", 10))])

@@ -147,7 +147,7 @@ async def test_containers_that_stand_still_are_told_of(
 
 async def test_a_mount_that_ended_is_told_of(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     rule = replace(RULES[Reason.LAYERS_UNSHOWN], begin_s=0.0)
-    monkeypatch.setitem(RULES, Reason.LAYERS_UNSHOWN, rule)  # type: ignore[arg-type]  # read only
+    monkeypatch.setitem(RULES, Reason.LAYERS_UNSHOWN, rule)
     monkeypatch.setattr(Mounted, "broken", True)
     await told.until("/readyz", lambda now: now["degraded"] == [Reason.LAYERS_UNSHOWN])
 
@@ -164,7 +164,7 @@ async def test_a_mount_that_hangs_is_one_that_ended(
         return go_on.wait(20)
 
     rule = replace(RULES[Reason.LAYERS_UNSHOWN], begin_s=0.0)
-    monkeypatch.setitem(RULES, Reason.LAYERS_UNSHOWN, rule)  # type: ignore[arg-type]  # read only
+    monkeypatch.setitem(RULES, Reason.LAYERS_UNSHOWN, rule)
     monkeypatch.setattr(report, "MOUNT_SILENT_S", 0.05)
     monkeypatch.setattr(Mounted, "answers", hang)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -160,7 +160,7 @@ class Place:
             look_s=0.01,
         )
 
-    def layer(self, number: int, trace: bytes, expected: Sequence[int] = ()) -> Path:
+    def layer(self, number: int, trace: bytes, expected: list[int] | None = None) -> Path:
         path = self.directory / str(number)
         path.mkdir()
         plan = LayerPlan(

@@ -21,6 +21,7 @@ from tests.tracker.core.jobs.fleet import (
     blob,
     check_counts,
     image,
+    state_of,
     states,
 )
 
@@ -47,14 +48,14 @@ def with_(spec: JobSpec, **fields: object) -> JobSpec:
 def test_a_job_is_done_once_every_host_has_proven_that_it_holds_everything() -> None:
     fleet = fleet_of(5)
     job = fleet.submit(SPEC)
-    assert job.state == "scheduled"
+    assert state_of(job) == "scheduled"
 
     fleet.run(1.0)
-    assert job.state == "running"
+    assert state_of(job) == "running"
     assert states(job) == {"fetching": 5}
 
     fleet.run(1.0)
-    assert job.state == "done"
+    assert state_of(job) == "done"
     assert states(job) == {"ready": 5}
     assert all(end.job == job.id and not end.unpin for host in fleet.hosts for end in host.ended)
     check_counts(job, fleet)
@@ -70,7 +71,7 @@ def test_who_announces_everything_but_cannot_prove_it_is_never_ready() -> None:
         fleet.run(0.1)
         assert job.targets[liar.id].state != "ready"
 
-    assert job.state == "partly"
+    assert state_of(job) == "partly"
     assert problems(job)[0].code == "error"
     assert problems(job)[0].reason == "does not hold what it announced"
     assert len(liar.orders) == 4
@@ -151,7 +152,7 @@ def test_the_tag_has_to_be_there_as_well() -> None:
     host = fleet.hosts[1]
     job = fleet.submit(SPEC)
     fleet.run(2.0)
-    assert job.state == "done"
+    assert state_of(job) == "done"
 
     host.lose(*(k for k in host.held if k.startswith("tag:")))
     fleet.run(0.1)
@@ -169,7 +170,7 @@ def test_what_trying_again_does_not_change_fails_at_once(code: str) -> None:
     job = fleet.submit(SPEC)
     fleet.run(2.0)
 
-    assert job.state == "partly"
+    assert state_of(job) == "partly"
     (failed,) = problems(job)
     assert (failed.state, failed.code, failed.reason) == ("failed", code, "in words")
     assert (dc_statuses(job)[0].ready, dc_statuses(job)[0].failed) == (1, 1)
@@ -187,7 +188,7 @@ def test_other_failures_are_tried_again_three_times_with_growing_pauses() -> Non
         counts.append(len(host.orders))
 
     assert counts == [1, 2, 3, 4]
-    assert job.state == "partly"
+    assert state_of(job) == "partly"
 
 
 def test_who_fetched_it_but_does_not_announce_it_is_ordered_again() -> None:
@@ -199,7 +200,7 @@ def test_who_fetched_it_but_does_not_announce_it_is_ordered_again() -> None:
     assert job.targets[host.id].reason == "fetched it but does not announce all of it"
 
     fleet.run(3.0)
-    assert job.state == "done"
+    assert state_of(job) == "done"
     assert len(host.orders) == 2
 
 
@@ -212,7 +213,7 @@ def test_a_host_that_got_over_its_failure_is_ready() -> None:
     host.fails = None
     fleet.run(5.0)
 
-    assert job.state == "done"
+    assert state_of(job) == "done"
     assert job.targets[host.id].status().reason == ""
 
 
@@ -222,13 +223,13 @@ def test_retry_orders_the_failed_ones_again() -> None:
     host.fails = "no_space", "full"
     job = fleet.submit(SPEC)
     fleet.run(2.0)
-    assert job.state == "partly"
+    assert state_of(job) == "partly"
 
     host.fails = None
     fleet.core.jobs.retry(job, fleet.now_s)
     fleet.run(3.0)
 
-    assert job.state == "done"
+    assert state_of(job) == "done"
     assert len(fleet.hosts[2].orders) == 1
     check_counts(job, fleet)
 
@@ -248,7 +249,7 @@ def test_a_host_that_stays_away_fails_and_one_that_returns_goes_on() -> None:
     back.connect()
     fleet.run(LOST_S)
 
-    assert job.state == "partly"
+    assert state_of(job) == "partly"
     assert [(p.host_id, p.state, p.code) for p in problems(job)] == [(gone.id, "lost", "lost")]
     assert dc_statuses(job)[0].failed == 1
     check_counts(job, fleet)
@@ -284,7 +285,7 @@ def test_each_wave_opens_when_the_one_before_passed_the_gate() -> None:
     assert (2, 10) in seen
     assert seen[-1] == (3, 20)
     fleet.run(3.0)
-    assert job.state == "done"
+    assert state_of(job) == "done"
 
 
 def test_a_wave_that_cannot_pass_its_gate_holds_the_job_until_it_is_resumed() -> None:
@@ -294,13 +295,13 @@ def test_a_wave_that_cannot_pass_its_gate_holds_the_job_until_it_is_resumed() ->
     broken.fails = "no_space", "full"
     fleet.run(3.0)
 
-    assert job.state == "held"
+    assert state_of(job) == "held"
     assert job.reason == "wave 1 of 3: 1 of 2 hosts failed, the gate asks for 80%"
     assert states(job)["waiting"] == 18
 
     fleet.core.jobs.resume(job, fleet.now_s)
     fleet.run(6.0)
-    assert job.state == "partly"
+    assert state_of(job) == "partly"
     assert states(job) == {"ready": 19, "failed": 1}
 
 
@@ -314,7 +315,7 @@ def test_a_job_that_is_held_goes_on_by_itself_once_the_gate_is_passed() -> None:
     fleet.core.jobs.retry(job, fleet.now_s)
     fleet.run(12.0)
 
-    assert job.state == "done"
+    assert state_of(job) == "done"
 
 
 def test_a_late_joiner_is_ordered_when_its_wave_is_open() -> None:
@@ -386,7 +387,7 @@ def test_a_host_gets_its_platform_and_the_proxy_all_that_hosts_need() -> None:
     assert not riscv.orders
     assert job.targets[riscv.id].code == "not_found"
     assert job.targets[riscv.id].reason == "no image for linux/riscv64"
-    assert job.state == "partly"
+    assert state_of(job) == "partly"
 
 
 def test_a_proxy_with_a_runtime_of_its_own_is_one_of_the_hosts_and_goes_first() -> None:
@@ -407,7 +408,7 @@ def test_a_proxy_with_a_runtime_of_its_own_is_one_of_the_hosts_and_goes_first() 
     fleet.run(5.0)
 
     check_counts(job, fleet)
-    assert job.state == "done"
+    assert state_of(job) == "done"
     (dc,) = dc_statuses(job)
     assert (dc.hosts, dc.unpacked, dc.proxies) == (5, 5, 2)
     assert all(peer.orders for peer in (*peers, arm))
@@ -436,7 +437,7 @@ def test_a_proxy_that_is_not_chosen_goes_along_all_the_same() -> None:
     fleet.run(3.0)
 
     assert set(job.targets) == {peer.id}
-    assert job.state == "done"
+    assert state_of(job) == "done"
     assert proxy.orders
 
 
@@ -452,15 +453,15 @@ def test_after_a_restart_a_proxy_among_the_hosts_is_found_to_be_one_again() -> N
     for host in (proxy, peer):
         host.disconnect()
     fleet.restart()
-    for job, targets in stored:
-        fleet.core.jobs.restore(job, targets, fleet.now_s)
+    for kept, targets in stored:
+        fleet.core.jobs.restore(kept, targets, fleet.now_s)
     for host in (proxy, peer):
         host.connect()
     fleet.run(5.0)
 
     (job,) = fleet.core.jobs.jobs.values()
     check_counts(job, fleet)
-    assert job.state == "done"
+    assert state_of(job) == "done"
     assert set(job.proxies) == {proxy.id}
     assert job.targets[proxy.id].trusted
     assert peer.id not in job.proxies
@@ -475,7 +476,7 @@ def test_cancel_ends_all_orders_and_their_pins() -> None:
     fleet.core.jobs.cancel(job, fleet.now_s)
     fleet.run(1.0)
 
-    assert job.state == "cancelled"
+    assert state_of(job) == "cancelled"
     assert [[end.unpin for end in host.ended] for host in fleet.hosts] == [[True]] * 3
 
 
@@ -484,7 +485,7 @@ def test_a_job_for_proxies_alone_is_done_when_they_hold_every_platform() -> None
     job = fleet.submit(JobSpec([image(("linux/amd64", "linux/arm64"))], proxies_only=True))
     fleet.run(3.0)
 
-    assert job.state == "done"
+    assert state_of(job) == "done"
     assert dc_statuses(job)[0].hosts == 2
     assert blob("layer one", "linux/arm64") in fleet.hosts[0].held
     assert not fleet.hosts[2].orders
@@ -500,7 +501,7 @@ def test_into_the_runtime_is_a_state_of_its_own() -> None:
     job = fleet.submit(with_(SPEC, into_runtime=True))
     fleet.run(3.0)
 
-    assert job.state == "running"
+    assert state_of(job) == "running"
     assert [job.targets[h.id].state for h in (docker, slow, bare)] == [
         "unpacked",
         "ready",
@@ -518,11 +519,11 @@ def test_a_job_waits_for_its_time() -> None:
     fleet = fleet_of(1)
     job = fleet.submit(with_(SPEC, at_unix_s=UNIX_S + 100))
     fleet.run(99.0)
-    assert job.state == "scheduled"
+    assert state_of(job) == "scheduled"
     assert not fleet.hosts[1].orders
 
     fleet.run(4.0)
-    assert job.state == "done"
+    assert state_of(job) == "done"
 
 
 def test_a_deadline_that_passes_is_noted_and_the_job_goes_on() -> None:
@@ -531,9 +532,9 @@ def test_a_deadline_that_passes_is_noted_and_the_job_goes_on() -> None:
     job = fleet.submit(with_(SPEC, deadline_unix_s=UNIX_S + 2))
     fleet.run(3.0)
     assert job.deadline_missed
-    assert job.state == "running"
+    assert state_of(job) == "running"
     fleet.run(5.0)
-    assert job.state == "done"
+    assert state_of(job) == "done"
     assert fleet.core.jobs.counters.deadlines_missed_total == 1
 
 
@@ -599,10 +600,10 @@ def test_a_job_goes_on_after_the_tracker_was_killed() -> None:
     fleet.run(2.0)
     again = fleet.core.jobs.jobs[job.id]
     assert again.wave == 2
-    assert again.state == "running"
+    assert state_of(again) == "running"
     fleet.run(60.0)
 
-    assert again.state == "partly"
+    assert state_of(again) == "partly"
     assert states(again) == {"ready": 18, "failed": 1, "lost": 1}
     assert {p.host_id for p in problems(again)} == {broken.id, gone.id}
     check_counts(again, fleet)
