@@ -12,6 +12,13 @@ def ranked(key: str, members: Iterable[str]) -> list[str]:
 
     Taking a member away moves its own keys only. xxh3 is enough: nobody gains by forging a weight.
     """
-    return sorted(
-        members, key=lambda m: (xxhash.xxh3_64_intdigest(f"{m}\0{key}".encode()), m), reverse=True
-    )
+    return sorted(members, key=lambda m: (_weight(key, m), m), reverse=True)
+
+
+def place_of(key: str, member: str) -> float:
+    """Where `member` stands among any others for `key`, by itself: from 0 up to 1, evenly."""
+    return _weight(key, member) / 2**64
+
+
+def _weight(key: str, member: str) -> int:
+    return xxhash.xxh3_64_intdigest(f"{member}\0{key}".encode())

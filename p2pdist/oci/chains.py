@@ -3,19 +3,14 @@ config.md, "Layer ChainID")."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
-from p2pdist.model.ids import Digest, parse_digest
+from p2pdist.model.ids import Digest, digest_of
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> Iterator[Digest]:
     """One for each layer, from the lowest up."""
     chain: Digest | None = None
     for diff_id in diff_ids:
-        if chain is None:
-            chain = diff_id
-        else:
-            hashed = hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest()
-            chain = parse_digest(f"sha256:{hashed}")
+        chain = diff_id if chain is None else digest_of(f"{chain} {diff_id}".encode())
         yield chain

@@ -9,7 +9,6 @@ need not fetch, and no images. An engine that pulls an image keeps its own recor
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from p2pdist.model.ids import Digest
+from p2pdist.model.ids import Digest, digest_of
 
 PLAIN, GZIP, ZSTD = 0, 2, 4
 """As numbered in `pkg/archive` there."""
@@ -59,8 +58,12 @@ def layer_ids(diff_ids: Sequence[Digest]) -> Iterator[str]:
     below = ""
     for diff_id in diff_ids:
         plain = diff_id.partition(":")[2]
-        below = hashlib.sha256(f"{below}+{plain}".encode()).hexdigest() if below else plain
+        below = _sha256(f"{below}+{plain}") if below else plain
         yield below
+
+
+def _sha256(text: str) -> str:
+    return digest_of(text.encode()).partition(":")[2]
 
 
 def layers_json(layers: Iterable[StoredLayer]) -> bytes:

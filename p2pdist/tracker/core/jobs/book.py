@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Final
 
-import xxhash
-
 from p2pdist.model.control import Delta, PrewarmReport, Proof, SwarmKey
 from p2pdist.model.ids import HostId
 from p2pdist.model.jobs import JobSpec
+from p2pdist.model.rendezvous import place_of
 from p2pdist.tracker.core.jobs.alarms import Alarms
 from p2pdist.tracker.core.jobs.choosing import Chosen
 from p2pdist.tracker.core.jobs.course import Course
@@ -220,7 +219,7 @@ class JobBook:
             return
         meant = about.proxy if job.spec.proxies_only else about.pulls
         if meant and job.admits(about):
-            place = xxhash.xxh3_64_intdigest(f"{host.host_id}\0{job.id}".encode()) / 2**64
+            place = place_of(job.id, host.host_id)
             wave = 0 if job.leads(about) else job.wave_of(place)
             target = self._enlist(job, host, about, wave, now_s)
             if target.wave < job.wave:
