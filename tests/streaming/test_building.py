@@ -217,12 +217,6 @@ def test_an_index_that_contradicts_itself_is_none(change: dict[str, object]) -> 
         decode_index(encode_index(bad))
 
 
-@given(st.binary(max_size=300))
-def test_any_bytes_are_an_index_or_unfit(data: bytes) -> None:
-    with pytest.raises(UnfitLayer):
-        decode_index(data)
-
-
 @settings(max_examples=100)
 @given(st.integers(0, 2**31))
 def test_an_index_with_flipped_bits_is_unfit_or_harmless(seed: int) -> None:

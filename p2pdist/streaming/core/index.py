@@ -151,6 +151,9 @@ def window_of(span: Span) -> bytes | None:
     if span.window is None:
         return None
     try:
+        # `max_output_size` bounds only what does not tell its size: 33 KiB may come to a gigabyte.
+        if zstandard.frame_content_size(span.window) > WINDOW_BYTES_MAX:
+            raise UnfitLayer("an index with a broken window: it tells of more than 32 KiB")
         return zstandard.ZstdDecompressor().decompress(
             span.window, max_output_size=WINDOW_BYTES_MAX
         )
