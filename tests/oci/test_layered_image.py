@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 
 import pytest
@@ -25,15 +24,6 @@ NAME = ImageName("docker.io", "library/app")
 
 def digests(*words: str) -> list[Digest]:
     return [digest_of(word.encode()) for word in words]
-
-
-def test_chain_ids_are_those_of_the_specification() -> None:
-    a, b, c = digests("a", "b", "c")
-    of_b = f"sha256:{hashlib.sha256(f'{a} {b}'.encode()).hexdigest()}"
-    of_c = f"sha256:{hashlib.sha256(f'{of_b} {c}'.encode()).hexdigest()}"
-
-    assert list(chain_ids([a, b, c])) == [a, of_b, of_c]
-    assert list(chain_ids([])) == []
 
 
 def test_what_is_told_comes_back() -> None:

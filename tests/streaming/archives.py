@@ -18,9 +18,12 @@ from p2pdist.model.ids import Digest, digest_of
 from p2pdist.streaming.building import IndexBuilder
 from p2pdist.streaming.core.index import LayerIndex
 from p2pdist.streaming.core.tar import Member, TarReader
+from p2pdist.streaming.core.tree import LayerTree, Node
+
+Entry = tuple[tarfile.TarInfo, bytes]
 
 
-def archive(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+def archive(*members: Entry, form: int = tarfile.PAX_FORMAT) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=form, errors="surrogateescape") as tar:
         for info, content in members:
@@ -30,40 +33,40 @@ def archive(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FOR
 
 def file(
     name: str, content: bytes = b"", *, mode: int = 0o644, pax: Mapping[str, str] | None = None
-) -> tuple[tarfile.TarInfo, bytes]:
+) -> Entry:
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.mtime = len(content), mode, 1_700_000_000
     info.pax_headers = dict(pax or {})
     return info, content
 
 
-def directory(name: str, mode: int = 0o755) -> tuple[tarfile.TarInfo, bytes]:
+def directory(name: str, mode: int = 0o755) -> Entry:
     info = tarfile.TarInfo(name)
     info.type, info.mode = tarfile.DIRTYPE, mode
     return info, b""
 
 
-def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+def symlink(name: str, target: str) -> Entry:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.mode = tarfile.SYMTYPE, target, 0o777
     return info, b""
 
 
-def hardlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+def hardlink(name: str, target: str) -> Entry:
     """Says of the file what a `TarInfo` says by itself: mode 0644, root's, of 1970."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = tarfile.LNKTYPE, target
     return info, b""
 
 
-def name_of(member: tuple[tarfile.TarInfo, bytes], name: str) -> tuple[tarfile.TarInfo, bytes]:
+def name_of(member: Entry, name: str) -> Entry:
     """One more name of a file, which says the same of it, as tools write it."""
     info = copy(member[0])
     info.type, info.linkname, info.name, info.size = tarfile.LNKTYPE, info.name, name, 0
     return info, b""
 
 
-def device(name: str, major: int, minor: int) -> tuple[tarfile.TarInfo, bytes]:
+def device(name: str, major: int, minor: int) -> Entry:
     info = tarfile.TarInfo(name)
     info.type, info.devmajor, info.devminor, info.mode = tarfile.CHRTYPE, major, minor, 0o600
     return info, b""
@@ -134,3 +137,14 @@ def gzipped_and_flushed(data: bytes, piece_bytes: int) -> bytes:
     for at in range(0, len(data), piece_bytes):
         out += packer.compress(data[at : at + piece_bytes]) + packer.flush(zlib.Z_SYNC_FLUSH)
     return out + packer.flush()
+
+
+def tree_of(*members: Entry) -> LayerTree:
+    return LayerTree(members_of(archive(*members)))
+
+
+def at(tree: LayerTree, path: str) -> Node:
+    node = tree.root
+    for part in path.split("/"):
+        node = node.children[part.encode()]
+    return node

@@ -17,7 +17,7 @@ from p2pdist.streaming.snapshotter.image_store_files import (
     LayerPlace,
 )
 from p2pdist.streaming.snapshotter.image_store_use import NotKnown, mounted_from, named_in
-from tests.streaming.snapshotter.test_image_store_rules import by_id, stored
+from tests.streaming.snapshotter.core.test_image_store import by_id, stored
 
 BOTH = by_id(stored("a"), stored("b", "a", 2))
 
