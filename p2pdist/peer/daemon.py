@@ -27,7 +27,6 @@ from p2pdist.peer.ordering import PeerSource
 from p2pdist.peer.prewarming import Prewarmer
 from p2pdist.peer.snapshotter_desk import snapshotter_desk
 from p2pdist.peer.sourcing import BlobFinder
-from p2pdist.peer.wanted_images import WantedImages
 from p2pdist.runtime import clock
 from p2pdist.runtime.admin import AdminServer
 from p2pdist.runtime.daemon import notify
@@ -55,7 +54,7 @@ class RunningPeer:
     admin: Address
     admin_server: AdminServer
     mirror_server: HttpServer
-    wanted: WantedImages
+    backend: MirrorBackend
 
 
 @asynccontextmanager
@@ -102,10 +101,12 @@ async def running_peer(
             refused=refused,
             upload=running.transport.upload,
             renew=links.renew_registries,
-            beside=snapshotter_desk(backend.image_of_chain, running.node.tracker, backend.wanted),
+            beside=snapshotter_desk(
+                backend.image_of_chain, running.node.tracker, backend.wanted, backend.coming
+            ),
         )
         stack.push_async_callback(mirror.server.close)
-        stack.callback(backend.wanted.close)
+        stack.push_async_callback(backend.close)
         await mirror.start()
         admin = AdminServer(
             own.admin_listen,
@@ -130,7 +131,7 @@ async def running_peer(
         )
         stack.push_async_callback(admin.close)
         address = await admin.start()
-        yield RunningPeer(running, mirror.address, address, admin, mirror.server, backend.wanted)
+        yield RunningPeer(running, mirror.address, address, admin, mirror.server, backend)
 
 
 def _options(settings: Settings) -> NodeOptions:
@@ -167,5 +168,5 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         notify("READY=1")
         await stop.wait()
         peer.admin_server.draining = True
-        peer.wanted.close()  # else the end waits for its questions
+        await peer.backend.close()  # else the end waits for its questions
         await asyncio.gather(peer.mirror_server.close(), peer.running.drain())

@@ -312,7 +312,7 @@ class ManifestBook:
             info = await parsed(lambda body: parse_manifest(body, found.media_type), found.body)
         except ValueError:
             return  # not ours to judge: the runtime gets the bytes as they were pushed
-        self.images.note(name, info)
+        self.images.note(name, found.digest, info)
         self.learn_size(name, found.digest, len(found.body))
         for descriptor in (*info.manifests, *info.layers, *((info.config,) if info.config else ())):
             self.learn_size(name, descriptor.digest, descriptor.size)

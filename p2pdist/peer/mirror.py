@@ -12,6 +12,7 @@ from p2pdist.oci.layered_image import LayeredImage
 from p2pdist.oci.manifest import Descriptor
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
+from p2pdist.peer.coming_images import ComingImages
 from p2pdist.peer.core.failures import Failures
 from p2pdist.peer.counters import SMALL, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource
@@ -67,9 +68,19 @@ class MirrorBackend:
             self._outside.append(DirectSource(upstream))
         self._indexes = LayerIndexes(node)
         self.wanted = WantedImages()
+        self.coming = ComingImages()
+
+    async def close(self) -> None:
+        """No snapshotter waits here any more."""
+        self.wanted.close()
+        await self.coming.close()
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
-        return await self._book.manifest(name, reference, context)
+        found = await self._book.manifest(name, reference, context)
+        if context.has_snapshotter:
+            of_manifest = self._book.images.of_manifest
+            self.coming.tell(lambda: of_manifest(name, found.digest, self._read_small))
+        return found
 
     async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
         size = self._book.size_of(name, digest)

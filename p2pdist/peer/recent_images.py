@@ -40,15 +40,18 @@ class RecentImages:
         self._manifests: LRUCache[tuple[ImageName, Digest], ManifestInfo] = LRUCache(IMAGES_MAX)
         self._images: LRUCache[tuple[ImageName, Digest], LayeredImage | None] = LRUCache(IMAGES_MAX)
         """By the same key; None: it is no image of a container."""
+        self._configs: LRUCache[tuple[ImageName, Digest], Digest] = LRUCache(IMAGES_MAX)
+        """Of manifests, by their digests."""
         self._failed_s: LRUCache[tuple[ImageName, Digest], float] = LRUCache(IMAGES_MAX)
         """When a config did not come."""
 
-    def note(self, name: ImageName, info: ManifestInfo) -> None:
+    def note(self, name: ImageName, manifest: Digest, info: ManifestInfo) -> None:
         """`info`: of a manifest that was asked for as one of `name`."""
         if info.kind == "image" and info.config is not None and info.layers:
             key = name, info.config.digest
             self._manifests.pop(key, None)
             self._manifests[key] = info  # behind all others
+            self._configs[name, manifest] = info.config.digest
 
     async def of_chain(self, chain: Digest, read: ReadBlob) -> LayeredImage | None:
         """The one asked for last that has this layer above the same ones; None: none of them."""
@@ -57,6 +60,13 @@ class RecentImages:
             if image is not None and any(layer.chain_id == chain for layer in image.layers):
                 return image
         return None
+
+    async def of_manifest(
+        self, name: ImageName, manifest: Digest, read: ReadBlob
+    ) -> LayeredImage | None:
+        """The one of `name` that has this manifest; None: none that was asked for of late."""
+        config = self._configs.get((name, manifest))
+        return None if config is None else await self.of_config(name, config, read)
 
     async def of_config(
         self, name: ImageName, config: Digest, read: ReadBlob

@@ -17,14 +17,13 @@ from p2pdist.oci.layered_image import LayeredImage, encode_layered_image
 from p2pdist.oci.routes import split_target
 from p2pdist.oci.traces import decode_trace, encode_trace
 from p2pdist.oci.wanted_images import encode_wanted_image
+from p2pdist.peer.coming_images import ComingImages
 from p2pdist.peer.wanted_images import WantedImages
 from p2pdist.runtime.other_hosts import to_other_host
 from p2pdist.runtime.registry_answers import json_answer
 
 TRACE_S: Final = 0.25
 """A start waits for the answer: without one it reads as it goes."""
-
-
 NUMBER_DIGITS_MAX: Final = 16
 
 
@@ -40,12 +39,14 @@ def snapshotter_desk(
     image_of_chain: Callable[[Digest], Awaitable[LayeredImage]],
     tracker: TracePort,
     wanted: WantedImages,
+    coming: ComingImages,
 ) -> Mapping[str, Handler]:
     """Handlers by path."""
     return {
         layered_image.QUESTION: partial(_image, image_of_chain),
         traces.QUESTION: partial(_trace, tracker),
-        wanted_images.QUESTION: partial(_wanted, wanted),
+        wanted_images.WANTED: partial(_wanted, wanted),
+        wanted_images.COMING: partial(_coming, coming),
     }
 
 
@@ -87,10 +88,22 @@ async def _wanted(wanted: WantedImages, request: web.Request) -> web.StreamRespo
     return json_answer(encode_wanted_image(image), {})
 
 
-def _number(request: web.Request) -> int:
+async def _coming(coming: ComingImages, request: web.Request) -> web.StreamResponse:
+    """Raises RegistryError. It has configs fetched: for nobody but this host."""
+    _check_method(request, hdrs.METH_GET)
+    if to_other_host(request):
+        raise RegistryError(403, "DENIED", "this is for the host itself")
+    _, _, query = split_target(request.raw_path)
+    image = await coming.next(_number(request, "after") if "after" in query else None)
+    if image is None:
+        return web.Response(status=204)
+    return json_answer(encode_wanted_image(image), {})
+
+
+def _number(request: web.Request, key: str = "number") -> int:
     """Raises RegistryError."""
     _, _, query = split_target(request.raw_path)
-    text = query.get("number", "")
+    text = query.get(key, "")
     if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX):
         raise RegistryError(400, "UNSUPPORTED", "this is no number of an image")
     return int(text)

@@ -35,7 +35,7 @@ from p2pdist.oci.routes import (
     resolve_name,
     split_target,
 )
-from p2pdist.oci.wanted_images import looks_into_stores
+from p2pdist.oci.wanted_images import has_snapshotters, looks_into_stores
 from p2pdist.runtime.other_hosts import to_other_host
 from p2pdist.runtime.refused import RefusedRequests
 from p2pdist.runtime.registry_answers import (
@@ -202,7 +202,8 @@ class RegistryEndpoint:
                 context.doubts = _doubts_part(request)
                 pull = Pull(route, name, context, headers)
                 pull.head = request.method == hdrs.METH_HEAD
-                context.finds_layers = _finds_layers(request)
+                context.finds_layers = _is_engine(request, looks_into_stores)
+                context.has_snapshotter = not pull.head and _is_engine(request, has_snapshotters)
                 context.fill = pull.head and request.headers.get(FILL_HEADER) == "1"
                 pull.by_node = request.headers.get(hdrs.USER_AGENT) == USER_AGENT
                 return await self._pull(request, pull)
@@ -273,9 +274,9 @@ def _doubts_part(request: web.Request) -> bool:
     return again and not to_other_host(request)
 
 
-def _finds_layers(request: web.Request) -> bool:
-    agent = request.headers.get(hdrs.USER_AGENT, "")
-    return looks_into_stores(agent) and not to_other_host(request)
+def _is_engine(request: web.Request, called: Callable[[str], bool]) -> bool:
+    """Whether it is one of this host, by what it calls itself."""
+    return called(request.headers.get(hdrs.USER_AGENT, "")) and not to_other_host(request)
 
 
 def _blob_refusal(error: RegistryError) -> RegistryError:

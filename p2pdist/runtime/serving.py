@@ -64,6 +64,9 @@ class PullContext:
     finds_layers: bool = False
     """The client looks for layers in image stores of its host, which is this one, before it asks
     for them (`oci.wanted_images`)."""
+    has_snapshotter: bool = False
+    """The client is an engine of this host that asks a snapshotter for each layer before it
+    fetches it."""
     bytes_by_source: dict[str, int] = field(default_factory=dict)
     """`CACHE`, `rack`, `dc`, `proxy`, `wan`, `upstream`: where the bytes of what was asked for came
     from while it was read."""

@@ -12,6 +12,7 @@ from p2pdist.oci.wanted_images import (
     WantedImage,
     decode_wanted_image,
     encode_wanted_image,
+    has_snapshotters,
     looks_into_stores,
 )
 
@@ -57,3 +58,17 @@ def test_anything_else_is_refused(body: bytes) -> None:
 )
 def test_engines_that_look_for_layers_are_known_by_name(agent: str, *, looks: bool) -> None:
     assert looks_into_stores(agent) is looks
+
+
+@pytest.mark.parametrize(
+    ("agent", "has"),
+    [
+        ("containerd/1.6.20~ds1", True),
+        ("containerd/2.1.9", True),
+        ("docker/26.1.5 go/go1.24.4 os/linux arch/amd64 UpstreamClient(Go-http-client/1.1)", False),
+        ("containers/5.23.1 (github.com/containers/image)", False),
+        ("", False),
+    ],
+)
+def test_engines_that_ask_snapshotters_are_known_by_name(agent: str, *, has: bool) -> None:
+    assert has_snapshotters(agent) is has

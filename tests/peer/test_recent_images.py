@@ -42,7 +42,7 @@ def blobs() -> Blobs:
 def images() -> RecentImages:
     made = RecentImages()
     for image in (ONE, OTHER):
-        made.note(NAME, parse_manifest(image.manifest, image.media_type))
+        made.note(NAME, digest_of(image.manifest), parse_manifest(image.manifest, image.media_type))
     return made
 
 
@@ -78,7 +78,8 @@ async def test_what_is_no_image_is_not_looked_at_again(blobs: Blobs) -> None:
     manifest = json.loads(ONE.manifest)
     blobs.there[digest_of(b"[]")] = b"[]"
     manifest["config"] |= {"digest": digest_of(b"[]"), "size": 2}
-    images.note(NAME, parse_manifest(json.dumps(manifest).encode()))
+    body = json.dumps(manifest).encode()
+    images.note(NAME, digest_of(body), parse_manifest(body))
 
     for _ in range(2):
         assert await images.of_chain(CHAINS[ONE.manifest], blobs) is None
@@ -99,4 +100,15 @@ async def test_an_image_is_known_by_its_config(images: RecentImages, blobs: Blob
     other = ImageName("docker.io", "library/other")
     assert await images.of_config(other, digest_of(ONE.config), blobs) is None
     assert await images.of_config(NAME, digest_of(b"a layer"), blobs) is None
+    assert blobs.asked == [digest_of(ONE.config)]
+
+
+async def test_an_image_is_known_by_its_manifest(images: RecentImages, blobs: Blobs) -> None:
+    found = await images.of_manifest(NAME, digest_of(ONE.manifest), blobs)
+
+    assert found is not None
+    assert [layer.digest for layer in found.layers] == [digest_of(layer) for layer in ONE.layers]
+    other = ImageName("docker.io", "library/other")
+    assert await images.of_manifest(other, digest_of(ONE.manifest), blobs) is None
+    assert await images.of_manifest(NAME, digest_of(b"an index"), blobs) is None
     assert blobs.asked == [digest_of(ONE.config)]

@@ -25,6 +25,7 @@ from p2pdist.runtime.files import OPEN_FLAGS, private_directory
 from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
+from p2pdist.streaming.snapshotter.coming import ComingImages
 from p2pdist.streaming.snapshotter.filling import Filling
 from p2pdist.streaming.snapshotter.image_store import ImageStore, ShowingWanted
 from p2pdist.streaming.snapshotter.image_store_files import ImageStoreFiles
@@ -98,6 +99,7 @@ async def running_snapshotter(settings: Settings) -> AsyncIterator[RunningSnapsh
         tasks.start(inventory.run(), name="inventory")
         tasks.start(report.run(), name="report")
         tasks.start(tracing.run(), name="traces")
+        tasks.start(ComingImages(mirror, images).run(), name="coming images")
         if own.fill:
             tasks.start(filling.run(), name="fill")
         if own.unpack:

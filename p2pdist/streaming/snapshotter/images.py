@@ -68,6 +68,8 @@ class _Opening:
     directory: Path
     layers: asyncio.Future[dict[Digest, OpenedLayer]] = field(default_factory=asyncio.Future)
     """By chain ID; or Declined."""
+    asked: bool = False
+    """An engine wants it; else it is only likely to."""
 
 
 class LazyImages:
@@ -101,20 +103,32 @@ class LazyImages:
         await self._tasks.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
+    @property
+    def opening(self) -> int:
+        """How many images are being opened."""
+        return len(self._tasks)
+
     async def opened(self, chain: Digest, labels: Mapping[str, str]) -> OpenedLayer:
         """Return the layer that a chain ID stands for, once all of its image can be shown; `labels`
         may say which image that is. Raises Declined."""
         opening = self._by_chain.get(chain)
         if opening is None:
             opening = await self._begin(chain, labels)
+        opening.asked = True
         layers = await asyncio.shield(opening.layers)
         return layers[chain]
 
     async def all_of(self, image: LayeredImage) -> list[OpenedLayer]:
         """Return the layers of an image, from the lowest up, once all can be shown. Raises
         Declined."""
-        layers = await asyncio.shield(self._opening_of(image).layers)
+        opening = self._opening_of(image)
+        opening.asked = True
+        layers = await asyncio.shield(opening.layers)
         return [layers[layer.chain_id] for layer in image.layers]
+
+    def expect(self, image: LayeredImage) -> None:
+        """Open an image that is likely to be asked for in a moment; without waiting."""
+        self._opening_of(image)
 
     async def _begin(self, chain: Digest, labels: Mapping[str, str]) -> _Opening:
         try:
@@ -170,10 +184,22 @@ class LazyImages:
         return old
 
     def _decline(self, opening: _Opening, why: str) -> None:
+        if not opening.asked:  # whoever asks for it later may find that it can be shown
+            self._forget(opening)
+            opening.layers.cancel()
+            return
         self.outcomes["declined"] += 1
         logs.event(log, logging.INFO, "image.declined", image=str(opening.image.name), error=why)
         opening.layers.set_exception(Declined(why))
         opening.layers.exception()  # it may be that nobody waits for it any more
+
+    def _forget(self, opening: _Opening) -> None:
+        chains = tuple(layer.chain_id for layer in opening.image.layers)
+        for chain in chains:
+            if self._by_chain.get(chain) is opening:
+                del self._by_chain[chain]
+        if self._openings.get(chains) is opening:
+            del self._openings[chains]
 
     async def _all_layers(self, opening: _Opening) -> dict[Digest, OpenedLayer]:
         large = sum(layer.size_bytes >= INDEXED_BYTES_MIN for layer in opening.image.layers)

@@ -83,15 +83,18 @@ class Mirror:
     async def wanted_image(self) -> WantedImage | None:
         """Wait for an image that an engine is about to pull; None: ask again. Raises
         MirrorFault."""
-        body = await self._get(wanted_images.QUESTION, wanted_images.BODY_BYTES_MAX, WANTED_S)
-        try:
-            return decode_wanted_image(body) if body else None
-        except ValueError as error:
-            raise MirrorFault(f"{self._endpoint} tells of no image: {error}") from None
+        target = wanted_images.WANTED
+        return self._wanted(await self._get(target, wanted_images.BODY_BYTES_MAX, WANTED_S))
+
+    async def coming_image(self, after: int | None) -> WantedImage | None:
+        """Wait for an image that an engine with a snapshotter has asked for, after that number;
+        None: ask again. Raises MirrorFault."""
+        target = wanted_images.COMING + (f"?after={after}" if after is not None else "")
+        return self._wanted(await self._get(target, wanted_images.BODY_BYTES_MAX, WANTED_S))
 
     async def settle_wanted(self, number: int) -> None:
         """Tell that whoever pulls that image need not wait any more. Raises MirrorFault."""
-        url = f"{self._endpoint}{wanted_images.QUESTION}?number={number}"
+        url = f"{self._endpoint}{wanted_images.WANTED}?number={number}"
         try:
             async with asyncio.timeout(ANSWER_S), self._session.post(url):
                 pass
@@ -111,6 +114,12 @@ class Mirror:
                 return answer.headers.get(HELD_HEADER) == "1"
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._silent(error) from None
+
+    def _wanted(self, body: bytes | None) -> WantedImage | None:
+        try:
+            return decode_wanted_image(body) if body else None
+        except ValueError as error:
+            raise MirrorFault(f"{self._endpoint} tells of no image: {error}") from None
 
     def _silent(self, error: Exception) -> MirrorFault:
         return MirrorFault(

@@ -147,7 +147,7 @@ class World:
     @property
     def _asks(self) -> bool:
         """In any thread."""
-        return self.peer.wanted.listeners > 0
+        return self.peer.backend.wanted.listeners > 0
 
     async def pull(self) -> str:
         return await asyncio.to_thread(self.podman.pull)

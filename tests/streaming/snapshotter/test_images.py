@@ -129,6 +129,30 @@ async def test_an_image_that_is_about_to_be_pulled_is_opened_once(
     assert mirror.asked.count("index") == len(LARGE)
 
 
+async def test_an_image_that_may_be_pulled_is_opened_before_it_is(
+    images: LazyImages, mirror: ToldMirror
+) -> None:
+    images.expect(image())
+    images.expect(image())
+    await mirror.index_asked.wait()
+
+    assert (await images.opened(chain(0), {})).layer == image().layers[0]
+    assert sorted(mirror.asked) == ["blob", "index", "index"]
+
+
+async def test_one_that_could_not_be_opened_then_is_tried_again_when_it_is_pulled(
+    images: LazyImages, mirror: ToldMirror
+) -> None:
+    mirror.indexes.clear()
+    images.expect(image())
+    while images.opening:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert images.outcomes == {"lazy": 0, "declined": 0}, "nobody pulled anything"
+    mirror.indexes.update(INDEXES)
+
+    assert (await images.opened(chain(0), {})).layer == image().layers[0]
+
+
 async def test_an_image_that_cannot_be_shown_is_declined_as_a_whole(
     images: LazyImages, mirror: ToldMirror
 ) -> None:

@@ -121,7 +121,17 @@ async def test_a_wanted_image_is_waited_for_and_settled(mirror: Mirror, answers:
     assert await mirror.wanted_image() is None, "none for a while"
     await mirror.settle_wanted(7)
 
-    assert answers.asked == [wanted_images.QUESTION] * 2 + [f"{wanted_images.QUESTION}?number=7"]
+    assert answers.asked == [wanted_images.WANTED] * 2 + [f"{wanted_images.WANTED}?number=7"]
+
+
+async def test_a_coming_image_is_waited_for(mirror: Mirror, answers: Answers) -> None:
+    answers.body = encode_wanted_image(WantedImage(7, IMAGE))
+    assert await mirror.coming_image(None) == WantedImage(7, IMAGE)
+
+    answers.status, answers.body = 204, None
+    assert await mirror.coming_image(7) is None
+
+    assert answers.asked == [wanted_images.COMING, f"{wanted_images.COMING}?after=7"]
 
 
 async def test_a_mirror_that_tells_of_no_image_is_at_fault(
