@@ -15,9 +15,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.swarm.images import PlainImage
+from p2pdist.model.ids import Digest
 from p2pdist.oci.traces import QUESTION as TRACE
 from p2pdist.oci.traces import decode_trace
 from p2pdist.streaming.fuse import syscalls
+from p2pdist.streaming.snapshotter.layer_files import FILES
 from tests.e2e.harness import mirror
 from tests.e2e.harness.cri import CriContainerd
 from tests.e2e.harness.lab import Lab, open_lab
@@ -94,14 +96,15 @@ class Machine:
         return None
 
     @contextmanager
-    def containerd(self) -> Iterator[Engine]:
-        """A containerd with the snapshotter, both new to this host."""
+    def containerd(self, *, fill: bool = False) -> Iterator[Engine]:
+        """A containerd with the snapshotter, both new to this host. Without `fill` what a start
+        needs is to be seen."""
         with TemporaryDirectory(prefix="p2pb-") as place, ExitStack() as stack:
             work = Path(place)
             socket, state = work / "s.sock", work / "state"
             argv = _p2pdist("snapshotter", f"--host-state-dir={state}")
             argv += [f"--snapshotter-socket={socket}", f"--snapshotter-mirror={PEER_MIRROR_URL}"]
-            argv += ["--snapshotter-fill=false"]  # what a start needs is to be seen
+            argv += [f"--snapshotter-fill={str(fill).lower()}"]
             log = work / "snapshotter.log"
             snapshotter = Process("snapshotter", self.host.inside(*argv), log, ENV)
             stack.callback(syscalls.unmount, str(state / "snapshotter" / "mnt"))
@@ -117,7 +120,7 @@ class Machine:
             )
             stack.callback(made.stop)
             made.start()
-            yield Engine(self, made)
+            yield Engine(self, made, state / "snapshotter")
 
     def knows_starts(self, layers: Sequence[str]) -> bool:
         """Whether this host is told what starts read of any of these layers."""
@@ -154,9 +157,30 @@ class EngineStart:
 class Engine:
     """A containerd on a machine."""
 
-    def __init__(self, machine: Machine, containerd: CriContainerd) -> None:
+    def __init__(self, machine: Machine, containerd: CriContainerd, snapshots: Path) -> None:
+        """`snapshots`: where the snapshotter keeps them."""
         self._machine = machine
         self._containerd = containerd
+        self._snapshots = snapshots
+
+    def again(self, repository: str, command: Sequence[str]) -> float:
+        """How long a container takes whose image and files are here."""
+        began_s = time.monotonic()
+        self._containerd.run(f"docker.io/{repository}:{TAG}", *command, name="again")
+        return time.monotonic() - began_s
+
+    @contextmanager
+    def unpacked(self, repository: str, chain: Digest, target: Path) -> Iterator[None]:
+        """Pull an image, and mount what a container sees of it once all of it is here."""
+        self._containerd.pull(f"docker.io/{repository}:{TAG}")
+        layers = self._snapshots / "layers"
+        wait_until(lambda: any(layers.glob(f"*/{FILES}")), "files of its layer", timeout_s=300)
+        ctr = ["snapshots", "--snapshotter", "p2pdist", "prepare", "--target", str(target)]
+        run(["sh", "-c", self._containerd.ctr(*ctr, "seen", chain)])
+        try:
+            yield
+        finally:
+            run(["umount", str(target)])
 
     def start(self, repository: str, command: Sequence[str], layers: Sequence[str]) -> EngineStart:
         """Whatever is in memory stays there; `cold` before, for all that start at a time."""
