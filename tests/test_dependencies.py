@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NAMES = [re.match(r"[a-z0-9-]+", text)[0] for text in PROJECT["dependencies"]]  # type: ignore[index]
+NAMES = [re.match(r"[a-z0-9-]+", text)[0] for text in PROJECT["dependencies"]]  # type: ignore[index]  # each begins with a name
 MODULES = {"grpcio": "grpc", "protobuf": r"google\.protobuf"}
 """Where it is not the name of the package."""
 SOURCES = [path.read_text() for path in (ROOT / "p2pdist").rglob("*.py")]

@@ -17,7 +17,7 @@ class _Unit(configparser.RawConfigParser):
 
     def __init__(self, path: Path) -> None:
         super().__init__(strict=False, interpolation=None, delimiters=("=",), comment_prefixes="#")
-        self.optionxform = str  # type: ignore[assignment]
+        self.optionxform = str  # type: ignore[assignment]  # as its documentation says
         merged: dict[tuple[str, str], list[str]] = {}
         section = ""
         for line in path.read_text().splitlines():

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -129,7 +130,7 @@ def _containerd(world: World, rounds: int) -> Figures:
                 cold()
                 found[f"pandas_{name}_s"].append(started.start(PYTHON, PANDAS, layers).ended_s)
                 if name == "untraced" and number == 0:
-                    wait_until(lambda m=machine: m.knows_starts(layers), "trace", timeout_s=120)  # type: ignore[misc]
+                    wait_until(partial(machine.knows_starts, layers), "trace", timeout_s=120)
     return found
 
 
@@ -263,14 +264,15 @@ def _kill(machine: Machine) -> None:
     """Raises LabError where there is no worker to kill, or none comes after it."""
     for _ in range(KILLS):
         time.sleep(KILL_EVERY_S)  # of reading, between two kills
-        worker = machine.worker()
-        if worker is None:
-            raise LabError("no worker to kill")
-        os.kill(worker, signal.SIGKILL)
-        wait_until(
-            lambda w=worker: machine.worker() not in (None, w),  # type: ignore[misc]
-            "worker after the killed one",
-        )
+        _kill_worker(machine)
+
+
+def _kill_worker(machine: Machine) -> None:
+    worker = machine.worker()
+    if worker is None:
+        raise LabError("no worker to kill")
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: machine.worker() not in (None, worker), "worker after the killed one")
 
 
 def _many(world: World, rounds: int) -> Figures:

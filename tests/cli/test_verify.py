@@ -49,7 +49,7 @@ def test_no_keys_at_all_are_doubtful(tmp_path: Path) -> None:
 def of(tmp_path: Path, *upstreams: Upstream, **others: object) -> tuple[list[str], list[str]]:
     made = make_keys(tmp_path / "keys")
     cluster = Cluster(made.secret_file, (made.public_key,))
-    return problems(Settings(cluster=cluster, upstream=upstreams, **others))  # type: ignore[arg-type]
+    return problems(Settings(cluster=cluster, upstream=upstreams, **others))  # type: ignore[arg-type]  # fields of Settings
 
 
 def test_two_tables_for_one_registry_are_refused(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_each_registry_with_a_file_that_cannot_be_read_is_named(tmp_path: Path) 
     secret = {"username": "u", "password_file": tmp_path / "none", "access": "shared"}
     errors, _ = of(
         tmp_path,
-        Upstream("a.test", **secret),  # type: ignore[arg-type]
+        Upstream("a.test", **secret),  # type: ignore[arg-type]  # fields of Settings
         Upstream("b.test", ca_file=tmp_path / "none"),
         Upstream("c.test", auth_file=tmp_path / "none", access="shared"),
     )

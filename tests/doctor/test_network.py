@@ -28,7 +28,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 def free_peer(**settings: object) -> Settings:
     listen = [Address("127.0.0.1", port) for port in free_ports(3)]
-    return replace(Settings(), peer=Peer(*listen, **settings))  # type: ignore[arg-type]
+    return replace(Settings(), peer=Peer(*listen, **settings))  # type: ignore[arg-type]  # fields of Peer
 
 
 async def others(settings: Settings) -> list[Finding]:

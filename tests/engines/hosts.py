@@ -29,7 +29,7 @@ class EngineHost:
         return file.read_bytes() if file.exists() else None
 
     def install(self, *, dry_run: bool = False, **options: object) -> Outcome:
-        given = check_options(Options(root=self.root, **options))  # type: ignore[arg-type]
+        given = check_options(Options(root=self.root, **options))  # type: ignore[arg-type]  # fields of Options
         return install(self.engine, given, self.state, dry_run=dry_run)
 
     def uninstall(self, *, dry_run: bool = False) -> Outcome:

@@ -26,7 +26,7 @@ def test_what_was_put_in_comes_out_again_and_nothing_else_changes(
 ) -> None:
     if mirrors is not None:
         document = {**document, KEY: [m for m in mirrors if m != URL]}
-    text = json.dumps(document, **layout)  # type: ignore[arg-type]
+    text = json.dumps(document, **layout)  # type: ignore[arg-type]  # options of dumps
 
     put = json_text.put_first(text, KEY, URL)
     out = json_text.take_out(put, KEY, URL)

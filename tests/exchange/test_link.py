@@ -194,7 +194,7 @@ async def test_the_upload_budget_is_shared_by_all_links(tmp_path: Path) -> None:
         for link in links:
             ask(link, 1, 0, chunks)
         for reader in readers:
-            await reader.until(lambda reader=reader: len(reader.chunks) == chunks)
+            await reader.has_chunks(chunks)
         took_s = loop.time() - began_s
     finally:
         for transport in transports:
@@ -225,7 +225,7 @@ async def test_who_asks_and_takes_back_again_and_again_has_one_place_in_the_line
                     await asyncio.sleep(0)
             link.forget(request)
             link.send(fr.Cancel(RequestId(request)))
-            await source.until(lambda request=request: request in source.done)
+            await source.has_done(request)
         waiting = len(upload._line)
     finally:
         await dialling.close()

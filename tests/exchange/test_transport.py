@@ -60,7 +60,7 @@ async def test_slow_handshakes_of_one_address_keep_nobody_out() -> None:
 
     for count in range(1, 4):  # the place that was free again is taken by a slow one
         link = await ours.dial(address, timeout_s=5)
-        await two.until(lambda count=count: len(two.links) == count)
+        await two.has_links(count)
         link.close("again")
         await two.until(lambda: two.links[-1].closed)
         slow.append(await slow_dial(address))

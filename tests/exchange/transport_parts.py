@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +57,7 @@ class End:
             raise RuntimeError("a bug in the handler")
         self.changed.set()
 
-    def _done(self, request_id: int):  # type: ignore[no-untyped-def]
+    def _done(self, request_id: int) -> Callable[[int], None]:
         def done(nbytes: int) -> None:
             assert request_id not in self.done, "called twice"
             self.done[request_id] = nbytes
@@ -73,7 +73,16 @@ class End:
         self.smalls[request_id] = (media_type, body)
         self.changed.set()
 
-    async def until(self, condition) -> None:  # type: ignore[no-untyped-def]
+    async def has_links(self, count: int) -> None:
+        await self.until(lambda: len(self.links) == count)
+
+    async def has_chunks(self, count: int) -> None:
+        await self.until(lambda: len(self.chunks) == count)
+
+    async def has_done(self, request_id: int) -> None:
+        await self.until(lambda: request_id in self.done)
+
+    async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(20):
             while not condition():
                 self.changed.clear()

@@ -52,7 +52,7 @@ class MemoryTree:
         return node
 
     def directory(self, parent: int, name: bytes, **more: object) -> int:
-        return self.add(parent, name, stat.S_IFDIR | 0o755, **more)  # type: ignore[arg-type]
+        return self.add(parent, name, stat.S_IFDIR | 0o755, **more)  # type: ignore[arg-type]  # fields of a node
 
     def file(self, parent: int, name: bytes, data: bytes, mode: int = 0o644) -> int:
         return self.made_up(parent, name, len(data), lambda at, n: data[at : at + n], mode)

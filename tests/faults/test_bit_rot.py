@@ -12,6 +12,7 @@ import pytest
 
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import digest_of
+from p2pdist.peer.daemon import RunningPeer
 from p2pdist.peer.scrubbing import scrub_blob
 from p2pdist.tracker.daemon import RunningTracker
 from tests.fakes.cluster import Lab, announced, url_of
@@ -158,8 +159,8 @@ async def test_a_scrub_finds_all_and_they_come_anew(
         record.invariants = ["I1", "I2", "I4"]
 
 
-async def settled(peer) -> None:  # type: ignore[no-untyped-def]
+async def settled(peer: RunningPeer) -> None:
     """The blob is whole again on disk."""
     async with asyncio.timeout(10):
-        while not peer.running.store.get(DIGEST).complete:  # noqa: ASYNC110
+        while (blob := peer.running.store.get(DIGEST)) is None or not blob.complete:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -8,9 +8,10 @@ from dataclasses import replace
 import aiohttp
 
 from p2pdist.model.control import digest_key
-from p2pdist.model.ids import digest_of
+from p2pdist.model.ids import Digest, HostId, digest_of
 from p2pdist.peer.daemon import running_peer
 from p2pdist.settings import StoreSection
+from p2pdist.tracker.daemon import RunningTracker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry
@@ -75,7 +76,7 @@ async def test_row_41_open_readers_finish_and_nothing_promised_is_refused(
         record.invariants = ["I1", "I2", "I4", "I5"]
 
 
-def _offered(tracker, digest: str, host: str) -> bool:  # type: ignore[no-untyped-def]
+def _offered(tracker: RunningTracker, digest: Digest, host: HostId) -> bool:
     record = tracker.server.core.export(host)
-    key = digest_key(digest)  # type: ignore[arg-type]
+    key = digest_key(digest)
     return record is not None and any(delta.key == key for delta in record.deltas)

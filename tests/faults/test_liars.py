@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from random import Random
 
@@ -44,7 +44,9 @@ def liar(lab: Lab, peer: RunningPeer, answer: Answer) -> Liar:
     return Liar(peer.running.node.keyring, DIGEST, LAYER, answer)
 
 
-def together(lab: Lab, evil: EvilPeer, peers: list[RunningPeer], number: int = 0xEE):  # type: ignore[no-untyped-def]
+def together(
+    lab: Lab, evil: EvilPeer, peers: list[RunningPeer], number: int = 0xEE
+) -> AbstractAsyncContextManager[EvilPeer]:
     addresses = [peer.running.exchange_address for peer in peers]
     return joined(evil, number, addresses, read_secret(lab.keys.secret_file), DIGEST)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 import aiohttp
 import pytest
 
 from p2pdist.model.ids import digest_of
-from p2pdist.peer.daemon import running_peer
+from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
 from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import random_bytes, read_blob
@@ -69,7 +70,7 @@ async def test_row_21_a_limit_is_honoured_and_the_cached_tag_served(
         record.invariants = ["I1", "I2", "I4", "I5"]
 
 
-def impatient_proxy(lab: Lab):  # type: ignore[no-untyped-def]
+def impatient_proxy(lab: Lab) -> AbstractAsyncContextManager[RunningProxy]:
     """Looks every tag up again at once."""
     settings = lab.settings("proxy")
     return running_proxy(replace(settings, proxy=replace(settings.proxy, tag_ttl_s=0.0)))
@@ -338,7 +339,9 @@ async def test_row_27_a_token_that_expires_in_mid_blob_costs_one_more(
         record.invariants = ["I1", "I2", "I4", "I5"]
 
 
-async def seeded(registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession):  # type: ignore[no-untyped-def]
+async def seeded(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> tuple[RunningPeer, RunningPeer]:
     """A peer that has the blob, a fresh proxy that has not, a peer that has nothing."""
     registry.add_image("library/app", "1", [LAYER])
     tracker = await lab.tracker()

@@ -95,7 +95,7 @@ def test_every_command_is_one_that_we_have(rendered: Rendered) -> None:
         context = click.Context(cli)
         rest = list(container["args"])
         while isinstance(command, click.Group):
-            name, command, rest = command.resolve_command(context, rest)  # type: ignore[assignment]
+            name, command, rest = command.resolve_command(context, rest)  # type: ignore[assignment]  # a command, as args are ours
             context = click.Context(command, info_name=name, parent=context)
         assert command.parse_args(context, rest) == []
 
@@ -202,7 +202,7 @@ def test_the_package_holds_boards_and_rules_as_they_are(tmp_path: Path) -> None:
     helm("package", str(CHART), "--destination", str(tmp_path))
     (package,) = tmp_path.glob("*.tgz")
     with tarfile.open(package) as archive:
-        held = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}  # type: ignore[union-attr]
+        held = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}  # type: ignore[union-attr]  # files only
 
     boards = list((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
     for file in boards:

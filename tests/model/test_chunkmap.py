@@ -28,7 +28,7 @@ def head(**changes: object) -> MapHead:
         "chunk_size_bytes": geometry_for(SIZE).chunk_size_bytes,
         "issued_at_s": NOW_S,
     }
-    return MapHead(**{**values, **changes})  # type: ignore[arg-type]
+    return MapHead(**{**values, **changes})  # type: ignore[arg-type]  # one of each
 
 
 def fresh() -> ChunkMap:

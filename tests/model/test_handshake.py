@@ -161,7 +161,7 @@ def test_a_hello_out_of_form_is_refused(changes: dict[str, object]) -> None:
         "member": CLIENT,
         "nonce": bytes(32),
     }
-    hello = Hello(**{**values, **changes})  # type: ignore[arg-type]
+    hello = Hello(**{**values, **changes})  # type: ignore[arg-type]  # one of each
 
     with pytest.raises(PeerFault):
         decode_hello(msgspec.msgpack.encode(hello))

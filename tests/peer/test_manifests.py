@@ -30,7 +30,7 @@ from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.runtime.upstream import UpstreamRefusal
 from tests.fakes.registry_images import build_image
 from tests.faults.records import recorded
-from tests.registry_proxy.proxy_parts import MemoryStore
+from tests.registry_proxy.proxy_parts import MemoryStore, Small
 
 pytestmark = pytest.mark.faults
 
@@ -311,7 +311,7 @@ async def test_the_newest_word_of_the_swarm_counts(bench: Bench) -> None:
     """The first answer used to: five of five hosts were rolled back by 20 hours."""
     now_s = bench.clocks.unix_s
     for body in (OLD, NEW):
-        bench.store.smalls[digest_of(body)] = SmallAnswer("", body)  # type: ignore[assignment]
+        bench.store.smalls[digest_of(body)] = Small("", body)
     bench.knows(stated(OLD, now_s - 20 * 3600), stated(NEW, now_s - 60), stated(OLD, now_s - 7200))
 
     assert (await bench.ask()).body == NEW
@@ -321,7 +321,7 @@ async def test_the_swarm_cannot_roll_back_what_is_known(bench: Bench) -> None:
     """Even where the manifest that is known is gone from the disk."""
     now_s = bench.clocks.unix_s
     bench.store.statements[KEY] = stated(NEW, now_s - 60)
-    bench.store.smalls[digest_of(OLD)] = SmallAnswer("", OLD)  # type: ignore[assignment]
+    bench.store.smalls[digest_of(OLD)] = Small("", OLD)
     bench.knows(stated(OLD, now_s - 61))
 
     with pytest.raises(RegistryError):
@@ -334,7 +334,7 @@ async def test_one_who_knows_is_enough(bench: Bench) -> None:
     with recorded(51, "tag statement replayed", "by all of the swarm but one") as record:
         now_s = bench.clocks.unix_s
         for body in (OLD, NEW):
-            bench.store.smalls[digest_of(body)] = SmallAnswer("", body)  # type: ignore[assignment]
+            bench.store.smalls[digest_of(body)] = Small("", body)
         replayed = [stated(OLD, now_s - 20 * 3600)] * 8
         bench.knows(None, stated(OLD, now_s - 30 * DAY_S), *replayed, stated(NEW, now_s - 3600))
 
@@ -346,7 +346,7 @@ async def test_who_does_not_answer_holds_nobody_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("p2pdist.peer.finding.TAG_ANSWERS_S", 0.05)
-    bench.store.smalls[digest_of(NEW)] = SmallAnswer("", NEW)  # type: ignore[assignment]
+    bench.store.smalls[digest_of(NEW)] = Small("", NEW)
     bench.knows(stated(NEW, bench.clocks.unix_s), None)
     monkeypatch.setattr(bench.peers[1], "send", lambda frame: None)
 
@@ -393,7 +393,7 @@ async def test_a_peers_word_on_a_type_is_not_kept(bench: Bench) -> None:
 
 async def test_a_type_that_was_kept_before_is_not_believed(bench: Bench) -> None:
     digest = digest_of(OLD)
-    bench.store.smalls[digest] = SmallAnswer("text/html", OLD)  # type: ignore[assignment]
+    bench.store.smalls[digest] = Small("text/html", OLD)
 
     assert (await bench.ask(digest)).media_type == OCI_MANIFEST
 
@@ -444,7 +444,7 @@ async def test_the_swarm_alone_gives_what_names_its_type(bench: Bench) -> None:
 async def test_a_blob_that_lies_here_is_no_manifest(bench: Bench, body: bytes) -> None:
     """Its proxy decides what there is at this endpoint."""
     digest = digest_of(body)
-    bench.store.smalls[digest] = SmallAnswer("", body)  # type: ignore[assignment]
+    bench.store.smalls[digest] = Small("", body)
     bench.proxy.refusal = UpstreamRefusal(
         "no such manifest", status=404, code="MANIFEST_UNKNOWN", reason=ErrorReason.UNKNOWN
     )

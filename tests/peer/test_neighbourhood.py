@@ -40,7 +40,7 @@ def transport_of(
 ) -> ExchangeTransport:
     member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
     return ExchangeTransport(
-        listener,  # type: ignore[arg-type]
+        listener,  # type: ignore[arg-type]  # what is used of one
         secret=secret,
         me=lambda: member,
         limits=ExchangeLimits(),

@@ -108,6 +108,6 @@ async def test_a_holder_that_brings_some_is_asked_on() -> None:
         active.complete = active.prefix_chunks == 100
         return Link()
 
-    proxy.follow = bring  # type: ignore[method-assign]
+    proxy.follow = bring  # type: ignore[method-assign]  # a fake of this file
     async with asyncio.timeout(10), proxy.leases.held(given):
         assert active.complete

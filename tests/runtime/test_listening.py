@@ -5,6 +5,7 @@ import contextlib
 import logging
 import resource
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,7 @@ from aiohttp.typedefs import Handler
 
 from p2pdist.model.members import Address
 from p2pdist.runtime.http_protocol import dropped_total
-from p2pdist.runtime.listening import HttpServer
+from p2pdist.runtime.listening import CONNECTIONS_MAX, HttpServer
 from tests.fakes.descriptors import no_descriptors_left
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -26,10 +27,12 @@ async def _hello(request: web.Request) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Handler = _hello, *, host: str = "127.0.0.1", **options: int):  # type: ignore[no-untyped-def]
+async def serving(
+    handler: Handler = _hello, *, host: str = "127.0.0.1", connections_max: int = CONNECTIONS_MAX
+) -> AsyncIterator[Address]:
     app = web.Application()
     app.router.add_get("/", handler)
-    server = HttpServer(Address(host, 0), app, **options)  # type: ignore[arg-type]
+    server = HttpServer(Address(host, 0), app, connections_max=connections_max)
     address = await server.start()
     try:
         yield address

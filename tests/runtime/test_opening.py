@@ -34,7 +34,7 @@ async def test_what_opens_after_the_task_was_cancelled_is_closed(
     def slow_open(path: Path | bytes, mode: str) -> IO[bytes]:
         began.set()
         assert go_on.wait(10)
-        files.append(Path(path).open(mode))  # type: ignore[arg-type]  # noqa: SIM115
+        files.append(Path(path).open(mode))  # type: ignore[arg-type]  # a mode of open  # noqa: SIM115
         return files[0]
 
     monkeypatch.setattr(opening, "_open", slow_open)

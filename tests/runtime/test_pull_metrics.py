@@ -23,9 +23,9 @@ APP = ImageName("docker.io", "library/app")
 DATA = b"some layer"
 
 
-def record(outcome: Outcome = "served", **more: object) -> PullRecord:
+def record(outcome: Outcome = "served") -> PullRecord:
     pull = Pull(BlobRoute("app", digest_of(DATA)), APP, PullContext("id-1"), {}, outcome=outcome)
-    return replace(pull.record(0.3), **more)  # type: ignore[arg-type]
+    return pull.record(0.3)
 
 
 def counted(metrics: PullMetrics) -> dict[tuple[str, str], float]:

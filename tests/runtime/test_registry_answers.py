@@ -64,7 +64,7 @@ def test_a_warning_cannot_break_out_of_its_header() -> None:
 def test_the_last_page_has_no_link() -> None:
     answer = tags_answer(TagsRoute("a", 1, "n=1"), TagPage(["1"]), {})
     assert "Link" not in answer.headers
-    assert json.loads(answer.body or b"") == {"name": "a", "tags": ["1"]}  # type: ignore[arg-type]
+    assert json.loads(answer.body or b"") == {"name": "a", "tags": ["1"]}  # type: ignore[arg-type]  # bytes, as it was given
 
 
 def test_the_next_page_is_asked_for_by_the_same_name() -> None:

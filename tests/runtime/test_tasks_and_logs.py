@@ -86,4 +86,4 @@ def test_what_others_can_bring_about_is_logged_sparingly_and_counted(
     sparing.event(logging.getLogger("sparing"), logging.WARNING, "test.refused")
 
     assert len(caplog.records) == logs.Sparing.LINES + 1
-    assert caplog.records[-1].fields == {"unlogged": 95}  # type: ignore[attr-defined]
+    assert caplog.records[-1].fields == {"unlogged": 95}  # type: ignore[attr-defined]  # of our own logs

@@ -143,7 +143,7 @@ async def test_after_another_boot_unsynced_chunks_are_hashed_again(
 
 def mark_unsynced(blob: Blob) -> None:
     """Make the store's last sync undone, as a power cut does."""
-    blob._sync = lambda: None  # type: ignore[method-assign]
+    blob._sync = lambda: None  # type: ignore[method-assign]  # a power cut
 
 
 async def test_a_torn_bits_file_makes_every_chunk_be_looked_at(open_store: OpenStore) -> None:

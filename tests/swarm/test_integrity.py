@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 
 import aiohttp
 import pytest
@@ -11,7 +12,7 @@ from p2pdist.exchange.frames import MapRecord
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, MapId, digest_of
-from p2pdist.model.statements import HashBatch, Keyring, MapHead, Seal, Signer
+from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, Signer
 from p2pdist.peer.core.trust import BAN_MAX_S
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.registry_proxy.authority import ProxyAuthority
@@ -28,7 +29,9 @@ LAYER = random_bytes(12 * MIB, 7)
 DIGEST = digest_of(LAYER)
 
 
-def attack(lab: Lab, peer: RunningPeer, digest: Digest = DIGEST):  # type: ignore[no-untyped-def]
+def attack(
+    lab: Lab, peer: RunningPeer, digest: Digest = DIGEST
+) -> AbstractAsyncContextManager[EvilPeer]:
     secret = read_secret(lab.keys.secret_file)
     keyring = peer.running.node.keyring
     return evil_peer(peer.running.exchange_address, secret, keyring, digest)
@@ -211,8 +214,8 @@ async def say(evil: EvilPeer, records: list[bytes]) -> None:
 
 
 def revoked_ids(peer: RunningPeer) -> set[MapId]:
-    keyring: Keyring = peer.running.node.keyring
-    return {keyring.open(r).map_id for r in peer.running.store.revocations()}  # type: ignore[union-attr]
+    opened = map(peer.running.node.keyring.open, peer.running.store.revocations())
+    return {said.map_id for said in opened if isinstance(said, Revocation)}
 
 
 async def wait_revoked(peer: RunningPeer) -> None:

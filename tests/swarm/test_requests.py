@@ -6,6 +6,7 @@ import asyncio
 
 import aiohttp
 
+from p2pdist.peer.node import Node
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
@@ -30,6 +31,8 @@ async def test_nothing_is_kept_of_requests_that_were_answered(
         assert sum(node.counters.received.values()) >= sum(map(len, LAYERS))
         assert all(active.complete for active in node.actives.values())
         assert len(node.requests) == 0
-        await until(lambda node=node: not any(  # type: ignore[misc]
-            link.busy for link in node.neighbourhood.links.values()
-        ))  # fmt: skip
+        await idle(node)
+
+
+async def idle(node: Node) -> None:
+    await until(lambda: not any(link.busy for link in node.neighbourhood.links.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -36,7 +37,7 @@ async def mallory() -> AsyncIterator[FakeRegistry]:
 
 
 @pytest.fixture
-async def both(tmp_path, registry: FakeRegistry, mallory: FakeRegistry) -> AsyncIterator[Lab]:  # type: ignore[no-untyped-def]
+async def both(tmp_path: Path, registry: FakeRegistry, mallory: FakeRegistry) -> AsyncIterator[Lab]:
     """Two registries on the list: docker.io is right, ghcr.io lies."""
     upstreams = {"docker.io": registry.url, "ghcr.io": mallory.url}
     async with open_lab(tmp_path, upstreams) as lab:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 import aiohttp
 import pytest
 
 from p2pdist.model.ids import digest_of
 from p2pdist.registry_proxy.daemon import RunningProxy
 from p2pdist.runtime.identity import read_secret
-from tests.fakes.asker import asker
+from tests.fakes.asker import Asker, asker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
@@ -21,7 +23,7 @@ LAYER = random_bytes(12 << 20, 91)
 DIGEST = digest_of(LAYER)
 
 
-def ask(lab: Lab, proxy: RunningProxy):  # type: ignore[no-untyped-def]
+def ask(lab: Lab, proxy: RunningProxy) -> AbstractAsyncContextManager[Asker]:
     return asker(proxy.running.exchange_address, read_secret(lab.keys.secret_file))
 
 

@@ -59,4 +59,4 @@ async def test_an_ended_connection_leaves_none_of_the_trackers_objects_behind() 
             (connection,) = server.reception._connections
         await wait_until(lambda: not server.reception._connections)
         await wait_until(lambda: not server.core.hosts_connected)
-        assert connection._transport._protocol is None  # type: ignore[attr-defined]
+        assert connection._transport._protocol is None  # type: ignore[attr-defined]  # of asyncio

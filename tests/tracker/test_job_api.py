@@ -94,7 +94,7 @@ async def obey(host: HandHost) -> None:
             case Prewarm() as order:
                 keys = [TAG]
                 for one in order.images:
-                    keys += [*one.manifests, *(ref.digest for ref in one.blobs)]  # type: ignore[list-item]
+                    keys += [*one.manifests, *(ref.digest for ref in one.blobs)]  # type: ignore[list-item]  # keys are digests here
                 await host.send(Announce([Delta(key, 1000, True) for key in keys]))
             case Prove() as asked:
                 read = b"\0" * sum(part.length for part in asked.parts)

@@ -108,7 +108,7 @@ def test_a_directory_that_is_swept_before_it_has_its_lock_is_made_anew(
     make, made = tempfile.mkdtemp, []
 
     def swept(**options: object) -> str:
-        made.append(make(**options))  # type: ignore[call-overload]
+        made.append(make(**options))  # type: ignore[call-overload]  # as they were given
         if len(made) == 1:
             sweep(tmp_path)
         return str(made[-1])

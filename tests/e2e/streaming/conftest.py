@@ -25,7 +25,7 @@ def mount_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moun
             path = path or tmp_path / name
             path.mkdir(exist_ok=True)
             stack.callback(syscalls.unmount, str(path))
-            mounted = mount(worker(name), path, MountOptions(**options))  # type: ignore[arg-type]
+            mounted = mount(worker(name), path, MountOptions(**options))  # type: ignore[arg-type]  # fields of MountOptions
             stack.callback(mounted.stop)
             return mounted
 

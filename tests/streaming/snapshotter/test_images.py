@@ -93,7 +93,7 @@ def mirror() -> ToldMirror:
 async def images(mirror: ToldMirror, tmp_path: Path) -> AsyncIterator[LazyImages]:
     (tmp_path / "opening").mkdir()
     (tmp_path / "opening" / "of an earlier run").touch()
-    made = LazyImages(mirror, tmp_path / "opening", open_s=50)  # type: ignore[arg-type]
+    made = LazyImages(mirror, tmp_path / "opening", open_s=50)  # type: ignore[arg-type]  # what is used of one
     assert list((tmp_path / "opening").iterdir()) == []
     yield made
     await made.close()
@@ -171,7 +171,7 @@ async def test_an_index_in_the_making_is_waited_for(images: LazyImages, mirror: 
 async def test_one_that_does_not_come_is_not_waited_for_for_long(
     mirror: ToldMirror, tmp_path: Path
 ) -> None:
-    images = LazyImages(mirror, tmp_path / "opening", open_s=0.3)  # type: ignore[arg-type]
+    images = LazyImages(mirror, tmp_path / "opening", open_s=0.3)  # type: ignore[arg-type]  # what is used of one
     del mirror.indexes[LARGE[1]]
 
     with pytest.raises(Declined, match=r"within 0\.3 s"):
@@ -311,7 +311,7 @@ async def test_without_traces_a_layer_is_shown_all_the_same(
 async def test_what_was_opened_long_ago_takes_no_room(mirror: ToldMirror, tmp_path: Path) -> None:
     now_s = [0.0]
     images = LazyImages(
-        mirror,  # type: ignore[arg-type]
+        mirror,  # type: ignore[arg-type]  # what is used of one
         tmp_path / "opening",
         open_s=50,
         clock=lambda: now_s[0],

@@ -155,7 +155,7 @@ class Place:
         self.directory = directory
         self.mirror = ToldMirror()
         self.tracing = Tracing(
-            self.mirror,  # type: ignore[arg-type]
+            self.mirror,  # type: ignore[arg-type]  # what is used of one
             lambda: list(self.directory.iterdir()),
             look_s=0.01,
         )

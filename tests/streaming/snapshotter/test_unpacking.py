@@ -116,7 +116,7 @@ async def test_a_layer_that_cannot_be_unpacked_is_not_tried_again_and_again(
     await place.asked_for(1, 2, 3)
 
     (said,) = [r for r in caplog.records if r.message == "layer.not_unpacked"]
-    assert said.fields["error"].strip() == "no room"  # type: ignore[attr-defined]
+    assert said.fields["error"].strip() == "no room"  # type: ignore[attr-defined]  # of our own logs
     assert not place.unpacked(1)
 
 

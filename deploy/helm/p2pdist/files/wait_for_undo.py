@@ -96,7 +96,8 @@ class Api:
         with urllib.request.urlopen(  # noqa: S310
             request, timeout=REQUEST_TIMEOUT_S, context=context
         ) as answer:
-            return json.load(answer)  # type: ignore[no-any-return]
+            told: Json = json.load(answer)
+            return told
 
 
 def wait(

@@ -140,7 +140,7 @@ class FleetHost:
 
     def _fetch(self, order: Prewarm) -> None:
         if self.fails is not None:
-            self.tell(PrewarmReport(order.job, "failed", *self.fails))  # type: ignore[arg-type]
+            self.tell(PrewarmReport(order.job, "failed", *self.fails))  # type: ignore[arg-type]  # a code and a reason
             return
         for one in order.images:
             self.held |= {SwarmKey(digest) for digest in one.manifests}
