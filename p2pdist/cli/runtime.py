@@ -74,6 +74,7 @@ def runtime() -> None:
       p2pdist runtime install --engine docker --dry-run     see the change first
       p2pdist runtime install --engine containerd
       p2pdist runtime install --engine podman --registry docker.io --registry ghcr.io
+      p2pdist runtime install --engine containerd --early-starts
       p2pdist runtime uninstall --engine docker             every byte as it was before
     """
 
@@ -94,20 +95,49 @@ def runtime() -> None:
     is_flag=True,
     help="containerd: ask the registry itself what a tag stands for, the peer for the rest.",
 )
-def install(
-    engine: str, mirror: str, registries: tuple[str, ...], tags_from_origin: bool, **common: Any
-) -> None:
+@click.option(
+    "--early-starts/--no-early-starts",
+    default=None,
+    help="Containers start before their layers are here, by `p2pdist snapshotter` of this host; "
+    "containerd, docker and crio have to be restarted once, by you. Neither: as it was.",
+)
+@click.option(
+    "--snapshotter-socket",
+    default="/run/p2pdist/snapshotter.sock",
+    show_default=True,
+    help="With --early-starts: its setting snapshotter.socket.",
+)
+@click.option(
+    "--snapshotter-dir",
+    default="/var/lib/p2pdist/snapshotter",
+    show_default=True,
+    help="With --early-starts: `snapshotter` below its host.state_dir.",
+)
+def install(engine: str, mirror: str, registries: tuple[str, ...], **common: Any) -> None:
     """Make an engine pull through the peer. Doing it twice changes nothing more.
 
     Refuses, with the reason, where a setting that is there would break pulls beside ours.
     """
     from p2pdist.engines.install import install as carry_out
-    from p2pdist.engines.options import Options, check_options
+    from p2pdist.engines.options import EarlyStarts, Options, check_options
 
+    early = EarlyStarts(common["snapshotter_socket"], common["snapshotter_dir"])
     with _no_setting():
-        options = check_options(Options(mirror, registries, tags_from_origin, common["root"]))
+        options = check_options(
+            Options(
+                mirror,
+                registries,
+                common["tags_from_origin"],
+                common["root"],
+                early if common["early_starts"] else None,
+            )
+        )
         outcome = carry_out(
-            _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
+            _engine(engine, common),
+            options,
+            _state_dir(common),
+            dry_run=common["dry_run"],
+            keep_early=common["early_starts"] is None,
         )
     _show(outcome, options, dry_run=common["dry_run"])
 
@@ -115,11 +145,13 @@ def install(
 @runtime.command()
 @_common
 @_lost_mirror
-def uninstall(engine: str, mirror: str, **common: Any) -> None:
+@click.option("--force", is_flag=True, help="containerd: also where early starts are in use.")
+def uninstall(engine: str, mirror: str, force: bool, **common: Any) -> None:
     """Take our setting out again: files get the bytes that they had before.
 
     A file that was edited since keeps the edits and loses only our part. So does every file where
-    the state directory was cleared.
+    the state directory was cleared. Where containerd has containers or images by early starts, it
+    is refused: without the snapshotter it could not remove them.
     """
     from p2pdist.engines.install import uninstall as carry_out
     from p2pdist.engines.options import Options, check_options
@@ -127,7 +159,11 @@ def uninstall(engine: str, mirror: str, **common: Any) -> None:
     with _no_setting():
         options = check_options(Options(mirror, root=common["root"]))
         outcome = carry_out(
-            _engine(engine, common), options, _state_dir(common), dry_run=common["dry_run"]
+            _engine(engine, common),
+            options,
+            _state_dir(common),
+            dry_run=common["dry_run"],
+            force=force,
         )
     _show(outcome, options, dry_run=common["dry_run"])
 
@@ -163,19 +199,25 @@ def _recorded(known: Record, options: Options) -> list[str]:
         same = now is not None and sha256(now) == file.written_sha256
         state = "as installed" if same else "edited since" if now is not None else "gone"
         lines.append(f"{known.mirror} in {file.path} ({state})")
+    if known.early is not None:
+        lines.append(f"early starts by {known.early.socket}")
     return lines
 
 
 def _shown(name: str, options: Options, kept_here: Records) -> list[str]:
     """What an engine's files show by themselves, where the record is lost."""
     from p2pdist.engines.install import marked_targets
+    from p2pdist.engines.toml_blocks import marked
 
     places = {"docker_config": None, "docker_pidfile": None}
     try:
         found = marked_targets(_engine(name, places), options, kept_here)
     except ConfigError as error:
         return [str(error)]
-    return [f"a mirror in {target.path} (without a record)" for target, _ in found]
+    return [
+        f"{'early starts' if marked(now) else 'a mirror'} in {target.path} (without a record)"
+        for target, now in found
+    ]
 
 
 @contextmanager

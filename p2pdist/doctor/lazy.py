@@ -150,7 +150,7 @@ def _choices(config: Mapping[str, Any], root: Path) -> Iterator[tuple[str, objec
     yield "Kubernetes", _at(config, "plugins", of_1, "containerd", "snapshotter")
     yield "Kubernetes", _at(config, "plugins", of_2, "snapshotter")
     try:
-        docker = json.loads(_text(root / DOCKER) or "{}")
+        docker = json.loads(_text(root / DOCKER).removeprefix("\ufeff") or "{}")
     except (ValueError, RecursionError):
         docker = {}
     yield "Docker", _at(docker, "storage-driver")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import tomlkit
 
-from p2pdist.engines import toml_text
+from p2pdist.engines import early_starts, toml_blocks, toml_text
+from p2pdist.engines.early_starts import Version, told_version
 from p2pdist.engines.options import Options
 from p2pdist.engines.targets import Plan, Target
 from p2pdist.errors import ConfigError
@@ -34,13 +35,21 @@ _BLOCK: Final = re.compile(
 class Containerd:
     name = "containerd"
 
+    def __init__(self, version_of: Callable[[str, Options], Version | None] = told_version) -> None:
+        """`version_of` a program: what this host's containerd says that it is."""
+        self._version_of = version_of
+
     def plan(self, options: Options) -> Plan:
         config_file = options.path(CONFIG)
         config = _read(options.tree, config_file)
         held = _config_path(config, config_file)
         certs_d = options.path(held or CERTS_D)
         notes = [] if held else [RESTART_NOTE]
-        targets = [_config_target(config_file)]
+        if options.early is not None:
+            new = not early_starts.in_containerd(config, options.early)
+            notes = [early_starts.RESTART_CONTAINERD] if new else notes
+            notes += [IMPORTS_NOTE] if config.get("imports") else []
+        targets = [self._config_target(config_file, options)]
         for directory in [certs_d / "_default", *_hosts(options.tree, certs_d)]:
             is_there = options.tree.status(directory / "hosts.toml") is not None
             if directory.name != "_default" and not is_there:
@@ -50,12 +59,36 @@ class Containerd:
         how = "hosts.toml is read at every pull: nothing is restarted"
         return Plan(targets, lambda: how, how, notes)
 
+    def _config_target(self, path: Path, options: Options) -> Target:
+        def add(before: bytes | None) -> bytes:
+            if (early := options.early) is None:
+                return add_config_path(before, path)
+            config = toml_text.parse(before or b"", path)
+            version = self._version_of("containerd", options)
+            form = early_starts.check_containerd(config, version, path)
+            text = add_config_path(before, path, form).decode()
+            return early_starts.add_to_containerd(text, early, path).encode()
+
+        def remove(now: bytes) -> bytes | None:
+            return remove_config_path(remove_early(now, path), path)
+
+        return Target(path, add, remove)
+
     def shown(self, options: Options) -> Sequence[Target]:
-        """Each hosts.toml; a config_path may be anybody's, and does nothing alone."""
+        """Each hosts.toml, and config.toml by its blocks; a config_path may be anybody's, and does
+        nothing alone."""
         directories: list[Path] = []
         for place in sorted(self._certs_ds(options)):
             directories += [place / "_default", *_hosts(options.tree, place)]
-        return [_hosts_target(directory / "hosts.toml", options) for directory in directories]
+        config_file = options.path(CONFIG)
+        config = Target(
+            config_file,
+            self._config_target(config_file, options).add,
+            lambda now: remove_early(now, config_file),
+            marked=toml_blocks.marked,
+        )
+        hosts = (_hosts_target(directory / "hosts.toml", options) for directory in directories)
+        return [config, *hosts]
 
     def writes(self, path: Path, options: Options) -> bool:
         if path == options.path(CONFIG):
@@ -76,13 +109,20 @@ RESTART_NOTE: Final = (
     "(containers go on running); until then nothing changes"
 )
 
+IMPORTS_NOTE: Final = (
+    "config.toml imports other files, and what these say counts: `p2pdist doctor --role "
+    "snapshotter` reads them too"
+)
 
-def add_config_path(before: bytes | None, path: Path) -> bytes:
-    """Return config.toml with `config_path`; raise ConfigError where no edit can be sure."""
+
+def add_config_path(before: bytes | None, path: Path, form: int = 2) -> bytes:
+    """Return config.toml with `config_path`; raise ConfigError where no edit can be sure. `form`:
+    the version that an empty file gets."""
     config = toml_text.parse(before or b"", path)
     if before is None or not config:  # at most comments
         text = (before or b"").decode().removeprefix(toml_text.BOM)
-        fresh = f'version = 2\n\n{_header(REGISTRY_TABLES[2])}\n  config_path = "{CERTS_D}"\n'
+        head = _header(REGISTRY_TABLES[form])
+        fresh = f'version = {form}\n\n{head}\n  config_path = "{CERTS_D}"\n'
         return toml_text.insert_before(text, len(toml_text.lines_of(text)), fresh).encode()
     if _config_path(config, path):
         return before
@@ -118,6 +158,14 @@ def remove_config_path(now: bytes, path: Path) -> bytes | None:
         line for line in toml_text.lines_of(text) if line.strip() != f'config_path = "{CERTS_D}"'
     ]
     edited = "".join(lines).encode()
+    toml_text.parse(edited, path)
+    return edited
+
+
+def remove_early(now: bytes, path: Path) -> bytes:
+    """Take the blocks of early starts out."""
+    toml_text.parse(now, path)
+    edited = toml_blocks.without_blocks(now.decode()).encode()
     toml_text.parse(edited, path)
     return edited
 
@@ -172,14 +220,6 @@ def _hosts_target(path: Path, options: Options) -> Target:
         lambda before: add_host(before, options, path),
         lambda now: remove_host(now, path),
         marked=lambda now: _BLOCK.search(now.decode(errors="replace")) is not None,
-    )
-
-
-def _config_target(path: Path) -> Target:
-    return Target(
-        path,
-        lambda before: add_config_path(before, path),
-        lambda now: remove_config_path(now, path),
     )
 
 

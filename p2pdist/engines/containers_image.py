@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import tomlkit
 
-from p2pdist.engines import toml_text
-from p2pdist.engines.options import Options
+from p2pdist.engines import early_starts, toml_blocks, toml_text
+from p2pdist.engines.options import EarlyStarts, Options
 from p2pdist.engines.processes import ask_to_reload, running_pid
 from p2pdist.engines.targets import Plan, Target
 from p2pdist.errors import ConfigError
@@ -26,13 +27,13 @@ class Podman:
 
     def plan(self, options: Options) -> Plan:
         how = "Podman, Buildah and Skopeo read it at every pull: there is nothing to reload"
-        return _plan(options, lambda: how, how)
+        return _plan(options, lambda: how, how, early_starts.PODMAN_READS)
 
     def shown(self, options: Options) -> Sequence[Target]:
-        return [_target(options)]
+        return [_target(options), _storage_target(options)]
 
     def writes(self, path: Path, options: Options) -> bool:
-        return path == _own(options)
+        return path in (_own(options), options.path(early_starts.STORAGE_CONF))
 
 
 class Crio:
@@ -41,22 +42,47 @@ class Crio:
     def plan(self, options: Options) -> Plan:
         pid = running_pid(options.tree, [options.path(p) for p in CRIO_PID_FILES], "crio")
         who = f"crio (pid {pid})" if pid is not None else "crio, when it starts,"
-        return _plan(options, lambda: ask_to_reload(pid, "crio"), f"{who} would read it (SIGHUP)")
+        would = f"{who} would read it (SIGHUP)"
+        reload = partial(ask_to_reload, pid, "crio")
+        return _plan(options, reload, would, early_starts.RESTART_CRIO)
 
     def shown(self, options: Options) -> Sequence[Target]:
-        return [_target(options)]
+        return [_target(options), _storage_target(options)]
 
     def writes(self, path: Path, options: Options) -> bool:
-        return path == _own(options)
+        return path in (_own(options), options.path(early_starts.STORAGE_CONF))
 
 
 def _own(options: Options) -> Path:
     return options.path(f"{DROP_INS}/{OWN}")
 
 
-def _plan(options: Options, reload: Callable[[], str], reload_text: str) -> Plan:
+def _plan(options: Options, reload: Callable[[], str], reload_text: str, new: str) -> Plan:
+    """`new`: what to say where early starts are."""
     _refuse_rivals(options)
-    return Plan([_target(options)], reload, reload_text)
+    if options.early is None:
+        return Plan([_target(options)], reload, reload_text)
+    storage = _storage_target(options)
+    is_there = early_starts.in_storage(options.tree.read(storage.path), options.early)
+    return Plan([_target(options), storage], reload, reload_text, [] if is_there else [new])
+
+
+def _storage_target(options: Options) -> Target:
+    path = options.path(early_starts.STORAGE_CONF)
+    early = options.early or EarlyStarts()
+
+    def remove(now: bytes) -> bytes | None:
+        toml_text.parse(now, path)
+        text = toml_blocks.without_blocks(now.decode())
+        toml_text.parse(text.encode(), path)
+        return text.encode() if text.strip(toml_text.SPACE) else None
+
+    return Target(
+        path,
+        lambda before: early_starts.add_to_storage(before, options, early, path),
+        remove,
+        marked=toml_blocks.marked,
+    )
 
 
 def _target(options: Options) -> Target:

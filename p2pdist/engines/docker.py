@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import json
 import socket
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from p2pdist.engines import json_text
-from p2pdist.engines.options import Options
+from p2pdist.engines import early_starts, json_text, toml_text
+from p2pdist.engines.early_starts import Version, told_version
+from p2pdist.engines.options import EarlyStarts, Options
 from p2pdist.engines.processes import ask_to_reload, command_line, running_pid
 from p2pdist.engines.targets import Plan, Target
 from p2pdist.errors import ConfigError
 from p2pdist.runtime.tree import Tree, absolute
 
 KEY: Final = "registry-mirrors"
+DRIVER: Final = "storage-driver"
+CONTAINERD_CONFIG: Final = "/etc/containerd/config.toml"
+"""Of the containerd that Docker uses; with one of its own it has no snapshotter of ours."""
 BOM: Final = "\ufeff"
 # A reload takes milliseconds; a daemon that cannot be asked gets this long.
 FORGET_S: Final = 3.0
@@ -31,10 +36,16 @@ PID_FILES: Final = ("/var/run/docker.pid", "/run/docker.pid")
 class Docker:
     name = "docker"
 
-    def __init__(self, config_file: Path | None = None, pid_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        config_file: Path | None = None,
+        pid_file: Path | None = None,
+        version_of: Callable[[str, Options], Version | None] = told_version,
+    ) -> None:
         """Other places than Docker's own, where its daemon was given some."""
         self._config_file = config_file
         self._pid_file = pid_file
+        self._version_of = version_of
 
     def plan(self, options: Options) -> Plan:
         path = self._path(options)
@@ -42,32 +53,92 @@ class Docker:
         if pid is not None:
             refuse_flags(command_line(pid))
         target = self._target(options, pid)
+        notes = [
+            "Docker asks its mirror for Docker Hub's images only; others go through the peer "
+            f"as {options.address}/REGISTRY/NAME"
+        ]
+        with contextlib.suppress(ConfigError):  # broken since: whoever edits it says so
+            if options.early is not None and not has_early(options.tree.read(path), path):
+                notes.append(early_starts.RESTART_DOCKER)
         who = f"dockerd (pid {pid})" if pid is not None else "dockerd, when it starts,"
         return Plan(
             [target],
             lambda: ask_to_reload(pid, "dockerd"),
             f"{who} would read {path} (SIGHUP, no restart)",
-            [
-                "Docker asks its mirror for Docker Hub's images only; others go through the peer "
-                f"as {options.address}/REGISTRY/NAME"
-            ],
+            notes,
         )
 
     def shown(self, options: Options) -> Sequence[Target]:
-        """daemon.json has no place for a mark: there the mirror's URL has to do."""
+        """daemon.json has no place for a mark: the mirror's URL, or our storage, has to do."""
         path = self._path(options)
-        target = self._target(options, self._pid(options))
-        return [replace(target, marked=lambda now: names_mirror(now, options.mirror, path))]
+        target = self._target(replace(options, early=EarlyStarts()), self._pid(options))
+        return [
+            replace(
+                target,
+                marked=lambda now: names_mirror(now, options.mirror, path) or has_early(now, path),
+            )
+        ]
 
     def _target(self, options: Options, pid: int | None) -> Target:
         path = self._path(options)
+
+        def added(before: bytes | None) -> bytes:
+            after = add(before, options, path)
+            if options.early is None or has_early(before, path):
+                return after
+            self._check_early(_read(after, path)[1], options, options.early, pid, path)
+            return add_early(after, path)
+
+        def removed(now: bytes) -> bytes | None:
+            early = options.early is not None
+            return remove(remove_early(now, path) if early else now, options.mirror, path)
+
         return Target(
             path,
-            lambda before: add(before, options, path),
-            lambda now: remove(now, options.mirror, path),
+            added,
+            removed,
             let_go=lambda now, after: let_go(now, after) if pid is not None else None,
             wait_let_go=lambda: wait_forgotten(options.mirror, _socket(options, pid)),
         )
+
+    def _check_early(
+        self,
+        config: dict[str, Any],
+        options: Options,
+        early: EarlyStarts,
+        pid: int | None,
+        path: Path,
+    ) -> None:
+        """Raise ConfigError where Docker would not start, or not see what it has."""
+        version = self._version_of("dockerd", options)
+        if version is not None and version < early_starts.DOCKER_MIN:
+            raise ConfigError(
+                f"Docker {version[0]}.{version[1]} is too old for early starts: 24 or later can "
+                "keep its images in containerd"
+            )
+        if not keeps_images_in_containerd(config):
+            raise ConfigError(
+                f"{path} does not have features.containerd-snapshotter: what Docker keeps in its "
+                "own storage would be out of sight with early starts. Move to containerd's first: "
+                '{"features": {"containerd-snapshotter": true}}'
+            )
+        if (held := config.get(DRIVER)) is not None:
+            raise ConfigError(
+                f"{path} has the {DRIVER} {held!r}, which early starts would replace; take it out "
+                "first if that is meant"
+            )
+        if any(word.split("=")[0] in ("--storage-driver", "-s") for word in command_line(pid or 0)):
+            raise ConfigError(
+                "dockerd was started with --storage-driver, and refuses the setting in daemon.json "
+                "beside it; take the flag out of its service"
+            )
+        containerd = options.path(CONTAINERD_CONFIG)
+        known = toml_text.parse(options.tree.read(containerd) or b"", containerd)
+        if not early_starts.knows_plugin(known, early):
+            raise ConfigError(
+                f"{containerd} does not name the snapshotter at {early.socket}, and Docker would "
+                "not start: `p2pdist runtime install --engine containerd --early-starts` does that"
+            )
 
     def writes(self, path: Path, options: Options) -> bool:
         return path == self._path(options)
@@ -108,6 +179,35 @@ def remove(now: bytes, mirror: str, path: Path) -> bytes | None:
     bom = BOM if text.startswith(BOM) else ""
     edited = json_text.take_out(text.removeprefix(BOM), KEY, mirror)
     return (bom + edited).encode() if json_text.members(edited) else None
+
+
+def add_early(before: bytes, path: Path) -> bytes:
+    """Return daemon.json with our snapshotter as its storage."""
+    text, config = _read(before, path)
+    bom = BOM if text.startswith(BOM) else ""
+    edited = json_text.put(text.removeprefix(BOM), DRIVER, early_starts.NAME)
+    assert json.loads(edited) == {**config, DRIVER: early_starts.NAME}, "it changed something else"
+    return (bom + edited).encode()
+
+
+def remove_early(now: bytes, path: Path) -> bytes:
+    """Return daemon.json without our snapshotter."""
+    if not has_early(now, path):
+        return now
+    text, _ = _read(now, path)
+    bom = BOM if text.startswith(BOM) else ""
+    return (bom + json_text.drop(text.removeprefix(BOM), DRIVER)).encode()
+
+
+def has_early(raw: bytes | None, path: Path) -> bool:
+    """Whether daemon.json has our snapshotter as its storage."""
+    config = _read(raw, path)[1] if raw is not None and raw.strip() else {}
+    return config.get(DRIVER) == early_starts.NAME
+
+
+def keeps_images_in_containerd(config: dict[str, Any]) -> bool:
+    features = config.get("features")
+    return isinstance(features, dict) and features.get("containerd-snapshotter") is True
 
 
 def names_mirror(now: bytes, mirror: str, path: Path) -> bool:
@@ -183,8 +283,7 @@ def _read(raw: bytes, path: Path) -> tuple[str, dict[str, Any]]:
 
 def _refuse_ignored(config: dict[str, Any], options: Options) -> None:
     """With the containerd store, a hosts.toml that names several hosts wins over the mirrors."""
-    features = config.get("features")
-    if not isinstance(features, dict) or features.get("containerd-snapshotter") is not True:
+    if not keeps_images_in_containerd(config):
         return
     hosts_file = options.path("/etc/docker/certs.d/docker.io/hosts.toml")
     try:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from p2pdist.engines import record as records
-from p2pdist.engines.options import Options
+from p2pdist.engines.early_starts import UNDONE
+from p2pdist.engines.options import EarlyStarts, Options
 from p2pdist.engines.record import FileRecord, Record, Records, records_at
 from p2pdist.engines.targets import Engine, Plan, Target
+from p2pdist.engines.toml_blocks import marked
 from p2pdist.errors import ConfigError
 from p2pdist.runtime.tree import Tree
 
@@ -42,10 +44,20 @@ class Outcome:
     messages: Sequence[str]
 
 
-def install(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool) -> Outcome:
-    """Point `engine` at the mirror. Raise ConfigError where that would break its pulls."""
+def install(
+    engine: Engine, options: Options, state_dir: Path, *, dry_run: bool, keep_early: bool = False
+) -> Outcome:
+    """Point `engine` at the mirror. Raise ConfigError where that would break its pulls.
+
+    `keep_early`: with early starts where the installation on record has them, whatever `options`
+    say of them.
+    """
     kept_here = records_at(state_dir, options.tree)
     known = _believed(kept_here, engine, options)
+    if keep_early and known is not None:
+        options = replace(options, early=known.early)
+    if known is not None and known.early != options.early:
+        _refuse_in_use(known, kept_here, options)
     others = kept_here.load_others(engine.name)
     plan = engine.plan(options)
     changes, files = [], []
@@ -60,21 +72,32 @@ def install(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool)
     dirs = [*(known.created_dirs if known else []), *_missing_dirs(changes, options.tree)]
     paths = [target.path for target in plan.targets]
     dirs += [name for other in others for name in _above(paths, other.created_dirs)]
-    registries = list(options.registries)
-    fresh = Record(engine.name, options.mirror, registries, files, list(dict.fromkeys(dirs)))
+    fresh = Record(
+        engine.name,
+        options.mirror,
+        list(options.registries),
+        files,
+        list(dict.fromkeys(dirs)),
+        early=options.early,
+    )
+    ended = known is not None and known.early is not None and options.early is None
+    notes = [*plan.notes, *([UNDONE[engine.name]] if ended else [])]
     if not changes and (fresh == known or not files):
-        return Outcome([], ["already installed", *plan.notes])
+        return Outcome([], ["already installed", *notes])
     if dry_run:
-        return Outcome(changes, [plan.reload_text, *plan.notes])
+        return Outcome(changes, [plan.reload_text, *notes])
     kept_here.save(fresh)
     _carry_out(changes, options.tree)
-    return Outcome(changes, [plan.reload(), *plan.notes])
+    return Outcome(changes, [plan.reload(), *notes])
 
 
-def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: bool) -> Outcome:
+def uninstall(
+    engine: Engine, options: Options, state_dir: Path, *, dry_run: bool, force: bool = False
+) -> Outcome:
     """Take back what `install` did: byte for byte, or only our part where somebody edited since.
 
-    `options` say what to look for where the record of it is lost.
+    `options` say what to look for where the record of it is lost. Raise ConfigError where early
+    starts are in use, unless `force`.
     """
     kept_here = records_at(state_dir, options.tree)
     known = _believed(kept_here, engine, options)
@@ -84,7 +107,9 @@ def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: boo
         messages += [LOST.format(file.path) for file in known.files]
     if not known.files:
         return Outcome([], [f"not installed: nothing of {engine.name} points to {options.mirror}"])
-    then = Options(known.mirror, tuple(known.registries), root=options.root)
+    if not force:
+        _refuse_in_use(known, kept_here, options)
+    then = _options_of(known, options)
     edits = _removers(engine, then)
     shared = _used_by_others(known, kept_here)
     for kept in known.files:
@@ -96,6 +121,8 @@ def uninstall(engine: Engine, options: Options, state_dir: Path, *, dry_run: boo
         after = _restored(kept, now, edits.get(path), messages)
         if after != now:
             changes.append(Change(path, now, after))
+    if known.early is not None:
+        messages.append(UNDONE[engine.name])
     if dry_run:
         return Outcome(changes, messages)
     for change in changes:
@@ -125,11 +152,14 @@ def marked_targets(
 
 def _record_of_what_shows(engine: Engine, options: Options, kept_here: Records) -> Record:
     """What an installation without a record can be taken back by: our part of each file."""
+    found = marked_targets(engine, options, kept_here)
     files = [
         FileRecord(str(target.path), target.remove(now), records.sha256(now))
-        for target, now in marked_targets(engine, options, kept_here)
+        for target, now in found
     ]
-    return Record(engine.name, options.mirror, list(options.registries), files, [])
+    early = EarlyStarts() if any(marked(now) for _, now in found) else None
+    registries = list(options.registries)
+    return Record(engine.name, options.mirror, registries, files, [], early=early)
 
 
 def _let_go(
@@ -166,12 +196,13 @@ def _planned(
         if records.sha256(now) == held.written_sha256:
             original = held.original
         elif known is not None:  # edited since, or an installation that did not get this far
-            then = Options(known.mirror, tuple(known.registries), root=options.root)
+            then = _options_of(known, options)
             removers = {t.path: t for t in _targets_of(engine, then)}
             original = (removers.get(target.path) or target).remove(now)
     elif now is not None and target.marked(now):  # its record is lost
         original = target.remove(now)
-    base = now if known is None or known.mirror == options.mirror else original
+    same = known is None or (known.mirror, known.early) == (options.mirror, options.early)
+    base = now if same else original
     after = target.add(base)
     fresh = FileRecord(str(target.path), original, records.sha256(after))
     # What nobody of us changed is not ours to take back.
@@ -190,6 +221,34 @@ def _restored(
         return now
     messages.append(f"{kept.path} was edited since: only our part was taken out")
     return target.remove(now)
+
+
+def _options_of(known: Record, options: Options) -> Options:
+    """What the installation on record was about."""
+    return Options(known.mirror, tuple(known.registries), root=options.root, early=known.early)
+
+
+def _refuse_in_use(known: Record, kept_here: Records, options: Options) -> None:
+    """Raise ConfigError where containerd, or Docker above it, has need of the snapshotter: without
+    it containerd can remove neither containers nor images that it made by it."""
+    if known.engine != "containerd" or known.early is None:
+        return
+    others = kept_here.load_others(known.engine)
+    if any(other.engine == "docker" and other.early is not None for other in others):
+        raise ConfigError(
+            "Docker keeps its images by the snapshotter that is in containerd's config.toml: run "
+            "`p2pdist runtime uninstall --engine docker` first"
+        )
+    for name in ("layers", "snapshots"):
+        directory = options.path(f"{known.early.directory}/{name}")
+        if options.tree.listed(directory):
+            raise ConfigError(
+                f"containers or images need what is in {directory}, and containerd could remove "
+                "none of them once it does not know the snapshotter any more: drain this host, "
+                "remove them (`crictl rmp --all --force`, `crictl rmi --all`; `ctr` for those of "
+                "other namespaces; Podman's where it uses the image store) and do it again, or run "
+                "`p2pdist runtime uninstall --engine containerd --force`"
+            )
 
 
 def _targets_of(engine: Engine, options: Options) -> Sequence[Target]:

@@ -76,12 +76,19 @@ def put_first(text: str, key: str, value: str) -> str:
         if not elements(text, found[key]):
             return text[:at] + quoted + text[at:]
         return f"{text[: at + len(space)]}{quoted},{space or ' '}{text[at + len(space) :]}"
-    at = _skip(text, 0) + 1
-    space = _space_after(text, at)
-    entry = f"{json.dumps(key)}: [{quoted}]"
-    if not found:
-        return f"{text[:at]}{entry}{text[at:]}"
-    return f"{text[: at + len(space)]}{entry},{space or ' '}{text[at + len(space) :]}"
+    return _put_member(text, key, f"[{quoted}]")
+
+
+def put(text: str, key: str, value: str) -> str:
+    """Put the member `key` with the text `value` first; it must not be there."""
+    return _put_member(text, key, json.dumps(value))
+
+
+def drop(text: str, key: str) -> str:
+    """Take the member `key` out, whatever its value."""
+    found = members(text)
+    span = next(((m.start, m.stop) for m in found if m.key == key), None)
+    return text if span is None else _cut(text, [(m.start, m.stop) for m in found], span)
 
 
 def take_out(text: str, key: str, value: str) -> str:
@@ -94,7 +101,7 @@ def take_out(text: str, key: str, value: str) -> str:
     if mine is None:
         return text
     if len(parts) == 1:
-        return _cut(text, [(m.start, m.stop) for m in members(text)], (member.start, member.stop))
+        return drop(text, key)
     spans = [(start, stop) for _, start, stop in parts]
     return _cut(text, spans, spans[mine])
 
@@ -103,6 +110,15 @@ def empty(text: str, key: str) -> str:
     """Leave nothing in the array `key`, which must be there."""
     member = next(m for m in members(text) if m.key == key)
     return f"{text[: member.value_start]}[]{text[member.stop :]}"
+
+
+def _put_member(text: str, key: str, written: str) -> str:
+    at = _skip(text, 0) + 1
+    space = _space_after(text, at)
+    entry = f"{json.dumps(key)}: {written}"
+    if not members(text):
+        return f"{text[:at]}{entry}{text[at:]}"
+    return f"{text[: at + len(space)]}{entry},{space or ' '}{text[at + len(space) :]}"
 
 
 def _cut(text: str, spans: list[tuple[int, int]], span: tuple[int, int]) -> str:

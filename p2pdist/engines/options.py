@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,20 @@ DEFAULT_MIRROR: Final = "http://127.0.0.1:5300"
 _MIRROR: Final = re.compile(r"(https?)://([^/?#@]+):([0-9]{1,5})/?", re.IGNORECASE)
 REPOSITORY_PREFIX_MAX: Final = 128
 """A name has at most 255 characters with the mirror's address in front of it."""
+SOCKET_BYTES_MAX: Final = 107
+"""unix(7): `sun_path` without its end."""
+DIRECTORY_BYTES_MAX: Final = 1024
+"""Far below PATH_MAX, for there is much below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyStarts:
+    """Where the snapshotter of the host is, as its engines see it."""
+
+    socket: str = "/run/p2pdist/snapshotter.sock"
+    """The setting snapshotter.socket."""
+    directory: str = "/var/lib/p2pdist/snapshotter"
+    """`snapshotter` below host.state_dir."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +40,8 @@ class Options:
     tags_from_origin: bool = False
     """containerd: ask the registry itself what a tag stands for."""
     root: Path = Path("/")
+    early: EarlyStarts | None = None
+    """Containers start before their layers are here; None: as ever."""
 
     @property
     def address(self) -> str:
@@ -58,7 +74,19 @@ def check_options(options: Options) -> Options:
     if any(len(name) + len(address) > REPOSITORY_PREFIX_MAX for name in registries):
         raise ConfigError("mirror and registry together are too long for a repository's name")
     mirror = f"{scheme}://{address}"
-    return Options(mirror, tuple(dict.fromkeys(registries)), options.tags_from_origin, options.root)
+    if options.early is not None:
+        _check_place("--snapshotter-socket", options.early.socket, SOCKET_BYTES_MAX)
+        _check_place("--snapshotter-dir", options.early.directory, DIRECTORY_BYTES_MAX)
+    return replace(options, mirror=mirror, registries=tuple(dict.fromkeys(registries)))
+
+
+def _check_place(flag: str, place: str, bytes_max: int) -> None:
+    """Raise ConfigError for what no engine would find there, whoever starts it."""
+    plain = place.startswith("/") and place.isprintable() and ".." not in Path(place).parts
+    if not plain or place != str(Path(place)) or len(place.encode()) > bytes_max:
+        raise ConfigError(
+            f"{flag} {place!r}: expected an absolute path of at most {bytes_max} bytes"
+        )
 
 
 def _mirror_parts(mirror: str) -> tuple[str, str, int]:

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from p2pdist.engines.options import EarlyStarts
 from p2pdist.errors import ConfigError
 from p2pdist.runtime.tree import Tree, absolute
 
@@ -41,6 +42,7 @@ class Record(msgspec.Struct):
     created_dirs: list[str]
     """Deepest first."""
     format: int = FORMAT
+    early: EarlyStarts | None = None
 
     def file(self, path: Path) -> FileRecord | None:
         return next((f for f in self.files if f.path == str(path)), None)

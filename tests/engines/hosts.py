@@ -28,12 +28,15 @@ class EngineHost:
         file = self.root / path.lstrip("/")
         return file.read_bytes() if file.exists() else None
 
-    def install(self, *, dry_run: bool = False, **options: object) -> Outcome:
+    def install(
+        self, *, dry_run: bool = False, keep_early: bool = False, **options: object
+    ) -> Outcome:
         given = check_options(Options(root=self.root, **options))  # type: ignore[arg-type]  # fields of Options
-        return install(self.engine, given, self.state, dry_run=dry_run)
+        return install(self.engine, given, self.state, dry_run=dry_run, keep_early=keep_early)
 
-    def uninstall(self, *, dry_run: bool = False) -> Outcome:
-        return uninstall(self.engine, Options(root=self.root), self.state, dry_run=dry_run)
+    def uninstall(self, *, dry_run: bool = False, force: bool = False) -> Outcome:
+        options = Options(root=self.root)
+        return uninstall(self.engine, options, self.state, dry_run=dry_run, force=force)
 
     @property
     def state(self) -> Path:

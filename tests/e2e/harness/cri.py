@@ -51,6 +51,8 @@ class CriContainerd:
 
     namespaces: ClassVar[tuple[str, ...]] = (NAMESPACE,)
     """Of containers that are ended with it."""
+    config_name: ClassVar[str] = "config.toml"
+    """Below its directory."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class CriContainerd:
         hosts.mkdir(parents=True)
         text = f'[host."{mirror_url}"]\n  capabilities = ["pull", "resolve"]\n'
         (hosts / "hosts.toml").write_text(f'server = "{mirror_url}"\n{text}')
-        self._config = work / "config.toml"
+        self._config = work / self.config_name
         self._places = {"socket": snapshotter, "certs": self.hosts, "root": snapshots}
         self.socket = work / "c.sock"
         self._fifos = work / "fifos"  # seen by both, unlike those in /run
@@ -82,12 +84,16 @@ class CriContainerd:
     def start(self) -> None:
         """Start it, also after a kill. The snapshotter has mounted by then (`Place`)."""
         self.place.start()
-        told = self.place.run(CONTAINERD, "--version")  # containerd GITHUB-PATH VERSION COMMIT
-        form = _CONFIG_2 if told.split()[2].startswith("1.") else _CONFIG_3
-        self._config.write_text(form.format_map(self._places))
+        self.configure()
         self.process = Process("containerd", self.place.inside(*self._argv), self._log)
         self.process.start()
         self.process.wait_ready(self._answers)
+
+    def configure(self) -> None:
+        """Write its configuration, before each start."""
+        told = self.place.run(CONTAINERD, "--version")  # containerd GITHUB-PATH VERSION COMMIT
+        form = _CONFIG_2 if told.split()[2].startswith("1.") else _CONFIG_3
+        self._config.write_text(form.format_map(self._places))
 
     def kill9(self) -> None:
         assert self.process is not None
