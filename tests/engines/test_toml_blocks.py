@@ -21,7 +21,8 @@ TEXTS = [
     "version = 2\n",
     '[plugins."io.test.v1".inner]\n  other = 1\n',
     '[plugins."io.test.v1".inner]\n  snapshotter = "overlayfs" # the usual one\n  other = 1\n',
-    '[plugins."io.test.v1".inner]\n  list = [\n    "a",\n    "b",\n  ]\n[z]\n  snapshotter = "of z"\n',
+    '[plugins."io.test.v1".inner]\n  list = [\n    "a",\n    "b",\n  ]\n'
+    '[z]\n  snapshotter = "of z"\n',
     '[plugins."io.test.v1".inner]\r\n  snapshotter = "overlayfs"\r\n',
     '[plugins]\n  [plugins."io.test.v1"]\n    [plugins."io.test.v1".inner]\n      list = []\n',
 ]
