@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from p2pdist.control.client import INVENTORY_SPREAD_INTERVALS
+from p2pdist.control.core.redial import Redial
+from p2pdist.control.line import ControlLine
 from p2pdist.model.control import Announce, Delta, FromTracker, Join, Status, SwarmKey, Welcome
 from p2pdist.model.control_wire import CONNECT_S, HANDSHAKE_S, FrameCodec, shared_codecs
 from p2pdist.model.handshake import Session
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
-from p2pdist.model.redial import Redial
-from p2pdist.runtime.control_line import ControlLine
 from p2pdist.runtime.tasks import TaskOwner
-from p2pdist.runtime.tracker_client import INVENTORY_SPREAD_INTERVALS
 
 BLOBS: Final = 50
 HOSTS_PER_RACK: Final = 40

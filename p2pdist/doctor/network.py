@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from p2pdist.control.line import ControlLine
 from p2pdist.doctor.findings import Finding, failed, passed, registries_text, warned
 from p2pdist.errors import ConfigError, LinkRefused, PeerFault, WrongSecret
 from p2pdist.exchange.dialling import connected
@@ -30,7 +31,6 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import key_id
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.control_line import ControlLine
 from p2pdist.runtime.identity import proxy_keys, read_secret
 from p2pdist.runtime.proxy_client import EXCHANGE_PORT, KEY_ID, read_key_id
 from p2pdist.settings import Settings

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, Final, Literal, NamedTuple
 
 from p2pdist import __version__
+from p2pdist.control.client import PrewarmOrder, TrackerClient
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe
@@ -37,7 +38,6 @@ from p2pdist.runtime.metrics import Sample, node_info
 from p2pdist.runtime.own_addresses import OwnAddresses
 from p2pdist.runtime.own_platform import own_platform
 from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.tracker_client import PrewarmOrder, TrackerClient
 from p2pdist.store.store import Store, StoreLimits
 
 log = logging.getLogger(__name__)

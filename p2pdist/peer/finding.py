@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import Final, Protocol
 
+from p2pdist.control.client import TrackerClient
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange.link import Link
 from p2pdist.model.control import Handout, SwarmKey, digest_key, tag_swarm_key
@@ -21,7 +22,6 @@ from p2pdist.peer.proxy_links import ProxyLinks
 from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
 from p2pdist.runtime import logs
 from p2pdist.runtime.health import Health
-from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from random import Random
 from typing import Final
 
+from p2pdist.control.client import TrackerClient
 from p2pdist.errors import PeerFault, StoreError, UnknownKey
 from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeTransport
@@ -45,7 +46,6 @@ from p2pdist.runtime import logs
 from p2pdist.runtime.health import Health
 from p2pdist.runtime.proxy_client import ProxyClient
 from p2pdist.runtime.tasks import TaskOwner
-from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.blob import Blob
 from p2pdist.store.store import Store
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Protocol
 
+from p2pdist.control.client import TrackerClient
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.link import Link
 from p2pdist.model.ids import MapId
@@ -16,7 +17,6 @@ from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.inbox import Heard
 from p2pdist.peer.outstanding import RequestTable
 from p2pdist.runtime.tasks import TaskOwner
-from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.store.store import Store
 
 

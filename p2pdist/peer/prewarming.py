@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
+from p2pdist.control.client import PrewarmOrder
 from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, StoreError
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.control import (
@@ -36,7 +37,6 @@ from p2pdist.peer.runtime_pull import RuntimePuller, RuntimePullError
 from p2pdist.peer.turns import Turns
 from p2pdist.runtime import logs
 from p2pdist.runtime.metrics import Sample
-from p2pdist.runtime.tracker_client import PrewarmOrder
 from p2pdist.store.holdings import Part
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
+from p2pdist.control.client import TrackerClient
 from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.members import Member
 from p2pdist.runtime.health import Health
 from p2pdist.runtime.tasks import TaskOwner
-from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.tracker.core.grants import Forward, ForwardEnd
 
 # A proxy waits 1 s for the answer; without one we still have to decide ourselves in that time.

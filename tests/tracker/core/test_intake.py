@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pdist.control.core.redial import RETRY_AFTER_MAX_S as CLIENT_RETRY_AFTER_MAX_S
+from p2pdist.control.core.redial import Redial
 from p2pdist.model.control_wire import CONNECT_S
-from p2pdist.model.redial import RETRY_AFTER_MAX_S as CLIENT_RETRY_AFTER_MAX_S
-from p2pdist.model.redial import Redial
 from p2pdist.tracker.core.intake import (
     PER_ADDRESS_MAX,
     RETRY_AFTER_MAX_S,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from random import Random
 
-from p2pdist.model.redial import REFUSED_JITTER, RETRY_AFTER_MAX_S, RETRY_MAX_S, Redial
+from p2pdist.control.core.redial import REFUSED_JITTER, RETRY_AFTER_MAX_S, RETRY_MAX_S, Redial
 
 ONE, TWO = "tcp://one:1", "tcp://two:1"
 

@@ -19,6 +19,9 @@ from functools import partial
 from random import Random
 from typing import Final, Protocol, TypeVar, assert_never
 
+from p2pdist.control.core.redial import Redial
+from p2pdist.control.line import ClockHeard, ControlLine
+from p2pdist.control.trace_questions import TraceQuestions
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.dialling import connected
 from p2pdist.model.control import (
@@ -58,15 +61,12 @@ from p2pdist.model.handshake import Session
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import Digest, parse_host_id
 from p2pdist.model.members import Member, Role
-from p2pdist.model.redial import Redial
 from p2pdist.runtime import logs
-from p2pdist.runtime.control_line import ClockHeard, ControlLine
 from p2pdist.runtime.health import TRACKER, Health
 from p2pdist.runtime.tasks import TaskOwner
-from p2pdist.runtime.trace_questions import TraceQuestions
 
 # A tracker that serves a storm answers late; one whose machine is gone is found by the kernel
-# (`control_line.USER_TIMEOUT_MS`), and this is for one that hangs.
+# (`line.USER_TIMEOUT_MS`), and this is for one that hangs.
 PING_S: Final = 10.0
 SILENT_PINGS_MAX: Final = 3
 PROMPT_S: Final = 0.05

@@ -9,15 +9,16 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
+from p2pdist.control import client as control_client
+from p2pdist.control.client import TrackerClient
+from p2pdist.control.line import ControlLine
 from p2pdist.model.control import Announce, Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.control_wire import CONNECT_S
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.members import Address, Member, Role
 from p2pdist.model.statements import Revocation
-from p2pdist.runtime import clock, tracker_client
-from p2pdist.runtime.control_line import ControlLine
+from p2pdist.runtime import clock
 from p2pdist.runtime.health import Health
-from p2pdist.runtime.tracker_client import TrackerClient
 from p2pdist.tracker.core.intake import RETRY_AFTER_MIN_S
 from p2pdist.tracker.core.state import STEP_DELTAS, TrackerLimits
 from p2pdist.tracker.server import TrackerServer
@@ -257,7 +258,7 @@ async def test_a_lease_is_granted_refused_and_handed_on() -> None:
 
 
 async def test_a_held_lease_is_renewed_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pdist.runtime.tracker_client.RENEW_TICK_S", 0.01)
+    monkeypatch.setattr("p2pdist.control.client.RENEW_TICK_S", 0.01)
     server, host = tracker_server(), Host(member(1))
     async with running(server) as url, online(host, url) as client:
         await wait_until(lambda: client.connected)
@@ -272,8 +273,8 @@ async def test_a_held_lease_is_renewed_until_it_is_ended(monkeypatch: pytest.Mon
 
 async def test_a_lease_that_nobody_ends_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a fetch that got lost would keep its whole datacenter from the blob."""
-    monkeypatch.setattr("p2pdist.runtime.tracker_client.RENEW_TICK_S", 0.01)
-    monkeypatch.setattr("p2pdist.runtime.tracker_client.LEASE_KEPT_S", 0.0)
+    monkeypatch.setattr("p2pdist.control.client.RENEW_TICK_S", 0.01)
+    monkeypatch.setattr("p2pdist.control.client.LEASE_KEPT_S", 0.0)
     server, host = tracker_server(), Host(member(1))
     async with running(server) as url, online(host, url) as client:
         await wait_until(lambda: client.connected)
@@ -476,7 +477,7 @@ async def test_an_inventory_beyond_one_step_replaces_the_one_before() -> None:
 async def test_a_trackers_clock_that_goes_wrong_later_is_heard_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tracker_client, "PING_S", 0.02)
+    monkeypatch.setattr(control_client, "PING_S", 0.02)
     ahead_s, real = 0.0, clock.unix_s
     monkeypatch.setattr(clock, "unix_s", lambda: real() + ahead_s)  # the tracker's
     health = Health(unix_s=real)
