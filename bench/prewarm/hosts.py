@@ -16,7 +16,7 @@ from random import Random
 from typing import Final
 
 from bench.prewarm.content import PLATFORM, Content
-from p2pdist.control.client import INVENTORY_SPREAD_INTERVALS
+from p2pdist.control.core.announcing import INVENTORY_SPREAD_INTERVALS
 from p2pdist.control.core.redial import Redial
 from p2pdist.control.line import ControlLine
 from p2pdist.model.control import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from p2pdist.control.client import INVENTORY_SPREAD_INTERVALS
+from p2pdist.control.core.announcing import INVENTORY_SPREAD_INTERVALS
 from p2pdist.control.core.redial import Redial
 from p2pdist.control.line import ControlLine
 from p2pdist.model.control import Announce, Delta, FromTracker, Join, Status, SwarmKey, Welcome

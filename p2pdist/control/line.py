@@ -51,14 +51,10 @@ class LineUser(Protocol):
     """What a host does with its line; called on the event loop, must not block."""
 
     def line_up(self, line: ControlLine, session: Session) -> None:
-        """The handshake is done; the tracker's welcome is the first message.
-
-        Raises PeerFault for a session that the host does not want."""
+        """The handshake is done; the tracker's welcome is the first message."""
         ...
 
-    def take(self, line: ControlLine, message: FromTracker) -> None:
-        """Raises PeerFault for a message that makes no sense, which ends the line."""
-        ...
+    def take(self, line: ControlLine, message: FromTracker) -> None: ...
 
     def line_lost(self, line: ControlLine, why: str) -> None:
         """It ended; called once for every line that was connected at all."""
@@ -74,14 +70,15 @@ class ControlLine(asyncio.Protocol):
         "_codecs",
         "_drained",
         "_handshake",
+        "_heard",
         "_reader",
         "_transport",
         "_user",
         "_why",
         "clock",
-        "heard",
         "id_in_use",
         "on_clock",
+        "on_heard",
         "retry_after_s",
         "wrong_secret",
     )
@@ -98,8 +95,6 @@ class ControlLine(asyncio.Protocol):
     ) -> None:
         """`unix_ms`: what to tell the tracker of this host's clock; 0: nothing. `instance`: of this
         process, see `clones`; empty: none."""
-        self.heard = False
-        """Something came since this was set to False."""
         self.retry_after_s: float | None = None
         """The delay that the tracker named in place of an answer."""
         self.wrong_secret = False
@@ -109,6 +104,9 @@ class ControlLine(asyncio.Protocol):
         self.clock: ClockHeard | None = None
         """What the tracker told last of its wall clock."""
         self.on_clock: Callable[[ClockHeard], None] = lambda _: None
+        self.on_heard: Callable[[], None] = lambda: None
+        """Something came, for the first time since a ping."""
+        self._heard = False
         self._user = user
         self._codecs = codecs
         self._handshake: ClientHandshake | None = ClientHandshake(
@@ -130,6 +128,7 @@ class ControlLine(asyncio.Protocol):
 
     def ping(self) -> None:
         if not self._transport.is_closing():
+            self._heard = False
             self._asked_s = time.monotonic()
             self._write(frame(Kind.PING))
 
@@ -161,7 +160,9 @@ class ControlLine(asyncio.Protocol):
         self._transport.write(MAGIC + frame(Kind.HELLO, self._handshake.hello))
 
     def data_received(self, data: bytes) -> None:
-        self.heard = True
+        if not self._heard:
+            self._heard = True
+            self.on_heard()
         try:
             for kind, payload in self._reader.feed(data):
                 self._take(kind, payload)

@@ -15,7 +15,8 @@ from random import Random
 from typing import Any, Final, Literal, NamedTuple
 
 from p2pdist import __version__
-from p2pdist.control.client import PrewarmOrder, TrackerClient
+from p2pdist.control.client import TrackerClient
+from p2pdist.control.core.orders import PrewarmOrder
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
-from p2pdist.control.client import PrewarmOrder
+from p2pdist.control.core.orders import PrewarmOrder
 from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, StoreError
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.control import (

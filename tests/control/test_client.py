@@ -9,8 +9,9 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from p2pdist.control import client as control_client
 from p2pdist.control.client import TrackerClient
+from p2pdist.control.core import leases, state
+from p2pdist.control.dial import TrackerDial
 from p2pdist.control.line import ControlLine
 from p2pdist.model.control import Announce, Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.control_wire import CONNECT_S
@@ -196,7 +197,7 @@ async def test_what_an_active_swarm_holds_is_said_before_the_inventory() -> None
     server = tracker_server(limits=TrackerLimits(announce_interval_s=3600.0))
     async with running(server) as url:
         client = client_of(host, url)
-        client._connected_before = True  # the inventory waits for its turn of hours
+        client._core._returning = True  # the inventory waits for its turn of hours
         client.join(key())
         client.note(key(), 3, False)
         client.start()
@@ -258,13 +259,13 @@ async def test_a_lease_is_granted_refused_and_handed_on() -> None:
 
 
 async def test_a_held_lease_is_renewed_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pdist.control.client.RENEW_TICK_S", 0.01)
+    monkeypatch.setattr(leases, "RENEW_TICK_S", 0.01)
     server, host = tracker_server(), Host(member(1))
     async with running(server) as url, online(host, url) as client:
         await wait_until(lambda: client.connected)
         granted = await client.lease(key(), timeout_s=DEADLINE_S)
         assert granted is not None
-        client._leases[key()].renew_at_s = 0.0
+        client._core._leases.held[key()].renew_at_s = 0.0
 
         await wait_until(lambda: server.core.counters.leases_renewed_total)
         client.end_lease(key(), granted.fence)
@@ -273,14 +274,14 @@ async def test_a_held_lease_is_renewed_until_it_is_ended(monkeypatch: pytest.Mon
 
 async def test_a_lease_that_nobody_ends_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a fetch that got lost would keep its whole datacenter from the blob."""
-    monkeypatch.setattr("p2pdist.control.client.RENEW_TICK_S", 0.01)
-    monkeypatch.setattr("p2pdist.control.client.LEASE_KEPT_S", 0.0)
+    monkeypatch.setattr(leases, "RENEW_TICK_S", 0.01)
+    monkeypatch.setattr(leases, "LEASE_KEPT_S", 0.0)
     server, host = tracker_server(), Host(member(1))
     async with running(server) as url, online(host, url) as client:
         await wait_until(lambda: client.connected)
         assert await client.lease(key(), timeout_s=DEADLINE_S) is not None
 
-        await wait_until(lambda: not client._leases)
+        await wait_until(lambda: not client._core._leases.held)
 
 
 async def test_a_lost_connection_answers_a_waiting_lease() -> None:
@@ -291,8 +292,8 @@ async def test_a_lost_connection_answers_a_waiting_lease() -> None:
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(client.lease(key(), timeout_s=DEADLINE_S))
             await asyncio.sleep(0)
-            assert client._line is not None
-            client._line.abort()
+            assert client._dial is not None
+            client._dial.abort("for the test")
 
         assert waiting.result() is None
 
@@ -300,11 +301,10 @@ async def test_a_lost_connection_answers_a_waiting_lease() -> None:
 async def test_a_revocation_reaches_other_hosts_and_trackers_that_start_later() -> None:
     record = SIGNER.sign(Revocation(Digest(key()), MapId(bytes(16)), 0))
     proxy, peer = Host(member(1, role=Role.PROXY)), Host(member(2))
-    sender = client_of(proxy, NOWHERE)
-    sender.revoke([record])
     async with running(tracker_server()) as url, online(peer, url) as client:
         await wait_until(lambda: client.connected)
-        sender._urls = [url]
+        sender = client_of(proxy, url)
+        sender.revoke([record])
         sender.start()
 
         await wait_until(lambda: peer.revocations == [record])
@@ -350,9 +350,14 @@ async def test_the_late_end_of_an_older_line_ends_nothing() -> None:
     host = Host(member(1))
     async with running(tracker_server()) as url, online(host, url) as client:
         await wait_until(lambda: client.connected)
-        client.line_lost(ControlLine(client, SECRET, host.me, client._codecs), "late")
+        older, now = TrackerDial(client, 0, url), client._dial
+        older.line_lost(ControlLine(older, SECRET, host.me, client._codecs), "late")
 
-        assert not client._ended.done(), "what the client waits for to dial again"
+        assert client.connected
+        assert client._dial is now
+        client.join(key())
+        await wait_until(lambda: host.handouts)
+    assert host.ups == 1
 
 
 async def test_of_two_hosts_with_one_id_one_is_told_before_it_dials_again() -> None:
@@ -477,7 +482,7 @@ async def test_an_inventory_beyond_one_step_replaces_the_one_before() -> None:
 async def test_a_trackers_clock_that_goes_wrong_later_is_heard_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(control_client, "PING_S", 0.02)
+    monkeypatch.setattr(state, "PING_S", 0.02)
     ahead_s, real = 0.0, clock.unix_s
     monkeypatch.setattr(clock, "unix_s", lambda: real() + ahead_s)  # the tracker's
     health = Health(unix_s=real)
