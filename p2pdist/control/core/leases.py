@@ -123,11 +123,12 @@ class HostLeases:
             elif held.renew_at_s <= now_s:
                 yield LeaseAsk(NO_SEQ, key, held.on_behalf)
 
-    def validate(self, numbers: int) -> None:
-        """`numbers`: how many were given out."""
+    def validate(self, numbers: int, *, up: bool) -> None:
+        """`numbers`: how many were given out. `up`: there is a connection."""
         self._asked.validate()
+        assert (self._tick_at_s is not None) == up
         assert all(held.fence > 0 for held in self._held.values())
         # Questions are asked of a connection and end with it.
-        assert self._tick_at_s is not None or not self._asked
+        assert up or not self._asked
         assert NO_SEQ not in self._asked
         assert all(seq <= numbers for seq in self._asked)

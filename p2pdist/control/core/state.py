@@ -440,7 +440,7 @@ class ControlCore:
         assert len(self._revocations) <= REVOCATIONS_KEPT_MAX
         assert (self._announcing.next_deadline_s() is not None) == (phase is Phase.UP)
         self._joins.validate()
-        self._leases.validate(self._numbers)
+        self._leases.validate(self._numbers, up=phase is Phase.UP)
         self._announcing.validate()
         self._traces.validate()
         assert all(0 < seq <= self._numbers for seq in self._traces)

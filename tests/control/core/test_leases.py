@@ -21,7 +21,7 @@ def holding() -> HostLeases:
     list(leases.up(0.0))
     leases.want(1, KEY, 1.0, PROXY)
     assert leases.answered(granted(1), 0.0) == (True, None)
-    leases.validate(1)
+    leases.validate(1, up=True)
     return leases
 
 
@@ -33,7 +33,7 @@ def test_a_held_lease_is_asked_for_again_after_a_third_of_its_time_until_it_is_a
             asks[now_s] = asked
             if now_s == 4.0:
                 assert leases.answered(granted(NO_SEQ), now_s) == (False, None)
-        leases.validate(1)
+        leases.validate(1, up=True)
 
     assert asks == {3.0: [LeaseAsk(NO_SEQ, KEY, PROXY)], 4.0: [LeaseAsk(NO_SEQ, KEY, PROXY)]}
 
@@ -68,7 +68,7 @@ def test_what_is_granted_when_nobody_waits_any_more_is_given_back() -> None:
     for seq in (1, 2):
         assert leases.answered(granted(seq), 1.1) == (False, LeaseEnd(KEY, 5))
     assert not leases.held
-    leases.validate(2)
+    leases.validate(2, up=True)
 
 
 def test_an_answer_that_comes_twice_is_given_once() -> None:
@@ -84,6 +84,7 @@ def test_a_held_lease_outlives_the_connection_and_questions_end_with_it() -> Non
     leases.want(2, KEY, 9.0, None)
 
     assert leases.down() == [2]
+    leases.validate(2, up=False)
     assert leases.next_deadline_s() is None
     assert list(leases.renewals(5.0)) == []
     assert list(leases.up(6.0)) == [LeaseAsk(NO_SEQ, KEY, PROXY)]

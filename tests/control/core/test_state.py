@@ -61,8 +61,8 @@ from tests.tracker.hosts import key, member
 LAYER = Digest(key("layer"))
 
 
-def online(**options: bool) -> Driven:
-    driven = Driven(**options)
+def online(*, describes: bool = False) -> Driven:
+    driven = Driven(describes=describes)
     driven.comes_up()
     return driven
 

@@ -6,17 +6,20 @@ forgets all with its line, as one that restarts; it answers late, twice or not a
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Final
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from p2pdist.control.core import events, orders
 from p2pdist.control.core.announcing import INVENTORY_SPREAD_INTERVALS
 from p2pdist.control.core.leases import RENEW_TICK_S
-from p2pdist.control.core.state import ControlCore, Phase
+from p2pdist.control.core.state import PACE_MAX_S, PACE_MIN_S, ControlCore, Phase
 from p2pdist.model.control import (
     Announce,
     Delta,
@@ -40,18 +43,24 @@ from p2pdist.model.members import Member, Role
 from tests.control.core.driving import ME, OTHER, TRACKER, URL
 from tests.tracker.hosts import key, member
 
+# It takes 4 s; where it fails, Hypothesis looks up to 5 minutes for a shorter way to it.
+pytestmark = pytest.mark.timeout(360)
+
 KEYS: Final = [key(name) for name in "abc"]
 WHICH: Final = st.sampled_from(KEYS)
 TIMES: Final = st.sampled_from([0.0, 0.01, 0.3, 1.0, 4.0, 30.0])
-PACES: Final = st.sampled_from([0.05, 1.0, 10.0, float("nan"), float("inf"), -1.0])
+PACES: Final = st.sampled_from([0.5, 1.0, 10.0, math.inf])
 LEASE_S: Final = 9.0
 
 
 class Tracker:
     """What the tracker of one line was told."""
 
-    def __init__(self, line: int) -> None:
-        self.line = line
+    def __init__(self, pace_s: float, *, silent: bool) -> None:
+        self.pace_s = pace_s if PACE_MIN_S <= pace_s <= PACE_MAX_S else PACE_MAX_S
+        """No shorter than the core's."""
+        self.silent = silent
+        """It does not answer pings."""
         self.joins: dict[SwarmKey, Join] = {}
         self.held: dict[str, Delta] = {}
         self.whole = False
@@ -90,7 +99,7 @@ class ControlMachine(RuleBasedStateMachine):
         self.core = ControlCore([URL, OTHER], rng=Random(1), describes=True)
         self.lines = 0
         self.alive = False
-        """Whether the end of the newest line is still to come; told to end: soon."""
+        """The end of the newest line is still to come."""
         self.greeted = self.told_to_end = False
         self.tracker: Tracker | None = None
         """At the other end, since its welcome."""
@@ -144,6 +153,8 @@ class ControlMachine(RuleBasedStateMachine):
                 self.happens(events.InventoryTold(line, list(self.holds.values())))
             case orders.ReportDrained(line):
                 self.happens(events.Drained(line))
+            case orders.Ping(line) if not self.tracker.silent:
+                self.happens(events.Heard(line))
 
     def tell_host(self, order: orders.HostOrder) -> None:
         match order:
@@ -154,10 +165,9 @@ class ControlMachine(RuleBasedStateMachine):
                 assert self.up
                 self.up = False
             case orders.AnswerLease(seq, answer):
-                until_s = self.asked.pop(seq)
-                assert (
-                    answer is not None or not self.up or self.told_to_end or until_s <= self.now_s
-                )
+                over = self.asked.pop(seq) <= self.now_s
+                no_line = not self.alive or self.told_to_end or self.closed or not self.up
+                assert answer is not None or over or no_line
                 if answer is not None and answer.fence:
                     self.leases[self.asked_of[seq]] = answer.fence
             case orders.AnswerTrace(seq):
@@ -212,14 +222,6 @@ class ControlMachine(RuleBasedStateMachine):
         self.records.append(record)
         self.happens(events.RevocationsMade([record]))
 
-    @rule(number=st.integers(1, 2))
-    def is_somebody(self, number: int) -> None:
-        self.happens(events.WeAre(member(number)))
-
-    @rule()
-    def cannot_go_on(self) -> None:
-        self.happens(events.Broke())
-
     @precondition(lambda self: not self.closed and self.lines > 2)
     @rule(really=st.integers(0, 9))
     def closes(self, really: int) -> None:
@@ -237,17 +239,39 @@ class ControlMachine(RuleBasedStateMachine):
         self.happens(events.Connected(self.lines, ME))
         self.happens(events.Greeted(self.lines, by))
 
-    @precondition(lambda self: self.alive and self.greeted)
-    @rule(interval_s=PACES, heartbeat_s=PACES)
-    def is_welcomed(self, interval_s: float, heartbeat_s: float) -> None:
-        """Again, too; and behind the end of the line."""
-        if self.tracker is None and not self.told_to_end and not self.closed:
-            self.tracker = Tracker(self.lines)
-        self.happens(events.Received(self.lines, Welcome("epoch", interval_s, heartbeat_s)))
+    @precondition(lambda self: self.alive and self.greeted and self.tracker is None)
+    @rule(pace_s=PACES, silent=st.booleans())
+    def is_welcomed(self, pace_s: float, silent: bool) -> None:
+        """Also behind the end of the line."""
+        if not self.told_to_end and not self.closed:
+            self.tracker = Tracker(pace_s, silent=silent)
+        self.happens(events.Received(self.lines, Welcome("epoch", pace_s, pace_s)))
         assert self.told_to_end or self.closed or self.up
 
-    @precondition(lambda self: self.alive)
-    @rule(retry_after_s=st.sampled_from([None, None, 0.0, 3.0, 1e9]))
+    @precondition(lambda self: self.alive and self.lines)
+    @rule(how=st.sampled_from(["broke", "another", "welcome", "handout", "lost", "told", "late"]))
+    def is_disturbed(self, how: str) -> None:
+        """In one rule, so that there is time for the others."""
+        match how:
+            case "broke":
+                self.happens(events.Broke())
+            case "another":
+                self.happens(events.WeAre(member(2)))
+            case "welcome" if self.greeted and self.tracker is not None:
+                self.happens(events.Received(self.lines, Welcome("epoch", 1.0, 1.0)))
+            case "handout" if self.greeted:
+                stranger = replace(member(5), host_id="../..")
+                self.happens(events.Received(self.lines, Handout(1, KEYS[0], [stranger])))
+            case "lost":
+                self.loses_its_line(None)
+            case "told":
+                self.loses_its_line(3.0)
+            case "late":
+                self.loses_its_line(1e9)
+            case _:
+                return
+        assert self.told_to_end or self.closed or not self.up
+
     def loses_its_line(self, retry_after_s: float | None) -> None:
         self.alive = False
         self.tracker = None
@@ -255,28 +279,26 @@ class ControlMachine(RuleBasedStateMachine):
         assert not self.up
         assert self.closed or self.core.next_deadline_s() is not None, "it dials again"
 
+    @rule()
+    def is_who_it_was(self) -> None:
+        phase = self.core.phase
+        self.happens(events.WeAre(ME))
+        assert self.core.phase is phase
+
     @rule(behind=st.integers(1, 3), data=st.data())
     def hears_of_an_older_line(self, behind: int, data: st.DataObject) -> None:
         line, phase = self.lines - behind, self.core.phase
-        event = data.draw(
-            st.sampled_from(
-                [
-                    events.LineLost(line),
-                    events.Greeted(line, TRACKER),
-                    events.Received(line, Welcome("epoch", 1.0, 1.0)),
-                    events.Received(line, Handout(1, KEYS[0], [])),
-                    events.Heard(line),
-                    events.InventoryTold(line, []),
-                    events.Drained(line),
-                ]
-            )
-        )
-        assert self.core.handle(event, self.now_s) == []
+        late: list[events.LineEvent] = [
+            events.LineLost(line),
+            events.Greeted(line, TRACKER),
+            events.Received(line, Welcome("epoch", 1.0, 1.0)),
+            events.Received(line, Handout(1, KEYS[0], [])),
+            events.Heard(line),
+            events.InventoryTold(line, []),
+            events.Drained(line),
+        ]
+        assert self.core.handle(data.draw(st.sampled_from(late)), self.now_s) == []
         assert self.core.phase is phase
-
-    @rule()
-    def hears(self) -> None:
-        self.happens(events.Heard(self.lines))
 
     # --- the tracker ----------------------------------------------------------------------------
 
@@ -357,9 +379,21 @@ class ControlMachine(RuleBasedStateMachine):
             assert next_s is not None
             assert next_s <= self.now_s + RENEW_TICK_S
 
-    def teardown(self) -> None:
-        """Whatever has happened: with a tracker that works, all that the host holds is known to it
-        after the time that is promised, and every lease was asked for anew."""
+    @precondition(lambda self: self.tracker is not None)
+    @rule()
+    def is_left_in_peace(self) -> None:
+        """Until the turn of the inventory must have come, and that of what was noted last."""
+        tracker = self.tracker
+        assert tracker is not None
+        self.time_passes((INVENTORY_SPREAD_INTERVALS + 1.2) * tracker.pace_s, 0.0)
+        if self.tracker is tracker:
+            assert tracker.whole
+            assert tracker.held == self.holds
+
+    @rule()
+    def meets_a_tracker_that_works(self) -> None:
+        """Whatever has happened: all that the host holds is known to it after the time that is
+        promised, and every lease was asked for anew."""
         if self.closed:
             assert self.core.next_deadline_s() is None or self.asked
             return
@@ -369,8 +403,9 @@ class ControlMachine(RuleBasedStateMachine):
             next_s = self.core.next_deadline_s()
             assert next_s is not None
             self.time_passes(max(next_s - self.now_s, 0.0), 0.0)
-        self.is_greeted(TRACKER)
-        self.is_welcomed(1.0, 10.0)
+        if not self.greeted:
+            self.is_greeted(TRACKER)
+        self.is_welcomed(1.0, False)
         assert self.tracker is not None
         assert {ask.key for ask in self.tracker.lease_asks} == set(self.leases)
         self.time_passes(INVENTORY_SPREAD_INTERVALS, 0.0)
@@ -380,4 +415,4 @@ class ControlMachine(RuleBasedStateMachine):
 
 
 TestControlMachine = ControlMachine.TestCase
-TestControlMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestControlMachine.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
