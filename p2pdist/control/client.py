@@ -109,6 +109,8 @@ class TrackerClient:
         self._orders: deque[orders.Order] = deque()
         self._carrying_out = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0
+        """When it fires; uvloop's own word is rounded to milliseconds."""
 
     # --- for the host ---------------------------------------------------------------------------
 
@@ -206,7 +208,9 @@ class TrackerClient:
 
     def _wake(self) -> None:
         self._timer = None
-        self._carry_out(self._core.handle_deadline(asyncio.get_running_loop().time()))
+        # uvloop may call a millisecond early: without this it would do so until it has passed.
+        now_s = max(asyncio.get_running_loop().time(), self._timer_s)
+        self._carry_out(self._core.handle_deadline(now_s))
 
     def _carry_out(self, given: Sequence[orders.Order]) -> None:
         """Carry out orders in the order in which they were given, also those that come of one."""
@@ -232,11 +236,12 @@ class TrackerClient:
         """Wake when the core wants it. A timer that comes too early does no harm: the next one is
         set by it, which is cheaper than one more for each event that puts a deadline off."""
         next_s, timer = self._core.next_deadline_s(), self._timer
-        if timer is not None and (next_s is None or next_s < timer.when()):
+        if timer is not None and (next_s is None or next_s < self._timer_s):
             timer.cancel()
             timer = None
         if timer is None and next_s is not None:
             timer = asyncio.get_running_loop().call_at(next_s, self._wake)
+            self._timer_s = next_s
         self._timer = timer
 
     def _carry_out_one(self, order: orders.Order) -> None:

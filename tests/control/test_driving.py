@@ -146,3 +146,14 @@ async def test_what_comes_of_an_order_goes_out_behind_the_orders_before() -> Non
         await client.close()
 
     assert said[:5] == ["AskInventory", "SendNumbers", "Ping", "Join", "Announce"]
+
+
+async def test_progress_that_waits_sets_no_timer() -> None:
+    server, host = tracker_server(limits=TrackerLimits(announce_interval_s=3600.0)), Host(member(1))
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        timer = client._timer
+        for held_chunks in range(100):
+            client.note(key(), held_chunks + 1, False)
+
+        assert client._timer is timer
