@@ -11,8 +11,6 @@ from msgspec.structs import replace
 
 from p2pdist.control.client import TrackerClient
 from p2pdist.control.core import leases, state
-from p2pdist.control.dial import TrackerDial
-from p2pdist.control.line import ControlLine
 from p2pdist.model.control import Announce, Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.control_wire import CONNECT_S
 from p2pdist.model.ids import Digest, MapId
@@ -284,20 +282,6 @@ async def test_a_lease_that_nobody_ends_is_forgotten(monkeypatch: pytest.MonkeyP
         await wait_until(lambda: not client._core._leases.held)
 
 
-async def test_a_lost_connection_answers_a_waiting_lease() -> None:
-    host = Host(member(1))
-    server = tracker_server()
-    async with running(server) as url, online(host, url) as client:
-        await wait_until(lambda: client.connected)
-        async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(client.lease(key(), timeout_s=DEADLINE_S))
-            await asyncio.sleep(0)
-            assert client._dial is not None
-            client._dial.abort("for the test")
-
-        assert waiting.result() is None
-
-
 async def test_a_revocation_reaches_other_hosts_and_trackers_that_start_later() -> None:
     record = SIGNER.sign(Revocation(Digest(key()), MapId(bytes(16)), 0))
     proxy, peer = Host(member(1, role=Role.PROXY)), Host(member(2))
@@ -344,20 +328,6 @@ async def test_who_we_are_is_asked_when_it_is_known_where_we_speak_from() -> Non
         await client.close()
 
     assert known.addresses == (Address("127.0.0.1.test", 7),)
-
-
-async def test_the_late_end_of_an_older_line_ends_nothing() -> None:
-    host = Host(member(1))
-    async with running(tracker_server()) as url, online(host, url) as client:
-        await wait_until(lambda: client.connected)
-        older, now = TrackerDial(client, 0, url), client._dial
-        older.line_lost(ControlLine(older, SECRET, host.me, client._codecs), "late")
-
-        assert client.connected
-        assert client._dial is now
-        client.join(key())
-        await wait_until(lambda: host.handouts)
-    assert host.ups == 1
 
 
 async def test_of_two_hosts_with_one_id_one_is_told_before_it_dials_again() -> None:

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from p2pdist.control.core import state
+from p2pdist.control.dial import TrackerDial
+from p2pdist.control.line import ControlLine
 from p2pdist.model.control import Delta, Trace
 from p2pdist.model.ids import Digest
 from p2pdist.tracker.core.state import TrackerLimits
 from tests.control.test_client import Host, client_of, online
 from tests.tracker.hosts import key, member, seed
-from tests.tracker.servers import DEADLINE_S, running, tracker_server, wait_until
+from tests.tracker.servers import DEADLINE_S, SECRET, running, tracker_server, wait_until
 
 LAYER = Digest(key("layer"))
 
@@ -157,3 +159,31 @@ async def test_progress_that_waits_sets_no_timer() -> None:
             client.note(key(), held_chunks + 1, False)
 
         assert client._timer is timer
+
+
+async def test_a_lost_connection_answers_a_waiting_lease() -> None:
+    host = Host(member(1))
+    server = tracker_server()
+    async with running(server) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(client.lease(key(), timeout_s=DEADLINE_S))
+            await asyncio.sleep(0)
+            assert client._dial is not None
+            client._dial.abort("for the test")
+
+        assert waiting.result() is None
+
+
+async def test_the_late_end_of_an_older_line_ends_nothing() -> None:
+    host = Host(member(1))
+    async with running(tracker_server()) as url, online(host, url) as client:
+        await wait_until(lambda: client.connected)
+        older, now = TrackerDial(client, 0, url), client._dial
+        older.line_lost(ControlLine(older, SECRET, host.me, client._codecs), "late")
+
+        assert client.connected
+        assert client._dial is now
+        client.join(key())
+        await wait_until(lambda: host.handouts)
+    assert host.ups == 1
