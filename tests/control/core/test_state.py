@@ -103,7 +103,8 @@ def test_a_host_dials_at_once_and_says_nothing_before_the_welcome() -> None:
     assert driven.happens(events.Started()) == [Dial(1, URL)]
 
     assert driven.greeted() == []
-    assert not driven.core.connected
+    before = driven.core.connected
+    assert not before
     assert driven.core.tracker == TRACKER
     joins(driven)
     assert driven.given == []
