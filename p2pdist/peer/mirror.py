@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -33,6 +34,8 @@ from p2pdist.runtime.upstream import UpstreamClient, UpstreamRefusal
 T = TypeVar("T")
 
 FORWARD_S: Final = 8.0
+INDEXES_AT_ONCE_MAX: Final = 32
+"""Of an image that is about to be pulled; those of more layers come when they are asked for."""
 _UNKNOWN: Final = "BLOB_UNKNOWN"
 
 
@@ -78,9 +81,21 @@ class MirrorBackend:
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
         found = await self._book.manifest(name, reference, context)
         if context.has_snapshotter:
-            of_manifest = self._book.images.of_manifest
-            self.coming.tell(lambda: of_manifest(name, found.digest, self._read_small))
+            self.coming.tell(lambda: self._coming(name, found.digest))
         return found
+
+    async def _coming(self, name: ImageName, manifest: Digest) -> LayeredImage | None:
+        """Return an image that is about to be pulled, while the indexes of its layers come here:
+        the snapshotter asks for them when it has heard of it."""
+        for layer in self._book.images.large_layers(name, manifest)[:INDEXES_AT_ONCE_MAX]:
+            self._node.tasks.start(self._bring_index(name, layer), name=f"index of {layer[:19]}")
+        return await self._book.images.of_manifest(name, manifest, self._read_small)
+
+    async def _bring_index(self, name: ImageName, layer: Digest) -> None:
+        """Nobody hears of a failure: who reads it asks anew."""
+        with contextlib.suppress(RegistryError):
+            index = await self.layer_index(name, layer)
+            (await self.open_blob(name, index, PullContext("coming"))).close()
 
     async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
         size = self._book.size_of(name, digest)

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from p2pdist.errors import RegistryError
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
+from p2pdist.model.layer_index import INDEXED_BYTES_MIN
 from p2pdist.oci.image_config import diff_ids_of_config
 from p2pdist.oci.layered_image import LayeredImage, layered_image
 from p2pdist.oci.manifest import Descriptor, ManifestInfo
@@ -60,6 +61,12 @@ class RecentImages:
             if image is not None and any(layer.chain_id == chain for layer in image.layers):
                 return image
         return None
+
+    def large_layers(self, name: ImageName, manifest: Digest) -> list[Digest]:
+        """Those with an index, of the image of `name` that has this manifest."""
+        info = self._manifests.get((name, self._configs.get((name, manifest), manifest)))
+        layers = info.layers if info is not None else ()
+        return [layer.digest for layer in layers if layer.size >= INDEXED_BYTES_MIN]
 
     async def of_manifest(
         self, name: ImageName, manifest: Digest, read: ReadBlob

@@ -91,6 +91,37 @@ async def test_a_layer_that_was_pulled_can_be_read_in_parts(
     assert registry.count("GET", f"/blobs/{image.layer_digests[0]}") == 1
 
 
+@pytest.mark.parametrize("layer", [SMALL_INDEX, LARGE_INDEX], ids=["small", "large"])
+async def test_indexes_come_when_an_engine_gets_the_manifest_and_a_snapshotter_listens(
+    registry: FakeRegistry, indexing: Lab, client: aiohttp.ClientSession, layer: bytes
+) -> None:
+    image = registry.add_image("library/app", "1", [layer])
+    await indexing.tracker()
+    proxy = await indexing.proxy()
+    await pull(client, url_of(proxy.registry))
+    await index_at(client, url_of(proxy.registry), image.layer_digests[0])
+    body = await ask(client, url_of(proxy.registry), image.layer_digests[0], "library/app")
+    assert isinstance(body, bytes)
+    peer = await indexing.peer("a")
+    store, index = peer.running.node.store, digest_of(body)
+
+    async def index_is_here() -> None:
+        while (whole := store.get(index)) is None or not whole.complete:
+            if await store.get_small(index) is not None:
+                return
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        listening = group.create_task(peer.backend.coming.next(None))
+        url = f"{url_of(peer.mirror)}/v2/library/app/manifests/1"
+        async with client.get(url, headers={"User-Agent": "containerd/1.6.20"}) as answer:
+            assert answer.status == 200
+        await index_is_here()
+        told = await listening
+    assert told is not None
+    assert [shown.digest for shown in told.image.layers] == image.layer_digests
+
+
 async def test_an_index_that_a_peer_has_others_get_without_the_proxy(
     registry: FakeRegistry, indexing: Lab, client: aiohttp.ClientSession
 ) -> None:

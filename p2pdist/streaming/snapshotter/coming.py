@@ -17,7 +17,7 @@ AGAIN_S: Final = 5.0
 
 
 class ComingImages:
-    """It saves a pull what indexes take to come: 40 of 310 ms (`make bench-lazy`, 440 MB)."""
+    """Indexes come beside the config then, not after it."""
 
     def __init__(self, mirror: Mirror, images: LazyImages) -> None:
         self._mirror = mirror

@@ -80,6 +80,7 @@ class CriContainerd:
         self._argv += ["--address", str(self.socket), "--config", str(self._config)]
         self._log = work / "containerd.log"
         self.process: Process | None = None
+        self._channel: grpc.Channel | None = None
 
     def start(self) -> None:
         """Start it, also after a kill. The snapshotter has mounted by then (`Place`)."""
@@ -88,6 +89,7 @@ class CriContainerd:
         self.process = Process("containerd", self.place.inside(*self._argv), self._log)
         self.process.start()
         self.process.wait_ready(self._answers)
+        self._connect()
 
     def configure(self) -> None:
         """Write its configuration, before each start."""
@@ -101,6 +103,7 @@ class CriContainerd:
 
     def stop(self) -> None:
         """End it, its containers, and what it started to watch over them: they would go on."""
+        self._disconnect()
         if self.process is not None and self.process.alive:
             for namespace in self.namespaces:
                 with contextlib.suppress(LabError):
@@ -135,16 +138,27 @@ class CriContainerd:
         return self.place.run(*words, *arguments, timeout_s=PULL_S)
 
     def _ask(self, method: str, asked: Any, answer: Any) -> Any:
-        with grpc.insecure_channel(f"unix:{self.socket}") as channel:
-            call = channel.unary_unary(
-                f"/runtime.v1.ImageService/{method}",
-                request_serializer=type(asked).SerializeToString,
-                response_deserializer=answer.FromString,
-            )
-            try:
-                return call(asked, timeout=PULL_S)
-            except grpc.RpcError as error:
-                raise LabError(f"{method}: {error.code()}: {error.details()}") from None
+        assert self._channel is not None
+        call = self._channel.unary_unary(
+            f"/runtime.v1.ImageService/{method}",
+            request_serializer=type(asked).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        try:
+            return call(asked, timeout=PULL_S)
+        except grpc.RpcError as error:
+            raise LabError(f"{method}: {error.code()}: {error.details()}") from None
+
+    def _connect(self) -> None:
+        """A kubelet has its connection before it asks for anything."""
+        self._disconnect()
+        self._channel = grpc.insecure_channel(f"unix:{self.socket}")
+        grpc.channel_ready_future(self._channel).result(timeout=PULL_S)
+
+    def _disconnect(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
     def _answers(self) -> bool:
         with contextlib.suppress(LabError):
