@@ -22,9 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from p2pdist.model.jobs import JobSpec
 from p2pdist.model.members import Address, Role
 from p2pdist.peer.daemon import running_peer
+from p2pdist.process.metrics import SampleCollector
+from p2pdist.registry.serving.pull_metrics import KINDS, OUTCOMES
 from p2pdist.registry_proxy.daemon import running_proxy
-from p2pdist.runtime.metrics import SampleCollector
-from p2pdist.runtime.pull_metrics import KINDS, OUTCOMES
 from p2pdist.settings import Replicate
 from p2pdist.streaming.snapshotter import daemon
 from p2pdist.tracker.job_metrics import job_samples

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from p2pdist.model.health import Reason
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()

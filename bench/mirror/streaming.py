@@ -27,7 +27,7 @@ from p2pdist.demo.image import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
 from p2pdist.demo.processes import Process, free_ports
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import digest_of
-from p2pdist.runtime.keys import KeyFiles, make_keys
+from p2pdist.process.keys import KeyFiles, make_keys
 
 LAYER_BYTES = 256 << 20
 RUNS = 3

@@ -36,7 +36,7 @@ from p2pdist.model.control_wire import FrameCodec, shared_codecs
 from p2pdist.model.handshake import Session
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 
 HOSTS_PER_RACK: Final = 40
 # The numbers that a peer sends with its heartbeat.

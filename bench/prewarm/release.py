@@ -21,11 +21,11 @@ from typing import Any, Final
 from bench.prewarm.content import make_content
 from bench.prewarm.hosts import Conduct, Fleet, SimHost, fill
 from bench.prewarm.tracker_process import LAG, TrackerProcess, running_tracker
+from p2pdist.control.jobs_client import JobsClient, JobsError
 from p2pdist.model.jobs import JobSpec, JobStatus
 from p2pdist.model.members import Role
-from p2pdist.runtime.daemon import raise_descriptor_limit
-from p2pdist.runtime.jobs_client import JobsClient, JobsError
-from p2pdist.runtime.operator_token import operator_token
+from p2pdist.process.daemon import raise_descriptor_limit
+from p2pdist.process.operator_token import operator_token
 
 DCS: Final = ("dc1", "dc2")
 PROXIES_PER_DC: Final = 2

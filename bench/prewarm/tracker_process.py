@@ -13,8 +13,8 @@ from typing import Final
 import aiohttp
 
 from p2pdist.demo.processes import Process, free_ports
-from p2pdist.runtime.identity import read_secret
-from p2pdist.runtime.keys import KeyFiles, make_keys
+from p2pdist.process.identity import read_secret
+from p2pdist.process.keys import KeyFiles, make_keys
 
 LAG: Final = "p2pdist_event_loop_lag_max_seconds"
 

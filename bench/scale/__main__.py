@@ -26,7 +26,7 @@ from bench.scale.costs import costs
 from bench.scale.storm import storm
 from bench.targets import publish
 from p2pdist.demo.report import Target
-from p2pdist.runtime.daemon import raise_descriptor_limit
+from p2pdist.process.daemon import raise_descriptor_limit
 
 Found = tuple[dict[str, Any], list[Target]]
 

@@ -27,8 +27,8 @@ from p2pdist.exchange.transport import MAGIC
 from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake
 from p2pdist.model.ids import HostId, parse_digest
 from p2pdist.model.members import Address, Member, Place, Role
-from p2pdist.runtime.daemon import raise_descriptor_limit
-from p2pdist.runtime.identity import read_secret
+from p2pdist.process.daemon import raise_descriptor_limit
+from p2pdist.process.identity import read_secret
 
 AT_ONCE: Final = 64
 DIAL_S: Final = 30.0

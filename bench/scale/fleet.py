@@ -19,7 +19,7 @@ from p2pdist.model.control_wire import CONNECT_S, HANDSHAKE_S, FrameCodec, share
 from p2pdist.model.handshake import Session
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 
 BLOBS: Final = 50
 HOSTS_PER_RACK: Final = 40

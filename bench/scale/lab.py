@@ -23,7 +23,7 @@ from aiohttp import web
 from p2pdist.demo.image import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
 from p2pdist.demo.processes import POLL_S, READY_S, Process, fetch_json, free_ports
 from p2pdist.model.ids import Digest, digest_of
-from p2pdist.runtime.keys import KeyFiles, make_keys
+from p2pdist.process.keys import KeyFiles, make_keys
 
 LAYER_BYTES: Final = 64 << 20
 READ_BYTES: Final = 1 << 20

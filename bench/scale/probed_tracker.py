@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from p2pdist.runtime import logs
-from p2pdist.runtime.daemon import run_daemon
+from p2pdist.process import logs
+from p2pdist.process.daemon import run_daemon
 from p2pdist.settings import Settings
 from p2pdist.settings_load import load_settings
 from p2pdist.tracker.daemon import run

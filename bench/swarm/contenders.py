@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from bench.swarm.cases import Case
 from bench.swarm.images import blob_path, make_torrent
-from p2pdist.runtime.clock import unix_s
+from p2pdist.process.clock import unix_s
 from tests.e2e.harness.image import REFERENCE, REPOSITORY, Image
 from tests.e2e.harness.lab import Lab
 from tests.e2e.harness.netns import Host

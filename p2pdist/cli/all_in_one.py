@@ -47,8 +47,8 @@ def all_in_one(config: Path | None, **flags: Any) -> None:
       p2pdist all-in-one --tracker-listen 0.0.0.0:5200 --proxy-listen 0.0.0.0:5100 \\
         --proxy-exchange-listen 0.0.0.0:5101
     """
-    from p2pdist.runtime import logs
-    from p2pdist.runtime.daemon import run_daemon
+    from p2pdist.process import logs
+    from p2pdist.process.daemon import run_daemon
 
     settings = with_keys(load_from_flags(config, flags).settings)
     logs.set_up(settings.log.level, settings.log.format, role="all-in-one")
@@ -58,7 +58,7 @@ def all_in_one(config: Path | None, **flags: Any) -> None:
 
 def with_keys(settings: Settings) -> Settings:
     """Fill in secret and key where none are configured: made once, then found again."""
-    from p2pdist.runtime.keys import find_or_make_keys
+    from p2pdist.process.keys import find_or_make_keys
 
     cluster, proxy = settings.cluster, settings.proxy
     if cluster.secret_file is not None and proxy.key_file is not None:
@@ -77,10 +77,10 @@ def with_keys(settings: Settings) -> Settings:
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run all three until `stop`, then drain."""
+    from p2pdist.process import logs
+    from p2pdist.process.daemon import notify
+    from p2pdist.process.files import write_whole
     from p2pdist.registry_proxy.daemon import running_proxy
-    from p2pdist.runtime import logs
-    from p2pdist.runtime.daemon import notify
-    from p2pdist.runtime.files import write_whole
     from p2pdist.tracker.daemon import running_tracker
 
     async with running_tracker(settings) as tracker:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from p2pdist.runtime.keys import KeyFiles
+    from p2pdist.process.keys import KeyFiles
 
 CONFIG_NAME: Final = "config.toml"
 PROXY_CONFIG_NAME: Final = "conf.d/proxy.toml"
@@ -72,9 +72,9 @@ def init(
       p2pdist cluster init --tracker 10.0.0.2 --proxy 10.0.0.1 --proxy 10.0.0.3 --registry ghcr.io
     """
     from p2pdist.errors import ConfigError
-    from p2pdist.runtime.files import write_whole
-    from p2pdist.runtime.keys import find_or_make_keys
-    from p2pdist.runtime.terminal import printable_lines
+    from p2pdist.process.files import write_whole
+    from p2pdist.process.keys import find_or_make_keys
+    from p2pdist.process.terminal import printable_lines
 
     for host in (*trackers, *proxies):
         _check_host(host)

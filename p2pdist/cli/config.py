@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 from p2pdist.settings import SECTIONS, TABLES, leaves_of, show
 from p2pdist.settings_json import as_json
 

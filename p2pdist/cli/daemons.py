@@ -30,8 +30,8 @@ def proxy(config: Path | None, **flags: Any) -> None:
       p2pdist proxy --proxy-listen 0.0.0.0:5100 --proxy-exchange-listen 0.0.0.0:5101 \\
         --proxy-trackers tcp://10.0.0.2:5200
     """
+    from p2pdist.process.daemon import run_daemon
     from p2pdist.registry_proxy.daemon import run
-    from p2pdist.runtime.daemon import run_daemon
 
     settings = started("proxy", config, flags)
     with naming_addresses(settings, "proxy"):
@@ -50,7 +50,7 @@ def tracker(config: Path | None, **flags: Any) -> None:
     Example:
       p2pdist tracker --tracker-listen 0.0.0.0:5200
     """
-    from p2pdist.runtime.daemon import run_daemon
+    from p2pdist.process.daemon import run_daemon
     from p2pdist.tracker.daemon import run
 
     settings = started("tracker", config, flags)
@@ -72,7 +72,7 @@ def peer(config: Path | None, **flags: Any) -> None:
       {"registry-mirrors": ["http://127.0.0.1:5300"]}
     """
     from p2pdist.peer.daemon import run
-    from p2pdist.runtime.daemon import run_daemon
+    from p2pdist.process.daemon import run_daemon
 
     settings = started("peer", config, flags)
     with naming_addresses(settings, "peer"):
@@ -97,7 +97,7 @@ def snapshotter(config: Path | None, **flags: Any) -> None:
       [plugins."io.containerd.grpc.v1.cri".containerd]
         snapshotter = "p2pdist"
     """
-    from p2pdist.runtime.daemon import run_daemon
+    from p2pdist.process.daemon import run_daemon
     from p2pdist.streaming.fuse.mounting import CannotMount
     from p2pdist.streaming.snapshotter.daemon import run
 

@@ -15,7 +15,7 @@ import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.options import config_option, load_from_flags, setting_flags
-from p2pdist.runtime.terminal import columns_of, folded, printable
+from p2pdist.process.terminal import columns_of, folded, printable
 from p2pdist.settings import SECTIONS
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 
 
 @click.group()
@@ -32,7 +32,7 @@ def init(directory: Path) -> None:
     """
     import tomlkit
 
-    from p2pdist.runtime.keys import make_keys
+    from p2pdist.process.keys import make_keys
 
     made = make_keys(directory)
     text = f"wrote cluster.secret, proxy.key and proxy.pub in {directory}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pdist.cli.amounts import age_text, size_text
-from p2pdist.runtime.terminal import folded, printable
+from p2pdist.process.terminal import folded, printable
 
 IMAGES_SHOWN = 10
 """More are counted; JSON has a hundred."""

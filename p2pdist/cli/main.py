@@ -115,7 +115,7 @@ def main() -> None:
 
 def _fail(error: Exception, *, debug: bool) -> int:
     from p2pdist.cli.failures import cause_of, explain, is_bug
-    from p2pdist.runtime.terminal import printable_lines
+    from p2pdist.process.terminal import printable_lines
 
     cause = cause_of(error)
     code, message, hint = explain(cause)

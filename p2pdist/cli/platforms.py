@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pdist.cli.pulling.client import Platform
-from p2pdist.runtime.own_platform import own_platform
+from p2pdist.process.own_platform import own_platform
 
 
 def platform_of(text: str | None) -> Platform:

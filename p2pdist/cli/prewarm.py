@@ -183,7 +183,7 @@ def prewarm(
         no such host          8 deadline missed, or cannot hold
     """
     from p2pdist.cli.prewarming.ask import image_list, read_wish
-    from p2pdist.runtime.clock import unix_s
+    from p2pdist.process.clock import unix_s
 
     try:
         named = [*images, *(image_list(list_file) if list_file else ())]
@@ -267,7 +267,7 @@ class _Errand:
     def _show_plan(self, spec: JobSpec, planned: Sequence[Planned], *, late: bool) -> None:
         from p2pdist.cli.prewarming.plan import plan_lines
         from p2pdist.cli.prewarming.progress import echo
-        from p2pdist.runtime.clock import unix_s
+        from p2pdist.process.clock import unix_s
 
         lines = plan_lines(spec, planned, unix_s())
         if not self._quiet:
@@ -293,7 +293,7 @@ class _Errand:
             run_json,
         )
         from p2pdist.cli.prewarming.progress import echo, screen_of
-        from p2pdist.runtime.clock import unix_s
+        from p2pdist.process.clock import unix_s
 
         if self._json:
             click.echo(json.dumps(run_json(picture, filed, run, code), indent=2))
@@ -323,7 +323,7 @@ def ls(
     from p2pdist.cli.prewarming.picture import Picture
     from p2pdist.cli.prewarming.progress import echo, screen_of
     from p2pdist.cli.prewarming.trackers import Filed, run_of
-    from p2pdist.runtime.clock import unix_s
+    from p2pdist.process.clock import unix_s
 
     async def run() -> Exit:
         async with open_trackers(trackers, secret_file, config) as opened:
@@ -445,7 +445,7 @@ ShortForm.verbs.update(ls=ls, show=show, cancel=cancel, retry=retry, resume=resu
 
 def _said_away(away: Mapping[str, str], consequence: str) -> Exit:
     """Say on stderr which trackers do not answer; return the code that goes with it."""
-    from p2pdist.runtime.terminal import printable
+    from p2pdist.process.terminal import printable
 
     for why in away.values():
         click.echo(f"p2pdist: {printable(why)}; {consequence}", err=True)
@@ -457,7 +457,7 @@ async def _show(trackers: Trackers, found: Found, output: str, hosts: str) -> No
     from p2pdist.cli.prewarming.outcome import run_json
     from p2pdist.cli.prewarming.picture import Picture
     from p2pdist.cli.prewarming.progress import echo, screen_of
-    from p2pdist.runtime.clock import unix_s
+    from p2pdist.process.clock import unix_s
 
     wanted = "all" if output == "json" else hosts
     picture = Picture(await trackers.show(found.filed, hosts=wanted))

@@ -62,8 +62,8 @@ def replicas(
     from p2pdist.cli.prewarming.progress import echo
     from p2pdist.cli.prewarming.standing import standings
     from p2pdist.oci.reference import DEFAULT_TAG, Reference, parse_reference
-    from p2pdist.runtime.clock import unix_s
-    from p2pdist.runtime.terminal import printable
+    from p2pdist.process.clock import unix_s
+    from p2pdist.process.terminal import printable
 
     try:
         parsed = parse_reference(image)
@@ -117,7 +117,7 @@ def _json(
 def standing_lines(image: str, digest: str, rows: Sequence[Standing]) -> list[str]:
     """A row for each datacenter, under what the registry has."""
     from p2pdist.cli.prewarming.texts import dim, headed, span
-    from p2pdist.runtime.terminal import printable
+    from p2pdist.process.terminal import printable
 
     lines = [
         f"{click.style(printable(image), bold=True)}  {dim('the registry has')} {_short(digest)}"

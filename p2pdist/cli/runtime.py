@@ -12,7 +12,7 @@ import click
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.terminal import printable, printable_lines
+from p2pdist.process.terminal import printable, printable_lines
 
 if TYPE_CHECKING:
     from p2pdist.engines.install import Outcome

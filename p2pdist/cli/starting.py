@@ -16,7 +16,7 @@ from p2pdist.settings import Leaf, Settings, leaves_of
 
 def started(role: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     """Load the settings of a daemon and set its logs up."""
-    from p2pdist.runtime import logs
+    from p2pdist.process import logs
 
     settings = load_from_flags(config, flags).settings
     logs.set_up(settings.log.level, settings.log.format, role=role)

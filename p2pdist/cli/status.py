@@ -15,7 +15,7 @@ from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.lazy_status import describe_mounts, mounts_of_host, shown_facts
 from p2pdist.cli.mount import STATE_DIR
-from p2pdist.runtime.terminal import columns_of, folded, printable
+from p2pdist.process.terminal import columns_of, folded, printable
 
 DEFAULT_ADMINS: Final = (
     "http://127.0.0.1:5309",

@@ -11,16 +11,10 @@ from yarl import URL
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.private_places import parse_ip
+from p2pdist.process.identity import proxy_keys, read_notify_secret, read_secret, read_signer
+from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
+from p2pdist.registry.reading.net import UpstreamEntry
 from p2pdist.registry_proxy.replication_setup import read_rules
-from p2pdist.runtime.identity import (
-    proxy_keys,
-    read_notify_secret,
-    read_secret,
-    read_signer,
-    upstream_entries,
-    upstream_hosts,
-)
-from p2pdist.runtime.upstream_net import UpstreamEntry
 from p2pdist.settings import Settings
 
 # What lies in a store is whole layers; a number without a unit is bytes.

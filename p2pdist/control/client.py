@@ -34,9 +34,9 @@ from p2pdist.model.control_wire import shared_codecs
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Member
-from p2pdist.runtime import logs
-from p2pdist.runtime.health import TRACKER, Health
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import logs
+from p2pdist.process.health import TRACKER, Health
+from p2pdist.process.tasks import TaskOwner
 
 HANG_UP_S: Final = 1.0
 

@@ -13,7 +13,7 @@ from p2pdist.model.control import FromTracker
 from p2pdist.model.control_wire import CloseCode, parse_tracker_url
 from p2pdist.model.handshake import Session
 from p2pdist.model.members import Member
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
 

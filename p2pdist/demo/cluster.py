@@ -14,7 +14,7 @@ import tomlkit
 
 from p2pdist.demo.image import DemoImage
 from p2pdist.demo.processes import Process, free_ports
-from p2pdist.runtime.keys import KeyFiles, make_keys
+from p2pdist.process.keys import KeyFiles, make_keys
 
 UPSTREAM: Final = "registry.demo"
 DATACENTERS: Final = ("dc1", "dc2")

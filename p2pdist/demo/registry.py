@@ -17,7 +17,7 @@ from p2pdist.demo.image import MANIFEST_TYPE
 from p2pdist.model.ids import digest_of, parse_digest
 from p2pdist.oci.errors import error_body
 from p2pdist.oci.ranges import Full, Partial, parse_range
-from p2pdist.runtime.opening import opened
+from p2pdist.process.opening import opened
 
 PIECE_BYTES: Final = 1 << 20
 

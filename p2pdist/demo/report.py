@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from p2pdist.demo.processes import Process
-from p2pdist.runtime.tree import write_named
+from p2pdist.process.tree import write_named
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from p2pdist.demo.report import (
     write_json,
 )
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.clock import unix_s
+from p2pdist.process.clock import unix_s
 
 # The image, the registry's copy, six stores, two proxies' stores, and some air.
 COPIES: Final = 12

@@ -15,8 +15,9 @@ from typing import Any, Final
 from p2pdist.doctor.findings import Finding, Level, failed, passed, registries_text, warned
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Address
-from p2pdist.runtime.identity import proxy_keys, read_secret, read_signer, upstream_entries
-from p2pdist.runtime.keys import KEY_NAME, SECRET_NAME, find_or_make_keys
+from p2pdist.process.identity import proxy_keys, read_secret, read_signer
+from p2pdist.process.keys import KEY_NAME, SECRET_NAME, find_or_make_keys
+from p2pdist.registry.reading.entries import upstream_entries
 from p2pdist.settings import Settings
 
 # A link and a body cost a descriptor each; a peer in a large swarm has some hundred of both.

@@ -30,9 +30,9 @@ from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import key_id
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.identity import proxy_keys, read_secret
-from p2pdist.runtime.proxy_client import EXCHANGE_PORT, KEY_ID, read_key_id
+from p2pdist.process.clock import unix_s
+from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.registry.proxy_client import EXCHANGE_PORT, KEY_ID, read_key_id
 from p2pdist.settings import Settings
 
 REACH_S: Final = 2.0

@@ -12,9 +12,9 @@ from p2pdist.errors import ConfigError, ErrorReason, UpstreamError
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import DOCKER_HUB
 from p2pdist.oci.refusals import fix_of
-from p2pdist.runtime.identity import upstream_entries
-from p2pdist.runtime.upstream import UpstreamClient, UpstreamEntry, UpstreamRefusal
-from p2pdist.runtime.upstream_net import UpstreamTimeouts
+from p2pdist.registry.reading.client import UpstreamClient, UpstreamEntry, UpstreamRefusal
+from p2pdist.registry.reading.entries import upstream_entries
+from p2pdist.registry.reading.net import UpstreamTimeouts
 from p2pdist.settings import Settings
 
 TIMEOUTS: Final = UpstreamTimeouts(connect_s=2.0, headers_s=3.0, idle_s=3.0, question_s=5.0)

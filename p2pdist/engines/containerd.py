@@ -15,7 +15,7 @@ from p2pdist.engines.early_starts import Version, told_version
 from p2pdist.engines.options import Options
 from p2pdist.engines.targets import Plan, Target
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import Tree
+from p2pdist.process.tree import Tree
 
 CONFIG: Final = "/etc/containerd/config.toml"
 CERTS_D: Final = "/etc/containerd/certs.d"

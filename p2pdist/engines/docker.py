@@ -20,7 +20,7 @@ from p2pdist.engines.options import EarlyStarts, Options
 from p2pdist.engines.processes import ask_to_reload, command_line, running_pid
 from p2pdist.engines.targets import Plan, Target
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import Tree, absolute
+from p2pdist.process.tree import Tree, absolute
 
 KEY: Final = "registry-mirrors"
 DRIVER: Final = "storage-driver"

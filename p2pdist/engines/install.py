@@ -15,7 +15,7 @@ from p2pdist.engines.record import FileRecord, Record, Records, records_at
 from p2pdist.engines.targets import Engine, Plan, Target
 from p2pdist.engines.toml_blocks import marked
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import Tree
+from p2pdist.process.tree import Tree
 
 LOST: Final = "{} had our mirror, and no record of what was there before: only our part goes"
 

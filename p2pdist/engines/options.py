@@ -10,7 +10,7 @@ from typing import Final
 
 from p2pdist.errors import ConfigError
 from p2pdist.oci.reference import canonical_upstream
-from p2pdist.runtime.tree import Tree, absolute
+from p2pdist.process.tree import Tree, absolute
 
 DEFAULT_MIRROR: Final = "http://127.0.0.1:5300"
 _MIRROR: Final = re.compile(r"(https?)://([^/?#@]+):([0-9]{1,5})/?", re.IGNORECASE)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import Tree
+from p2pdist.process.tree import Tree
 
 PID_BYTES_MAX: Final = 64
 

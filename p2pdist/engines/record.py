@@ -17,7 +17,7 @@ import msgspec
 
 from p2pdist.engines.options import EarlyStarts
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import Tree, absolute
+from p2pdist.process.tree import Tree, absolute
 
 FORMAT: Final = 1
 DEFAULT_DIR: Final = Path("/var/lib/p2pdist/runtime")

@@ -31,7 +31,7 @@ from p2pdist.peer.neighbours import BlobNeighbours
 from p2pdist.peer.ports import NodePorts
 from p2pdist.peer.readers import BlobReaders
 from p2pdist.peer.turn import Turn
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.store.blob import Blob
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from p2pdist.model.health import Reason
 from p2pdist.model.members import Role
 from p2pdist.peer.node import Node
 from p2pdist.peer.refusing import RefusalLog
-from p2pdist.runtime.health import PROXY
+from p2pdist.process.health import PROXY
 
 
 def conditions(node: Node, trackers: Sequence[str], unreachable: str | None) -> dict[Reason, str]:

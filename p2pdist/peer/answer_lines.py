@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from p2pdist.exchange.link import Link
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 
 # Small blobs of one link in the making: some wait for a registry, the others go on beside them.
 SMALLS_AT_ONCE: Final = 32

@@ -18,8 +18,8 @@ from typing import Final, Generic, TypeVar
 
 from p2pdist.errors import P2pdistError, UpstreamError
 from p2pdist.peer.core.answering import HUNG_S, AnswerBook
-from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
+from p2pdist.registry.proxy_client import ProxyClient
 
 T = TypeVar("T")
 

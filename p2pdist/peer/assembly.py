@@ -32,13 +32,13 @@ from p2pdist.peer.node import Node
 from p2pdist.peer.refusing import RefusalLog, links_allowed
 from p2pdist.peer.scrubbing import scrub_for_ever
 from p2pdist.peer.server import everything
-from p2pdist.runtime import clock, logs
-from p2pdist.runtime.files import state_directory
-from p2pdist.runtime.health import Health
-from p2pdist.runtime.metrics import Sample, node_info
-from p2pdist.runtime.own_addresses import OwnAddresses
-from p2pdist.runtime.own_platform import own_platform
-from p2pdist.runtime.proxy_client import ProxyClient
+from p2pdist.process import clock, logs
+from p2pdist.process.files import state_directory
+from p2pdist.process.health import Health
+from p2pdist.process.metrics import Sample, node_info
+from p2pdist.process.own_addresses import OwnAddresses
+from p2pdist.process.own_platform import own_platform
+from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.store.store import Store, StoreLimits
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from p2pdist.peer.bulk import BlobBulk
 from p2pdist.peer.counters import source_of
 from p2pdist.peer.intake import Arrival, ChunkIntake
 from p2pdist.peer.ports import NodePorts
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.store.blob import Blob
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Final
 
 from p2pdist.oci.layered_image import LayeredImage
 from p2pdist.oci.wanted_images import WAIT_S, WantedImage
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 
 BETWEEN_S: Final = 1.0
 """Between two questions of a snapshotter: it asks anew when it has been answered."""

@@ -27,21 +27,17 @@ from p2pdist.peer.ordering import PeerSource
 from p2pdist.peer.prewarming import Prewarmer
 from p2pdist.peer.snapshotter_desk import snapshotter_desk
 from p2pdist.peer.sourcing import BlobFinder
-from p2pdist.runtime import clock
-from p2pdist.runtime.admin import AdminServer
-from p2pdist.runtime.daemon import notify
-from p2pdist.runtime.identity import (
-    proxy_keys,
-    read_secret,
-    upstream_entries,
-    upstream_hosts,
-)
-from p2pdist.runtime.listening import HttpServer
-from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.pull_metrics import PullMetrics
-from p2pdist.runtime.refused import RefusedRequests
-from p2pdist.runtime.upstream import UpstreamClient
-from p2pdist.runtime.upstream_metrics import payload_samples
+from p2pdist.process import clock
+from p2pdist.process.admin import AdminServer
+from p2pdist.process.daemon import notify
+from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.listening import HttpServer
+from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry.reading.client import UpstreamClient
+from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
+from p2pdist.registry.reading.metrics import payload_samples
+from p2pdist.registry.serving.pull_metrics import PullMetrics
+from p2pdist.registry.serving.refused import RefusedRequests
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.store import StoreLimits

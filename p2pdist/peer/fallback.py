@@ -17,7 +17,7 @@ from p2pdist.errors import BlobFailed, ErrorReason, UpstreamError
 from p2pdist.model.ids import Digest, digest_algorithm
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.refusals import DEFINITE
-from p2pdist.runtime.upstream_net import BadAnswer
+from p2pdist.registry.reading.net import BadAnswer
 
 # The tail that waits for the digest: as long as the smallest chunk.
 HOLD_BACK_BYTES: Final = 256 * 1024

@@ -20,8 +20,8 @@ from p2pdist.peer.neighbourhood import Neighbourhood
 from p2pdist.peer.outstanding import RequestTable
 from p2pdist.peer.proxy_links import ProxyLinks
 from p2pdist.peer.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
-from p2pdist.runtime import logs
-from p2pdist.runtime.health import Health
+from p2pdist.process import logs
+from p2pdist.process.health import Health
 from p2pdist.store.store import Store
 
 log = logging.getLogger(__name__)

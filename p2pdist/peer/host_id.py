@@ -19,8 +19,8 @@ from typing import Final
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.ids import HostId, parse_host_id
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import read_bounded_file, write_whole
+from p2pdist.process import logs
+from p2pdist.process.files import read_bounded_file, write_whole
 
 log = logging.getLogger(__name__)
 

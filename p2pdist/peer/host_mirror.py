@@ -14,12 +14,12 @@ from p2pdist.exchange.upload import Upload
 from p2pdist.model.members import Address
 from p2pdist.model.recent_pulls import RecentPulls
 from p2pdist.peer.runtime_pull import ContainerdPuller, DockerPuller, RuntimePuller
-from p2pdist.runtime.listening import HttpServer
-from p2pdist.runtime.pull_metrics import PullMetrics
-from p2pdist.runtime.refused import RefusedRequests
-from p2pdist.runtime.registry_http import RegistryEndpoint
-from p2pdist.runtime.registry_pull import PullRecord
-from p2pdist.runtime.serving import RegistryBackend
+from p2pdist.process.listening import HttpServer
+from p2pdist.registry.ports import RegistryBackend
+from p2pdist.registry.serving.endpoint import RegistryEndpoint
+from p2pdist.registry.serving.pull import PullRecord
+from p2pdist.registry.serving.pull_metrics import PullMetrics
+from p2pdist.registry.serving.refused import RefusedRequests
 from p2pdist.settings import Settings
 
 

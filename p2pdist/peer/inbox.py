@@ -12,7 +12,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.ids import Digest
 from p2pdist.peer.blob_map import MapStatement
 from p2pdist.peer.core.fair_queue import FairQueue
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 
 # A map of 4,096 chunks is 66 records; 32 neighbours may all have sent theirs before we read one.
 INBOX_MAX: Final = 4096

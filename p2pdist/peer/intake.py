@@ -8,7 +8,7 @@ from typing import NamedTuple
 from p2pdist.errors import StoreError
 from p2pdist.exchange.link import Link
 from p2pdist.model.ids import RequestId
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.blob import Blob
 
 

@@ -12,7 +12,7 @@ from p2pdist.model.statements import TagStatement
 from p2pdist.model.tags import NotBelieved, TagRecord, believe_tag, open_tag
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import PROXY_ANSWER_S
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 
 log = logging.getLogger(__name__)
 

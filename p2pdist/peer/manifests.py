@@ -26,13 +26,13 @@ from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.node import Node
 from p2pdist.peer.recent_images import RecentImages
 from p2pdist.peer.smalls import SmallAnswer
-from p2pdist.runtime import logs
-from p2pdist.runtime.kept_manifests import kept_type
-from p2pdist.runtime.off_loop import parsed
-from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.serving import Manifest, PullContext, client_accept
-from p2pdist.runtime.single_flight import SingleFlight
-from p2pdist.runtime.upstream import UpstreamClient, UpstreamRefusal
+from p2pdist.process import logs
+from p2pdist.process.off_loop import parsed
+from p2pdist.process.single_flight import SingleFlight
+from p2pdist.registry.kept_manifests import kept_type
+from p2pdist.registry.ports import Manifest, PullContext, client_accept
+from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry.reading.client import UpstreamClient, UpstreamRefusal
 
 log = logging.getLogger(__name__)
 

@@ -26,10 +26,10 @@ from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.peer.vain import InVain
 from p2pdist.peer.wanted_images import WantedImages
-from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
-from p2pdist.runtime.single_flight import SingleFlight
-from p2pdist.runtime.upstream import UpstreamClient, UpstreamRefusal
+from p2pdist.process.single_flight import SingleFlight
+from p2pdist.registry.ports import BlobSource, Manifest, PullContext, TagPage
+from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry.reading.client import UpstreamClient, UpstreamRefusal
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Role
 from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.trust import TrustBook
-from p2pdist.runtime import logs
-from p2pdist.runtime.health import Health
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import logs
+from p2pdist.process.health import Health
+from p2pdist.process.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
 

@@ -42,10 +42,10 @@ from p2pdist.peer.records import OpenedRecords
 from p2pdist.peer.routing import FrameRouter
 from p2pdist.peer.server import Authority, Server, everything
 from p2pdist.peer.tracker_side import TrackerSide
-from p2pdist.runtime import logs
-from p2pdist.runtime.health import Health
-from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import logs
+from p2pdist.process.health import Health
+from p2pdist.process.tasks import TaskOwner
+from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.store.blob import Blob
 from p2pdist.store.store import Store
 

@@ -10,7 +10,7 @@ from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.node import Node
 from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.peer.vain import InVain
-from p2pdist.runtime.serving import PullContext
+from p2pdist.registry.ports import PullContext
 
 
 class PeerSource:

@@ -13,9 +13,9 @@ from p2pdist.oci.names import ImageName
 from p2pdist.peer.answering import Answering
 from p2pdist.peer.counters import PROXY, UPSTREAM
 from p2pdist.peer.fallback import OutsideBody, OutsideSource
-from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.upstream import UpstreamClient
-from p2pdist.runtime.upstream_net import BadAnswer
+from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry.reading.client import UpstreamClient
+from p2pdist.registry.reading.net import BadAnswer
 
 # What is larger has more than one chunk, and so a map: it is never read as a whole.
 SMALL_BYTES_MAX: Final = CHUNK_SIZE_MIN_BYTES

@@ -16,7 +16,7 @@ from p2pdist.peer.core.seeding import Uplink
 from p2pdist.peer.counters import NodeCounters
 from p2pdist.peer.inbox import Heard
 from p2pdist.peer.outstanding import RequestTable
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.store import Store
 
 

@@ -35,8 +35,8 @@ from p2pdist.peer.core.bulk import bulk_bucket, set_bulk_rate
 from p2pdist.peer.node import Node
 from p2pdist.peer.runtime_pull import RuntimePuller, RuntimePullError
 from p2pdist.peer.turns import Turns
-from p2pdist.runtime import logs
-from p2pdist.runtime.metrics import Sample
+from p2pdist.process import logs
+from p2pdist.process.metrics import Sample
 from p2pdist.store.holdings import Part
 
 log = logging.getLogger(__name__)

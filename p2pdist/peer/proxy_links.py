@@ -22,10 +22,10 @@ from p2pdist.peer.core import proxy_links as core
 from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.served import ServedRegistries
 from p2pdist.peer.neighbourhood import DIAL_TIMEOUT_S, Neighbourhood
-from p2pdist.runtime import logs
-from p2pdist.runtime.health import Health
-from p2pdist.runtime.proxy_client import Greeting, ProxyClient
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import logs
+from p2pdist.process.health import Health
+from p2pdist.process.tasks import TaskOwner
+from p2pdist.registry.proxy_client import Greeting, ProxyClient
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED, UPSTREAM
 from p2pdist.peer.fallback import OutsideSource, is_final, stream_checked
 from p2pdist.peer.vain import InVain
-from p2pdist.runtime.serving import CACHE, DOUBTED_BYTES_MAX, FileSpan, PullContext
+from p2pdist.registry.ports import CACHE, DOUBTED_BYTES_MAX, FileSpan, PullContext
 from p2pdist.store.blob import Blob
 from p2pdist.store.open_files import Borrowed
 

@@ -17,8 +17,8 @@ from p2pdist.oci.image_config import diff_ids_of_config
 from p2pdist.oci.layered_image import LayeredImage, layered_image
 from p2pdist.oci.manifest import Descriptor, ManifestInfo
 from p2pdist.oci.names import ImageName
-from p2pdist.runtime import logs
-from p2pdist.runtime.off_loop import parsed
+from p2pdist.process import logs
+from p2pdist.process.off_loop import parsed
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from p2pdist.model.handshake import Refusal
 from p2pdist.model.members import Member
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 
 log = logging.getLogger(__name__)
 

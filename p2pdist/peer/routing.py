@@ -26,7 +26,7 @@ from p2pdist.peer.proxy_links import ProxyLinks
 from p2pdist.peer.records import OpenedRecords
 from p2pdist.peer.server import Authority, Server
 from p2pdist.peer.smalls import SmallAnswer
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.store import Store
 
 # Neighbours that ask for what is stored here set no more blobs in motion than this.

@@ -8,7 +8,7 @@ from typing import Final
 
 from p2pdist.errors import StoreError
 from p2pdist.peer.node import Node
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.store.blob import Blob
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from p2pdist.model.members import Place
 from p2pdist.model.statements import Keyring, TagStatement
 from p2pdist.peer.counters import NodeCounters, receiver_of
 from p2pdist.peer.smalls import SmallAnswer
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.store.store import Store
 
 log = logging.getLogger(__name__)

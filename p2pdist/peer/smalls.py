@@ -10,7 +10,7 @@ from p2pdist.errors import PeerFault
 from p2pdist.exchange.frames import GetSmall, GetStatement
 from p2pdist.exchange.link import Link
 from p2pdist.model.ids import Digest, RequestId, TagKey, digest_algorithm, digest_of
-from p2pdist.runtime.serving import CACHE
+from p2pdist.registry.ports import CACHE
 
 # Registry contract 3.7: other source after 2 s. A proxy may first have to ask its upstream.
 PEER_ANSWER_S: Final = 1.0

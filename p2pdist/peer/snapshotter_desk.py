@@ -19,8 +19,8 @@ from p2pdist.oci.traces import decode_trace, encode_trace
 from p2pdist.oci.wanted_images import encode_wanted_image
 from p2pdist.peer.coming_images import ComingImages
 from p2pdist.peer.wanted_images import WantedImages
-from p2pdist.runtime.other_hosts import to_other_host
-from p2pdist.runtime.registry_answers import json_answer
+from p2pdist.registry.serving.answers import json_answer
+from p2pdist.registry.serving.other_hosts import to_other_host
 
 TRACE_S: Final = 0.25
 """A start waits for the answer: without one it reads as it goes."""

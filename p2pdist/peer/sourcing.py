@@ -22,8 +22,8 @@ from p2pdist.peer.counters import PROXY
 from p2pdist.peer.node import Node
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.peer.vain import InVain
-from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.single_flight import SingleFlight
+from p2pdist.process.single_flight import SingleFlight
+from p2pdist.registry.proxy_client import ProxyClient
 
 INTRODUCE_S: Final = 3.0
 # The second proxy is asked soon, as the first may just have died; a fleet that starves must not

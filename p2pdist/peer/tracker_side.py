@@ -14,8 +14,8 @@ from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.neighbourhood import Neighbourhood
 from p2pdist.peer.records import OpenedRecords
-from p2pdist.runtime import logs
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import logs
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from p2pdist.errors import ErrorReason, UpstreamError
+from p2pdist.process import logs
+from p2pdist.registry.ports import client_network
 from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.verdicts import is_answer
-from p2pdist.runtime import logs
-from p2pdist.runtime.serving import client_network
 
 log = logging.getLogger(__name__)
 

@@ -30,15 +30,15 @@ from p2pdist.peer.api import (
     SmallAnswer,
     read_single,
 )
+from p2pdist.process import logs
+from p2pdist.process.single_flight import SingleFlight
+from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry_proxy.core.pauses import Pauses
 from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.registry_proxy.ingest import Ingest
 from p2pdist.registry_proxy.leasing import SOURCE_SILENCE_S, OutsideLeases, followed
 from p2pdist.registry_proxy.manifests import Claim, ManifestService
 from p2pdist.registry_proxy.slots import FetchSlots
-from p2pdist.runtime import logs
-from p2pdist.runtime.proxy_client import ProxyClient
-from p2pdist.runtime.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from p2pdist.peer.api import (
     SwarmReader,
     WholeBlob,
 )
+from p2pdist.registry.ports import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.passing import PassingBlob
-from p2pdist.runtime.serving import BlobSource, Manifest, PullContext, TagPage
 
 
 class ProxyBackend:

@@ -31,6 +31,19 @@ from p2pdist.peer.api import (
     running_node,
     runtime_puller,
 )
+from p2pdist.process.admin import AdminServer
+from p2pdist.process.daemon import notify
+from p2pdist.process.files import state_directory
+from p2pdist.process.identity import proxy_keys, read_secret, read_signer
+from p2pdist.process.listening import HttpServer
+from p2pdist.process.metrics import Sample
+from p2pdist.registry.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyClient
+from p2pdist.registry.reading.client import UpstreamClient
+from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
+from p2pdist.registry.reading.metrics import asking_samples, payload_samples
+from p2pdist.registry.serving.endpoint import RegistryEndpoint
+from p2pdist.registry.serving.pull_metrics import PullMetrics
+from p2pdist.registry.serving.refused import RefusedRequests
 from p2pdist.registry_proxy import links_file, notifications_http
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.backend import ProxyBackend
@@ -42,24 +55,6 @@ from p2pdist.registry_proxy.indexing import LayerIndexer
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.ordering import ProxyOrderSource
 from p2pdist.registry_proxy.replication_setup import Replicating, replicating
-from p2pdist.runtime.admin import AdminServer
-from p2pdist.runtime.daemon import notify
-from p2pdist.runtime.files import state_directory
-from p2pdist.runtime.identity import (
-    proxy_keys,
-    read_secret,
-    read_signer,
-    upstream_entries,
-    upstream_hosts,
-)
-from p2pdist.runtime.listening import HttpServer
-from p2pdist.runtime.metrics import Sample
-from p2pdist.runtime.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyClient
-from p2pdist.runtime.pull_metrics import PullMetrics
-from p2pdist.runtime.refused import RefusedRequests
-from p2pdist.runtime.registry_http import RegistryEndpoint
-from p2pdist.runtime.upstream import UpstreamClient
-from p2pdist.runtime.upstream_metrics import asking_samples, payload_samples
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.store import Store, StoreLimits

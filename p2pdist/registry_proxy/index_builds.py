@@ -12,7 +12,7 @@ from typing import Final
 from p2pdist.errors import P2pdistError
 from p2pdist.model.layer_index import INDEX_BYTES_MAX
 from p2pdist.peer.api import ActiveBlob
-from p2pdist.runtime.processes import yield_to_others
+from p2pdist.process.processes import yield_to_others
 from p2pdist.store.blob import Blob
 
 WORKER: Final = "p2pdist.streaming.build_worker"

@@ -23,12 +23,12 @@ from p2pdist.model.layer_index import INDEX_MEDIA_TYPE, INDEXED_BYTES_MIN, layer
 from p2pdist.model.statements import Signer, TagStatement
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import ActiveBlob, Node, OutsideBody, SmallAnswer
+from p2pdist.process import logs
+from p2pdist.process.clock import unix_s
+from p2pdist.process.metrics import Sample
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.index_builds import NotBuilt, build_index
 from p2pdist.registry_proxy.ingest import Ingest
-from p2pdist.runtime import logs
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.metrics import Sample
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.control import LeaseAnswer, SwarmKey, digest_key, origin_key
 from p2pdist.model.members import Member
 from p2pdist.peer.api import ActiveBlob, Node
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from p2pdist.model.geometry import BLOB_SIZE_MAX_BYTES
 from p2pdist.model.ids import parse_digest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, valid_repository
+from p2pdist.process import logs
+from p2pdist.process.files import no_follow, write_whole
 from p2pdist.registry_proxy.core.links import LinkRecord, Links
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import no_follow, write_whole
 
 log = logging.getLogger(__name__)
 

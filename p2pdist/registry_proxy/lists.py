@@ -9,12 +9,12 @@ from p2pdist.errors import UpstreamError
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.manifest import OCI_INDEX
 from p2pdist.oci.names import ImageName
+from p2pdist.registry.ports import Manifest, TagPage
+from p2pdist.registry.reading.client import BadAnswer, UpstreamClient, UpstreamRefusal
 from p2pdist.registry_proxy.asking import Asking
 from p2pdist.registry_proxy.core.referrers import fallback_tag, merge_referrers
 from p2pdist.registry_proxy.core.verdicts import list_refusal
 from p2pdist.registry_proxy.parents import PARENT_S, Parents
-from p2pdist.runtime.serving import Manifest, TagPage
-from p2pdist.runtime.upstream import BadAnswer, UpstreamClient, UpstreamRefusal
 
 
 class ListService:

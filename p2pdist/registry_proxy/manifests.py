@@ -27,6 +27,18 @@ from p2pdist.oci.doubts import Doubts
 from p2pdist.oci.manifest import ManifestInfo, parse_manifest
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.api import UPSTREAM, WAN
+from p2pdist.process import logs
+from p2pdist.process.clock import unix_s
+from p2pdist.process.off_loop import parsed
+from p2pdist.process.single_flight import SingleFlight
+from p2pdist.registry.kept_manifests import kept_type
+from p2pdist.registry.ports import Manifest, PullContext, client_accept
+from p2pdist.registry.reading.client import (
+    BadAnswer,
+    UpstreamClient,
+    UpstreamManifest,
+    UpstreamRefusal,
+)
 from p2pdist.registry_proxy.asking import Asking, MissesSpent
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
@@ -40,13 +52,6 @@ from p2pdist.registry_proxy.core.verdicts import (
 from p2pdist.registry_proxy.lists import ListService
 from p2pdist.registry_proxy.parents import PARENT_S, Parent, Parents
 from p2pdist.registry_proxy.showing import HeldPart, Showing
-from p2pdist.runtime import logs
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.kept_manifests import kept_type
-from p2pdist.runtime.off_loop import parsed
-from p2pdist.runtime.serving import Manifest, PullContext, client_accept
-from p2pdist.runtime.single_flight import SingleFlight
-from p2pdist.runtime.upstream import BadAnswer, UpstreamClient, UpstreamManifest, UpstreamRefusal
 
 log = logging.getLogger(__name__)
 

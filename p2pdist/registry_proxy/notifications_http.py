@@ -17,10 +17,10 @@ from p2pdist.errors import RegistryError, StoreError
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, image_name
 from p2pdist.oci.routes import split_target
+from p2pdist.process import logs
+from p2pdist.process.metrics import Sample
 from p2pdist.registry_proxy.core.notifications import KINDS, Push, parse_notification
 from p2pdist.registry_proxy.replication import Replication
-from p2pdist.runtime import logs
-from p2pdist.runtime.metrics import Sample
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Final, Protocol, TypeVar
 from p2pdist.errors import UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.runtime import logs
-from p2pdist.runtime.serving import Manifest, TagPage
+from p2pdist.process import logs
+from p2pdist.registry.ports import Manifest, TagPage
 
 log = logging.getLogger(__name__)
 

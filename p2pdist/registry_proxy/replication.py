@@ -16,22 +16,22 @@ from fnmatch import fnmatchcase
 from random import Random
 from typing import Final
 
+from p2pdist.control.jobs_client import JobsClient, JobsError
 from p2pdist.errors import RegistryError, StoreError
 from p2pdist.model.ids import parse_digest
 from p2pdist.model.jobs import JobImage, JobSpec, JobStatus
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import Reference
+from p2pdist.process import logs
+from p2pdist.process.clock import unix_s
+from p2pdist.process.metrics import Sample
+from p2pdist.process.tasks import TaskOwner
+from p2pdist.registry.job_images import resolve_image
+from p2pdist.registry.ports import Manifest
 from p2pdist.registry_proxy.core.replicas import Replica, Replicas
 from p2pdist.registry_proxy.core.rules import Pattern, Rule
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.replication_store import ReplicationStore
-from p2pdist.runtime import logs
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.job_images import resolve_image
-from p2pdist.runtime.jobs_client import JobsClient, JobsError
-from p2pdist.runtime.metrics import Sample
-from p2pdist.runtime.serving import Manifest
-from p2pdist.runtime.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
 

@@ -11,16 +11,17 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from p2pdist.control.jobs_client import JobsClient
 from p2pdist.errors import ConfigError
 from p2pdist.oci.reference import canonical_upstream
+from p2pdist.process.identity import read_notify_secret, read_secret
+from p2pdist.process.operator_token import operator_token
+from p2pdist.registry.reading.entries import upstream_hosts
 from p2pdist.registry_proxy.core.rules import RULES_MAX, Rule, check_rule, parse_pattern
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.notifications_http import Notifications
 from p2pdist.registry_proxy.replication import Replication
 from p2pdist.registry_proxy.replication_store import FILE_NAME, ReplicationStore
-from p2pdist.runtime.identity import read_notify_secret, read_secret, upstream_hosts
-from p2pdist.runtime.jobs_client import JobsClient
-from p2pdist.runtime.operator_token import operator_token
 from p2pdist.settings import Replicate, Settings
 
 _FIX: Final = "set proxy.job_trackers to the trackers' admin URLs, such as http://10.0.0.2:5209"

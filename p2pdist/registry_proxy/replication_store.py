@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from p2pdist.errors import StoreError
+from p2pdist.process import logs
+from p2pdist.process.files import own_database
 from p2pdist.registry_proxy.core.replicas import Replica
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import own_database
 
 log = logging.getLogger(__name__)
 

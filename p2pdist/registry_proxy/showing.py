@@ -11,9 +11,9 @@ from typing import Final, Protocol
 from p2pdist.errors import UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
+from p2pdist.process import logs
+from p2pdist.process.single_flight import SingleFlight
 from p2pdist.registry_proxy.core.access import Access
-from p2pdist.runtime import logs
-from p2pdist.runtime.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
-from p2pdist.runtime.files import OPEN_FLAGS
+from p2pdist.process.files import OPEN_FLAGS
 from p2pdist.store.blob import write_map
 
 

@@ -23,8 +23,8 @@ from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Keyring
-from p2pdist.runtime import failpoints as fail
-from p2pdist.runtime.files import OPEN_FLAGS, pread_all, pwrite_all, read_file, write_all
+from p2pdist.process import failpoints as fail
+from p2pdist.process.files import OPEN_FLAGS, pread_all, pwrite_all, read_file, write_all
 from p2pdist.store.bits import Bits, decode_bits, encode_bits
 from p2pdist.store.disk import Disk
 from p2pdist.store.open_files import Borrowed, StoredFile

@@ -11,8 +11,8 @@ from typing import Final
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.ids import Digest, parse_digest
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import (
+from p2pdist.process import logs
+from p2pdist.process.files import (
     private_directory,
     read_bounded_file,
     sweep_unfinished,

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from p2pdist.runtime.files import OPEN_FLAGS
+from p2pdist.process.files import OPEN_FLAGS
 
 # Of the descriptors of this process, beside links and HTTP connections (`peer/refusing.py`).
 SHARE: Final = 8

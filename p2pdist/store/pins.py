@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from p2pdist.model.ids import Digest
-from p2pdist.runtime.files import read_file, write_whole
+from p2pdist.process.files import read_file, write_whole
 
 # A job has 64 images of 4,096 blobs at most, and a tracker 250 jobs; 90 bytes each on disk.
 PINS_MAX: Final = 100_000

@@ -10,7 +10,7 @@ from typing import Final
 from p2pdist.errors import PeerFault, UnknownKey
 from p2pdist.model.ids import MapId
 from p2pdist.model.statements import Keyring, Revocation
-from p2pdist.runtime.files import read_file, write_whole
+from p2pdist.process.files import read_file, write_whole
 from p2pdist.store.records import decode_records, encode_record
 
 REVOCATIONS_MAX: Final = 4096

@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from p2pdist.errors import PeerFault
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
-from p2pdist.runtime.files import read_bounded_file, write_whole
+from p2pdist.process.files import read_bounded_file, write_whole
 from p2pdist.store.files import blob_path
 
 MEDIA_TYPE_BYTES_MAX: Final = 255

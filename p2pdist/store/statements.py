@@ -15,7 +15,7 @@ from typing import Final
 
 from p2pdist.model.ids import TagKey
 from p2pdist.model.statements import RECORD_BYTES_MAX
-from p2pdist.runtime.files import read_file, write_whole
+from p2pdist.process.files import read_file, write_whole
 from p2pdist.store.records import decode_records, encode_record
 
 STATEMENTS_MAX: Final = 10_000

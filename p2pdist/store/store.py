@@ -20,8 +20,8 @@ from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.ids import Digest, MapId, TagKey, parse_digest
 from p2pdist.model.statements import Keyring
-from p2pdist.runtime import logs
-from p2pdist.runtime.clock import unix_s
+from p2pdist.process import logs
+from p2pdist.process.clock import unix_s
 from p2pdist.store.aside import Aside, look_aside, reopen_files
 from p2pdist.store.bits import Bits
 from p2pdist.store.blob import Blob, create_files, load_files

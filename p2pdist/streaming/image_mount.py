@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.files import state_directory
+from p2pdist.process.files import state_directory
 from p2pdist.streaming.fuse import mounting, syscalls
 from p2pdist.streaming.fuse.mounting import CannotMount, FuseMount, MountOptions
 from p2pdist.streaming.mount_plan import LAYERS_DIRECTORY, MountPlan, read_plan

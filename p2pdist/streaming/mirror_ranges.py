@@ -14,8 +14,8 @@ from urllib.parse import quote, urlsplit
 
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.runtime import logs
-from p2pdist.runtime.serving import DEMAND_AGAIN, DEMAND_HEADER
+from p2pdist.process import logs
+from p2pdist.registry.ports import DEMAND_AGAIN, DEMAND_HEADER
 
 log = logging.getLogger(__name__)
 

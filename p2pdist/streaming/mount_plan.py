@@ -10,7 +10,7 @@ import msgspec
 from p2pdist.errors import ConfigError
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import image_name
-from p2pdist.runtime.files import read_file, write_whole
+from p2pdist.process.files import read_file, write_whole
 
 FILE_NAME: Final = "plan.json"
 LAYERS_DIRECTORY: Final = "layers"

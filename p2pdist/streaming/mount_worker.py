@@ -14,7 +14,7 @@ from typing import Final
 
 from p2pdist.model.ids import parse_digest
 from p2pdist.model.layer_index import INDEX_BYTES_MAX
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.streaming.core.image_tree import inherit
 from p2pdist.streaming.core.index import decode_index
 from p2pdist.streaming.core.tree import LayerTree

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from p2pdist.model.durations import DURATION_BOUNDS_S, bucket_of
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import OPEN_FLAGS, pread_all
+from p2pdist.process import logs
+from p2pdist.process.files import OPEN_FLAGS, pread_all
 
 log = logging.getLogger(__name__)
 

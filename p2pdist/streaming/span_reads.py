@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from cachetools import LRUCache
 
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.streaming.contents import WrongSpan, open_span
 from p2pdist.streaming.core.index import LayerIndex
 from p2pdist.streaming.read_counts import Outcome, ReadCounts, Why

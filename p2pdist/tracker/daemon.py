@@ -16,12 +16,12 @@ from p2pdist import __version__
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
-from p2pdist.runtime.admin import AdminServer
-from p2pdist.runtime.collector import short_pauses
-from p2pdist.runtime.daemon import notify
-from p2pdist.runtime.files import state_directory
-from p2pdist.runtime.identity import proxy_keys, read_secret
-from p2pdist.runtime.metrics import Sample, node_info
+from p2pdist.process.admin import AdminServer
+from p2pdist.process.collector import short_pauses
+from p2pdist.process.daemon import notify
+from p2pdist.process.files import state_directory
+from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.metrics import Sample, node_info
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.tracker.core.state import TrackerLimits

@@ -13,8 +13,8 @@ from typing import Final
 from p2pdist.control.client import TrackerClient
 from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.members import Member
-from p2pdist.runtime.health import Health
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.health import Health
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker.core.grants import Forward, ForwardEnd
 
 # A proxy waits 1 s for the answer; without one we still have to decide ourselves in that time.

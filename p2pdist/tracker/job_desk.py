@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeVar
 
 from p2pdist.model.ids import parse_digest
 from p2pdist.model.jobs import HostStatus, JobAnswer, JobPlan, JobRequest, JobSpec, JobStatus
-from p2pdist.runtime import clock
+from p2pdist.process import clock
 from p2pdist.tracker.core.jobs.book import JobBook
 from p2pdist.tracker.core.jobs.choosing import Chosen, choose_hosts
 from p2pdist.tracker.core.jobs.job import Job

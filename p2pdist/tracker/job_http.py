@@ -17,8 +17,8 @@ from aiohttp import web
 from p2pdist.errors import StoreError
 from p2pdist.model.control import JOB_ID
 from p2pdist.model.jobs import JobError, JobList, JobRequest
-from p2pdist.runtime import logs
-from p2pdist.runtime.operator_token import token_matches
+from p2pdist.process import logs
+from p2pdist.process.operator_token import token_matches
 from p2pdist.tracker.core.jobs.book import TooMany
 from p2pdist.tracker.core.jobs.views import job_status
 from p2pdist.tracker.job_desk import JobDesk, NoHosts, Which

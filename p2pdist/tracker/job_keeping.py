@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from p2pdist.errors import StoreError
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.tracker.core.jobs.book import JobBook
 from p2pdist.tracker.job_store import JobStore
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, get_args
 
 from p2pdist.model.jobs import HostState, JobState
-from p2pdist.runtime.metrics import Sample
+from p2pdist.process.metrics import Sample
 from p2pdist.tracker.core.jobs.book import JobBook
 from p2pdist.tracker.core.jobs.job import Job
 

@@ -17,8 +17,8 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from p2pdist.errors import StoreError
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import own_database
+from p2pdist.process import logs
+from p2pdist.process.files import own_database
 from p2pdist.tracker.core.jobs.records import Changes, StoredJob, StoredTarget
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,8 @@ from p2pdist.model.control_wire import (
 )
 from p2pdist.model.handshake import HELLO_BYTES_MAX, ServerHandshake
 from p2pdist.model.members import Address, Member
-from p2pdist.runtime import clock
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import clock
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker.admission import check_member
 from p2pdist.tracker.connection import Connection, cost_bytes
 from p2pdist.tracker.core.deadlines import Deadlines

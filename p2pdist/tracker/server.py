@@ -26,9 +26,9 @@ from p2pdist.model.control_wire import FEATURE_ZSTD, CloseCode, Kind, frame, sha
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
-from p2pdist.runtime import clock, logs
-from p2pdist.runtime.health import Health
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import clock, logs
+from p2pdist.process.health import Health
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
 from p2pdist.tracker.connection import Connection

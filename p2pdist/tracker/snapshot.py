@@ -21,8 +21,8 @@ from p2pdist.errors import PeerFault
 from p2pdist.model.control import Delta
 from p2pdist.model.ids import parse_host_id
 from p2pdist.model.members import Member
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import Replacement, no_follow
+from p2pdist.process import logs
+from p2pdist.process.files import Replacement, no_follow
 from p2pdist.tracker.admission import check_member
 from p2pdist.tracker.core.state import HostRecord, TrackerCore
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from p2pdist.cli.cluster import cluster, next_steps
 from p2pdist.cli.verify import problems
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.identity import proxy_keys, read_secret, read_signer
+from p2pdist.process.identity import proxy_keys, read_secret, read_signer
 from p2pdist.settings import Settings
 from p2pdist.settings_load import load_settings
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from p2pdist.cli.doctor import doctor
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.demo.processes import free_ports
-from p2pdist.runtime.keys import make_keys
+from p2pdist.process.keys import make_keys
 
 
 def run(tmp_path: Path, *arguments: str, config: str = "") -> Result:

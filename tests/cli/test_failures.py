@@ -16,7 +16,7 @@ from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError, explain
 from p2pdist.cli.main import _fail, cli, main
 from p2pdist.errors import CannotListen, ConfigError, UpstreamError
-from p2pdist.runtime.keys import make_keys
+from p2pdist.process.keys import make_keys
 from p2pdist.settings_load import load_settings
 from tests.cli.test_main import p2pdist
 from tests.faults.records import recorded

@@ -12,8 +12,8 @@ from p2pdist.cli.config import verify
 from p2pdist.cli.verify import problems
 from p2pdist.errors import ConfigError
 from p2pdist.model.private_places import parse_private_place
-from p2pdist.runtime.identity import upstream_entries
-from p2pdist.runtime.keys import make_keys
+from p2pdist.process.keys import make_keys
+from p2pdist.registry.reading.entries import upstream_entries
 from p2pdist.settings import Cluster, Settings, StoreSection, Upstream
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import pytest
 
 from p2pdist.model.ids import Digest
-from p2pdist.runtime.registry_http import RegistryEndpoint
+from p2pdist.registry.serving.endpoint import RegistryEndpoint
 from tests.fakes.backend import FakeBackend, SeededContent
 from tests.fakes.cluster import open_lab, url_of
 from tests.fakes.http_client import Answer, Headers, fetch

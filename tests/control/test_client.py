@@ -16,8 +16,8 @@ from p2pdist.model.control_wire import CONNECT_S
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.members import Address, Member, Role
 from p2pdist.model.statements import Revocation
-from p2pdist.runtime import clock
-from p2pdist.runtime.health import Health
+from p2pdist.process import clock
+from p2pdist.process.health import Health
 from p2pdist.tracker.core.intake import RETRY_AFTER_MIN_S
 from p2pdist.tracker.core.state import STEP_DELTAS, TrackerLimits
 from p2pdist.tracker.server import TrackerServer

@@ -9,7 +9,7 @@ import pytest
 from p2pdist.doctor import local
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.model.members import Address
-from p2pdist.runtime.keys import make_keys
+from p2pdist.process.keys import make_keys
 from p2pdist.settings import Cluster, Host, Proxy, Settings, StoreSection, Upstream
 
 

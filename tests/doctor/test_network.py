@@ -15,7 +15,7 @@ from p2pdist.demo.processes import free_ports
 from p2pdist.doctor import network
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.model.members import Address
-from p2pdist.runtime.clock import unix_s
+from p2pdist.process.clock import unix_s
 from p2pdist.settings import Peer, Settings
 from tests.fakes.cluster import Lab, open_lab
 

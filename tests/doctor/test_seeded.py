@@ -23,9 +23,9 @@ from p2pdist.demo.processes import free_ports
 from p2pdist.doctor import network
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.model.health import RULES, Reason
+from p2pdist.process.clock import unix_s
+from p2pdist.process.keys import make_keys
 from p2pdist.registry_proxy.daemon import RunningProxy
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.keys import make_keys
 from p2pdist.settings import Settings, Upstream
 from p2pdist.settings_load import Loaded
 from p2pdist.tracker.daemon import RunningTracker

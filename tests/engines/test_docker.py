@@ -15,7 +15,7 @@ from p2pdist.engines import docker
 from p2pdist.engines.docker import Docker
 from p2pdist.engines.record import Record, default_dir, records_at
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.tree import Tree
+from p2pdist.process.tree import Tree
 from tests.engines.hosts import MIRROR, EngineHost
 
 CONFIG = "/etc/docker/daemon.json"

@@ -12,7 +12,7 @@ from p2pdist.errors import BlobFailed, RegistryError
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.manifest import media_type_of
 from p2pdist.oci.names import ImageName
-from p2pdist.runtime.serving import BlobSource, FileSpan, Manifest, PullContext, TagPage
+from p2pdist.registry.ports import BlobSource, FileSpan, Manifest, PullContext, TagPage
 from tests.fakes.tag_paging import by_next_page
 
 

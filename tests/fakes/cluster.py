@@ -10,8 +10,8 @@ from pathlib import Path
 
 from p2pdist.model.members import Address
 from p2pdist.peer.daemon import RunningPeer, running_peer
+from p2pdist.process.keys import KeyFiles, make_keys
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
-from p2pdist.runtime.keys import KeyFiles, make_keys
 from p2pdist.settings import Cluster, Host, Peer, Proxy, Settings, StoreSection, Tracker, Upstream
 from p2pdist.tracker.daemon import RunningTracker, running_tracker
 

@@ -18,8 +18,8 @@ from p2pdist.model.jobs import (
     JobState,
     JobStatus,
 )
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.operator_token import token_matches
+from p2pdist.process.clock import unix_s
+from p2pdist.process.operator_token import token_matches
 
 
 class FakeJobApi:

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from p2pdist.runtime.identity import proxy_keys
+from p2pdist.process.identity import proxy_keys
 from tests.fakes.cluster import Lab
 from tests.faults.offline import inspect
 from tests.faults.records import FaultRecord

@@ -19,8 +19,8 @@ from p2pdist.exchange.transport import MAGIC
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address
 from p2pdist.oci.routes import resolve_name
-from p2pdist.runtime import registry_http
-from p2pdist.runtime.identity import read_secret
+from p2pdist.process.identity import read_secret
+from p2pdist.registry.serving import endpoint
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.evil import evil_peer
 from tests.fakes.pulling import pull, random_bytes
@@ -240,7 +240,7 @@ def handled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path_name)
         return resolve_name(path_name, *args, **kwargs)
 
-    monkeypatch.setattr(registry_http, "resolve_name", noting)
+    monkeypatch.setattr(endpoint, "resolve_name", noting)
     return names
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from p2pdist.cli.verify import problems
-from p2pdist.runtime.keys import make_keys
+from p2pdist.process.keys import make_keys
 from tests.helm.chart import (
     CHART,
     EVERYTHING,
@@ -122,7 +122,7 @@ def test_a_text_stays_one_text_whatever_is_in_it(tmp_path: Path) -> None:
 
 
 def test_the_public_key_belongs_to_the_private_one(tmp_path: Path) -> None:
-    from p2pdist.runtime.identity import proxy_keys, read_signer
+    from p2pdist.process.identity import proxy_keys, read_signer
 
     settings = settings_in(place(render(work=tmp_path), "proxy", tmp_path))
 

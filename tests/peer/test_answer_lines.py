@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from p2pdist.peer.answer_lines import SMALLS_AT_ONCE, WAITING_MAX, AnswerLines
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 from tests.peer.links import FakeLink, link, real
 
 BODY_BYTES = 1 << 20

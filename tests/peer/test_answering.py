@@ -12,7 +12,7 @@ from p2pdist.errors import RegistryError, UpstreamError
 from p2pdist.peer import answering as shell
 from p2pdist.peer.answering import Answering
 from p2pdist.peer.core import answering as core
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 from tests.faults.records import recorded
 
 pytestmark = pytest.mark.faults

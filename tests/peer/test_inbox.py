@@ -14,7 +14,7 @@ from p2pdist.model.ids import MapId, digest_of
 from p2pdist.model.members import Role
 from p2pdist.peer.blob_map import MapStatement
 from p2pdist.peer.inbox import Inbox
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 from tests.peer.active_parts import SignedMap, some_bytes
 from tests.peer.links import link, real
 

@@ -24,10 +24,10 @@ from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.outstanding import RequestTable
 from p2pdist.peer.smalls import SmallAnswer
-from p2pdist.runtime.health import TRACKER, Health
-from p2pdist.runtime.serving import Manifest, PullContext
-from p2pdist.runtime.tasks import TaskOwner
-from p2pdist.runtime.upstream import UpstreamRefusal
+from p2pdist.process.health import TRACKER, Health
+from p2pdist.process.tasks import TaskOwner
+from p2pdist.registry.ports import Manifest, PullContext
+from p2pdist.registry.reading.client import UpstreamRefusal
 from tests.fakes.registry_images import build_image
 from tests.faults.records import recorded
 from tests.registry_proxy.proxy_parts import MemoryStore, Small

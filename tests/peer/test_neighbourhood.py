@@ -16,8 +16,8 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.peer.core.refusals import RefusalBook
 from p2pdist.peer.core.trust import TrustBook
 from p2pdist.peer.neighbourhood import Neighbourhood
-from p2pdist.runtime.health import Health
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.health import Health
+from p2pdist.process.tasks import TaskOwner
 
 SECRET = b"the secret of the test cluster"
 

@@ -11,7 +11,7 @@ from p2pdist.errors import ErrorReason
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.outside import SMALL_BYTES_MAX, NotSmall, read_single
-from p2pdist.runtime.upstream_net import BadAnswer
+from p2pdist.registry.reading.net import BadAnswer
 
 NAME = ImageName("docker.io", "library/app")
 PIECE = 64 * 1024

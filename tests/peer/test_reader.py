@@ -18,8 +18,8 @@ from p2pdist.model.members import Role
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.reader import SwarmReader
-from p2pdist.runtime.serving import FileSpan, PullContext
-from p2pdist.runtime.upstream_net import BadAnswer
+from p2pdist.registry.ports import FileSpan, PullContext
+from p2pdist.registry.reading.net import BadAnswer
 from tests.peer.active_parts import Motion, SignedMap, in_motion, some_bytes
 from tests.peer.links import link, real
 

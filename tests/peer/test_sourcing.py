@@ -19,7 +19,7 @@ from p2pdist.peer.answering import Answering
 from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.peer.sourcing import LOOK_PAUSE_FIRST_S, LOOK_PAUSE_MAX_S, BlobFinder
 from p2pdist.peer.vain import InVain
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process.tasks import TaskOwner
 
 NAME = ImageName("docker.io", "library/app")
 

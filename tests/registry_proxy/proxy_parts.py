@@ -11,12 +11,12 @@ from p2pdist.errors import StoreError, UpstreamError
 from p2pdist.model.ids import Digest, TagKey
 from p2pdist.model.statements import Keyring, Signer, TagStatement
 from p2pdist.oci.names import ImageName
+from p2pdist.process.clock import unix_s
+from p2pdist.registry.ports import Manifest, PullContext, TagPage
+from p2pdist.registry.reading.client import UpstreamClient, UpstreamEntry, UpstreamTimeouts
+from p2pdist.registry.reading.credentials import fixed
 from p2pdist.registry_proxy.core.tags import STALE_IF_ERROR_S, TagCache
 from p2pdist.registry_proxy.manifests import ManifestService
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.credentials import fixed
-from p2pdist.runtime.serving import Manifest, PullContext, TagPage
-from p2pdist.runtime.upstream import UpstreamClient, UpstreamEntry, UpstreamTimeouts
 from tests.fakes.registry import FakeRegistry
 
 REPOSITORY = "library/app"

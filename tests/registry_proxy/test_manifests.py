@@ -14,9 +14,9 @@ from p2pdist.model.ids import digest_of, tag_key
 from p2pdist.model.statements import Signer, TagStatement
 from p2pdist.oci.manifest import OCI_INDEX, OCI_MANIFEST, media_type_of
 from p2pdist.oci.names import ImageName
+from p2pdist.process.clock import unix_s
+from p2pdist.registry.ports import Manifest, client_accept
 from p2pdist.registry_proxy.manifests import STATEMENT_LIFETIME_S
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.serving import Manifest, client_accept
 from tests.fakes.registry import FakeRegistry, Fault, ImageInfo
 from tests.registry_proxy.proxy_parts import (
     NAME,

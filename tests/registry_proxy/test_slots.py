@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.registry_proxy.slots import FetchSlots
-from p2pdist.runtime.tasks import TaskOwner
 
 
 async def hold(slots: FetchSlots, until: asyncio.Event) -> None:

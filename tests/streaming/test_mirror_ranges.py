@@ -14,7 +14,7 @@ import pytest
 
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.names import ImageName
-from p2pdist.runtime.serving import DEMAND_AGAIN
+from p2pdist.registry.ports import DEMAND_AGAIN
 from p2pdist.streaming.mirror_ranges import MirrorRanges
 
 BODY = bytes(range(256)) * 40

@@ -15,8 +15,8 @@ from p2pdist.model.control import digest_key
 from p2pdist.model.ids import digest_of, tag_key
 from p2pdist.model.members import Address
 from p2pdist.peer.daemon import running_peer
+from p2pdist.process.identity import read_secret
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
-from p2pdist.runtime.identity import read_secret
 from p2pdist.settings import Settings, Upstream
 from tests.fakes.asker import asker
 from tests.fakes.cluster import Lab, url_of

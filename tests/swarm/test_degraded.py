@@ -23,9 +23,10 @@ from p2pdist.model.members import Address
 from p2pdist.peer import reader
 from p2pdist.peer.core import proxy_links
 from p2pdist.peer.daemon import RunningPeer, running_peer
+from p2pdist.process import clock
+from p2pdist.process.keys import KeyFiles, make_keys
+from p2pdist.registry import proxy_client
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
-from p2pdist.runtime import clock, proxy_client
-from p2pdist.runtime.keys import KeyFiles, make_keys
 from p2pdist.settings import Settings
 from p2pdist.tracker.daemon import RunningTracker, running_tracker
 from tests.fakes.cluster import Lab, url_of

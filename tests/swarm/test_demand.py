@@ -18,9 +18,9 @@ from p2pdist.peer.core import fetch, scope
 from p2pdist.peer.core.fetch import FetchCounters
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.peer.routing import FrameRouter
+from p2pdist.registry.ports import DEMAND_AGAIN, DEMAND_HEADER
+from p2pdist.registry.serving import endpoint
 from p2pdist.registry_proxy.daemon import RunningProxy
-from p2pdist.runtime import registry_http
-from p2pdist.runtime.serving import DEMAND_AGAIN, DEMAND_HEADER
 from p2pdist.tracker.daemon import RunningTracker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
@@ -304,7 +304,7 @@ async def test_no_other_host_has_this_one_hash_its_chunks(
     await know(client, peer)
     await read_range(client, peer, digest)
     rot(peer, digest)
-    monkeypatch.setattr(registry_http, "to_other_host", lambda _: True)
+    monkeypatch.setattr(endpoint, "to_other_host", lambda _: True)
 
     assert await ranged(client, peer, digest, DEMAND_AGAIN) != LAYER[RANGE[0] : RANGE[1]]
 

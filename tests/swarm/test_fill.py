@@ -9,7 +9,7 @@ import pytest
 
 from p2pdist.model.ids import Digest
 from p2pdist.peer.daemon import RunningPeer
-from p2pdist.runtime.serving import FILL_HEADER, HELD_HEADER
+from p2pdist.registry.ports import FILL_HEADER, HELD_HEADER
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import random_bytes
 from tests.fakes.registry import FakeRegistry

@@ -13,8 +13,8 @@ import pytest
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address
 from p2pdist.peer.daemon import RunningPeer, running_peer
-from p2pdist.runtime import own_addresses
-from p2pdist.runtime.proxy_client import HOST_ID
+from p2pdist.process import own_addresses
+from p2pdist.registry.proxy_client import HOST_ID
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry

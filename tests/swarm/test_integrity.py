@@ -15,9 +15,9 @@ from p2pdist.model.ids import Digest, MapId, digest_of
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, Signer
 from p2pdist.peer.core.trust import BAN_MAX_S
 from p2pdist.peer.daemon import RunningPeer
+from p2pdist.process.clock import unix_s
+from p2pdist.process.identity import read_secret
 from p2pdist.registry_proxy.authority import ProxyAuthority
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.identity import read_secret
 from tests.fakes.asker import asker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.evil import EvilPeer, evil_peer

@@ -7,7 +7,7 @@ from dataclasses import replace
 import aiohttp
 
 from p2pdist.model.ids import digest_of
-from p2pdist.runtime.keys import make_keys
+from p2pdist.process.keys import make_keys
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry

@@ -10,9 +10,9 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
+from p2pdist.process.clock import unix_s
+from p2pdist.registry.serving import blobs
 from p2pdist.registry_proxy.daemon import running_proxy
-from p2pdist.runtime import registry_blobs
-from p2pdist.runtime.clock import unix_s
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault
@@ -100,7 +100,7 @@ async def test_the_upload_rate_of_a_proxy_binds_exchange_and_bodies_together(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One host pulls through its peer, another one from the proxy, at the same time."""
-    monkeypatch.setattr(registry_blobs, "to_other_host", lambda request: True)
+    monkeypatch.setattr(blobs, "to_other_host", lambda request: True)
     layer, rate = random_bytes(3 * MIB, 2), 4 * MIB
     image = registry.add_image("library/app", "1", [layer])
     made = lab.settings("proxy")

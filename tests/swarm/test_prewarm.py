@@ -13,14 +13,14 @@ import aiohttp
 import msgspec
 import pytest
 
+from p2pdist.control.jobs_client import JobsClient
 from p2pdist.model.ids import digest_of
 from p2pdist.model.jobs import HostStatus, JobSpec, JobState, JobStatus
 from p2pdist.oci.reference import parse_reference
 from p2pdist.peer.daemon import RunningPeer, running_peer
-from p2pdist.runtime.job_images import resolve_image
-from p2pdist.runtime.jobs_client import JobsClient
-from p2pdist.runtime.operator_token import operator_token
-from p2pdist.runtime.serving import Manifest
+from p2pdist.process.operator_token import operator_token
+from p2pdist.registry.job_images import resolve_image
+from p2pdist.registry.ports import Manifest
 from p2pdist.tracker.daemon import RunningTracker
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes

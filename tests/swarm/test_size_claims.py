@@ -12,9 +12,9 @@ import pytest
 
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.names import ImageName
+from p2pdist.process.identity import read_secret
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.daemon import RunningProxy
-from p2pdist.runtime.identity import read_secret
 from tests.fakes.asker import asker
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob

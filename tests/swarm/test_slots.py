@@ -9,9 +9,9 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.registry_proxy import authority
 from p2pdist.registry_proxy.daemon import running_proxy
-from p2pdist.runtime.tasks import TaskOwner
 from p2pdist.settings import Upstream
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes

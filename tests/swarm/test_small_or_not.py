@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 
 from p2pdist.model.ids import digest_of
+from p2pdist.process.identity import read_secret
 from p2pdist.registry_proxy.daemon import RunningProxy
-from p2pdist.runtime.identity import read_secret
 from tests.fakes.asker import Asker, asker
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes

@@ -9,8 +9,8 @@ from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import MapId, digest_of
 from p2pdist.model.statements import HashBatch, MapHead, Seal, Signer
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.identity import read_secret, read_signer
+from p2pdist.process.clock import unix_s
+from p2pdist.process.identity import read_secret, read_signer
 from tests.fakes.cluster import Lab
 from tests.fakes.evil import evil_peer
 from tests.fakes.pulling import random_bytes

@@ -11,8 +11,8 @@ import pytest
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.manifest import OCI_MANIFEST
 from p2pdist.peer.daemon import RunningPeer
+from p2pdist.process.clock import unix_s
 from p2pdist.registry_proxy.daemon import RunningProxy
-from p2pdist.runtime.clock import unix_s
 from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import pull, random_bytes, read_blob
 from tests.fakes.registry import FakeRegistry, Fault

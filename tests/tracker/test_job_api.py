@@ -13,6 +13,7 @@ import blake3
 import msgspec
 import pytest
 
+from p2pdist.control.jobs_client import JobsClient, JobsError
 from p2pdist.model.control import (
     Announce,
     Delta,
@@ -25,9 +26,8 @@ from p2pdist.model.control import (
 )
 from p2pdist.model.jobs import JobSpec, JobState, JobStatus
 from p2pdist.model.members import Address, Role
-from p2pdist.runtime.admin import AdminServer
-from p2pdist.runtime.jobs_client import JobsClient, JobsError
-from p2pdist.runtime.operator_token import operator_token
+from p2pdist.process.admin import AdminServer
+from p2pdist.process.operator_token import operator_token
 from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import BODY_BYTES_MAX, JobHttp
 from p2pdist.tracker.job_store import SqliteJobStore

@@ -22,7 +22,7 @@ from typing import Final
 from p2pdist.cli.copying.image import RemoteImage
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.runtime.opening import opened
+from p2pdist.process.opening import opened
 from p2pdist.streaming.core.image_tree import Found
 from p2pdist.streaming.core.tree import Node
 

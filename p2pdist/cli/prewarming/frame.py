@@ -23,7 +23,7 @@ from p2pdist.cli.prewarming.texts import (
     width_of,
 )
 from p2pdist.model.jobs import DcStatus, HostStatus, JobState, JobStatus
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 
 BAR_MAX: Final = 40
 BAR_MIN: Final = 8

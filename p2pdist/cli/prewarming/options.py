@@ -63,8 +63,8 @@ async def open_trackers(
     import aiohttp
 
     from p2pdist.cli.prewarming.trackers import Trackers
-    from p2pdist.runtime.jobs_client import JobsClient
-    from p2pdist.runtime.operator_token import operator_token
+    from p2pdist.control.jobs_client import JobsClient
+    from p2pdist.process.operator_token import operator_token
 
     token = operator_token(_secret(secret_file, config))
     async with aiohttp.ClientSession() as session:
@@ -82,7 +82,7 @@ async def open_resolver(endpoint: str) -> AsyncIterator[Resolver]:
 
 
 def _secret(secret_file: Path | None, config: Path | None) -> bytes:
-    from p2pdist.runtime.identity import read_secret
+    from p2pdist.process.identity import read_secret
     from p2pdist.settings_load import load_settings
 
     if secret_file is not None:

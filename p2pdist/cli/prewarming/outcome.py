@@ -21,7 +21,7 @@ from p2pdist.cli.prewarming.picture import Picture
 from p2pdist.cli.prewarming.texts import headed, images_text, moment, plural, span, width_of
 from p2pdist.cli.prewarming.trackers import Filed
 from p2pdist.model.jobs import HostStatus
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 
 HOSTS_NAMED_MAX: Final = 20
 

@@ -13,7 +13,7 @@ from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.prewarming.texts import headed, images_text, moment, plural, span
 from p2pdist.cli.prewarming.trackers import Planned
 from p2pdist.model.jobs import DcPlan, JobSpec
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 
 _DEADLINE = "the deadline"
 

@@ -16,7 +16,7 @@ from p2pdist.cli.prewarming.frame import Screen, frame, held_lines
 from p2pdist.cli.prewarming.picture import Picture
 from p2pdist.cli.prewarming.texts import plural, share, span
 from p2pdist.model.jobs import DcStatus, JobStatus
-from p2pdist.runtime.terminal import printable, steady
+from p2pdist.process.terminal import printable, steady
 
 # A build log neither fills up nor looks dead.
 LINE_EVERY_S: Final = 10.0

@@ -16,8 +16,8 @@ from p2pdist.cli.pulling.progress import Silent
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.model.jobs import JobImage
 from p2pdist.oci.reference import Reference
-from p2pdist.runtime.job_images import resolve_image
-from p2pdist.runtime.serving import Manifest
+from p2pdist.registry.job_images import resolve_image
+from p2pdist.registry.ports import Manifest
 
 AT_ONCE: Final = 8
 

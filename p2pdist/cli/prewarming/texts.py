@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 
 _ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
 

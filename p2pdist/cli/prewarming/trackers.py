@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
+from p2pdist.control.jobs_client import JobsClient, JobsError
 from p2pdist.model.jobs import JobPlan, JobSpec, JobStatus
-from p2pdist.runtime.jobs_client import JobsClient, JobsError
 
 # A tracker that is restarted between plan and submission is back by then.
 SUBMIT_TRIES_MAX: Final = 4

@@ -12,9 +12,9 @@ from p2pdist.cli.failures import CommandError
 from p2pdist.cli.prewarming.picture import ENDED, Picture
 from p2pdist.cli.prewarming.progress import Display
 from p2pdist.cli.prewarming.trackers import Filed, failure, is_away
+from p2pdist.control.jobs_client import JobsError
 from p2pdist.model.jobs import JobStatus
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.jobs_client import JobsError
+from p2pdist.process.clock import unix_s
 
 POLL_S: Final = 0.5
 AWAY_MAX_S: Final = 60.0

@@ -31,9 +31,9 @@ from p2pdist.oci.manifest import (
     parse_image,
 )
 from p2pdist.oci.reference import DEFAULT_TAG, Reference
-from p2pdist.runtime.opening import opened
-from p2pdist.runtime.serving import DEMAND_AGAIN, DEMAND_HEADER
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.opening import opened
+from p2pdist.process.terminal import printable
+from p2pdist.registry.ports import DEMAND_AGAIN, DEMAND_HEADER
 
 BLOBS_AT_ONCE: Final = 3  # as dockerd does
 TRIES_MAX: Final = 4

@@ -22,7 +22,7 @@ from p2pdist.cli.pulling.workspace import PLAIN_LAYER, naming
 from p2pdist.errors import ConfigError
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor
-from p2pdist.runtime.tree import Tree, own_place
+from p2pdist.process.tree import Tree, own_place
 
 Kind = Literal["oci", "docker-archive"]
 COPY_BYTES: Final = 1 << 20

@@ -12,7 +12,7 @@ from p2pdist.cli.amounts import size_text
 from p2pdist.cli.pulling.client import Progress
 from p2pdist.model.ids import Digest
 from p2pdist.oci.manifest import Descriptor
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,7 @@ from p2pdist.cli.amounts import size_text
 from p2pdist.cli.failures import cause_of, explain
 from p2pdist.cli.pulling.client import PulledImage, title
 from p2pdist.oci.reference import Reference
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 
 
 def summary(pulled: PulledImage, took_s: float) -> str:

@@ -10,7 +10,7 @@ from p2pdist.cli.failures import CommandError, exit_for
 from p2pdist.errors import ErrorReason
 from p2pdist.oci.errors import ToldError, error_text, told_error
 from p2pdist.oci.refusals import fix_of, without_fix
-from p2pdist.runtime.terminal import printable
+from p2pdist.process.terminal import printable
 
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 # Of a registry that is asked itself, or a p2pdist that does not name reasons yet.

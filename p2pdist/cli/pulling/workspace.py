@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from p2pdist.runtime.files import OPEN_FLAGS
+from p2pdist.process.files import OPEN_FLAGS
 
 PREFIX: Final = ".p2pdist-pull-"
 PLAIN_LAYER: Final = "plain.tar"

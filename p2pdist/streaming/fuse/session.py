@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from p2pdist.runtime.logs import event
+from p2pdist.process.logs import event
 from p2pdist.streaming.fuse import wire
 from p2pdist.streaming.ports import ROOT_NODE, Attributes, FileTree
 

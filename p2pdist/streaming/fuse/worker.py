@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Final
 
-from p2pdist.runtime.logs import event
+from p2pdist.process.logs import event
 from p2pdist.streaming.fuse import holder
 from p2pdist.streaming.fuse.session import CannotTakeOver, Session, SessionOptions
 from p2pdist.streaming.ports import FileTree

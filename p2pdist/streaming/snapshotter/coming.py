@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.streaming.snapshotter.images import LazyImages
 from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
 

@@ -18,11 +18,11 @@ import grpc.aio
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Address
-from p2pdist.runtime import clock, logs
-from p2pdist.runtime.admin import AdminServer
-from p2pdist.runtime.daemon import notify
-from p2pdist.runtime.files import OPEN_FLAGS, private_directory
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import clock, logs
+from p2pdist.process.admin import AdminServer
+from p2pdist.process.daemon import notify
+from p2pdist.process.files import OPEN_FLAGS, private_directory
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.streaming.snapshotter.coming import ComingImages

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.streaming.snapshotter.layer_files import LayerPlan
 from p2pdist.streaming.snapshotter.mirror import MirrorFault
 

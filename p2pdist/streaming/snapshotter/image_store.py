@@ -14,8 +14,8 @@ from typing import Final
 from p2pdist.errors import ConfigError, StoreError
 from p2pdist.model.ids import parse_digest
 from p2pdist.oci.layered_image import LayeredImage
-from p2pdist.runtime import clock, logs
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import clock, logs
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.streaming.snapshotter.core.image_store import (
     GZIP,
     PLAIN,

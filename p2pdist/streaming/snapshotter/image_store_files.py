@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from p2pdist.runtime.files import private_directory, read_file, write_whole
+from p2pdist.process.files import private_directory, read_file, write_whole
 from p2pdist.streaming.core.tar_split import refusal
 from p2pdist.streaming.snapshotter.core.image_store import (
     StoredLayer,

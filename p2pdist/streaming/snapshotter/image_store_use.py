@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from p2pdist.runtime.files import read_bounded_file
+from p2pdist.process.files import read_bounded_file
 from p2pdist.streaming.snapshotter.core.image_store import (
     mounted,
     named_by_images,

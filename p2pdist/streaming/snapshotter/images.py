@@ -25,9 +25,9 @@ from p2pdist.model.layer_index import INDEXED_BYTES_MIN
 from p2pdist.oci.layered_image import ImageLayer, LayeredImage
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import parse_reference
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import write_whole
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import logs
+from p2pdist.process.files import write_whole
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.streaming.core.index import encode_index
 from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.opening import believed_index, index_of_file

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pdist.model.ids import Digest
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.streaming.snapshotter.layer_files import LayerPlan
 
 log = logging.getLogger(__name__)

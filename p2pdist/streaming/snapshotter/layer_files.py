@@ -25,7 +25,7 @@ from p2pdist.model.control import TRACE_UNITS_MAX
 from p2pdist.model.ids import Digest, parse_digest
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import image_name
-from p2pdist.runtime.files import read_bounded_file, sync_directory, write_whole
+from p2pdist.process.files import read_bounded_file, sync_directory, write_whole
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 
 PLAN, INDEX, BLOB, FILES, TRACE = "layer.json", "index", "blob", "fs", "trace"

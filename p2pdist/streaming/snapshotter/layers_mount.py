@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import write_whole
+from p2pdist.process import logs
+from p2pdist.process.files import write_whole
 from p2pdist.streaming.fuse import mounting
 from p2pdist.streaming.fuse.mounting import MountOptions
 from p2pdist.streaming.snapshotter.worker import MIRROR_NAME

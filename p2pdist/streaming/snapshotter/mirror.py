@@ -15,7 +15,7 @@ from p2pdist.oci import traces, wanted_images
 from p2pdist.oci.layered_image import BODY_BYTES_MAX, QUESTION, LayeredImage, decode_layered_image
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.wanted_images import WantedImage, decode_wanted_image
-from p2pdist.runtime.serving import FILL_HEADER, HELD_HEADER
+from p2pdist.registry.ports import FILL_HEADER, HELD_HEADER
 
 ANSWER_S: Final = 10.0
 WANTED_S: Final = wanted_images.WAIT_S + ANSWER_S

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime.files import own_database
+from p2pdist.process.files import own_database
 from p2pdist.streaming.snapshotter.core.snapshots import Snapshot
 
 VERSION: Final = 1

@@ -14,8 +14,8 @@ from prometheus_client.core import HistogramMetricFamily
 
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Place
-from p2pdist.runtime.health import Health
-from p2pdist.runtime.metrics import Sample, buckets_of, node_info
+from p2pdist.process.health import Health
+from p2pdist.process.metrics import Sample, buckets_of, node_info
 from p2pdist.settings import Settings
 from p2pdist.streaming.read_counts import FILE_NAME, Outcome, ReadCounts, Reads, Why, read_counts
 from p2pdist.streaming.snapshotter.images import LazyImages

@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 
 from p2pdist.errors import P2pdistError, StoreError
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.streaming.snapshotter import wire
 from p2pdist.streaming.snapshotter.core.filters import BadFilter
 from p2pdist.streaming.snapshotter.core.mounts import Mount

@@ -27,7 +27,7 @@ from typing import Final, TypeVar
 
 from p2pdist.errors import ConfigError, StoreError
 from p2pdist.model.ids import Digest
-from p2pdist.runtime.files import private_directory
+from p2pdist.process.files import private_directory
 from p2pdist.streaming.snapshotter.core.filters import Filters, fields_of
 from p2pdist.streaming.snapshotter.core.mounts import Mount, Places, mounts_of
 from p2pdist.streaming.snapshotter.core.snapshots import Kind, Snapshot, Snapshots

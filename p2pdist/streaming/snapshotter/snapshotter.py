@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 from p2pdist.errors import P2pdistError
 from p2pdist.model.ids import Digest, parse_digest
-from p2pdist.runtime import logs
-from p2pdist.runtime.tasks import TaskOwner
+from p2pdist.process import logs
+from p2pdist.process.tasks import TaskOwner
 from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.fuse.mounting import CannotMount
 from p2pdist.streaming.snapshotter.core.mounts import Mount

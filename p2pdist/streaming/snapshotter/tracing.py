@@ -11,8 +11,8 @@ from typing import Final
 
 from p2pdist.errors import ConfigError
 from p2pdist.oci.traces import BODY_BYTES_MAX, decode_trace
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import read_bounded_file
+from p2pdist.process import logs
+from p2pdist.process.files import read_bounded_file
 from p2pdist.streaming.snapshotter.layer_files import TRACE, LayerPlan, read_plan
 from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
 

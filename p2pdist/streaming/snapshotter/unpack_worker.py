@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from p2pdist.errors import ConfigError
-from p2pdist.runtime import logs
-from p2pdist.runtime.files import sync_directory
+from p2pdist.process import logs
+from p2pdist.process.files import sync_directory
 from p2pdist.streaming.core.tar import UnfitLayer
 from p2pdist.streaming.core.tree import LayerTree
 from p2pdist.streaming.snapshotter.layer_files import FILES, RECIPE

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from p2pdist.model.ids import Digest
-from p2pdist.runtime import logs
-from p2pdist.runtime.processes import yield_to_others
+from p2pdist.process import logs
+from p2pdist.process.processes import yield_to_others
 from p2pdist.streaming.snapshotter.layer_files import FILES, LayerPlan
 from p2pdist.streaming.snapshotter.unpack_worker import UNFIT
 

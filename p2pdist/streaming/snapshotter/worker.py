@@ -20,7 +20,7 @@ from typing import Final
 
 from p2pdist.errors import ConfigError
 from p2pdist.model.layer_index import INDEX_BYTES_MAX
-from p2pdist.runtime import logs
+from p2pdist.process import logs
 from p2pdist.streaming.core.image_tree import inherit_from
 from p2pdist.streaming.core.index import decode_index
 from p2pdist.streaming.core.tar import UnfitLayer

@@ -24,19 +24,19 @@ from typing import Final
 
 import aiohttp
 
+from p2pdist.control.jobs_client import JobsClient
 from p2pdist.demo.processes import free_ports
 from p2pdist.model.ids import digest_of
 from p2pdist.model.jobs import JobImage, JobSpec
 from p2pdist.model.members import Address
 from p2pdist.oci.reference import parse_reference
 from p2pdist.peer.daemon import RunningPeer, running_peer
+from p2pdist.process.clock import unix_s
+from p2pdist.process.identity import read_secret
+from p2pdist.process.operator_token import operator_token
+from p2pdist.registry.job_images import resolve_image
+from p2pdist.registry.ports import Manifest
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
-from p2pdist.runtime.clock import unix_s
-from p2pdist.runtime.identity import read_secret
-from p2pdist.runtime.job_images import resolve_image
-from p2pdist.runtime.jobs_client import JobsClient
-from p2pdist.runtime.operator_token import operator_token
-from p2pdist.runtime.serving import Manifest
 from p2pdist.settings import Replicate, Settings
 from p2pdist.tracker.daemon import RunningTracker
 from tests.e2e.dashboards.lazy import ToldSnapshotter, told_snapshotter

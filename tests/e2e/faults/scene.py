@@ -135,5 +135,5 @@ def longest_gap_s(readings: Sequence[Reading]) -> float:
 
 
 def failing(plan: str) -> dict[str, str]:
-    """Return the environment of a daemon that fails where `plan` says (runtime/failpoints.py)."""
+    """Return the environment of a daemon that fails where `plan` says (process/failpoints.py)."""
     return {"P2PDIST_FAILPOINTS": "1", "P2PDIST_FAIL": plan}

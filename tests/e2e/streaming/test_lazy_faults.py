@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 
 from p2pdist.peer.daemon import RunningPeer
+from p2pdist.process.identity import read_secret
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
-from p2pdist.runtime.identity import read_secret
 from p2pdist.streaming.fuse import syscalls
 from p2pdist.streaming.image_mount import mounts
 from p2pdist.tracker.daemon import running_tracker

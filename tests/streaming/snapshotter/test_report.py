@@ -73,7 +73,7 @@ async def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(Mounted, "broken", False)
     monkeypatch.setattr(report, "LOOK_S", 0.01)
     monkeypatch.setattr(daemon, "Inventory", partial(Inventory, look_s=0.01))
-    monkeypatch.setattr("p2pdist.runtime.admin.METRICS_CACHE_S", 0.0)
+    monkeypatch.setattr("p2pdist.process.admin.METRICS_CACHE_S", 0.0)
     settings = replace(Settings(), host=host, snapshotter=section)
     async with running_snapshotter(settings) as running, aiohttp.ClientSession() as client:
 
