@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ import pytest
 from p2pdist.errors import ConfigError
 from p2pdist.process.identity import proxy_keys, read_secret, read_signer
 from p2pdist.process.keys import find_or_make_keys, make_keys
-from p2pdist.registry.reading.entries import upstream_entries
-from p2pdist.settings import Cluster, Settings, Upstream
+from p2pdist.settings import Cluster, Settings
 
 
 def test_made_keys_are_read_and_fit_each_other(tmp_path: Path) -> None:
@@ -148,25 +146,3 @@ def test_keys_are_not_made_beside_a_public_key_that_is_there(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"proxy\.pub exists already"):
         make_keys(tmp_path)
     assert not (tmp_path / "cluster.secret").exists()
-
-
-def test_a_peer_never_reads_an_upstreams_password(tmp_path: Path) -> None:
-    private = Upstream("private.example", username="me", password_file=tmp_path / "missing")
-    settings = replace(Settings(), upstream=(Upstream("docker.io"), private))
-
-    assert [e.host for e in upstream_entries(settings, with_secrets=False)] == ["docker.io"]
-    with pytest.raises(ConfigError, match=r"private.example: .*missing: No such file"):
-        upstream_entries(settings, with_secrets=True)
-
-
-async def test_a_password_is_not_shown(tmp_path: Path) -> None:
-    path = tmp_path / "password"
-    path.write_text("hunter22\n")
-    path.chmod(0o600)
-    private = Upstream("private.example", username="me", password_file=path)
-
-    (entry,) = upstream_entries(Settings(upstream=(private,)), with_secrets=True)
-
-    assert entry.credentials is not None
-    assert await entry.credentials.account() == ("me", "hunter22")
-    assert "hunter22" not in repr(entry)
