@@ -29,7 +29,7 @@ lint: $(VENV)/dev.stamp
 unit: $(VENV)/dev.stamp
 	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/docker_store --ignore=tests/equality --ignore=tests/helm --ignore=tests/ansible
 
-# The unit suite RUNS times with every core busy beside it; less of it with ARGS='-n 2 tests/swarm'.
+# The unit suite RUNS times with every core busy beside it; less of it with ARGS='-n 2 tests/cluster'.
 RUNS ?= 20
 unit-busy: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.busy $(RUNS) $(ARGS)

@@ -30,11 +30,11 @@ from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Signer
-from p2pdist.peer.intake import Arrival, ChunkIntake
 from p2pdist.process.clock import unix_s
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.blob import Blob
 from p2pdist.store.store import Store, StoreLimits
+from p2pdist.swarm.intake import Arrival, ChunkIntake
 
 CHUNK_BYTES = 256 * 1024
 RUN_CHUNKS = 4

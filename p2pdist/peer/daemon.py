@@ -11,22 +11,13 @@ from functools import partial
 
 import aiohttp
 
+from p2pdist.host.mirror import HostMirror, admitted_runtimes, runtime_puller
+from p2pdist.host.prewarming import Prewarmer
 from p2pdist.model.members import Address, Place, Role
-from p2pdist.peer.assembly import (
-    About,
-    NodeOptions,
-    RunningNode,
-    node_samples,
-    node_status,
-    running_node,
-)
-from p2pdist.peer.host_mirror import HostMirror, admitted_runtimes, runtime_puller
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.mirror import MirrorBackend
 from p2pdist.peer.ordering import PeerSource
-from p2pdist.peer.prewarming import Prewarmer
 from p2pdist.peer.snapshotter_desk import snapshotter_desk
-from p2pdist.peer.sourcing import BlobFinder
 from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
@@ -41,6 +32,15 @@ from p2pdist.registry.serving.refused import RefusedRequests
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.store import StoreLimits
+from p2pdist.swarm.assembly import (
+    About,
+    NodeOptions,
+    RunningNode,
+    node_samples,
+    node_status,
+    running_node,
+)
+from p2pdist.swarm.sourcing import BlobFinder
 
 
 @dataclass(frozen=True, slots=True)

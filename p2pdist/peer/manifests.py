@@ -20,12 +20,8 @@ from p2pdist.model.tags import NotBelieved, TagRecord, age_at_hearing_s, believe
 from p2pdist.oci.doubts import Doubts
 from p2pdist.oci.manifest import media_type_of, parse_manifest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.core.failures import Failures
 from p2pdist.peer.core.tag_ages import TagAges
-from p2pdist.peer.counters import PROXY, UPSTREAM
-from p2pdist.peer.node import Node
 from p2pdist.peer.recent_images import RecentImages
-from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.process import logs
 from p2pdist.process.off_loop import parsed
 from p2pdist.process.single_flight import SingleFlight
@@ -33,6 +29,10 @@ from p2pdist.registry.kept_manifests import kept_type
 from p2pdist.registry.ports import Manifest, PullContext, client_accept
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient, UpstreamRefusal
+from p2pdist.swarm.core.failures import Failures
+from p2pdist.swarm.counters import PROXY, UPSTREAM
+from p2pdist.swarm.node import Node
+from p2pdist.swarm.smalls import SmallAnswer
 
 log = logging.getLogger(__name__)
 

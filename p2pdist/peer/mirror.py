@@ -12,24 +12,24 @@ from p2pdist.model.ids import Digest
 from p2pdist.oci.layered_image import LayeredImage
 from p2pdist.oci.manifest import Descriptor
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.coming_images import ComingImages
-from p2pdist.peer.core.failures import Failures
-from p2pdist.peer.counters import SMALL, UPSTREAM
-from p2pdist.peer.fallback import OutsideSource
-from p2pdist.peer.layer_indexes import LayerIndexes
 from p2pdist.peer.manifests import ManifestBook
-from p2pdist.peer.node import Node
-from p2pdist.peer.outside import SMALL_BYTES_MAX, DirectSource, ProxySource, read_single
-from p2pdist.peer.reader import SwarmReader, WholeBlob
-from p2pdist.peer.smalls import SmallAnswer
-from p2pdist.peer.sourcing import BlobFinder
-from p2pdist.peer.vain import InVain
 from p2pdist.peer.wanted_images import WantedImages
 from p2pdist.process.single_flight import SingleFlight
 from p2pdist.registry.ports import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient, UpstreamRefusal
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.core.failures import Failures
+from p2pdist.swarm.counters import SMALL, UPSTREAM
+from p2pdist.swarm.fallback import OutsideSource
+from p2pdist.swarm.layer_indexes import LayerIndexes
+from p2pdist.swarm.node import Node
+from p2pdist.swarm.outside import SMALL_BYTES_MAX, DirectSource, ProxySource, read_single
+from p2pdist.swarm.reader import SwarmReader, WholeBlob
+from p2pdist.swarm.smalls import SmallAnswer
+from p2pdist.swarm.sourcing import BlobFinder
+from p2pdist.swarm.vain import InVain
 
 T = TypeVar("T")
 

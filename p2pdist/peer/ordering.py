@@ -5,12 +5,12 @@ from __future__ import annotations
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.active import ActiveBlob
 from p2pdist.peer.manifests import ManifestBook
-from p2pdist.peer.node import Node
-from p2pdist.peer.sourcing import BlobFinder
-from p2pdist.peer.vain import InVain
 from p2pdist.registry.ports import PullContext
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.node import Node
+from p2pdist.swarm.sourcing import BlobFinder
+from p2pdist.swarm.vain import InVain
 
 
 class PeerSource:

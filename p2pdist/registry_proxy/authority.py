@@ -21,15 +21,6 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Signer
 from p2pdist.oci import refusals
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import (
-    UPSTREAM,
-    ActiveBlob,
-    Node,
-    NotSmall,
-    OutsideSource,
-    SmallAnswer,
-    read_single,
-)
 from p2pdist.process import logs
 from p2pdist.process.single_flight import SingleFlight
 from p2pdist.registry.proxy_client import ProxyClient
@@ -39,6 +30,12 @@ from p2pdist.registry_proxy.ingest import Ingest
 from p2pdist.registry_proxy.leasing import SOURCE_SILENCE_S, OutsideLeases, followed
 from p2pdist.registry_proxy.manifests import Claim, ManifestService
 from p2pdist.registry_proxy.slots import FetchSlots
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.counters import UPSTREAM
+from p2pdist.swarm.fallback import OutsideSource
+from p2pdist.swarm.node import Node
+from p2pdist.swarm.outside import NotSmall, read_single
+from p2pdist.swarm.smalls import SmallAnswer
 
 log = logging.getLogger(__name__)
 

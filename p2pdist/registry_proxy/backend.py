@@ -5,20 +5,17 @@ from __future__ import annotations
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, tag_key
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import (
-    UPSTREAM,
-    ActiveBlob,
-    LayerIndexes,
-    Node,
-    OutsideSource,
-    SmallAnswer,
-    SwarmReader,
-    WholeBlob,
-)
 from p2pdist.registry.ports import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.passing import PassingBlob
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.counters import UPSTREAM
+from p2pdist.swarm.fallback import OutsideSource
+from p2pdist.swarm.layer_indexes import LayerIndexes
+from p2pdist.swarm.node import Node
+from p2pdist.swarm.reader import SwarmReader, WholeBlob
+from p2pdist.swarm.smalls import SmallAnswer
 
 
 class ProxyBackend:

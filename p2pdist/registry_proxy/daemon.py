@@ -13,24 +13,12 @@ from typing import Any
 import aiohttp
 
 from p2pdist.errors import StoreError
+from p2pdist.host.mirror import HostMirror, admitted_runtimes, runtime_puller
+from p2pdist.host.prewarming import Prewarmer
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.model.statements import Signer, key_id
 from p2pdist.oci.registry_list import encode_registries
-from p2pdist.peer.api import (
-    About,
-    DirectSource,
-    HostMirror,
-    NodeOptions,
-    Prewarmer,
-    RunningNode,
-    WatchedSource,
-    admitted_runtimes,
-    node_samples,
-    node_status,
-    running_node,
-    runtime_puller,
-)
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
@@ -58,6 +46,15 @@ from p2pdist.registry_proxy.replication_setup import Replicating, replicating
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.store import Store, StoreLimits
+from p2pdist.swarm.assembly import (
+    About,
+    NodeOptions,
+    RunningNode,
+    node_samples,
+    node_status,
+    running_node,
+)
+from p2pdist.swarm.outside import DirectSource, WatchedSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Final
 
 from p2pdist.errors import P2pdistError
 from p2pdist.model.layer_index import INDEX_BYTES_MAX
-from p2pdist.peer.api import ActiveBlob
 from p2pdist.process.processes import yield_to_others
 from p2pdist.store.blob import Blob
+from p2pdist.swarm.active import ActiveBlob
 
 WORKER: Final = "p2pdist.streaming.build_worker"
 UNFIT: Final = 65

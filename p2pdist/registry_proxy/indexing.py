@@ -22,13 +22,16 @@ from p2pdist.model.ids import Digest, digest_of
 from p2pdist.model.layer_index import INDEX_MEDIA_TYPE, INDEXED_BYTES_MIN, layer_index_key
 from p2pdist.model.statements import Signer, TagStatement
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import ActiveBlob, Node, OutsideBody, SmallAnswer
 from p2pdist.process import logs
 from p2pdist.process.clock import unix_s
 from p2pdist.process.metrics import Sample
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.index_builds import NotBuilt, build_index
 from p2pdist.registry_proxy.ingest import Ingest
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.fallback import OutsideBody
+from p2pdist.swarm.node import Node
+from p2pdist.swarm.smalls import SmallAnswer
 
 log = logging.getLogger(__name__)
 

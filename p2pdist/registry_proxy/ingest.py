@@ -16,7 +16,6 @@ from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.statements import HashBatch, Seal, Signer
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.refusals import DEFINITE
-from p2pdist.peer.api import UPSTREAM, ActiveBlob, Node, OutsideBody, OutsideSource
 from p2pdist.process import logs
 from p2pdist.process.clock import unix_s
 from p2pdist.registry.reading.net import receive_buffer
@@ -24,6 +23,10 @@ from p2pdist.registry_proxy.leasing import followed
 from p2pdist.registry_proxy.observers import DigestObserver, IngestObserver
 from p2pdist.registry_proxy.pacing import PacedBody
 from p2pdist.registry_proxy.signing import MapSigner
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.counters import UPSTREAM
+from p2pdist.swarm.fallback import OutsideBody, OutsideSource
+from p2pdist.swarm.node import Node
 
 log = logging.getLogger(__name__)
 

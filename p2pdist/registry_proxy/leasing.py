@@ -16,8 +16,9 @@ from typing import Final
 from p2pdist.exchange.link import Link
 from p2pdist.model.control import LeaseAnswer, SwarmKey, digest_key, origin_key
 from p2pdist.model.members import Member
-from p2pdist.peer.api import ActiveBlob, Node
 from p2pdist.process import logs
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.node import Node
 
 log = logging.getLogger(__name__)
 

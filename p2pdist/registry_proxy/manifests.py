@@ -26,7 +26,6 @@ from p2pdist.oci import refusals
 from p2pdist.oci.doubts import Doubts
 from p2pdist.oci.manifest import ManifestInfo, parse_manifest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import UPSTREAM, WAN
 from p2pdist.process import logs
 from p2pdist.process.clock import unix_s
 from p2pdist.process.off_loop import parsed
@@ -52,6 +51,7 @@ from p2pdist.registry_proxy.core.verdicts import (
 from p2pdist.registry_proxy.lists import ListService
 from p2pdist.registry_proxy.parents import PARENT_S, Parent, Parents
 from p2pdist.registry_proxy.showing import HeldPart, Showing
+from p2pdist.swarm.counters import UPSTREAM, WAN
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import ActiveBlob
 from p2pdist.registry.ports import PullContext
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.swarm.active import ActiveBlob
 
 
 class ProxyOrderSource:

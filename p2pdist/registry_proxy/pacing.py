@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pdist.peer.api import ActiveBlob, OutsideBody
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.fallback import OutsideBody
 
 PIECE_BYTES: Final = 128 * 1024
 

@@ -8,9 +8,10 @@ from contextlib import aclosing
 from p2pdist.errors import UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.api import OTHER_SIZE, OutsideSource, stream_checked
 from p2pdist.registry.ports import FileSpan
 from p2pdist.registry_proxy.core.verdicts import blob_refusal
+from p2pdist.swarm.counters import OTHER_SIZE
+from p2pdist.swarm.fallback import OutsideSource, stream_checked
 
 
 class PassingBlob:

@@ -21,7 +21,7 @@ from typing import Final
 
 from p2pdist.process.files import OPEN_FLAGS
 
-# Of the descriptors of this process, beside links and HTTP connections (`peer/refusing.py`).
+# Of the descriptors of this process, beside links and HTTP connections (`swarm/refusing.py`).
 SHARE: Final = 8
 OPEN_MIN: Final = 32
 # Opening a file again takes some 10 us; more of them would only keep memory of the kernel.

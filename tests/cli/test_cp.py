@@ -18,6 +18,7 @@ from p2pdist.cli.cp import cp
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError, cause_of
 from p2pdist.model.ids import Digest
+from tests.cluster.test_layer_indexes import index_at
 from tests.fakes.cluster import open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
@@ -30,7 +31,6 @@ from tests.streaming.archives import (
     hardlink,
     symlink,
 )
-from tests.swarm.test_layer_indexes import index_at
 
 NOISE = [random_bytes(700_000, seed) for seed in range(6)]
 BASE = archive(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.swarm.conftest import client, lab, registry
+from tests.cluster.conftest import client, lab, registry
 
 __all__ = ["client", "lab", "registry"]
 

@@ -13,7 +13,7 @@ import pytest
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import digest_of
 from p2pdist.peer.daemon import RunningPeer
-from p2pdist.peer.scrubbing import scrub_blob
+from p2pdist.swarm.scrubbing import scrub_blob
 from p2pdist.tracker.daemon import RunningTracker
 from tests.fakes.cluster import Lab, announced, url_of
 from tests.fakes.pulling import pull, random_bytes

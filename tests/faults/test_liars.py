@@ -14,9 +14,9 @@ import xxhash
 
 from p2pdist.model.ids import digest_of
 from p2pdist.model.members import Address
-from p2pdist.peer.core.trust import STRIKES_MAX
 from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.process.identity import read_secret
+from p2pdist.swarm.core.trust import STRIKES_MAX
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.evil import EvilPeer
 from tests.fakes.pulling import pull, random_bytes

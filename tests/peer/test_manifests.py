@@ -18,16 +18,16 @@ from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import Keyring, Signer, TagStatement, key_id
 from p2pdist.oci.manifest import OCI_MANIFEST, parse_manifest
 from p2pdist.oci.names import ImageName
-from p2pdist.peer.answering import Answering
-from p2pdist.peer.counters import NodeCounters
-from p2pdist.peer.finding import SmallFinder
 from p2pdist.peer.manifests import ManifestBook
-from p2pdist.peer.outstanding import RequestTable
-from p2pdist.peer.smalls import SmallAnswer
 from p2pdist.process.health import TRACKER, Health
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.registry.ports import Manifest, PullContext
 from p2pdist.registry.reading.client import UpstreamRefusal
+from p2pdist.swarm.answering import Answering
+from p2pdist.swarm.counters import NodeCounters
+from p2pdist.swarm.finding import SmallFinder
+from p2pdist.swarm.outstanding import RequestTable
+from p2pdist.swarm.smalls import SmallAnswer
 from tests.fakes.registry_images import build_image
 from tests.faults.records import recorded
 from tests.registry_proxy.proxy_parts import MemoryStore, Small

@@ -6,8 +6,8 @@ from typing import cast
 
 import pytest
 
-from p2pdist.peer.api import ActiveBlob
 from p2pdist.registry_proxy.index_builds import NotBuilt, build_index
+from p2pdist.swarm.active import ActiveBlob
 
 
 class Waiting:

@@ -12,7 +12,7 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.statements import Revocation
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.ingest import Ingest
-from tests.peer.active_parts import KEYRING, SIGNER, Motion, SignedMap, in_motion, some_bytes
+from tests.swarm.active_parts import KEYRING, SIGNER, Motion, SignedMap, in_motion, some_bytes
 
 NAME = ImageName("docker.io", "library/app")
 DATA = some_bytes(8.5)

@@ -13,12 +13,12 @@ from typing import Final
 
 from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.model.health import Reason
-from p2pdist.peer.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
 from p2pdist.peer.daemon import RunningPeer
-from p2pdist.peer.node import Node
 from p2pdist.process.http_protocol import dropped_total, malformed_total
 from p2pdist.registry_proxy.core.notifications import KINDS
 from p2pdist.registry_proxy.daemon import RunningProxy
+from p2pdist.swarm.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
+from p2pdist.swarm.node import Node
 from p2pdist.tracker.daemon import RunningTracker
 from tests.e2e.dashboards import lazy
 from tests.e2e.dashboards.release import DIRECT_BYTES, PULLS_LEFT, REFUSED, RUDE, RULE, Release

@@ -20,6 +20,7 @@ from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
 from p2pdist.streaming.fuse import syscalls
 from p2pdist.streaming.image_mount import mounts
 from p2pdist.tracker.daemon import running_tracker
+from tests.cluster.test_layer_indexes import index_at
 from tests.e2e.harness.processes import run
 from tests.e2e.streaming.test_mount import Mounting
 from tests.fakes.cluster import Lab, announced, open_lab, url_of
@@ -28,7 +29,6 @@ from tests.fakes.registry import FakeRegistry
 from tests.faults.liars import Liar, corrupt, joined
 from tests.faults.records import recorded
 from tests.streaming.archives import archive, digest, file, gzipped
-from tests.swarm.test_layer_indexes import index_at
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(180)]
 

@@ -20,6 +20,7 @@ from p2pdist.cli.lazy_status import mounts_of_host
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.streaming.fuse import syscalls
 from p2pdist.streaming.image_mount import mounts
+from tests.cluster.test_layer_indexes import index_at
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
@@ -34,7 +35,6 @@ from tests.streaming.archives import (
     text,
     zstd_in_frames,
 )
-from tests.swarm.test_layer_indexes import index_at
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

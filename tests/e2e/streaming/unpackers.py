@@ -26,6 +26,7 @@ from p2pdist.model.ids import digest_of
 from p2pdist.oci.chains import chain_ids
 from p2pdist.streaming.fuse import syscalls
 from p2pdist.streaming.image_mount import mounts
+from tests.cluster.test_layer_indexes import index_at
 from tests.e2e.harness.cri import CriContainerd
 from tests.e2e.harness.p2p import REPOSITORY_ROOT
 from tests.e2e.harness.processes import Process, run, wait_until
@@ -34,7 +35,6 @@ from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_images import build_image
-from tests.swarm.test_layer_indexes import index_at
 
 IMAGE: Final = "docker.io/library/app:1"
 INDEXED_BYTES_MIN: Final = 1 << 20

@@ -16,6 +16,7 @@ from p2pdist.demo.processes import free_ports
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.streaming.fuse import holder, syscalls
 from p2pdist.streaming.snapshotter.layers_mount import WORKER
+from tests.cluster.test_layer_indexes import index_at
 from tests.e2e.harness.cri import CriContainerd
 from tests.e2e.harness.image import greeting_program, pausing_program
 from tests.e2e.harness.p2p import REPOSITORY_ROOT
@@ -24,7 +25,6 @@ from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
 from tests.streaming.archives import archive, digest, directory, file, gzipped, text
-from tests.swarm.test_layer_indexes import index_at
 
 HOLDER: Final = holder.__spec__.name
 GREETING: Final = "hello from a layer that is not here"

@@ -9,7 +9,6 @@ import pytest
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.routes import BlobRoute
-from p2pdist.peer import counters
 from p2pdist.registry.ports import CACHE, PullContext
 from p2pdist.registry.serving.delivered import (
     OTHER,
@@ -19,6 +18,7 @@ from p2pdist.registry.serving.delivered import (
     attributed,
 )
 from p2pdist.registry.serving.pull import Pull, PullRecord
+from p2pdist.swarm import counters
 
 
 def record(

@@ -1,0 +1,374 @@
+"""Puts a node together: store, exchange, tracker client; and says how it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final, Literal, NamedTuple
+
+from p2pdist import __version__
+from p2pdist.control.client import TrackerClient
+from p2pdist.control.core.orders import PrewarmOrder
+from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
+from p2pdist.model.clones import INSTANCE_BYTES
+from p2pdist.model.control import Describe
+from p2pdist.model.handshake import OTHER, REFUSALS
+from p2pdist.model.health import Reason
+from p2pdist.model.ids import Digest
+from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.statements import Keyring
+from p2pdist.process import clock, logs
+from p2pdist.process.files import state_directory
+from p2pdist.process.health import Health
+from p2pdist.process.metrics import Sample, node_info
+from p2pdist.process.own_addresses import OwnAddresses
+from p2pdist.process.own_platform import own_platform
+from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.store.store import Store, StoreLimits
+from p2pdist.swarm.ailing import conditions, watchers_of
+from p2pdist.swarm.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
+from p2pdist.swarm.host_id import OwnId, machine_mark
+from p2pdist.swarm.node import Node
+from p2pdist.swarm.refusing import RefusalLog, links_allowed
+from p2pdist.swarm.scrubbing import scrub_for_ever
+from p2pdist.swarm.server import everything
+
+log = logging.getLogger(__name__)
+
+# Half of the time that a service manager leaves us (operations, section 3).
+DRAIN_S: Final = 15.0
+# Those that come before the daemon has started: one for each job, and again when it reconnects.
+EARLY_ORDERS_MAX: Final = 1024
+BOOT_ID_PATH: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """How the host describes itself to the tracker."""
+
+    name: str = ""
+    """Empty: the machine's host name."""
+    labels: Sequence[str] = ()
+    runtimes: Sequence[str] = ()
+    """Those that jobs may pull images into."""
+    mirror: bool = False
+    """A proxy that its host's runtime pulls from."""
+
+    def message(self) -> Describe:
+        name = self.name or socket.gethostname()
+        labels, runtimes = list(self.labels), list(self.runtimes)
+        return Describe(name[:255], labels, own_platform(), runtimes, self.mirror)
+
+
+class Orders:
+    """What the tracker orders, kept until there is somebody to carry it out."""
+
+    def __init__(self) -> None:
+        self._early: list[PrewarmOrder] = []
+        self._take: Callable[[PrewarmOrder], None] | None = None
+
+    def put(self, order: PrewarmOrder) -> None:
+        if self._take is None:
+            self._early = [*self._early, order][-EARLY_ORDERS_MAX:]
+        else:
+            self._take(order)
+
+    def go_to(self, take: Callable[[PrewarmOrder], None]) -> None:
+        self._take = take
+        for order in self._early:
+            take(order)
+        self._early.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """Values only: the settings loader stays outside."""
+
+    role: Role
+    state_dir: Path
+    place: Place
+    secret: bytes = field(repr=False)
+    proxy_keys: Sequence[bytes]
+    exchange_listen: Address
+    advertise: Sequence[Address]
+    trackers: Sequence[str]
+    store_limits: StoreLimits
+    links_max: int = 1024
+    upload_bytes_per_s: int = 0
+    """0: as fast as the link allows."""
+    about: About = field(default_factory=About)
+    scrub_bytes_per_s: int = 0
+    """0: stored blobs are hashed again when they are read first, and not besides."""
+    unix_s: Callable[[], float] = clock.unix_s
+    machine: str = field(default_factory=machine_mark)
+    """Which one this is, as far as that can be told: the host id is bound to it."""
+
+
+class Named(NamedTuple):
+    """How many trackers and proxies the settings name."""
+
+    trackers: int
+    proxies: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    node: Node
+    transport: ExchangeTransport
+    tracker: TrackerClient
+    store: Store
+    me: Callable[[], Member]
+    own_id: OwnId
+    exchange_address: Address
+    started_s: float
+    orders: Orders
+    named: Named
+    """How many trackers and proxies the settings name."""
+
+    async def drain(self, grace_s: float = DRAIN_S) -> None:
+        """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
+        await self.tracker.close()
+        self.transport.draining = True
+        self.node.withdraw()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.transport.wait_sent()
+        except TimeoutError:
+            logs.event(log, logging.WARNING, "drain.cut_short", grace_s=grace_s)
+
+
+@asynccontextmanager
+async def running_node(
+    options: NodeOptions,
+    proxies: Sequence[ProxyClient],
+    *,
+    servable: Callable[[Digest], bool] = everything,
+) -> AsyncIterator[RunningNode]:
+    """Run a node for as long as the block lasts. Raises ConfigError, StoreError, OSError.
+
+    `servable`: which blobs and manifests may leave this host; asked before each of them does.
+    """
+    state_directory(options.state_dir)
+    own_id = OwnId.load(options.state_dir, options.machine)
+    keyring = Keyring(list(options.proxy_keys))
+    rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
+    store = await Store.open(
+        options.state_dir / "store",
+        limits=options.store_limits,
+        keyring=keyring,
+        boot_id=BOOT_ID_PATH.read_text().strip(),
+    )
+    towards = [*options.trackers, *(client.base_url for client in proxies)]
+    addresses = OwnAddresses(options.advertise, towards)
+
+    def me() -> Member:
+        return Member(own_id.current, options.role, options.place, addresses.current)
+
+    health = Health(unix_s=options.unix_s)
+    node = Node(
+        store=store,
+        keyring=keyring,
+        place=options.place,
+        is_proxy=options.role is Role.PROXY,
+        rng=rng,
+        proxies=proxies,
+        servable=servable,
+        health=health,
+    )
+    limits = ExchangeLimits(
+        links_max=links_allowed(options.links_max), upload_bytes_per_s=options.upload_bytes_per_s
+    )
+    refused, instance = RefusalLog(), secrets.token_bytes(INSTANCE_BYTES)
+
+    def id_in_use(detail: str) -> None:
+        """Another host has our id: go by another one from here on, everywhere."""
+        keep = own_id.renew(asyncio.get_running_loop().time(), detail)
+        if keep is not None:
+            health.happened(Reason.HOST_CLONED, "", f"another host had the same host id: {detail}")
+            node.tasks.start(asyncio.to_thread(keep), name="keep the host id")
+            transport.drop_links("this host has a new id")
+            tracker.tell_who_we_are()
+
+    transport = ExchangeTransport(
+        node.router,
+        secret=options.secret,
+        me=me,
+        limits=limits,
+        watchers=watchers_of(node, refused, id_in_use),
+        instance=instance,
+    )
+    orders = Orders()
+    tracker = TrackerClient(
+        list(options.trackers),
+        secret=options.secret,
+        me=me,
+        listener=node.tracker_side,
+        rng=rng,
+        numbers=lambda: _numbers(node),
+        describe=options.about.message,
+        on_order=orders.put,
+        spoke_from=addresses.spoke_from,
+        instance=instance,
+        on_id_in_use=id_in_use,
+        health=health,
+    )
+    async with contextlib.AsyncExitStack() as parts:
+        parts.push_async_callback(store.close)
+        parts.push_async_callback(transport.close)
+        bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)
+        await addresses.listening(bound)
+        node.start(transport, tracker)
+        parts.push_async_callback(node.close)
+        health.conditions = lambda: conditions(node, options.trackers, addresses.trouble())
+        node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
+        tracker.start()
+        parts.push_async_callback(tracker.close)
+        node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
+        node.tasks.start(health.watch(), name="health")
+        started_s = asyncio.get_running_loop().time()
+        named = Named(len(options.trackers), len(proxies))
+        yield RunningNode(
+            node, transport, tracker, store, me, own_id, bound, started_s, orders, named
+        )
+
+
+def node_status(running: RunningNode) -> dict[str, Any]:
+    """What `/api/v1/status` and `p2pdist status` show; bytes are payload."""
+    node, usage = running.node, running.store.usage()
+    me, counters, totals = running.me(), node.counters, node.fetch_totals()
+    return {
+        "schema_version": 1,
+        "version": __version__,
+        "role": me.role.value,
+        "host_id": me.host_id,
+        "dc": me.place.dc,
+        "rack": me.place.rack,
+        "uptime_s": round(asyncio.get_running_loop().time() - running.started_s, 3),
+        "exchange": str(running.exchange_address),
+        "tracker_connected": running.tracker.connected,
+        "named": running.named._asdict(),
+        "links": len(node.neighbourhood.links),
+        "links_refused": dict(running.transport.refused),
+        "degraded": node.health.status(),
+        "links_refused_by_others": dict(node.neighbourhood.refused_by),
+        "swarms": {
+            "active": sum(not a.complete for a in node.actives.values()),
+            "whole": sum(b.complete for b in running.store.blobs()),
+        },
+        "cache_bytes": usage.bytes_used,
+        "bytes_received": {source: counters.received[source] for source in SOURCES},
+        "bytes_sent": {receiver: counters.sent[receiver] for receiver in RECEIVERS},
+        "wasted_bytes": counters.wasted_bytes,
+        "rejected": dict(counters.rejected),
+        "bans": node.trust.bans_total,
+        "fallback_bytes": dict(counters.fallbacks),
+        "fallback_reasons": dict(counters.fallback_reasons),
+        "hedges": totals.hedges,
+        "stalls": totals.stalls,
+        "steals": totals.steals,
+        "escapes": totals.escapes,
+    }
+
+
+def node_samples(running: RunningNode) -> Iterable[Sample]:
+    """The node's counters as metrics; label values are the bounded sets of `counters`."""
+    node, counters, usage = running.node, running.node.counters, running.store.usage()
+    totals = node.fetch_totals()
+    me = running.me()
+    yield node_info(me.role, me.place)
+    for source in SOURCES:
+        yield Sample(
+            "p2pdist_bytes_received_total", "counter", "Verified payload bytes by source.",
+            {"source": source}, counters.received[source],
+        )  # fmt: skip
+    for receiver in RECEIVERS:
+        yield Sample(
+            "p2pdist_bytes_sent_total", "counter", "Payload bytes sent by receiver.",
+            {"receiver": receiver}, counters.sent[receiver],
+        )  # fmt: skip
+    for reason in ("hash", "length", "timeout", "map", "proto", "rot"):
+        yield Sample(
+            "p2pdist_chunk_rejected_total", "counter", "Wrong chunks and statements by reason.",
+            {"reason": reason}, counters.rejected[reason],
+        )  # fmt: skip
+    for by, refused in (
+        ("us", running.transport.refused),
+        ("others", node.neighbourhood.refused_by),
+    ):
+        for reason in (*REFUSALS, OTHER):
+            yield Sample(
+                "p2pdist_links_refused_total", "counter", "Exchange links that were refused.",
+                {"by": by, "reason": reason}, refused[reason],
+            )  # fmt: skip
+    yield from node.health.samples()
+    for reason in FALLBACK_REASONS:
+        yield Sample(
+            "p2pdist_fallback_bytes_total", "counter", "Bytes from outside of the swarm by reason.",
+            {"reason": reason}, counters.fallback_reasons[reason],
+        )  # fmt: skip
+    for cache in ("hit", "peer", "dc", "origin"):
+        yield Sample(
+            "p2pdist_blob_requests_total", "counter", "Registry requests by where they were met.",
+            {"role": running.me().role.value, "cache": cache}, counters.blob_requests[cache],
+        )  # fmt: skip
+    plain: list[tuple[str, Literal["counter", "gauge"], str, float]] = [
+        ("wasted_bytes_total", "counter", "Payload for nothing.", counters.wasted_bytes),
+        ("peer_bans_total", "counter", "Hosts banned for wrong answers.", node.trust.bans_total),
+        ("hedges_total", "counter", "Chunks asked of a second source.", totals.hedges),
+        ("escapes_total", "counter", "Runs asked of a proxy that did not offer.", totals.escapes),
+        ("stalls_total", "counter", "Neighbours given up as silent.", totals.stalls),
+        ("steals_total", "counter", "Runs moved to a faster neighbour.", totals.steals),
+        (
+            "proxy_hangs_total", "counter", "Times a proxy was found to hang.",
+            node.proxy_links.answering.hangs_total,
+        ),
+        ("revocations_total", "counter", "Chunk maps taken back.", counters.revocations),
+        (
+            "host_ids_given_up_total", "counter", "Host ids given up as another host has them.",
+            running.own_id.renewed_total,
+        ),
+        ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
+        ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),
+        ("cache_bytes", "gauge", "Bytes in the store.", usage.bytes_used),
+        ("cache_max_bytes", "gauge", "Bytes that the store may hold.", usage.bytes_max),
+        (
+            "store_degraded", "gauge", "1 while something passes through unstored.",
+            node.store_trouble() is not None,
+        ),
+        (
+            "prewarm_received_bytes_total", "counter", "Verified payload fetched as bulk.",
+            node.bulk.received_bytes,
+        ),
+        (
+            "bulk_paused_seconds_total", "counter", "Time that bulk waited for pulls.",
+            node.bulk.gate.paused_s,
+        ),
+        ("store_open_files", "gauge", "Files of blobs that are open.", usage.open_files),
+        (
+            "cache_aside_bytes", "gauge", "Of that: blobs whose map does not hold here.",
+            usage.aside_bytes,
+        ),
+        (
+            "cache_evicted_bytes_total", "counter", "Bytes evicted from the store.",
+            usage.evicted_bytes_total,
+        ),
+    ]  # fmt: skip
+    for name, kind, text, value in plain:
+        yield Sample(f"p2pdist_{name}", kind, text, {}, float(value))
+
+
+def _numbers(node: Node) -> dict[str, float]:
+    """A few sums for the tracker, so that not every host has to be scraped."""
+    counters = node.counters
+    numbers = {f"received_{source}": float(counters.received[source]) for source in SOURCES}
+    numbers["sent_peer"] = float(counters.sent["peer"])
+    numbers["bans"] = float(node.trust.bans_total)
+    return numbers

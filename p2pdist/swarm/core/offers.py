@@ -1,0 +1,309 @@
+"""What of one blob to offer to which listener, and when.
+
+Listeners are those that read the blob from us and, so that seeds know what was passed on, those
+that we read it from. A node that is still fetching offers all it has to everybody, in batches: each
+of its chunks comes from a seed that gave it to nobody else. A seed (a proxy, or whoever has the
+whole blob) promises different chunks to the readers that share with each other (`SeedPlan`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from p2pdist.model.ids import HostId
+from p2pdist.swarm.core.referrals import Referrals
+from p2pdist.swarm.core.seeding import SeedPlan, Uplink
+
+# At 100 Mbit/s two or three chunks land meanwhile, in one frame a listener instead of three.
+BATCH_S: Final = 0.05
+
+
+@dataclass(slots=True)
+class OfferTo:
+    """Order: tell `host` that it can have the chunks `bits`."""
+
+    host: HostId
+    bits: int
+
+
+@dataclass(slots=True)
+class _Listener:
+    reads: bool = False
+    source: bool = False
+    """We read from it."""
+    shares: bool = False
+    """It reads, and passes chunks on to the others: a seed gives it what it is promised."""
+    demand: bool = False
+    """It asks for the parts that it needs, and is promised nothing."""
+    told: int = 0
+    holds: int = 0
+    due: int = 0
+    """To be offered with the next orders."""
+
+    @property
+    def promised(self) -> bool:
+        """A seed spreads chunks over it and its like."""
+        return self.shares and not self.demand
+
+
+class OfferPlan:
+    """Pure. Events change it; `take_orders` says what is due, once `next_deadline_s` is there."""
+
+    def __init__(self, chunk_size_bytes: int, uplink: Uplink, *, seed: bool) -> None:
+        """`seed`: spread chunks over the readers from the start; else once nothing lacks."""
+        self._chunk_size_bytes = chunk_size_bytes
+        self._uplink = uplink
+        self._seed = seed
+        self._seeding = self._new_seeding(spares=True) if seed else None
+        self._referrals = Referrals()
+        self._held = 0
+        self._listeners: dict[HostId, _Listener] = {}
+        self._due: dict[HostId, _Listener] = {}  # those with something due
+        self._batch = 0  # landed, and not yet offered to those who are offered everything
+        self._batch_s = 0.0  # when it may go
+
+    def _new_seeding(self, *, spares: bool) -> SeedPlan:
+        return SeedPlan(self._chunk_size_bytes, self._uplink, spares=spares)
+
+    def close(self) -> None:
+        """Nothing is offered to anybody any more, whatever still lands."""
+        self._listeners.clear()
+        self._due.clear()
+        self._end_seeding()
+
+    def _end_seeding(self) -> None:
+        if self._seeding is not None:
+            self._seeding.close()
+            self._seeding = None
+
+    # --- listeners ------------------------------------------------------------------------------
+
+    def reader_joined(
+        self, host: HostId, *, shares: bool, now_s: float, demand: bool = False
+    ) -> None:
+        """`shares`: a peer of our datacenter, which passes chunks on to the other readers there.
+        `demand`: it asks for the parts that it needs, and promises would be lost on it.
+        """
+        listener = self._listeners.setdefault(host, _Listener())
+        listener.reads, listener.shares, listener.demand = True, shares, demand
+        listener.told = 0  # it may not have known the blob when it was told as a source of ours
+        self._serve(host, listener, now_s)
+
+    def reader_demands(self, host: HostId, demand: bool, now_s: float) -> None:
+        """It says that it needs parts only, or all from now on."""
+        listener = self._listeners.get(host)
+        if listener is None or listener.demand is demand:
+            return
+        listener.demand = demand
+        self._referrals.left(host)
+        self._serve(host, listener, now_s)
+
+    def _serve(self, host: HostId, listener: _Listener, now_s: float) -> None:
+        """Begin to tell a reader what there is for it."""
+        if self._seeding is not None and listener.demand:
+            self._seeding.left(host)
+        if self._hears_all(listener):
+            self._tell(host, listener, self._held & ~self._batch)
+        elif self._seeding is not None and listener.promised:
+            self._seeding.joined(host, now_s, offered=listener.told | listener.due)
+        if self._seeding is not None:
+            self._promise(now_s)
+
+    def _hears_all(self, listener: _Listener) -> bool:
+        """It is offered all that we hold.
+
+        A demand reader has to know which peer has what it needs; a proxy, which has all of it, it
+        asks without a word, and would take its offers for promises later.
+        """
+        if self._seeding is None or not listener.shares:
+            return True
+        return listener.demand and not self._seed
+
+    def reader_hungry(self, host: HostId, hungry: bool, now_s: float) -> None:
+        """It says that we would bring it far more than its other sources do, or that no more."""
+        if self._seeding is not None:
+            self._seeding.set_hungry(host, hungry)
+            self._promise(now_s)
+
+    def source_joined(self, host: HostId) -> None:
+        """We read from it: it learns what we hold, to give that to nobody else and us the rest."""
+        listener = self._listeners.setdefault(host, _Listener())
+        listener.source = True
+        if self._hears_all(listener):
+            self._tell(host, listener, self._held & ~self._batch)
+
+    def reader_left(self, host: HostId, now_s: float) -> None:
+        """It does not read any more; what it has is still to be had there."""
+        listener = self._listeners.get(host)
+        if listener is None or not listener.reads:
+            return
+        listener.reads = listener.shares = listener.demand = False
+        self._referrals.left(host)
+        if not listener.source:
+            self._forget(host)
+        if self._seeding is not None:
+            self._seeding.left(host)
+            self._promise(now_s)
+
+    def sources_left(self) -> None:
+        """We read from nobody any more."""
+        for host, listener in list(self._listeners.items()):
+            listener.source = False
+            if not listener.reads:
+                self._forget(host)
+
+    def knows(self, host: HostId) -> bool:
+        """It reads from us, or we from it, or it has what we gave it."""
+        seeding = self._seeding
+        return host in self._listeners or (seeding is not None and seeding.knows(host))
+
+    def host_gone(self, host: HostId, now_s: float) -> None:
+        """It cannot be reached any more."""
+        self._forget(host)
+        self._referrals.left(host)
+        if self._seeding is not None:
+            self._seeding.gone(host)
+            self._promise(now_s)
+
+    def host_holds(self, host: HostId, bits: int, *, shares: bool, now_s: float) -> None:
+        """It says so. `shares`: as in `reader_joined`; what others have, such as the proxy that we
+        copy from, is not to be had there for our readers."""
+        if (listener := self._listeners.get(host)) is not None:
+            listener.holds |= bits
+        self._referrals.holds(host, bits)
+        if self._seeding is not None and shares:
+            self._seeding.holds(host, bits, now_s)
+            self._promise(now_s)
+
+    def holds_any(self, host: HostId, bits: int) -> bool:
+        """It said that it holds some of `bits`."""
+        listener = self._listeners.get(host)
+        return listener is not None and bool(listener.holds & bits)
+
+    def host_retracted(self, host: HostId, now_s: float) -> None:
+        if (listener := self._listeners.get(host)) is not None:
+            listener.holds = 0
+        if self._seeding is not None:
+            self._seeding.retracted(host)
+            self._promise(now_s)
+
+    def _forget(self, host: HostId) -> None:
+        self._listeners.pop(host, None)
+        self._due.pop(host, None)
+
+    # --- our side -------------------------------------------------------------------------------
+
+    def landed(self, bits: int, now_s: float, *, whole: bool = False) -> None:
+        """We hold `bits` now, verified and vouched for; `whole`: nothing lacks any more."""
+        fresh = bits & ~self._held
+        self._held |= fresh
+        self._batch |= fresh
+        if whole and self._seeding is None:
+            self._become_seed(now_s)
+        if self._seeding is not None:
+            self._seeding.hold(fresh, whole=whole)
+            self._promise(now_s)
+
+    def _become_seed(self, now_s: float) -> None:
+        """Those who read from us are told the rest; whoever joins from now on is promised."""
+        self._flush_batch()
+        self._seeding = self._new_seeding(spares=False)
+        for host, listener in self._listeners.items():
+            if listener.promised:
+                self._seeding.joined(host, now_s, offered=listener.told | listener.due)
+                self._seeding.holds(host, listener.holds, now_s)
+        self._seeding.hold(self._held, whole=True)
+
+    def refers(self, host: HostId, bits: int, now_s: float) -> bool:
+        """Whether it is refused `bits`, which it asks for: see `referrals`."""
+        if self._seeding is None or not self._feeds_demand(host):
+            return False
+        return self._referrals.refers(host, bits, self._seeding.passed_on, now_s)
+
+    def _feeds_demand(self, host: HostId) -> bool:
+        """It is a demand reader near by, and we are the proxy that has it all."""
+        listener = self._listeners.get(host)
+        return self._seed and listener is not None and listener.shares and listener.demand
+
+    def asked(self, host: HostId, bits: int, now_s: float) -> None:
+        """It is being sent `bits`, which it asked for."""
+        if self._feeds_demand(host):
+            self._referrals.sending(host, bits)
+        if self._seeding is not None:
+            self._seeding.asked(host, bits, now_s)
+
+    def sent(self, host: HostId, bits: int, unsent: int, now_s: float) -> None:
+        """What it asked for is over: `bits` went out, `unsent` did not."""
+        self._referrals.sent(host, bits | unsent)
+        if self._seeding is not None:
+            if self._feeds_demand(host):
+                self._seeding.holds(host, bits, now_s)
+            self._seeding.sent(host, bits, now_s)
+            self._seeding.unsent(host, unsent)
+            self._promise(now_s)
+
+    def cut_into(self, chunk_size_bytes: int, now_s: float) -> None:
+        """The blob is cut otherwise than was thought."""
+        if chunk_size_bytes != self._chunk_size_bytes:
+            self._chunk_size_bytes = chunk_size_bytes
+            self.dropped(now_s)
+
+    def dropped(self, now_s: float) -> None:
+        """The map is gone: nothing is held or told any more."""
+        self._held, self._batch = 0, 0
+        self._due.clear()
+        self._end_seeding()
+        self._seeding = self._new_seeding(spares=True) if self._seed else None
+        for host, listener in self._listeners.items():
+            listener.told, listener.holds, listener.due = 0, 0, 0
+            if self._seeding is not None and listener.promised:
+                self._seeding.joined(host, now_s)
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def next_deadline_s(self) -> float | None:
+        """When orders are due; a moment that has passed: now."""
+        if self._due:
+            return 0.0
+        deadlines = [self._batch_s] if self._batch and self._listeners else []
+        if self._seeding is not None and (due_s := self._seeding.next_deadline_s()) is not None:
+            deadlines.append(due_s)
+        return min(deadlines, default=None)
+
+    def take_orders(self, now_s: float, *, flush: bool = False) -> list[OfferTo]:
+        """The offers to make now; `flush`: also of a batch that could wait."""
+        if self._seeding is not None:
+            due_s = self._seeding.next_deadline_s()
+            if due_s is not None and due_s <= now_s:
+                self._seeding.expire(now_s)
+                self._promise(now_s)
+        if self._batch and (flush or now_s >= self._batch_s):
+            self._flush_batch()
+            self._batch_s = now_s + BATCH_S
+        due, self._due = self._due, {}
+        orders: list[OfferTo] = []
+        for host, listener in due.items():
+            bits, listener.due = listener.due & ~listener.holds, 0
+            listener.told |= bits
+            if bits:
+                orders.append(OfferTo(host, bits))
+        return orders
+
+    def _flush_batch(self) -> None:
+        bits, self._batch = self._batch, 0
+        for host, listener in self._listeners.items():
+            if self._hears_all(listener):
+                self._tell(host, listener, bits)
+
+    def _promise(self, now_s: float) -> None:
+        assert self._seeding is not None
+        for host, bits in self._seeding.refill(now_s):
+            if (listener := self._listeners.get(host)) is not None:
+                self._tell(host, listener, bits)
+
+    def _tell(self, host: HostId, listener: _Listener, bits: int) -> None:
+        fresh = bits & ~listener.told
+        if fresh:
+            listener.due |= fresh
+            self._due[host] = listener

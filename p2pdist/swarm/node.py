@@ -1,0 +1,343 @@
+"""A member of the swarms: the part that peers and proxies share.
+
+The node owns the store, the links and the blobs in motion; its router carries frames between them.
+A proxy gives it an `Authority`, which finds what nobody in the swarm has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from random import Random
+from typing import Final
+
+from p2pdist.control.client import TrackerClient
+from p2pdist.errors import PeerFault, StoreError, UnknownKey
+from p2pdist.exchange.link import Link
+from p2pdist.exchange.transport import ExchangeTransport
+from p2pdist.model.bucket import TokenBucket
+from p2pdist.model.control import digest_key
+from p2pdist.model.health import Reason
+from p2pdist.model.ids import Digest, MapId
+from p2pdist.model.members import Member, Place
+from p2pdist.model.statements import Keyring, Revocation
+from p2pdist.process import logs
+from p2pdist.process.health import Health
+from p2pdist.process.tasks import TaskOwner
+from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.store.blob import Blob
+from p2pdist.store.store import Store
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.bulk import BulkTraffic
+from p2pdist.swarm.core.fetch import FetchCounters
+from p2pdist.swarm.core.flow import Flows
+from p2pdist.swarm.core.refusals import RefusalBook
+from p2pdist.swarm.core.seeding import Uplink
+from p2pdist.swarm.core.trust import STRIKES_MAX, TrustBook
+from p2pdist.swarm.core.wishes import Wishes
+from p2pdist.swarm.counters import PROXY as PROXY_SOURCE
+from p2pdist.swarm.counters import SAID_OTHERWISE, NodeCounters, fallback_reason
+from p2pdist.swarm.finding import SmallFinder
+from p2pdist.swarm.neighbourhood import Neighbourhood
+from p2pdist.swarm.outstanding import RequestTable
+from p2pdist.swarm.ports import MapFollower
+from p2pdist.swarm.proxy_links import ProxyLinks
+from p2pdist.swarm.records import OpenedRecords
+from p2pdist.swarm.routing import FrameRouter
+from p2pdist.swarm.server import Authority, Server, everything
+from p2pdist.swarm.tracker_side import TrackerSide
+
+log = logging.getLogger(__name__)
+
+# Digests that neighbours want and we do not have (yet).
+WISHES_MAX: Final = 65536
+# As many as a handout names.
+LAST_KNOWN_MAX: Final = 32
+# A whole blob that nobody asked for since then goes back to being just stored.
+UNUSED_S: Final = 120.0
+
+
+class Node:
+    """The blobs in motion, and what they share; implements their ports."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keyring: Keyring,
+        place: Place,
+        is_proxy: bool,
+        rng: Random,
+        proxies: Sequence[ProxyClient] = (),
+        servable: Callable[[Digest], bool] = everything,
+        health: Health | None = None,
+    ) -> None:
+        self.store = store
+        self.keyring = keyring
+        self.place = place
+        self.is_proxy = is_proxy
+        self.rng = rng
+        self.proxies = list(proxies)
+        self.health = health or Health()
+        self.counters = NodeCounters()
+        self.tasks = TaskOwner("node")
+        self.trust = TrustBook()
+        self.bulk = BulkTraffic(self._make_room)
+        self.uplink = Uplink()
+        self.authority: Authority | None = None
+        self.actives: dict[Digest, ActiveBlob] = {}
+        self.tracker: TrackerClient
+        self.neighbourhood: Neighbourhood
+        self.proxy_links: ProxyLinks
+        self.maps: dict[MapId, MapFollower] = {}
+        self.wishes = Wishes(WISHES_MAX)
+        self.requests = RequestTable()
+        self.records = OpenedRecords(keyring)
+        self.smalls = SmallFinder(self)
+        self._servable = servable
+        server = Server(store, keyring, self.counters, place, servable)
+        self.router = FrameRouter(self, server, servable)
+        self.tracker_side = TrackerSide(self, servable)
+        self._flows: dict[Link, Flows] = {}
+        self._rested = FetchCounters()
+
+    def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
+        self.tracker = tracker
+        refusals = RefusalBook(self.rng)
+        self.neighbourhood = Neighbourhood(transport, self.tasks, self.trust, refusals, self.health)
+        self.proxy_links = ProxyLinks(
+            self.proxies,
+            self.neighbourhood,
+            refusals,
+            self.tasks,
+            self.rng,
+            self.health,
+            wanted=lambda: [d for d, active in self.actives.items() if active.wants_proxy],
+            needs=self.router.needs,
+            on_up=self.router.proxy_up,
+            believed=self.keyring.knows,
+        )
+        self.store.on_evict = self._evicted
+        self.store.on_pressure = lambda: self._let_go(unused_s=0.0)
+        self.proxy_links.start()
+        for record in self.store.revocations():
+            self.records.open(record)
+        self.tasks.start(self._sweep(), name="sweep")
+
+    async def close(self) -> None:
+        self.proxy_links.close()
+        for active in list(self.actives.values()):
+            active.end()
+        self.actives.clear()
+        await self.tasks.close()
+
+    def withdraw(self) -> None:
+        """Take back every offer; what was asked for already is still sent."""
+        for active in self.actives.values():
+            active.neighbours.withdraw()
+
+    # --- blobs ----------------------------------------------------------------------------------
+
+    def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob:
+        """Return the one `ActiveBlob` of a digest; start from what the store holds.
+
+        `size_bytes` is what somebody claims; a seal stands above it, and any map that comes later.
+        """
+        active = self.actives.get(digest)
+        if active is not None and active.failure is None and not active.unstored:
+            return active
+        if active is not None:
+            self._remember_wishes(active)
+            self._rest(active)
+        active = ActiveBlob(self, digest, size_bytes)
+        self.actives[digest] = active
+        stored = self.store.get(digest)
+        if stored is not None and (stored.geometry == active.geometry or stored.chunk_map.sealed):
+            stored.hold()
+            active.start_with(stored)
+        for host, interest in self.wishes.take(digest).items():
+            if (link := self.neighbourhood.links.get(host)) is not None:
+                active.hear_interest(link, interest)
+        return active
+
+    def give_up(self, active: ActiveBlob, why: str) -> None:
+        """End a blob so that it can be taken up anew; those who wish for it are remembered."""
+        self._remember_wishes(active)
+        active.neighbours.withdraw()
+        active.fail(why)
+        self._rest(active)
+        if self.actives.get(active.digest) is active:
+            del self.actives[active.digest]
+
+    def _remember_wishes(self, active: ActiveBlob) -> None:
+        for host, interest in active.neighbours.wishes().items():
+            self.wishes.add(host, interest)
+
+    def fetch(self, active: ActiveBlob) -> None:
+        """Take part in the swarm of a blob that is not whole here, and ask its owning proxy."""
+        if active.complete:
+            return
+        active.join()
+        active.neighbours.asks_proxies = True
+        proxy = self.proxy_links.want(active.digest)
+        links = [proxy] if proxy is not None else []
+        if not self.tracker.connected:  # nobody names neighbours: try those of earlier swarms
+            links += self.neighbourhood.peers(self.place.dc)[:LAST_KNOWN_MAX]
+        for link in links:
+            active.attach(link)
+
+    def fetch_bulk(self, active: ActiveBlob, budget: TokenBucket | None) -> None:
+        """Like `fetch`, but ahead of need: whatever anybody waits for goes first.
+
+        `budget` is shared by all blobs of a job (None: as fast as they come); make it by
+        `bulk_bucket`. While a reader of this host has the blob open, it is as urgent as any.
+        """
+        active.order_bulk(budget)
+        self.fetch(active)
+
+    def end_bulk(self, active: ActiveBlob) -> None:
+        """Take `fetch_bulk` back; what came stays, and a reader that has it open goes on."""
+        active.end_bulk()
+
+    def _make_room(self) -> None:
+        for active in self.actives.values():
+            active.make_room()
+
+    async def follow(self, active: ActiveBlob, member: Member) -> Link | None:
+        """Ask `member`, whom the tracker named, for a blob too; None: it cannot be reached."""
+        link = await self.neighbourhood.reach(member)
+        if link is not None:
+            active.join()
+            active.attach(link)
+        return link
+
+    def fetch_totals(self) -> FetchCounters:
+        """Sums over the blobs in motion and those that came to rest."""
+        total = FetchCounters(**asdict(self._rested))
+        for active in self.actives.values():
+            total.add(active.neighbours.asking.counters)
+        return total
+
+    def fell_back(self, label: str, reason: str, nbytes: int) -> None:
+        """Bytes came from outside of the swarm, whose source is `label`."""
+        reason = fallback_reason(
+            reason,
+            by_proxy=label == PROXY_SOURCE,
+            has_proxies=bool(self.proxies),
+            reachable=self.proxy_links.reachable,
+            all_refuse=self.proxy_links.all_refuse,
+        )
+        self.counters.fallbacks[label] += nbytes
+        self.counters.fallback_reasons[reason] += nbytes
+        self.counters.received[label] += nbytes
+        if self.proxies and reason not in SAID_OTHERWISE:
+            text = f"bytes came past the swarm ({reason}) although a proxy is there"
+            self.health.happened(Reason.FALLBACK_USED, reason, text)
+
+    def store_trouble(self) -> Reason | None:
+        """What passes through unstored, blobs or only small things, and why."""
+        errors = [self.store.refusal, *(active.store_error for active in self.actives.values())]
+        reasons = {_reason_of(error) for error in errors if error is not None}
+        order = (Reason.FEW_DESCRIPTORS, Reason.STORE_FAILED, Reason.STORE_FULL)
+        return next((reason for reason in order if reason in reasons), None)
+
+    def _rest(self, active: ActiveBlob) -> None:
+        """End a blob's motion; what it counted stays."""
+        self._rested.add(active.neighbours.asking.counters)
+        active.end()
+
+    async def revoke(self, record: bytes) -> None:
+        """Take in a revocation, ours or another's: nothing of that map stays or is served."""
+        statement = self.records.open(record)
+        if not isinstance(statement, Revocation) or self.store.revoked(statement.map_id):
+            return
+        try:
+            await self.store.put_revocation(statement.digest, statement.map_id, record)
+        except StoreError as error:  # in force all the same, until a restart
+            logs.event(
+                log, logging.ERROR, "store.failed", digest=statement.digest, error=str(error)
+            )
+        follower = self.maps.get(statement.map_id)
+        if follower is not None:
+            follower.hear(None, statement, record)
+            await follower.settle()
+        stored = self.store.get(statement.digest)
+        if stored is not None and stored.chunk_map.map_id == statement.map_id:
+            await self.store.remove(statement.digest)
+
+    def _evicted(self, digest: Digest) -> None:
+        self.tracker.note(digest_key(digest), 0, False)
+        active = self.actives.pop(digest, None)
+        if active is not None:  # else nobody was told that it is here
+            active.neighbours.withdraw()
+            self._rest(active)
+
+    async def _sweep(self) -> None:
+        """Let go of blobs that are whole and that nobody asked for in a while."""
+        while True:
+            await asyncio.sleep(UNUSED_S / 4)
+            self._let_go(unused_s=UNUSED_S)
+
+    def _let_go(self, *, unused_s: float) -> None:
+        for digest, active in list(self.actives.items()):
+            if not active.in_use and active.unused_s >= unused_s:
+                del self.actives[digest]
+                self._rest(active)
+
+    async def scrub(self, blob: Blob, first: int, stop: int) -> None:
+        """Hash chunks again that lie here; what rotted is fetched anew when it is wanted."""
+        lost = await blob.scrub(first, stop)
+        if lost and self._servable(blob.digest):
+            self.activate(blob.digest, blob.geometry.size_bytes).lost(lost)
+
+    # --- ports of the blobs ---------------------------------------------------------------------
+
+    def flows_of(self, link: Link) -> Flows:
+        """What is known of the speed of a live link."""
+        flows = self._flows.get(link)
+        if flows is None:
+            flows = Flows(link.payload_received)
+            if not link.closed:
+                self._flows[link] = flows
+        return flows
+
+    def forget_flows(self, link: Link) -> None:
+        self._flows.pop(link, None)
+
+    def route_map(self, map_id: MapId, follower: MapFollower) -> None:
+        self.maps[map_id] = follower
+
+    def forget_maps(self, follower: MapFollower) -> None:
+        for map_id in [m for m, f in self.maps.items() if f is follower]:
+            del self.maps[map_id]
+
+    def configured_proxy(self, link: Link) -> bool:
+        """The other end is one of the proxies that this host was told to use."""
+        return self.proxy_links.name_of(link.session.member.host_id) is not None
+
+    def punish(self, link: Link, fault: PeerFault) -> None:
+        """Count a wrong answer; a host with too many is banned and its link closed."""
+        host = link.session.member.host_id
+        now_s = asyncio.get_running_loop().time()
+        if self.trust.banned(host, now_s):
+            return  # checked side by side with the one that banned it
+        self.counters.rejected[fault.reason] += 1
+        if isinstance(fault, UnknownKey) and (name := self.proxy_links.name_of(host)) is not None:
+            self.proxy_links.signed_by_stranger(name, fault.signer)
+        logs.event(
+            log, logging.WARNING, "peer.fault", peer=host, reason=fault.reason, error=str(fault)
+        )
+        weight = 1 if fault.reason == "hash" else STRIKES_MAX
+        # Bits that flip on the way are no fault of a proxy, and there may be no other one: its link
+        # is made anew, after a while.
+        ban = not self.configured_proxy(link)
+        if self.trust.strike(host, now_s, weight, ban=ban):
+            link.close(f"banned: {fault}" if ban else str(fault))
+
+
+def _reason_of(error: StoreError) -> Reason:
+    if error.no_descriptors:
+        return Reason.FEW_DESCRIPTORS
+    return Reason.STORE_FULL if error.full else Reason.STORE_FAILED

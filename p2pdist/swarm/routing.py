@@ -1,0 +1,256 @@
+"""What comes over the links to other nodes, and whom of this node it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from p2pdist.errors import PeerFault, StoreError
+from p2pdist.exchange import frames as fr
+from p2pdist.exchange.link import IDLE, Link
+from p2pdist.exchange.transport import REPLACED
+from p2pdist.model.ids import Digest, MapId, RequestId
+from p2pdist.model.members import Role
+from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
+from p2pdist.process.tasks import TaskOwner
+from p2pdist.store.store import Store
+from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.answer_lines import CHECKS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
+from p2pdist.swarm.core.wishes import Wishes
+from p2pdist.swarm.counters import NodeCounters
+from p2pdist.swarm.finding import SmallFinder
+from p2pdist.swarm.neighbourhood import Neighbourhood
+from p2pdist.swarm.neighbours import BlobNeighbours
+from p2pdist.swarm.outstanding import RequestTable
+from p2pdist.swarm.ports import MapFollower
+from p2pdist.swarm.proxy_links import ProxyLinks
+from p2pdist.swarm.records import OpenedRecords
+from p2pdist.swarm.server import Authority, Server
+from p2pdist.swarm.smalls import SmallAnswer
+
+# Neighbours that ask for what is stored here set no more blobs in motion than this.
+ACTIVE_MAX: Final = 1024
+
+
+class RouterPorts(Protocol):
+    """What the router needs of its node."""
+
+    store: Store
+    counters: NodeCounters
+    tasks: TaskOwner
+    is_proxy: bool
+    requests: RequestTable
+    records: OpenedRecords
+    actives: dict[Digest, ActiveBlob]
+    maps: dict[MapId, MapFollower]
+    wishes: Wishes
+    smalls: SmallFinder
+    neighbourhood: Neighbourhood
+    proxy_links: ProxyLinks
+    authority: Authority | None
+
+    def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob: ...
+    def configured_proxy(self, link: Link) -> bool: ...
+    def punish(self, link: Link, fault: PeerFault) -> None: ...
+    def forget_flows(self, link: Link) -> None: ...
+    async def revoke(self, record: bytes) -> None: ...
+
+
+class FrameRouter:
+    """Implements the exchange's `LinkHandler`; a wrong frame is its sender's fault."""
+
+    def __init__(
+        self, node: RouterPorts, server: Server, servable: Callable[[Digest], bool]
+    ) -> None:
+        self._node = node
+        self._server = server
+        self._servable = servable
+        self._smalls = AnswerLines(node.tasks, "serve small", at_once=SMALLS_AT_ONCE)
+        self._checks = AnswerLines(node.tasks, "check and serve", at_once=CHECKS_AT_ONCE)
+        self._moving: list[ActiveBlob] = []
+        """What went on at a link that is being replaced."""
+
+    # --- links ------------------------------------------------------------------------------------
+
+    def link_up(self, link: Link) -> None:
+        moving, self._moving = self._moving, []
+        if self._node.neighbourhood.add(link):
+            self._node.proxy_links.link_up(link)
+            for active in moving:
+                active.attach(link)
+
+    def link_down(self, link: Link, reason: str) -> None:
+        self._node.smalls.questions.link_down(link)
+        self._node.requests.link_down(link)
+        for lines in (self._smalls, self._checks):
+            lines.link_down(link)
+        if reason == REPLACED:  # two dials crossed: what was asked on this one is asked on the next
+            blobs = self._node.actives.values()
+            self._moving = [active for active in blobs if active.neighbours.asks(link)]
+        idle = reason == IDLE or self._node.neighbourhood.is_aside(link)
+        for active in list(self._node.actives.values()):
+            active.neighbours.link_down(link, gone=not idle)
+        self._node.forget_flows(link)
+        if self._node.neighbourhood.remove(link):
+            self._node.wishes.forget(link.session.member.host_id)
+            self._node.proxy_links.link_down(link, idle=idle)
+
+    def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
+        asker = self._node.requests.chunk_came(link, RequestId(request_id))
+        if asker is None:
+            self._node.counters.wasted_bytes += len(data)
+        else:
+            asker.arrived(link, RequestId(request_id), chunk, data)
+
+    def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None:
+        answer = SmallAnswer(media_type, body)
+        self._node.smalls.questions.answered(link, RequestId(request_id), answer)
+
+    def frame(self, link: Link, frame: fr.Frame) -> None:
+        if isinstance(frame, fr.LinkUse) and not frame.needed:
+            self._hear_no_use(link)
+            return
+        # Said before it heard that we had no use for the link.
+        if self._node.neighbourhood.bring_back(link):
+            self._node.proxy_links.link_up(link)
+        try:
+            self._dispatch(link, frame)
+        except PeerFault as fault:
+            self._node.punish(link, fault)
+
+    def _dispatch(self, link: Link, frame: fr.Frame) -> None:
+        match frame:
+            case fr.Interest():
+                self._hear_interest(link, frame)
+            case fr.Uninterest(digest):
+                if (active := self._node.actives.get(digest)) is not None:
+                    active.neighbours.lose_interest(link)
+                else:
+                    self._node.wishes.withdraw(link.session.member.host_id, digest)
+            case fr.MapRecord(record):
+                self._hear_record(link, record)
+            case fr.Offer(digest) | fr.Retract(digest):
+                if (active := self._node.actives.get(digest)) is not None:
+                    active.hear(link, frame)
+            case fr.Working(digest):
+                if digest in self._node.actives and self._believed(link):
+                    self._node.actives[digest].hear_working()
+            case fr.Request():
+                if self._server.unchecked(frame):
+                    self._answer(
+                        self._checks, link, frame, partial(self._serve_checked, link, frame)
+                    )
+                else:
+                    self._server.serve_run(link, frame, self._listeners(frame.digest))
+            case fr.Cancel(request_id):
+                link.cancel_run(request_id)
+            case fr.Refuse(request_id, reason):
+                self._hear_refusal(link, RequestId(request_id), reason)
+            case fr.GetSmall(request_id, digest):
+                small = self._server.serve_small
+                work = partial(small, link, request_id, digest, self._node.authority)
+                self._answer(self._smalls, link, frame, work)
+            case fr.GetStatement(request_id, key):
+                work = partial(self._server.serve_statement, link, request_id, key)
+                self._answer(self._smalls, link, frame, work)
+            case fr.StatementIs(request_id, record):
+                self._node.smalls.questions.answered(link, RequestId(request_id), record)
+            case fr.LinkUse():
+                pass
+            case _:
+                raise PeerFault(f"unexpected frame {type(frame).__name__}")
+
+    def _believed(self, link: Link) -> bool:
+        """Who may have us wait on its word: a proxy of our settings; to a proxy, any proxy."""
+        if self._node.is_proxy:
+            return link.session.member.role is Role.PROXY
+        return self._node.configured_proxy(link)
+
+    @staticmethod
+    def _answer(
+        lines: AnswerLines,
+        link: Link,
+        asked: fr.Request | fr.GetSmall | fr.GetStatement,
+        work: Work,
+    ) -> None:
+        if not lines.ask(link, work):
+            link.send(fr.Refuse(asked.request_id, fr.RefuseReason.BUSY))
+
+    def _listeners(self, digest: Digest) -> BlobNeighbours | None:
+        """Who hears of the runs of a blob in motion."""
+        active = self._node.actives.get(digest)
+        return active.neighbours if active is not None else None
+
+    async def _serve_checked(self, link: Link, request: fr.Request) -> None:
+        """Hash what an earlier run left before it goes out the first time."""
+        try:
+            lost = await self._server.check(request)
+        except StoreError as error:
+            self._server.refuse(link, request, error)
+            return
+        if (active := self._node.actives.get(request.digest)) is not None:
+            active.lost(lost)
+        if not link.closed:
+            self._server.serve_run(link, request, self._listeners(request.digest))
+
+    def _hear_interest(self, link: Link, interest: fr.Interest) -> None:
+        digest = interest.digest
+        if not self._servable(digest):  # yet: whoever is told of a repository that has it may be
+            self._node.wishes.add(link.session.member.host_id, interest)
+            return
+        active = self._node.actives.get(digest)
+        if active is not None and active.failure is not None:
+            active = None  # whoever takes the blob up anew finds the wish
+        stored = self._node.store.get(digest)
+        if active is None and stored is not None and len(self._node.actives) < ACTIVE_MAX:
+            active = self._node.activate(digest, stored.geometry.size_bytes)
+        if active is not None:
+            active.hear_interest(link, interest)
+        else:
+            self._node.wishes.add(link.session.member.host_id, interest)
+        if self._node.authority is not None and (active is None or not active.complete):
+            self._node.authority.wanted(digest, bulk=interest.bulk)
+
+    def _hear_record(self, link: Link, record: bytes) -> None:
+        statement = self._node.records.open(record)
+        match statement:
+            case MapHead(digest=digest, map_id=map_id):
+                if (active := self._node.actives.get(digest)) is not None:
+                    self._node.maps.setdefault(map_id, active)  # its batches follow at once
+                    active.hear(link, statement, record)
+            case HashBatch(map_id=map_id) | Seal(map_id=map_id):
+                if (follower := self._node.maps.get(map_id)) is not None:
+                    follower.hear(link, statement, record)
+            case Revocation():
+                self._node.tasks.start(self._node.revoke(record), name="revoke")
+            case TagStatement():
+                raise PeerFault("a tag statement that nobody asked for")
+
+    def _hear_refusal(self, link: Link, request_id: RequestId, reason: int) -> None:
+        if self._node.smalls.questions.owns(request_id):
+            self._node.smalls.questions.answered(link, request_id, None)
+            return
+        asker = self._node.requests.refused(link, request_id)
+        if asker is not None:
+            link.forget(request_id)
+            asker.refused(link, request_id, gone=reason != fr.RefuseReason.BUSY)
+
+    # --- links to proxies -----------------------------------------------------------------------
+
+    def proxy_up(self, link: Link) -> None:
+        for active in self._node.actives.values():
+            if active.wants_proxy and self._node.proxy_links.owns(link, active.digest):
+                active.attach(link)
+
+    def needs(self, link: Link) -> bool:
+        """Something of ours goes on at `link`, or may."""
+        blobs = self._node.actives.values()
+        asks = any(active.neighbours.asks(link) for active in blobs)
+        return link.busy or asks or self._node.smalls.questions.asks(link)
+
+    def _hear_no_use(self, link: Link) -> None:
+        if self.needs(link):
+            link.send(fr.LinkUse(needed=True))
+        else:
+            link.close(IDLE)
