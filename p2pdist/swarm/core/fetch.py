@@ -216,6 +216,15 @@ class BlobFetch:
         self._rescue.tick(now_s, orders)
         return orders
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        self._requests.validate()
+        self._readers.validate()
+        whole = self._whole or self._readers.ordinary
+        everything = (1 << self._requests.count) - 1
+        assert self._requests.scope == (everything if whole else self._readers.demanded())
+        assert self.counters.hedges >= 0
+
     # --- events -------------------------------------------------------------------------------
 
     def _apply(self, event: Event, now_s: float, orders: list[Order]) -> None:

@@ -94,6 +94,9 @@ class Requests:
         self.scope = (1 << self.count) - 1
         """What is wanted at all."""
         self.requested = 0
+        """What runs are open for."""
+        self.twins = 0
+        """What two neighbours were asked for: hedged chunks."""
         self.neighbours: dict[HostId, Neighbour] = {}
         self.offers = Tally()
         """How many peers offer a chunk; proxies do not count."""
@@ -204,6 +207,7 @@ class Requests:
         run = Run(neighbour.host, self._new_request_id(), bits, now_s, pace)
         neighbour.flow(pace).asked(nbytes, now_s)
         neighbour.runs[run.request_id] = run
+        self.twins |= bits & self.requested
         self.requested |= bits
         orders.append(Ask(neighbour.host, run.request_id, first, count, pace is not None))
         return True
@@ -248,13 +252,36 @@ class Requests:
         for neighbour in self.neighbours.values():
             self.withdraw(neighbour, list(neighbour.runs.values()), now_s, orders)
 
+    def validate(self) -> None:
+        """Assert what the comments of fields say; costs O(neighbours and their runs)."""
+        everything, requested, twins, offers = (1 << self.count) - 1, 0, 0, Tally()
+        assert not (self.verified | self.hashed | self.scope) & ~everything
+        for host, neighbour in self.neighbours.items():
+            asked = 0
+            for request_id, run in neighbour.runs.items():
+                assert (run.host, run.request_id) == (host, request_id)
+                assert neighbour.host == host
+                assert run.bits, "a run that has come is open"
+                assert not run.bits & asked, "one neighbour was asked twice for a chunk"
+                asked |= run.bits
+            assert not requested & asked & twins, "three neighbours were asked for a chunk"
+            twins |= requested & asked
+            requested |= asked
+            if not neighbour.proxy:
+                offers.add(neighbour.offered)
+        assert self.requested == requested, "what is asked for is what runs are open for"
+        assert self.twins == twins
+        assert self.offers == offers, "the tally counts what peers offer"
+
     def _give_up(self, neighbour: Neighbour, run: Run, now_s: float) -> None:
         neighbour.flow(run.pace).taken_back(self.bytes_of(run.bits))
         self._free(run, run.bits, now_s)
 
     def _free(self, run: Run, bits: int, now_s: float) -> None:
-        """`bits` of a run came, or will not come."""
-        self.requested &= ~bits
+        """`bits` of a run came, or will not come; what a twin is still open for stays asked for."""
+        single = bits & ~self.twins
+        self.twins &= ~bits
+        self.requested &= ~single
         if run.pace is not None:
             run.pace.settled(self.bytes_of(bits), now_s)
 
@@ -300,6 +327,10 @@ class Readers:
         self._at.pop(reader, None)
         self._since_s.pop(reader, None)
         self._until.pop(reader, None)
+
+    def validate(self) -> None:
+        """Assert that each reader is somewhere since some time."""
+        assert self._at.keys() == self._since_s.keys() >= self._until.keys()
 
     def demanded(self) -> int:
         """The chunks that demand readers need, from where they are."""

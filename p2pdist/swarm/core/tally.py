@@ -16,6 +16,11 @@ class Tally:
     def __init__(self) -> None:
         self._planes: list[int] = []
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tally) and self._planes == other._planes
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
     def add(self, bits: int) -> None:
         """Count every chunk of `bits` once more."""
         carry, planes = bits, self._planes

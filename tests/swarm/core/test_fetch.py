@@ -350,3 +350,20 @@ def test_what_a_neighbour_was_asked_for_is_taken_back_when_it_is_parted_from() -
     assert fetch.handle(core.Parted(A), 0.1) == [core.Withdraw(A, ask.request_id)]
     assert fetch.in_flight == 0
     assert fetch.handle(core.Offered(A, 0b1111), 0.2) == []
+
+
+def test_a_hedged_chunk_whose_first_source_goes_stays_asked_of_the_second() -> None:
+    fetch = fetch_of(8)
+    meet(fetch, A, bits(0))
+    meet(fetch, B, bits(0))
+    meet(fetch, PROXY, 0, proxy=True)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    first = asks(fetch.handle(core.HashesKnown(bits(0)), 0.0))
+    (hedge,) = asks(fetch.handle_deadline(HEDGE_S + 0.1))
+    assert {first[0][0], hedge[0]} == {A, B}
+
+    orders = fetch.handle(core.NeighbourDown(first[0][0]), HEDGE_S + 0.2)
+
+    assert asks(orders) == [], "it is on its way from the other one"
+    assert fetch.in_flight == 1
+    fetch.validate()
