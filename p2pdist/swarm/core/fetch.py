@@ -220,7 +220,7 @@ class BlobFetch:
         """Assert what must hold after every event; for tests and simulations."""
         self._requests.validate()
         self._readers.validate()
-        whole = self._whole or self._readers.ordinary
+        whole = self._readers.ordinary or self._whole
         everything = (1 << self._requests.count) - 1
         assert self._requests.scope == (everything if whole else self._readers.demanded())
         assert self.counters.hedges >= 0

@@ -93,7 +93,7 @@ class OfferPlan:
     def reader_demands(self, host: HostId, demand: bool, now_s: float) -> None:
         """It says that it needs parts only, or all from now on."""
         listener = self._listeners.get(host)
-        if listener is None or listener.demand is demand:
+        if listener is None or not listener.reads or listener.demand is demand:
             return
         listener.demand = demand
         self._referrals.left(host)
@@ -295,6 +295,17 @@ class OfferPlan:
         for host, listener in self._listeners.items():
             if self._hears_all(listener):
                 self._tell(host, listener, bits)
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert not self._batch & ~self._held
+        for host, listener in self._listeners.items():
+            assert listener.reads or listener.source, "who neither reads nor is read from"
+            assert listener.reads or not (listener.shares or listener.demand)
+            assert not listener.due or self._due.get(host) is listener
+        assert self._due.keys() <= self._listeners.keys()
+        if self._seeding is not None:
+            self._seeding.validate()
 
     def _promise(self, now_s: float) -> None:
         assert self._seeding is not None

@@ -370,14 +370,39 @@ class SeedPlan:
     def _give_back(self, bits: int) -> None:
         """What nobody else has or is owed is to be promised anew."""
         bits &= self._held & ~self._tally.at_least(1)
-        if bits:
-            for reader in self._readers.values():
-                bits &= ~reader.owed
-        self._fresh |= bits
         self._single &= ~bits
         self._stuck &= ~bits
         for chunk in each(bits):
             self._given_to.pop(chunk, None)
+        if bits:
+            for reader in self._readers.values():
+                bits &= ~reader.owed
+        self._fresh |= bits
+
+    def validate(self) -> None:
+        """Assert what the comments of fields say, after `refill`; costs O(readers and chunks)."""
+        assert sorted(self._turns) == sorted(self._readers)
+        assert self._hungry <= self._readers.keys()
+        assert not self._readers.keys() & self._rested.keys()
+        tally, owed, owed_chunks, asked_chunks = Tally(), Tally(), 0, 0
+        for reader in (*self._readers.values(), *self._rested.values()):
+            tally.add(reader.got)
+        for reader in self._readers.values():
+            assert not reader.promised & reader.asked
+            assert not reader.owed & ~reader.offered, "what is owed was offered"
+            owed.add(reader.owed)
+            owed_chunks += reader.owed.bit_count()
+            asked_chunks += reader.asked.bit_count()
+        assert not any(reader.owed for reader in self._rested.values())
+        assert (self._tally, self._owed) == (tally, owed)
+        assert (self._owed_chunks, self._asked_chunks) == (owed_chunks, asked_chunks)
+        had, had_twice = tally.at_least(1), tally.at_least(2)
+        assert not (self._fresh | self._stuck | self._single) & ~self._held
+        assert not self._fresh & (had | owed.at_least(1)), "nobody has or is owed what is fresh"
+        assert not (self._stuck | self._single) & (~had | had_twice), "one host has it"
+        assert not self._stuck & self._single
+        assert sum(1 << chunk for chunk in self._given_to) == self._single
+        assert all(self._of(host) is not None for host, _ in self._given_to.values())
 
     # --- time -----------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
-"""Any order of events leaves the fetch of a blob in step with itself, and no chunk is asked of three
-neighbours at a time."""
+"""Any order of events leaves the fetch of a blob in step with itself, and no chunk is asked of more
+than two neighbours at a time."""
 
 from __future__ import annotations
 
