@@ -84,7 +84,7 @@ async def test_a_banned_peer_is_not_let_in_again(
     client: aiohttp.ClientSession,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.core.trust.BAN_FIRST_S", BAN_MAX_S)
+    monkeypatch.setattr("p2pdist.swarm.core.trust.BAN_FIRST_S", BAN_MAX_S)
     registry.add_image("library/app", "1", [LAYER])
     peer = await swarm(lab)
     async with attack(lab, peer) as evil:

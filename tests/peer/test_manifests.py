@@ -345,7 +345,7 @@ async def test_one_who_knows_is_enough(bench: Bench) -> None:
 async def test_who_does_not_answer_holds_nobody_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.finding.TAG_ANSWERS_S", 0.05)
+    monkeypatch.setattr("p2pdist.swarm.finding.TAG_ANSWERS_S", 0.05)
     bench.store.smalls[digest_of(NEW)] = Small("", NEW)
     bench.knows(stated(NEW, bench.clocks.unix_s), None)
     monkeypatch.setattr(bench.peers[1], "send", lambda frame: None)

@@ -100,7 +100,7 @@ async def test_an_open_map_of_another_size_is_only_a_rival(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A registry of the list may have lied about its length until the proxy saw the digest."""
-    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.05)
+    monkeypatch.setattr("p2pdist.swarm.core.maps.MAP_STUCK_S", 0.05)
     wrong = SignedMap(some_bytes(7, seed=2), b"w", digest=TRUE.digest)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(wrong.head, *wrong.batches)
@@ -122,7 +122,7 @@ async def test_an_open_map_of_another_size_is_only_a_rival(
 async def test_no_head_of_another_size_stands_against_a_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.0)
+    monkeypatch.setattr("p2pdist.swarm.core.maps.MAP_STUCK_S", 0.0)
     wrong = SignedMap(some_bytes(7, seed=2), b"w", digest=TRUE.digest)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
@@ -141,7 +141,7 @@ async def test_no_head_of_another_size_stands_against_a_seal(
 async def test_a_map_that_stands_still_gives_way_to_another_of_the_same_blob(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", math.inf)
+    monkeypatch.setattr("p2pdist.swarm.core.maps.MAP_STUCK_S", math.inf)
     other = SignedMap(DATA, b"o")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches[:2])
@@ -152,7 +152,7 @@ async def test_a_map_that_stands_still_gives_way_to_another_of_the_same_blob(
         assert motion.active.map is not None
         assert motion.active.map.map_id == TRUE.head.map_id
 
-        monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.0)
+        monkeypatch.setattr("p2pdist.swarm.core.maps.MAP_STUCK_S", 0.0)
         await followed(motion, other)
 
 
@@ -167,7 +167,7 @@ async def test_a_revoked_map_is_not_taken_up_again(tmp_path: Path) -> None:
 async def test_a_revoked_map_is_not_followed_where_another_one_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.0)
+    monkeypatch.setattr("p2pdist.swarm.core.maps.MAP_STUCK_S", 0.0)
     void, other = SignedMap(DATA, b"v"), SignedMap(DATA, b"o")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.node.store.put_revocation(TRUE.digest, void.head.map_id, b"record")
@@ -217,7 +217,7 @@ async def test_what_was_asked_for_under_a_map_that_is_left_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its chunks would be held against the other map, and an honest neighbour be punished."""
-    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", 0.05)
+    monkeypatch.setattr("p2pdist.swarm.core.maps.MAP_STUCK_S", 0.05)
     other, link = SignedMap(DATA, b"o"), FakeLink()
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches)
@@ -256,7 +256,7 @@ async def test_a_blob_that_ends_takes_its_requests_back(tmp_path: Path, end: str
 async def test_a_rival_that_was_revoked_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.core.maps.MAP_STUCK_S", -1.0)
+    monkeypatch.setattr("p2pdist.swarm.core.maps.MAP_STUCK_S", -1.0)
     other = SignedMap(DATA, b"o")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches)

@@ -182,7 +182,7 @@ async def test_a_reader_of_a_part_wants_no_chunk_beside_it(tmp_path: Path) -> No
 async def test_a_blob_that_nobody_reads_a_part_of_any_more_comes_to_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.core.scope.REST_S", 0.0)
+    monkeypatch.setattr("p2pdist.swarm.core.scope.REST_S", 0.0)
     neighbour, listener = link("a"), link("b")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)

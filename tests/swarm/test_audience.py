@@ -150,14 +150,14 @@ async def test_what_a_host_was_given_is_still_there_when_its_idle_link_ended() -
 
 async def test_that_it_is_at_work_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is called for every piece that comes in from outside."""
-    monkeypatch.setattr("p2pdist.peer.audience.WORKING_S", 3600.0)
+    monkeypatch.setattr("p2pdist.swarm.audience.WORKING_S", 3600.0)
     here, reader = audience(is_proxy=True), link("a")
     here.join(real(reader), Interest(DIGEST))
     for _ in range(3):
         here.working()
     assert reader.said(Working) == [Working(DIGEST)]
 
-    monkeypatch.setattr("p2pdist.peer.audience.WORKING_S", 0.0)
+    monkeypatch.setattr("p2pdist.swarm.audience.WORKING_S", 0.0)
     here.working()
     assert len(reader.said(Working)) == 2
 

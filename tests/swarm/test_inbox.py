@@ -60,7 +60,7 @@ async def test_rogue_links_that_fill_it_are_closed_and_the_proxy_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever came to a full inbox used to be closed: three rogues had the proxy thrown out."""
-    monkeypatch.setattr("p2pdist.peer.inbox.INBOX_MAX", 30)
+    monkeypatch.setattr("p2pdist.swarm.inbox.INBOX_MAX", 30)
     disk, proxy = Disk(), link("p", role=Role.PROXY)
     rogues = [link(name) for name in "abc"]
     async with inbox(disk) as box:

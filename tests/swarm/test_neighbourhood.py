@@ -90,7 +90,7 @@ async def test_a_silent_address_costs_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The next one is dialled while the first may still answer, which it may here for ever."""
-    monkeypatch.setattr("p2pdist.peer.neighbourhood.DIAL_TIMEOUT_S", None)
+    monkeypatch.setattr("p2pdist.swarm.neighbourhood.DIAL_TIMEOUT_S", None)
 
     async with asyncio.timeout(10):
         assert await dialler.reach(host(silent, addresses[0])) is not None

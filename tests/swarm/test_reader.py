@@ -90,8 +90,8 @@ def reader_of(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tested is where it goes, not how long it waits there."""
     for name in ("FIRST_WAIT_S", "GAP_S", "FORSAKEN_GAP_S", "QUIET_S", "TURN_S"):
-        monkeypatch.setattr(f"p2pdist.peer.reader.{name}", 0.02)
-    monkeypatch.setattr("p2pdist.peer.reader.OUTSIDE_AGAIN_S", 0.05)
+        monkeypatch.setattr(f"p2pdist.swarm.reader.{name}", 0.02)
+    monkeypatch.setattr("p2pdist.swarm.reader.OUTSIDE_AGAIN_S", 0.05)
 
 
 async def read(reader: SwarmReader, start: int = 0, stop: int | None = None) -> bytes:
@@ -125,7 +125,7 @@ async def test_a_proxy_that_says_no_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sticky: bool
 ) -> None:
     """Nobody else can have begun: the proxy's no is the first word of the blob."""
-    monkeypatch.setattr("p2pdist.peer.reader.FIRST_WAIT_S", 600.0)
+    monkeypatch.setattr("p2pdist.swarm.reader.FIRST_WAIT_S", 600.0)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         motion.active.hear(real(link("a", role=Role.PROXY)), Retract(TRUE.digest))
         assert await read(reader_of(motion, Outside(DATA), sticky=sticky)) == DATA
@@ -251,8 +251,8 @@ async def test_who_fetches_for_all_goes_ahead_when_an_outage_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every reader of every host gets through in the same second."""
-    monkeypatch.setattr("p2pdist.peer.reader.OUTAGE_S", 0.0)
-    monkeypatch.setattr("p2pdist.peer.reader.GIVE_WAY_S", 0.05)
+    monkeypatch.setattr("p2pdist.swarm.reader.OUTAGE_S", 0.0)
+    monkeypatch.setattr("p2pdist.swarm.reader.GIVE_WAY_S", 0.05)
     outside = Outside(DATA)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches)
@@ -389,8 +389,8 @@ async def test_where_every_proxy_hangs_the_swarm_gets_a_moment_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("FIRST_WAIT_S", "GAP_S", "QUIET_S", "PROGRESS_WAIT_S"):
-        monkeypatch.setattr(f"p2pdist.peer.reader.{name}", 3600.0)
-    monkeypatch.setattr("p2pdist.peer.reader.FORSAKEN_FIRST_S", 0.02)
+        monkeypatch.setattr(f"p2pdist.swarm.reader.{name}", 3600.0)
+    monkeypatch.setattr("p2pdist.swarm.reader.FORSAKEN_FIRST_S", 0.02)
     outside = Outside(DATA)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         assert await read(reader_of(motion, outside, forsaken=True)) == DATA
@@ -399,8 +399,8 @@ async def test_where_every_proxy_hangs_the_swarm_gets_a_moment_only(
 async def test_a_silent_source_is_not_waited_for_while_there_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pdist.peer.reader.FIRST_BYTE_S", 0.0)
-    monkeypatch.setattr("p2pdist.peer.reader.HURRY_S", 0.02)
+    monkeypatch.setattr("p2pdist.swarm.reader.FIRST_BYTE_S", 0.0)
+    monkeypatch.setattr("p2pdist.swarm.reader.HURRY_S", 0.02)
     silent, other = Outside(DATA), Outside(DATA)
     silent.back = _never
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
