@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -34,8 +33,8 @@ from p2pdist.swarm.vain import InVain
 T = TypeVar("T")
 
 FORWARD_S: Final = 8.0
-INDEXES_AT_ONCE_MAX: Final = 32
-"""Of an image that is about to be pulled; those of more layers come when they are asked for."""
+INDEXES_MAX: Final = 32
+"""That are sought at a time for images about to be pulled; others come when they are asked for."""
 _UNKNOWN: Final = "BLOB_UNKNOWN"
 
 
@@ -72,6 +71,8 @@ class MirrorBackend:
         self._indexes = LayerIndexes(node)
         self.wanted = WantedImages()
         self.coming = ComingImages()
+        self._indexes_coming: set[Digest] = set()
+        """The layers whose indexes are sought because their image is coming."""
 
     async def close(self) -> None:
         """No snapshotter waits here any more."""
@@ -87,15 +88,22 @@ class MirrorBackend:
     async def _coming(self, name: ImageName, manifest: Digest) -> LayeredImage | None:
         """Return an image that is about to be pulled, while the indexes of its layers come here:
         the snapshotter asks for them when it has heard of it."""
-        for layer in self._book.images.large_layers(name, manifest)[:INDEXES_AT_ONCE_MAX]:
-            self._node.tasks.start(self._bring_index(name, layer), name=f"index of {layer[:19]}")
+        for layer in self._book.images.large_layers(name, manifest):
+            if layer not in self._indexes_coming and len(self._indexes_coming) < INDEXES_MAX:
+                self._indexes_coming.add(layer)
+                bring = self._bring_index(name, layer)
+                self._node.tasks.start(bring, name=f"index of {layer[:19]}")
         return await self._book.images.of_manifest(name, manifest, self._read_small)
 
     async def _bring_index(self, name: ImageName, layer: Digest) -> None:
         """Nobody hears of a failure: who reads it asks anew."""
-        with contextlib.suppress(RegistryError):
+        try:
             index = await self.layer_index(name, layer)
             (await self.open_blob(name, index, PullContext("coming"))).close()
+        except RegistryError:
+            pass
+        finally:
+            self._indexes_coming.discard(layer)
 
     async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
         size = self._book.size_of(name, digest)

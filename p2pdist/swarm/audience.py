@@ -14,7 +14,7 @@ from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Place, Role
 from p2pdist.swarm.core.offers import OfferPlan
 from p2pdist.swarm.core.relays import RelayPlan, RelayTo
-from p2pdist.swarm.core.seeding import Uplink
+from p2pdist.swarm.core.uplink import Uplink
 
 OFFER_RANGES_MAX: Final = 512
 # Half of the silence after which a reader looks for another source.

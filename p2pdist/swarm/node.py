@@ -34,8 +34,8 @@ from p2pdist.swarm.bulk import BulkTraffic
 from p2pdist.swarm.core.fetch import FetchCounters
 from p2pdist.swarm.core.flow import Flows
 from p2pdist.swarm.core.refusals import RefusalBook
-from p2pdist.swarm.core.seeding import Uplink
 from p2pdist.swarm.core.trust import STRIKES_MAX, TrustBook
+from p2pdist.swarm.core.uplink import Uplink
 from p2pdist.swarm.core.wishes import Wishes
 from p2pdist.swarm.counters import PROXY as PROXY_SOURCE
 from p2pdist.swarm.counters import SAID_OTHERWISE, NodeCounters, fallback_reason

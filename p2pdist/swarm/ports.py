@@ -14,7 +14,7 @@ from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.store import Store
 from p2pdist.swarm.bulk import BulkTraffic
 from p2pdist.swarm.core.flow import Flows
-from p2pdist.swarm.core.seeding import Uplink
+from p2pdist.swarm.core.uplink import Uplink
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.inbox import Heard
 from p2pdist.swarm.outstanding import RequestTable

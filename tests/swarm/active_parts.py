@@ -24,7 +24,7 @@ from p2pdist.store.store import Store, StoreLimits
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.bulk import BulkTraffic
 from p2pdist.swarm.core.flow import Flows
-from p2pdist.swarm.core.seeding import Uplink
+from p2pdist.swarm.core.uplink import Uplink
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.outstanding import RequestTable
 from p2pdist.swarm.ports import MapFollower

@@ -11,7 +11,7 @@ from p2pdist.model.ids import MapId, digest_of
 from p2pdist.model.members import Place, Role
 from p2pdist.model.statements import MapHead
 from p2pdist.swarm.audience import Audience
-from p2pdist.swarm.core.seeding import Uplink
+from p2pdist.swarm.core.uplink import Uplink
 from tests.swarm.links import PLACE, link, real
 
 ELSEWHERE = Place("dc2", "")

@@ -223,7 +223,6 @@ class BlobFetch:
         whole = self._readers.ordinary or self._whole
         everything = (1 << self._requests.count) - 1
         assert self._requests.scope == (everything if whole else self._readers.demanded())
-        assert self.counters.hedges >= 0
 
     # --- events -------------------------------------------------------------------------------
 

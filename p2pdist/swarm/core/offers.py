@@ -13,7 +13,8 @@ from typing import Final
 
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.referrals import Referrals
-from p2pdist.swarm.core.seeding import SeedPlan, Uplink
+from p2pdist.swarm.core.seeding import SeedPlan
+from p2pdist.swarm.core.uplink import Uplink
 
 # At 100 Mbit/s two or three chunks land meanwhile, in one frame a listener instead of three.
 BATCH_S: Final = 0.05

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.patience import Patience
 from p2pdist.swarm.core.tally import Tally
+from p2pdist.swarm.core.uplink import Uplink
 
 # What is promised and not sent yet, at the start and at most. 2 MiB are 170 ms at 100 Mbit/s;
 # 32 MiB are 26 ms at 10 Gbit/s.
@@ -68,21 +69,6 @@ class _Wait(NamedTuple):
     since_s: float
     host: HostId
     bits: int
-
-
-class Uplink:
-    """What the seed plans of one node share: who of them has chunks to send that nobody has yet."""
-
-    def __init__(self) -> None:
-        self._busy: set[SeedPlan] = set()
-
-    def set_busy(self, plan: SeedPlan, busy: bool) -> None:
-        (self._busy.add if busy else self._busy.discard)(plan)
-
-    @property
-    def idle(self) -> bool:
-        """Nobody has: there is time for second copies."""
-        return not self._busy
 
 
 class SeedPlan:

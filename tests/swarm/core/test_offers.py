@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.offers import BATCH_S, OfferPlan, OfferTo
-from p2pdist.swarm.core.seeding import Uplink
+from p2pdist.swarm.core.uplink import Uplink
 
 CHUNK = 256 * 1024
 A, B, FAR, SEED = (HostId(x * 32) for x in "abcd")

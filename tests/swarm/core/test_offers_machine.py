@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.offers import OfferPlan
-from p2pdist.swarm.core.seeding import Uplink
+from p2pdist.swarm.core.uplink import Uplink
 
 CHUNKS = 10
 ALL = (1 << CHUNKS) - 1

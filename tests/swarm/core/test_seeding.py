@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.patience import FIRST_S
-from p2pdist.swarm.core.seeding import Promise, SeedPlan, Uplink, each
+from p2pdist.swarm.core.seeding import Promise, SeedPlan, each
+from p2pdist.swarm.core.uplink import Uplink
 
 CHUNK = 256 * 1024
 A, B, C = (HostId(x * 32) for x in "abc")

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from p2pdist.model.ids import HostId
-from p2pdist.swarm.core.seeding import SeedPlan, Uplink, each
+from p2pdist.swarm.core.seeding import SeedPlan
+from p2pdist.swarm.core.uplink import Uplink
 
 CHUNKS = 10
 CHUNK = 1 << 20
@@ -103,8 +104,6 @@ class SeedMachine(RuleBasedStateMachine):
     @invariant()
     def holds(self) -> None:
         self.plan.validate()
-        assert not self.plan.passed_on & ~((1 << CHUNKS) - 1)
-        assert list(each(self.plan.passed_on)) == sorted(each(self.plan.passed_on))
 
 
 class ProxyMachine(SeedMachine):
