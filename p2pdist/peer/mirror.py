@@ -148,7 +148,7 @@ class MirrorBackend:
 
     def _demand_lacks(self, name: ImageName, active: ActiveBlob) -> None:
         """Take part in the swarm, unless we do: many parts may be demanded one after the other."""
-        if not (active.neighbours.member and active.neighbours.proxy_linked):
+        if not (active.member and active.proxy_linked):
             self._finder.look(name, active)
 
     def _starving(self, name: ImageName, active: ActiveBlob) -> None:

@@ -345,11 +345,11 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
         ),
         (
             "prewarm_received_bytes_total", "counter", "Verified payload fetched as bulk.",
-            node.bulk.received_bytes,
+            node.core.bulk.received_bytes,
         ),
         (
             "bulk_paused_seconds_total", "counter", "Time that bulk waited for pulls.",
-            node.bulk.gate.paused_s,
+            node.core.bulk.gate.paused_s,
         ),
         ("store_open_files", "gauge", "Files of blobs that are open.", usage.open_files),
         (

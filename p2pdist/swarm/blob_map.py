@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from p2pdist.errors import PeerFault
-from p2pdist.exchange.frames import Offer
 from p2pdist.model.chunkmap import ChunkMap, MapState
-from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry, geometry_for
 from p2pdist.model.ids import MapId
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
@@ -21,8 +18,8 @@ MapStatement = MapHead | HashBatch | Seal | Revocation
 class MapListener(Protocol):
     """Hears what becomes of the map, in order."""
 
-    def map_followed(self, blob: Blob, *, recut: bool) -> None:
-        """Another map, or the first; `recut`: the chunks are others too."""
+    def map_followed(self, blob: Blob) -> None:
+        """Another map, or the first, and the chunks of its cut that lie here."""
         ...
 
     def map_grew(self, record: bytes, bits: int) -> None:
@@ -37,14 +34,16 @@ class MapListener(Protocol):
 class BlobMap:
     """Carries out a `MapChoice` on the store: makes the blob, replaces its map, cuts it anew."""
 
-    def __init__(self, store: Store, size_bytes: int, listener: MapListener) -> None:
+    def __init__(
+        self, store: Store, size_bytes: int, choice: MapChoice, listener: MapListener
+    ) -> None:
         self.geometry: Geometry = geometry_for(size_bytes)
         """As a manifest claims it, until a signed head says how it is."""
         self.blob: Blob | None = None
         self.map: ChunkMap | None = None
         self._store = store
         self._listener = listener
-        self._choice = MapChoice()
+        self._choice = choice
         self._released = False
         self._recut: list[Blob] = []  # of other sizes, which readers may still send from
 
@@ -52,30 +51,8 @@ class BlobMap:
     def complete(self) -> bool:
         return self.blob is not None and self.blob.complete
 
-    @property
-    def prefix_chunks(self) -> int:
-        """How many chunks from the first on are there without a gap."""
-        return self.blob.verified.first_missing() if self.blob is not None else 0
-
     def follows(self, map_id: MapId) -> bool:
         return self.map is not None and self.map.map_id == map_id
-
-    def vouched(self, bits: int) -> int:
-        """Those of `bits` of which the map has the hash."""
-        return bits & self.map.known.bits if self.map is not None else 0
-
-    def bits_of(self, offer: Offer) -> int | None:
-        """The chunks that it names; None: it is about another map."""
-        if not self.follows(offer.map_id):
-            return None
-        try:
-            return ChunkSet.from_ranges(self.geometry.chunk_count, offer.ranges).bits
-        except ValueError as error:
-            raise PeerFault(str(error)) from None
-
-    def chunk_at(self, offset: int) -> int:
-        """A reader that was told another size may wait behind the end."""
-        return min(self.geometry.chunk_at(offset), self.geometry.chunk_count - 1)
 
     # --- statements -----------------------------------------------------------------------------
 
@@ -142,12 +119,8 @@ class BlobMap:
         """Serve and complete `blob`, which the caller holds for us."""
         self.blob, self.map = blob, blob.chunk_map
         self._choice.settled()
-        recut, self.geometry = self.geometry != blob.geometry, blob.geometry
-        self._listener.map_followed(blob, recut=recut)
-
-    def stuck_rival(self, idle_s: float) -> ChunkMap | None:
-        """The map that another proxy signed, to adopt when ours stands still for so long."""
-        return self._choice.stuck(idle_s, complete=self.complete)
+        self.geometry = blob.geometry
+        self._listener.map_followed(blob)
 
     def release(self) -> None:
         """The store may evict it; what is still on its way into it is held by nobody."""

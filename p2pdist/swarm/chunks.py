@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange.link import Link
-from p2pdist.model.ids import Digest
 from p2pdist.process import logs
 from p2pdist.store.blob import Blob
 from p2pdist.swarm.blob_map import BlobMap
-from p2pdist.swarm.bulk import BlobBulk
+from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.counters import source_of
 from p2pdist.swarm.intake import Arrival, ChunkIntake
 from p2pdist.swarm.ports import NodePorts
@@ -25,9 +25,8 @@ class BlobChunks:
     def __init__(
         self,
         node: NodePorts,
-        digest: Digest,
+        core: BlobCore,
         held: BlobMap,
-        bulk: BlobBulk,
         *,
         arrived: Callable[[Arrival, bool], None],
         rotted: Callable[[int], None],
@@ -38,9 +37,8 @@ class BlobChunks:
         self.received: dict[str, int] = {}
         """Verified payload by source, for the pull's log line."""
         self._node = node
-        self._digest = digest
+        self._core = core
         self._held = held
-        self._bulk = bulk
         self._arrived = arrived
         self._rotted = rotted
         self._intake = ChunkIntake(node.tasks, self._checked, disk_failed)
@@ -62,9 +60,9 @@ class BlobChunks:
         source = source_of(link.session.member, self._node.place)
         self._node.counters.received[source] += nbytes
         self.received[source] = self.received.get(source, 0) + nbytes
-        self._bulk.received(nbytes)
-        if self._node.is_proxy and not self._bulk:
-            self._node.bulk.urgent_bytes()
+        self._core.bulk.received(nbytes)
+        if self._node.is_proxy and not self._core.bulk:
+            self._node.core.urgent_bytes(asyncio.get_running_loop().time())
 
     # --- what lies here -------------------------------------------------------------------------
 
@@ -95,13 +93,15 @@ class BlobChunks:
         if not chunks:
             return
         self._node.counters.rejected["rot"] += len(chunks)
-        logs.event(log, logging.WARNING, "chunk.rotted", digest=self._digest, chunks=len(chunks))
+        logs.event(
+            log, logging.WARNING, "chunk.rotted", digest=self._core.digest, chunks=len(chunks)
+        )
         self._rotted(sum(1 << chunk for chunk in chunks))
 
     def sync_soon(self) -> None:
         """Spare the next boot the hashing; nobody waits for the disk meanwhile."""
         if self._held.blob is not None and not self._held.blob.synced:
-            self._node.tasks.start(_sync(self._held.blob), name=f"sync {self._digest[:19]}")
+            self._node.tasks.start(_sync(self._held.blob), name=f"sync {self._core.digest[:19]}")
 
 
 async def _sync(blob: Blob) -> None:

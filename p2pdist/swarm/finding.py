@@ -18,9 +18,9 @@ from p2pdist.model.tags import NotBelieved, TagRecord, believe_tag, newest, open
 from p2pdist.process import logs
 from p2pdist.process.health import Health
 from p2pdist.store.store import Store
+from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.counters import NodeCounters, source_of
 from p2pdist.swarm.neighbourhood import Neighbourhood
-from p2pdist.swarm.outstanding import RequestTable
 from p2pdist.swarm.proxy_links import ProxyLinks
 from p2pdist.swarm.smalls import PEER_ANSWER_S, PROXY_ANSWER_S, SmallAnswer, SmallQuestions
 
@@ -40,7 +40,7 @@ class FinderPorts(Protocol):
     health: Health
     place: Place
     counters: NodeCounters
-    requests: RequestTable
+    core: HostCore
     tracker: TrackerClient
     neighbourhood: Neighbourhood
     proxy_links: ProxyLinks
@@ -77,7 +77,7 @@ class SmallFinder:
     async def _ask_small(self, link: Link, digest: Digest, timeout_s: float) -> SmallAnswer | None:
         try:
             answer = await self.questions.small(
-                link, self._node.requests.new_id(), digest, timeout_s
+                link, self._node.core.new_request_id(), digest, timeout_s
             )
         except PeerFault as fault:
             self._node.punish(link, fault)
@@ -135,7 +135,7 @@ class SmallFinder:
         link = await self._node.neighbourhood.reach(member)
         if link is None:
             return
-        rid = self._node.requests.new_id()
+        rid = self._node.core.new_request_id()
         record = await self.questions.statement(link, rid, key, PEER_ANSWER_S)
         if record is None:
             return

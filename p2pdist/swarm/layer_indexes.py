@@ -40,7 +40,7 @@ class LayerIndexes:
         record = await self._node.proxy_links.ask_each(
             layer,
             lambda link: self._node.smalls.questions.statement(
-                link, self._node.requests.new_id(), key, PROXY_ANSWER_S
+                link, self._node.core.new_request_id(), key, PROXY_ANSWER_S
             ),
         )
         told = None

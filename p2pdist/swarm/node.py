@@ -20,7 +20,7 @@ from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.control import digest_key
 from p2pdist.model.health import Reason
-from p2pdist.model.ids import Digest, MapId
+from p2pdist.model.ids import Digest, HostId, MapId
 from p2pdist.model.members import Member, Place
 from p2pdist.model.statements import Keyring, Revocation
 from p2pdist.process import logs
@@ -30,18 +30,18 @@ from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.store.blob import Blob
 from p2pdist.store.store import Store
 from p2pdist.swarm.active import ActiveBlob
-from p2pdist.swarm.bulk import BulkTraffic
 from p2pdist.swarm.core.fetch import FetchCounters
-from p2pdist.swarm.core.flow import Flows
+from p2pdist.swarm.core.host import HostCore
+from p2pdist.swarm.core.host_orders import LocalOrder
 from p2pdist.swarm.core.refusals import RefusalBook
 from p2pdist.swarm.core.trust import STRIKES_MAX, TrustBook
-from p2pdist.swarm.core.uplink import Uplink
 from p2pdist.swarm.core.wishes import Wishes
 from p2pdist.swarm.counters import PROXY as PROXY_SOURCE
 from p2pdist.swarm.counters import SAID_OTHERWISE, NodeCounters, fallback_reason
 from p2pdist.swarm.finding import SmallFinder
+from p2pdist.swarm.host_driver import HostDriver
+from p2pdist.swarm.link_table import LinkTable
 from p2pdist.swarm.neighbourhood import Neighbourhood
-from p2pdist.swarm.outstanding import RequestTable
 from p2pdist.swarm.ports import MapFollower
 from p2pdist.swarm.proxy_links import ProxyLinks
 from p2pdist.swarm.records import OpenedRecords
@@ -84,8 +84,6 @@ class Node:
         self.counters = NodeCounters()
         self.tasks = TaskOwner("node")
         self.trust = TrustBook()
-        self.bulk = BulkTraffic(self._make_room)
-        self.uplink = Uplink()
         self.authority: Authority | None = None
         self.actives: dict[Digest, ActiveBlob] = {}
         self.tracker: TrackerClient
@@ -93,14 +91,20 @@ class Node:
         self.proxy_links: ProxyLinks
         self.maps: dict[MapId, MapFollower] = {}
         self.wishes = Wishes(WISHES_MAX)
-        self.requests = RequestTable()
+        self.links = LinkTable()
+        self.core = HostCore(
+            place, is_proxy=is_proxy, rng=rng, proxy_of_ours=self._is_configured_proxy
+        )
+        self._driver = HostDriver(
+            self.core, self.links, tracker=lambda: self.tracker, local=self._carry_out_locally
+        )
+        self.carry_out = self._driver.carry_out
         self.records = OpenedRecords(keyring)
         self.smalls = SmallFinder(self)
         self._servable = servable
         server = Server(store, keyring, self.counters, place, servable)
         self.router = FrameRouter(self, server, servable)
         self.tracker_side = TrackerSide(self, servable)
-        self._flows: dict[Link, Flows] = {}
         self._rested = FetchCounters()
 
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
@@ -131,12 +135,13 @@ class Node:
         for active in list(self.actives.values()):
             active.end()
         self.actives.clear()
+        self._driver.end()
         await self.tasks.close()
 
     def withdraw(self) -> None:
         """Take back every offer; what was asked for already is still sent."""
         for active in self.actives.values():
-            active.neighbours.withdraw()
+            active.withdraw()
 
     # --- blobs ----------------------------------------------------------------------------------
 
@@ -165,14 +170,14 @@ class Node:
     def give_up(self, active: ActiveBlob, why: str) -> None:
         """End a blob so that it can be taken up anew; those who wish for it are remembered."""
         self._remember_wishes(active)
-        active.neighbours.withdraw()
+        active.withdraw()
         active.fail(why)
         self._rest(active)
         if self.actives.get(active.digest) is active:
             del self.actives[active.digest]
 
     def _remember_wishes(self, active: ActiveBlob) -> None:
-        for host, interest in active.neighbours.wishes().items():
+        for host, interest in active.wishes().items():
             self.wishes.add(host, interest)
 
     def fetch(self, active: ActiveBlob) -> None:
@@ -180,7 +185,7 @@ class Node:
         if active.complete:
             return
         active.join()
-        active.neighbours.asks_proxies = True
+        active.ask_proxies()
         proxy = self.proxy_links.want(active.digest)
         links = [proxy] if proxy is not None else []
         if not self.tracker.connected:  # nobody names neighbours: try those of earlier swarms
@@ -201,10 +206,6 @@ class Node:
         """Take `fetch_bulk` back; what came stays, and a reader that has it open goes on."""
         active.end_bulk()
 
-    def _make_room(self) -> None:
-        for active in self.actives.values():
-            active.make_room()
-
     async def follow(self, active: ActiveBlob, member: Member) -> Link | None:
         """Ask `member`, whom the tracker named, for a blob too; None: it cannot be reached."""
         link = await self.neighbourhood.reach(member)
@@ -217,7 +218,7 @@ class Node:
         """Sums over the blobs in motion and those that came to rest."""
         total = FetchCounters(**asdict(self._rested))
         for active in self.actives.values():
-            total.add(active.neighbours.asking.counters)
+            total.add(active.counters)
         return total
 
     def fell_back(self, label: str, reason: str, nbytes: int) -> None:
@@ -245,7 +246,7 @@ class Node:
 
     def _rest(self, active: ActiveBlob) -> None:
         """End a blob's motion; what it counted stays."""
-        self._rested.add(active.neighbours.asking.counters)
+        self._rested.add(active.counters)
         active.end()
 
     async def revoke(self, record: bytes) -> None:
@@ -271,7 +272,7 @@ class Node:
         self.tracker.note(digest_key(digest), 0, False)
         active = self.actives.pop(digest, None)
         if active is not None:  # else nobody was told that it is here
-            active.neighbours.withdraw()
+            active.withdraw()
             self._rest(active)
 
     async def _sweep(self) -> None:
@@ -294,17 +295,9 @@ class Node:
 
     # --- ports of the blobs ---------------------------------------------------------------------
 
-    def flows_of(self, link: Link) -> Flows:
-        """What is known of the speed of a live link."""
-        flows = self._flows.get(link)
-        if flows is None:
-            flows = Flows(link.payload_received)
-            if not link.closed:
-                self._flows[link] = flows
-        return flows
-
-    def forget_flows(self, link: Link) -> None:
-        self._flows.pop(link, None)
+    def _carry_out_locally(self, order: LocalOrder) -> None:
+        if (active := self.actives.get(order.digest)) is not None:
+            active.carry_out(order)
 
     def route_map(self, map_id: MapId, follower: MapFollower) -> None:
         self.maps[map_id] = follower
@@ -315,7 +308,10 @@ class Node:
 
     def configured_proxy(self, link: Link) -> bool:
         """The other end is one of the proxies that this host was told to use."""
-        return self.proxy_links.name_of(link.session.member.host_id) is not None
+        return self._is_configured_proxy(link.session.member.host_id)
+
+    def _is_configured_proxy(self, host: HostId) -> bool:
+        return self.proxy_links.name_of(host) is not None
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         """Count a wrong answer; a host with too many is banned and its link closed."""

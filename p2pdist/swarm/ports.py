@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Protocol
 
-from p2pdist.control.client import TrackerClient
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.link import Link
 from p2pdist.model.ids import MapId
 from p2pdist.model.members import Place
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.store import Store
-from p2pdist.swarm.bulk import BulkTraffic
-from p2pdist.swarm.core.flow import Flows
-from p2pdist.swarm.core.uplink import Uplink
+from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.inbox import Heard
-from p2pdist.swarm.outstanding import RequestTable
+from p2pdist.swarm.link_table import LinkTable
 
 
 class MapFollower(Protocol):
@@ -30,17 +26,17 @@ class MapFollower(Protocol):
 
 class NodePorts(Protocol):
     store: Store
-    tracker: TrackerClient
+    core: HostCore
+    links: LinkTable
     counters: NodeCounters
     tasks: TaskOwner
-    rng: Random
     place: Place
     is_proxy: bool
-    bulk: BulkTraffic
-    uplink: Uplink
-    requests: RequestTable
 
-    def flows_of(self, link: Link) -> Flows: ...
+    def carry_out(self) -> None:
+        """Do what the core orders."""
+        ...
+
     def route_map(self, map_id: MapId, follower: MapFollower) -> None: ...
     def forget_maps(self, follower: MapFollower) -> None: ...
     def configured_proxy(self, link: Link) -> bool: ...

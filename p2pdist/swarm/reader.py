@@ -241,7 +241,7 @@ class SwarmReader:
         if self._fallbacks and first:
             return FORSAKEN_FIRST_S if self._forsaken() else FIRST_WAIT_S
         if self._fallbacks:
-            linked = self._active.neighbours.proxy_linked and not self._forsaken()
+            linked = self._active.proxy_linked and not self._forsaken()
             return GAP_S if linked else FORSAKEN_GAP_S
         if first:
             return STICKY_WAIT_S if self._context.sticky else FIRST_WAIT_S

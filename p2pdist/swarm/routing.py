@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
@@ -17,12 +18,12 @@ from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.store import Store
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.answer_lines import CHECKS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
+from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.wishes import Wishes
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.finding import SmallFinder
+from p2pdist.swarm.link_table import LinkTable
 from p2pdist.swarm.neighbourhood import Neighbourhood
-from p2pdist.swarm.neighbours import BlobNeighbours
-from p2pdist.swarm.outstanding import RequestTable
 from p2pdist.swarm.ports import MapFollower
 from p2pdist.swarm.proxy_links import ProxyLinks
 from p2pdist.swarm.records import OpenedRecords
@@ -40,7 +41,8 @@ class RouterPorts(Protocol):
     counters: NodeCounters
     tasks: TaskOwner
     is_proxy: bool
-    requests: RequestTable
+    core: HostCore
+    links: LinkTable
     records: OpenedRecords
     actives: dict[Digest, ActiveBlob]
     maps: dict[MapId, MapFollower]
@@ -53,7 +55,7 @@ class RouterPorts(Protocol):
     def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob: ...
     def configured_proxy(self, link: Link) -> bool: ...
     def punish(self, link: Link, fault: PeerFault) -> None: ...
-    def forget_flows(self, link: Link) -> None: ...
+    def carry_out(self) -> None: ...
     async def revoke(self, record: bytes) -> None: ...
 
 
@@ -82,26 +84,27 @@ class FrameRouter:
 
     def link_down(self, link: Link, reason: str) -> None:
         self._node.smalls.questions.link_down(link)
-        self._node.requests.link_down(link)
         for lines in (self._smalls, self._checks):
             lines.link_down(link)
         if reason == REPLACED:  # two dials crossed: what was asked on this one is asked on the next
             blobs = self._node.actives.values()
-            self._moving = [active for active in blobs if active.neighbours.asks(link)]
+            self._moving = [active for active in blobs if active.asks(link)]
         idle = reason == IDLE or self._node.neighbourhood.is_aside(link)
-        for active in list(self._node.actives.values()):
-            active.neighbours.link_down(link, gone=not idle)
-        self._node.forget_flows(link)
+        now_s = asyncio.get_running_loop().time()
+        self._node.core.link_down(self._node.links.state(link), now_s, gone=not idle)
+        self._node.links.forget(link)
+        self._node.carry_out()
         if self._node.neighbourhood.remove(link):
             self._node.wishes.forget(link.session.member.host_id)
             self._node.proxy_links.link_down(link, idle=idle)
 
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
-        asker = self._node.requests.chunk_came(link, RequestId(request_id))
-        if asker is None:
+        state = self._node.links.state(link)
+        digest = self._node.core.requests.chunk_came(state, RequestId(request_id))
+        if digest is None:
             self._node.counters.wasted_bytes += len(data)
         else:
-            asker.arrived(link, RequestId(request_id), chunk, data)
+            self._node.actives[digest].arrived(link, RequestId(request_id), chunk, data)
 
     def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None:
         answer = SmallAnswer(media_type, body)
@@ -125,7 +128,7 @@ class FrameRouter:
                 self._hear_interest(link, frame)
             case fr.Uninterest(digest):
                 if (active := self._node.actives.get(digest)) is not None:
-                    active.neighbours.lose_interest(link)
+                    active.lose_interest(link)
                 else:
                     self._node.wishes.withdraw(link.session.member.host_id, digest)
             case fr.MapRecord(record):
@@ -142,7 +145,7 @@ class FrameRouter:
                         self._checks, link, frame, partial(self._serve_checked, link, frame)
                     )
                 else:
-                    self._server.serve_run(link, frame, self._listeners(frame.digest))
+                    self._server.serve_run(link, frame, self._node.actives.get(frame.digest))
             case fr.Cancel(request_id):
                 link.cancel_run(request_id)
             case fr.Refuse(request_id, reason):
@@ -177,11 +180,6 @@ class FrameRouter:
         if not lines.ask(link, work):
             link.send(fr.Refuse(asked.request_id, fr.RefuseReason.BUSY))
 
-    def _listeners(self, digest: Digest) -> BlobNeighbours | None:
-        """Who hears of the runs of a blob in motion."""
-        active = self._node.actives.get(digest)
-        return active.neighbours if active is not None else None
-
     async def _serve_checked(self, link: Link, request: fr.Request) -> None:
         """Hash what an earlier run left before it goes out the first time."""
         try:
@@ -192,7 +190,7 @@ class FrameRouter:
         if (active := self._node.actives.get(request.digest)) is not None:
             active.lost(lost)
         if not link.closed:
-            self._server.serve_run(link, request, self._listeners(request.digest))
+            self._server.serve_run(link, request, self._node.actives.get(request.digest))
 
     def _hear_interest(self, link: Link, interest: fr.Interest) -> None:
         digest = interest.digest
@@ -231,10 +229,11 @@ class FrameRouter:
         if self._node.smalls.questions.owns(request_id):
             self._node.smalls.questions.answered(link, request_id, None)
             return
-        asker = self._node.requests.refused(link, request_id)
-        if asker is not None:
+        digest = self._node.core.requests.refused(self._node.links.state(link), request_id)
+        if digest is not None:
             link.forget(request_id)
-            asker.refused(link, request_id, gone=reason != fr.RefuseReason.BUSY)
+            gone = reason != fr.RefuseReason.BUSY
+            self._node.actives[digest].refused(link, request_id, gone=gone)
 
     # --- links to proxies -----------------------------------------------------------------------
 
@@ -246,7 +245,7 @@ class FrameRouter:
     def needs(self, link: Link) -> bool:
         """Something of ours goes on at `link`, or may."""
         blobs = self._node.actives.values()
-        asks = any(active.neighbours.asks(link) for active in blobs)
+        asks = any(active.asks(link) for active in blobs)
         return link.busy or asks or self._node.smalls.questions.asks(link)
 
     def _hear_no_use(self, link: Link) -> None:

@@ -1,4 +1,4 @@
-"""When something is to be done for one blob: once a turn of the loop, and when a time has come."""
+"""When something is to be done: once a turn of the loop, and when a time has come."""
 
 from __future__ import annotations
 

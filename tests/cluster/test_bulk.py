@@ -84,7 +84,7 @@ async def test_nothing_comes_before_the_rate_brings_it(
 
     # A budget begins with its burst, and the last of it may be a debt of one chunk.
     assert ahead_of_rate(samples, RATE, began_s) <= RATE * BURST_S + CHUNK
-    assert node.bulk.received_bytes == 80 * MB
+    assert node.core.bulk.received_bytes == 80 * MB
 
 
 async def test_what_is_opened_comes_at_full_speed_and_the_rest_waits_for_it(
@@ -102,7 +102,7 @@ async def test_what_is_opened_comes_at_full_speed_and_the_rest_waits_for_it(
     actives = [peer.running.node.activate(d, 30 * MB) for d in image.layer_digests]
     for active in actives:
         peer.running.node.fetch_bulk(active, budget)
-    await until(lambda: peer.running.node.bulk.received_bytes > 0)
+    await until(lambda: peer.running.node.core.bulk.received_bytes > 0)
 
     url = f"{url_of(peer.mirror)}/v2/library/app/manifests/1"
     async with client.get(url, raise_for_status=True):
@@ -111,7 +111,7 @@ async def test_what_is_opened_comes_at_full_speed_and_the_rest_waits_for_it(
         body = await read_blob(client, url_of(peer.mirror), image.layer_digests[0])
 
     assert body == layers[0]
-    assert peer.running.node.bulk.received_bytes < 15 * MB
+    assert peer.running.node.core.bulk.received_bytes < 15 * MB
     assert not actives[1].complete
     await until(lambda: actives[0].complete)
 
@@ -135,11 +135,11 @@ async def test_bulk_makes_room_while_a_reader_waits_and_goes_on_afterwards(
     async with client.get(other, raise_for_status=True):
         pass
     read = asyncio.create_task(read_blob(client, url_of(peer.mirror), waited_for))  # noqa: TID251
-    await until(lambda: node.bulk.gate.shut(asyncio.get_running_loop().time()))
+    await until(lambda: node.core.bulk.gate.shut(asyncio.get_running_loop().time()))
 
     active = in_bulk(peer, ahead, bulk)
-    await until(lambda: node.bulk.gate.paused_s > 0.5)
-    assert node.bulk.received_bytes < 5 * MB
+    await until(lambda: node.core.bulk.gate.paused_s > 0.5)
+    assert node.core.bulk.received_bytes < 5 * MB
     registry.release()
 
     assert await read == wanted
@@ -158,7 +158,7 @@ async def test_a_job_that_ended_asks_for_nothing_more_and_a_reader_takes_it_up(
     peer = await lab.peer("a")
     node = peer.running.node
     active = in_bulk(peer, layer, digest, rate=2 * MB)
-    await until(lambda: node.bulk.received_bytes > 0)
+    await until(lambda: node.core.bulk.received_bytes > 0)
 
     node.end_bulk(active)
 

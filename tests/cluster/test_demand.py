@@ -238,7 +238,7 @@ async def test_who_reads_no_more_leaves_the_swarm_with_what_it_has_and_comes_bac
     peer, other = await lab.peer("a"), await lab.peer("b")
     await know(client, peer, other)
     await read_range(client, peer, digest)
-    await until(lambda: not active(peer, digest).neighbours.member)
+    await until(lambda: not active(peer, digest).member)
     assert not active(peer, digest).in_use
     held = received(peer)
 

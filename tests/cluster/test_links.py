@@ -283,5 +283,5 @@ def asked_link(host: RunningPeer, other: RunningPeer, digest: Digest) -> Link | 
     """The live link on which `host` asks `other` for a blob."""
     link = host.running.node.neighbourhood.links.get(other.running.me().host_id)
     active = host.running.node.actives.get(digest)
-    asks = link is not None and active is not None and active.neighbours.asks(link)
+    asks = link is not None and active is not None and active.asks(link)
     return link if asks else None

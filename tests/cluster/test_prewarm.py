@@ -154,7 +154,7 @@ async def test_a_host_without_room_says_so_before_it_fetches_a_byte(tmp_path: Pa
         (failed,) = [host for host in status.hosts if host.state == "failed"]
         assert (failed.name, failed.code) == ("small", "no_space")
         assert failed.reason == "4.2 MB are missing, 2.0 MB fit"
-        assert small.running.node.bulk.received_bytes == 0
+        assert small.running.node.core.bulk.received_bytes == 0
 
 
 async def test_a_blob_that_the_registry_does_not_have_fails_the_job(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ async def test_a_cancelled_job_stops_and_unpins(tmp_path: Path) -> None:
         slow = msgspec.structs.replace(await it.spec(), rate=200_000)
         job = (await it.jobs.submit(slow)).id
         async with asyncio.timeout(DEADLINE_S):
-            while not first.running.node.bulk.received_bytes:  # noqa: ASYNC110
+            while not first.running.node.core.bulk.received_bytes:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert (await it.jobs.act(job, "cancel")).state == "cancelled"
         async with asyncio.timeout(DEADLINE_S):

@@ -231,7 +231,7 @@ async def test_hosts_that_take_no_more_neighbours_still_get_everything(
         circles.append(Circle(size_max=1))
         return circles[-1]
 
-    monkeypatch.setattr("p2pdist.swarm.neighbours.Circle", smallest)
+    monkeypatch.setattr("p2pdist.swarm.core.neighbours.Circle", smallest)
     registry.add_image("library/app", "1", LAYERS)
     await lab.tracker()
     await lab.proxy()

@@ -30,7 +30,7 @@ async def test_nothing_is_kept_of_requests_that_were_answered(
         node = peer.running.node
         assert sum(node.counters.received.values()) >= sum(map(len, LAYERS))
         assert all(active.complete for active in node.actives.values())
-        assert len(node.requests) == 0
+        assert len(node.core.requests) == 0
         await idle(node)
 
 

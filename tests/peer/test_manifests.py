@@ -26,11 +26,11 @@ from p2pdist.registry.reading.client import UpstreamRefusal
 from p2pdist.swarm.answering import Answering
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.finding import SmallFinder
-from p2pdist.swarm.outstanding import RequestTable
 from p2pdist.swarm.smalls import SmallAnswer
 from tests.fakes.registry_images import build_image
 from tests.faults.records import recorded
 from tests.registry_proxy.proxy_parts import MemoryStore, Small
+from tests.swarm.core.hosts import host
 
 pytestmark = pytest.mark.faults
 
@@ -127,7 +127,7 @@ class Bench:
         self.keyring = Keyring([SIGNER.public_key_bytes])
         self.place = PLACE
         self.health = Health(unix_s=lambda: self.clocks.unix_s)
-        self.requests = RequestTable()
+        self.core = host()
         self.tracker = SimpleNamespace(note=lambda *_: None, join=self._named)
         self.neighbourhood = SimpleNamespace(reach=self._reached)
         self.strange_keys: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,11 +23,11 @@ from p2pdist.model.statements import HashBatch, Keyring, MapHead, Revocation, Se
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.store import Store, StoreLimits
 from p2pdist.swarm.active import ActiveBlob
-from p2pdist.swarm.bulk import BulkTraffic
-from p2pdist.swarm.core.flow import Flows
-from p2pdist.swarm.core.uplink import Uplink
+from p2pdist.swarm.core.host import HostCore
+from p2pdist.swarm.core.host_orders import LocalOrder
 from p2pdist.swarm.counters import NodeCounters
-from p2pdist.swarm.outstanding import RequestTable
+from p2pdist.swarm.host_driver import HostDriver
+from p2pdist.swarm.link_table import LinkTable
 from p2pdist.swarm.ports import MapFollower
 from tests.fakes.pulling import random_bytes
 
@@ -59,19 +60,27 @@ class FakeNode:
         self.tracker: Any = Told()
         self.counters = NodeCounters()
         self.tasks = TaskOwner("test")
-        self.rng = Random(1)
         self.place = Place("dc1")
         self.is_proxy = False
-        self.bulk = BulkTraffic(lambda: None)
-        self.uplink = Uplink()
-        self.requests = RequestTable()
+        self.links = LinkTable()
+        self.proxies: set[HostId] = set()
+        """Those of its settings."""
+        self.core = HostCore(
+            self.place, is_proxy=False, rng=Random(1), proxy_of_ours=self.proxies.__contains__
+        )
+        self.active: ActiveBlob | None = None
+        self.driver = HostDriver(
+            self.core, self.links, tracker=lambda: self.tracker, local=self._carry_out_locally
+        )
+        self.carry_out = self.driver.carry_out
         self.punished: list[str] = []
         self.routed: list[MapId] = []
         """The maps that were followed, in turn."""
         self.revoked: list[bytes] = []
 
-    def flows_of(self, link: Link) -> Flows:
-        return Flows(0)
+    def _carry_out_locally(self, order: LocalOrder) -> None:
+        if self.active is not None:
+            self.active.carry_out(order)
 
     def route_map(self, map_id: MapId, follower: MapFollower) -> None:
         self.routed.append(map_id)
@@ -79,7 +88,7 @@ class FakeNode:
     def forget_maps(self, follower: MapFollower) -> None: ...
 
     def configured_proxy(self, link: Link) -> bool:
-        return link.session.member.role is Role.PROXY
+        return link.session.member.host_id in self.proxies
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         self.punished.append(str(fault))
@@ -92,7 +101,8 @@ class FakeLink:
     """To a peer of the same datacenter, which says nothing by itself."""
 
     def __init__(self) -> None:
-        self.session = SimpleNamespace(member=Member(HostId("a" * 32), Role.PEER, Place("dc1")))
+        member = Member(HostId("a" * 32), Role.PEER, Place("dc1"))
+        self.session = SimpleNamespace(member=member, features=0)
         self.closed = False
         self.payload_received = 0
         self.sent: list[Frame] = []
@@ -150,6 +160,12 @@ class Motion:
             self.active.hear(None, statement, SIGNER.sign(statement))
         await self.active.settle()
 
+    def tick(self) -> None:
+        """What the blob does by itself is due."""
+        self.active.core.handle_deadline(asyncio.get_running_loop().time())
+        self.node.core.validate()
+        self.node.carry_out()
+
     async def land(self, signed: SignedMap, *chunks: int) -> None:
         """Chunks come in, checked."""
         assert self.active.blob is not None
@@ -164,11 +180,13 @@ async def in_motion(directory: Path, digest: Digest, size_bytes: int) -> AsyncIt
     limits = StoreLimits(1 << 30, reserve_free_bytes=0)
     store = await Store.open(directory / "store", limits=limits, keyring=KEYRING, boot_id="boot")
     node = FakeNode(store)
-    active = ActiveBlob(node, digest, size_bytes)
+    active = node.active = ActiveBlob(node, digest, size_bytes)
     try:
         yield Motion(node, active)
     finally:
-        active.end()
+        if node.core.blobs:  # else the test ended it
+            active.end()
+        node.driver.end()
         await node.tasks.close()
         await store.close()
 

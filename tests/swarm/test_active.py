@@ -128,7 +128,7 @@ async def test_no_head_of_another_size_stands_against_a_seal(
         await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
         motion.active.open_reader()
         await motion.hear(wrong.head, *wrong.batches)
-        motion.active._on_timer()
+        motion.tick()
         await motion.active.settle()
 
         assert motion.active.map is not None
@@ -148,7 +148,7 @@ async def test_a_map_that_stands_still_gives_way_to_another_of_the_same_blob(
         await motion.land(TRUE, 0)
         motion.active.open_reader()
         await motion.hear(other.head)
-        motion.active._on_timer()
+        motion.tick()
         assert motion.active.map is not None
         assert motion.active.map.map_id == TRUE.head.map_id
 
@@ -174,7 +174,7 @@ async def test_a_revoked_map_is_not_followed_where_another_one_stands_still(
         await motion.hear(TRUE.head, *TRUE.batches[:2])
         motion.active.open_reader()
         await motion.hear(void.head)
-        motion.active._on_timer()
+        motion.tick()
         await motion.hear(other.head)
         await followed(motion, other)
 
@@ -226,13 +226,13 @@ async def test_what_was_asked_for_under_a_map_that_is_left_is_taken_back(
         motion.active.hear(link.real, offer)
         await asyncio.sleep(0)
         (asked,) = [frame for frame in link.sent if isinstance(frame, Request)]
-        assert len(motion.node.requests) == 1
+        assert len(motion.node.core.requests) == 1
 
         await motion.hear(other.head)
         await followed(motion, other)
         assert Cancel(asked.request_id) in link.sent
         assert link.forgotten == [asked.request_id]
-        assert len(motion.node.requests) == 0
+        assert len(motion.node.core.requests) == 0
 
 
 @pytest.mark.parametrize("end", ["fail", "end"])
@@ -243,13 +243,13 @@ async def test_a_blob_that_ends_takes_its_requests_back(tmp_path: Path, end: str
         motion.active.attach(link.real)
         motion.active.hear(link.real, Offer(TRUE.digest, TRUE.head.map_id, ((0, 2),)))
         await asyncio.sleep(0)
-        assert len(motion.node.requests) == 1
+        assert len(motion.node.core.requests) == 1
 
         if end == "fail":
             motion.active.fail("as a test")
         else:
-            motion.active.neighbours.release()
-        assert len(motion.node.requests) == 0
+            motion.active.end()
+        assert len(motion.node.core.requests) == 0
         assert link.forgotten
 
 
@@ -261,7 +261,7 @@ async def test_a_rival_that_was_revoked_is_not_followed(
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches)
         await motion.hear(other.head, other.revocation)
-        motion.active._on_timer()
+        motion.tick()
 
         assert not [t for t in asyncio.all_tasks() if "switch" in t.get_name()]
 
@@ -269,7 +269,7 @@ async def test_a_rival_that_was_revoked_is_not_followed(
 async def followed(motion: Motion, signed: SignedMap) -> None:
     async with asyncio.timeout(10):
         while motion.active.map is None or motion.active.map.map_id != signed.head.map_id:
-            motion.active._on_timer()
+            motion.tick()
             await asyncio.sleep(0.01)
 
 

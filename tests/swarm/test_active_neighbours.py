@@ -68,7 +68,7 @@ async def test_a_blob_that_failed_wants_nothing_more_of_its_neighbours(tmp_path:
         motion.active.fail("upstream gave out")
 
         assert neighbour.said(Uninterest) == [Uninterest(TRUE.digest)]
-        assert not motion.active.neighbours.asks(real(neighbour))
+        assert not motion.active.asks(real(neighbour))
 
 
 # --- a word that nothing comes --------------------------------------------------------------------
@@ -78,6 +78,8 @@ async def test_a_blob_that_failed_wants_nothing_more_of_its_neighbours(tmp_path:
 async def test_a_proxy_says_that_nothing_comes(tmp_path: Path, role: Role, counts: bool) -> None:
     neighbour = link("a", role=role)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        if role is Role.PROXY:
+            motion.node.proxies.add(neighbour.session.member.host_id)
         motion.active.hear(real(neighbour), Retract(TRUE.digest))
         await motion.active.settle()
         assert motion.active.denied is counts
@@ -140,7 +142,7 @@ async def test_a_neighbours_interest_fetches_nothing_that_nobody_here_wants(
         await motion.land(TRUE, 0)
         motion.active.hear_interest(real(neighbour), Interest(TRUE.digest))
         assert not neighbour.said(Interest)
-        motion.active.neighbours.lose_interest(real(neighbour))
+        motion.active.lose_interest(real(neighbour))
         assert not motion.active.in_use
 
 
@@ -193,7 +195,7 @@ async def test_a_blob_that_nobody_reads_a_part_of_any_more_comes_to_rest(
         await motion.land(TRUE, 2)
         motion.active.close_reader(reader)
         async with asyncio.timeout(10):
-            while motion.active.neighbours.member:  # noqa: ASYNC110  # a rest has no event
+            while motion.active.member:  # noqa: ASYNC110  # a rest has no event
                 await asyncio.sleep(0)
 
         assert neighbour.said(Uninterest) == [Uninterest(TRUE.digest)]

@@ -18,7 +18,7 @@ from p2pdist.model.members import Role
 from p2pdist.oci.names import ImageName
 from p2pdist.registry.ports import FileSpan, PullContext
 from p2pdist.registry.reading.net import BadAnswer
-from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.reader import SwarmReader
 from tests.swarm.active_parts import Motion, SignedMap, in_motion, some_bytes
 from tests.swarm.links import link, real
@@ -127,7 +127,9 @@ async def test_a_proxy_that_says_no_is_not_waited_for(
     """Nobody else can have begun: the proxy's no is the first word of the blob."""
     monkeypatch.setattr("p2pdist.swarm.reader.FIRST_WAIT_S", 600.0)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
-        motion.active.hear(real(link("a", role=Role.PROXY)), Retract(TRUE.digest))
+        proxy = link("a", role=Role.PROXY)
+        motion.node.proxies.add(proxy.session.member.host_id)
+        motion.active.hear(real(proxy), Retract(TRUE.digest))
         assert await read(reader_of(motion, Outside(DATA), sticky=sticky)) == DATA
 
 
@@ -419,13 +421,15 @@ async def test_a_reader_of_a_part_says_where_it_ends_and_one_of_all_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[tuple[int, int | None]] = []
-    reader_at = ActiveBlob.reader_at
+    reader_at = BlobCore.reader_at
 
-    def spied(active: ActiveBlob, reader: int, offset: int, *, until: int | None = None) -> None:
+    def spied(
+        blob: BlobCore, reader: int, offset: int, now_s: float, *, until: int | None = None
+    ) -> None:
         said.append((offset, until))
-        reader_at(active, reader, offset, until=until)
+        reader_at(blob, reader, offset, now_s, until=until)
 
-    monkeypatch.setattr(ActiveBlob, "reader_at", spied)
+    monkeypatch.setattr(BlobCore, "reader_at", spied)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
         await motion.land(TRUE, *range(TRUE.geometry.chunk_count))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from p2pdist.model.bucket import TokenBucket
 
@@ -154,3 +155,20 @@ class BulkPace:
         if not self._came:
             return LOOK_AGAIN_S
         return max(WAIT_MIN_S, min(LOOK_AGAIN_S, self._came[0][0] + WINDOW_S - now_s))
+
+
+class BulkTraffic:
+    """What is fetched as bulk at one host: its gate, and a pace for each job's budget."""
+
+    def __init__(self) -> None:
+        self.gate = BulkGate()
+        self.received_bytes = 0
+        """Verified payload that came as bulk."""
+        self._unlimited = BulkPace(self.gate, None)
+        self._paces: WeakKeyDictionary[TokenBucket, BulkPace] = WeakKeyDictionary()
+
+    def pace(self, budget: TokenBucket | None) -> BulkPace:
+        """The one pace of all that is fetched on `budget`."""
+        if budget is None:
+            return self._unlimited
+        return self._paces.setdefault(budget, BulkPace(self.gate, budget))

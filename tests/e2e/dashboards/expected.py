@@ -80,7 +80,7 @@ class Sums:
         self.bulk: Counter[str] = Counter()
         for node, dc in _nodes(release):
             self.by_dc[dc].update(node.counters.received)
-            self.bulk[dc] += node.bulk.received_bytes
+            self.bulk[dc] += node.core.bulk.received_bytes
         lonely = release.peers["lonely"].running.node.counters.received
         # It reports to no tracker.
         self.fleet = self.by_dc["dc1"] + self.by_dc["dc2"] - lonely

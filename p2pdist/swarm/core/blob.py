@@ -1,0 +1,507 @@
+"""One blob that this host reads, serves or fetches: its map, readers, neighbours and chunks.
+
+Here the parts meet: what one of them hears of is told to the others. Events come as calls; what is
+to be done is added to the host's orders. What there is to ask and to offer gathers until `act`,
+which the host calls once for all that happens at a time.
+"""
+
+from __future__ import annotations
+
+import math
+
+from p2pdist.errors import ErrorReason, PeerFault
+from p2pdist.exchange.frames import Interest, Offer
+from p2pdist.model.bucket import TokenBucket
+from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.chunkset import ChunkSet
+from p2pdist.model.geometry import Geometry, geometry_for
+from p2pdist.model.ids import Digest, HostId, RequestId
+from p2pdist.swarm.core import fetch
+from p2pdist.swarm.core.blob_bulk import BlobBulk
+from p2pdist.swarm.core.delivery import deliverable_end
+from p2pdist.swarm.core.host_orders import Deliver, RemoveBlob, SwitchMap, SyncBlob
+from p2pdist.swarm.core.host_ports import HostPorts
+from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.core.maps import MapChoice
+from p2pdist.swarm.core.neighbours import BlobNeighbours
+from p2pdist.swarm.core.progress import Progress
+from p2pdist.swarm.core.reader_places import ReaderPlaces
+from p2pdist.swarm.core.requests import FetchCounters
+from p2pdist.swarm.core.scope import Scope
+
+
+class BlobCore:
+    """Pure: time enters as monotonic `now_s`, chance through the host's `rng`."""
+
+    def __init__(self, host: HostPorts, digest: Digest, size_bytes: int, now_s: float) -> None:
+        """`size_bytes`: as a manifest claims it."""
+        self.digest = digest
+        self.geometry: Geometry = geometry_for(size_bytes)
+        """As it was claimed, until a signed head says how it is."""
+        self.map: ChunkMap | None = None
+        """The one that is followed."""
+        self.held = 0
+        """The chunks that lie here and that the map vouches for."""
+        self.failure: str | None = None
+        """Why nothing more will come of this blob; its readers end short."""
+        self.refusal: ErrorReason | None = None
+        """What all registries that were to have it say, where that is why."""
+        self.unkept = False
+        """The store refused it: what comes in passes through, and readers go on from outside."""
+        self.maps = MapChoice()
+        """Those that proxies signed beside it."""
+        self.due_s = math.inf
+        """When the host is to look at it again."""
+        self.readers = ReaderPlaces(self._chunk_at)
+        self._host = host
+        self._bulk = BlobBulk(host.bulk)
+        self._scope = Scope()
+        if host.is_proxy:
+            self._scope.all_wanted()
+        self._neighbours = BlobNeighbours(
+            host,
+            digest,
+            self._bulk,
+            chunk_size_bytes=self.geometry.chunk_size_bytes,
+            weigh=self._weigh,
+            wake=self._wake,
+        )
+        self._asking, self._audience = self._neighbours.asking, self._neighbours.audience
+        self._halted = False
+        self._used_s = now_s
+        self._progress = Progress(now_s)
+
+    def _wake(self) -> None:
+        self._host.wake(self.digest)
+
+    # --- how it is ------------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """All chunks are here and the map is sealed."""
+        sealed = self.map is not None and self.map.sealed
+        return sealed and self.held == (1 << self.geometry.chunk_count) - 1
+
+    @property
+    def in_use(self) -> bool:
+        """It is read, listened to or fetched."""
+        listened_to = bool(self.readers) or bool(self._audience)
+        over = self.complete or self.failure or self.unstored or self._halted
+        return listened_to or not (over or self._at_rest)
+
+    @property
+    def _at_rest(self) -> bool:
+        """Nobody here ever wanted it in this motion: it lies here and goes out to others."""
+        return not self.member and not self._host.is_proxy
+
+    @property
+    def unstored(self) -> bool:
+        """The disk refused it and nobody reads it now: the next reader tries the disk again."""
+        return self.unkept and not self.readers
+
+    @property
+    def member(self) -> bool:
+        """Of its swarm, as the tracker was told."""
+        return self._neighbours.member
+
+    @property
+    def wants_proxy(self) -> bool:
+        """The proxy that owns it is to be asked, as soon as there is a link to it."""
+        lacking = self.member and not self.complete and self.failure is None
+        return lacking and self._neighbours.asks_proxies
+
+    @property
+    def proxy_linked(self) -> bool:
+        """A proxy is there that may bring what the swarm lacks."""
+        return self._asking.proxy_linked
+
+    @property
+    def denied(self) -> bool:
+        """Nothing is known of it but that a proxy was asked, and will not bring it."""
+        return self._progress.denied and self.map is None
+
+    @property
+    def counters(self) -> FetchCounters:
+        return self._asking.counters
+
+    @property
+    def proven_size_bytes(self) -> int | None:
+        """How long the blob is, once a proxy's signature says so."""
+        return self.geometry.size_bytes if self.map is not None else None
+
+    def idle_s(self, now_s: float) -> float:
+        """Seconds since bytes of this blob came in, or since it was held back last."""
+        held_at_s = self._asking.held_at_s or 0.0
+        return min(self._progress.idle_s(now_s), now_s - held_at_s)
+
+    def unused_s(self, now_s: float) -> float:
+        """Seconds since anybody opened or asked for it."""
+        return now_s - self._used_s
+
+    def deliverable_end(self, offset: int, *, to_end: bool = True) -> int:
+        """The end of the bytes that may go out from `offset` on; `offset` itself if none may.
+
+        `to_end`: the body is read to the end of the blob (see `delivery`).
+        """
+        if self.map is None or self.failure is not None:
+            return offset
+        verified = ChunkSet(self.geometry.chunk_count, self.held)
+        sealed = self.map.sealed
+        return deliverable_end(self.geometry, verified, offset, sealed=sealed, to_end=to_end)
+
+    def _chunk_at(self, offset: int) -> int:
+        """A reader that was told another size may wait behind the end."""
+        return min(self.geometry.chunk_at(offset), self.geometry.chunk_count - 1)
+
+    # --- readers --------------------------------------------------------------------------------
+
+    def open_reader(self, now_s: float, *, demand: bool = False) -> int:
+        """`demand`: it needs a part of the blob and nothing else, and tells which by `reader_at`;
+        as long as all readers are such ones, nothing else is fetched."""
+        reader = self.readers.open()
+        self.reader_at(reader, 0, now_s, until=0 if demand else None)
+        return reader
+
+    def reader_at(
+        self, reader: int, offset: int, now_s: float, *, until: int | None = None
+    ) -> None:
+        """`reader` waits for the byte at `offset`; `until`: where the part ends that it demands."""
+        self._used_s = now_s
+        self.readers.moved(reader, offset, until)
+        if until is None:
+            self._scope.all_wanted()
+        else:
+            self._scope.part_wanted()
+        self._weigh(now_s)
+        self._asking.feed(self.readers.place(reader), now_s)
+
+    def close_reader(self, reader: int, now_s: float) -> None:
+        if self.readers.close(reader):
+            self._asking.feed(fetch.ReaderLeft(reader), now_s)
+            if not self.readers:
+                self._scope.unread(now_s)
+                self._wake()  # for the time of its rest
+            self._weigh(now_s)
+
+    # --- bulk -----------------------------------------------------------------------------------
+
+    @property
+    def bulk(self) -> BlobBulk:
+        """True while it is fetched ahead of need: whatever anybody waits for goes first."""
+        return self._bulk
+
+    def order_bulk(self, budget: TokenBucket | None, now_s: float) -> None:
+        """Fetch it as bulk whenever nobody waits for it; the last order's budget counts."""
+        self._bulk.order(budget)
+        self._scope.all_wanted()
+        self._weigh(now_s)
+
+    def end_bulk(self, now_s: float) -> None:
+        """Nobody orders it any more: unless a reader has it open, nothing more is asked for.
+
+        A proxy finishes what it began, because its neighbours may want it by now.
+        """
+        self._bulk.ordered = False
+        if not (self.readers.ordinary or self.complete or self._host.is_proxy):
+            self._scope.order_ended()
+            if not self.readers:
+                self._rest(now_s)
+        self._weigh(now_s)
+
+    def make_room(self, now_s: float) -> None:
+        """A reader waits for some blob of this host."""
+        if self._bulk:
+            self._asking.feed(fetch.GateShut(), now_s)
+
+    def _rest(self, now_s: float) -> None:
+        """Ask for nothing more. What came stays, is served to whoever asks, and is where the next
+        reader goes on from."""
+        self._halted = True
+        self._asking.feed(fetch.Halted(), now_s)
+        self._neighbours.release(now_s)
+        self._neighbours.leave()
+
+    def _weigh(self, now_s: float) -> None:
+        """Be bulk or not, and wanted whole or in part, as readers and neighbours come and go."""
+        said = bool(self._bulk), self._asking.demand
+        waited_for = bool(self.readers) or (self._host.is_proxy and self._audience.urgent)
+        if self._bulk.weigh(waited_for=waited_for):
+            self._asking.feed(fetch.PaceSet(self._bulk.pace), now_s)
+        if self._asking.demand is self._scope.whole:
+            self._asking.demand = not self._scope.whole
+            self._asking.feed(fetch.WholeWanted(self._scope.whole), now_s)
+        if (bool(self._bulk), self._asking.demand) != said:
+            self._asking.say_interest_to_all()
+
+    # --- neighbours -----------------------------------------------------------------------------
+
+    def join(self, now_s: float) -> None:
+        """Become a member of the swarm, once; the host attaches whom the handout names."""
+        self._halted = False
+        if not self.member:
+            self._neighbours.join()
+            for link in self._audience.links():  # they wanted it while nobody here did
+                self.attach(link, now_s)
+
+    def ask_proxies(self) -> None:
+        """A link to the proxy that owns it is wanted from now on."""
+        self._neighbours.asks_proxies = True
+
+    def attach(self, link: LinkState, now_s: float) -> None:
+        """Ask `link` for this blob; asking again makes a proxy look for it again."""
+        if self.complete or self.failure is not None or self._halted or link.closed:
+            return
+        if self._host.configured_proxy(link):
+            self._progress.denied = False
+        self._neighbours.attach(link, now_s)
+
+    def asks(self, link: LinkState) -> bool:
+        """We read the blob from `link`."""
+        return self._asking.asks(link)
+
+    def wishes(self) -> dict[HostId, Interest]:
+        """What those who listen would have to say again to somebody who knows none of them."""
+        return self._audience.wishes()
+
+    def hear_interest(self, link: LinkState, interest: Interest, now_s: float) -> None:
+        """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
+        self._used_s = now_s
+        admitted = self._neighbours.hear_interest(link, interest, now_s)
+        lacking = not self.complete and not self._at_rest
+        if admitted and lacking and not self._asking.knows(link):
+            self.attach(link, now_s)
+
+    def lose_interest(self, link: LinkState, now_s: float) -> None:
+        """`link` wants it no more."""
+        self._neighbours.lose_interest(link, now_s)
+
+    def link_down(self, link: LinkState, now_s: float, *, gone: bool) -> None:
+        """`gone`: for all we know its host is, too; else the link alone ended, of no use."""
+        self._neighbours.link_down(link, now_s, gone=gone)
+
+    def withdraw(self) -> None:
+        """Tell all who listen that nothing more is to be had here."""
+        self._neighbours.withdraw()
+
+    # --- what goes out --------------------------------------------------------------------------
+
+    def refers(self, link: LinkState, bits: int, now_s: float) -> bool:
+        """`link` is to get elsewhere what it asks for."""
+        return self._audience.refers(link.host_id, bits, now_s)
+
+    def sending(self, link: LinkState, bits: int, now_s: float) -> None:
+        """`link` is being sent `bits`, which it asked for."""
+        self._neighbours.asked(link, bits, now_s)
+
+    def sent(self, link: LinkState, bits: int, unsent: int, now_s: float) -> None:
+        """That is over: `bits` went out, `unsent` did not."""
+        self._neighbours.sent(link, bits, unsent, now_s)
+
+    # --- offers ---------------------------------------------------------------------------------
+
+    def hear_offer(self, link: LinkState, offer: Offer, now_s: float) -> None:
+        """`link` can serve these chunks too. Raises PeerFault for chunks outside of the blob."""
+        if self.map is None or self.map.map_id != offer.map_id:
+            return  # about another map
+        try:
+            bits = ChunkSet.from_ranges(self.geometry.chunk_count, offer.ranges).bits
+        except ValueError as error:
+            raise PeerFault(str(error)) from None
+        self._audience.host_holds(link, bits, now_s)
+        self._asking.feed(fetch.Offered(link.host_id, bits), now_s)
+        self._wake()
+
+    def hear_retract(self, link: LinkState, now_s: float) -> None:
+        """`link` can serve nothing of it any more; a proxy: nothing comes of it."""
+        self._audience.host_retracted(link.host_id, now_s)
+        self._asking.feed(fetch.Retracted(link.host_id), now_s)
+        if self._host.configured_proxy(link):
+            self._progress.denied = True
+            self._deliver(None)
+        self._wake()
+
+    def hear_working(self, now_s: float) -> None:
+        """A proxy says that it is being brought in."""
+        if self._progress.said(now_s):
+            self._audience.pass_on_working()
+
+    def working(self, now_s: float) -> None:
+        """Bytes come in from outside; said to all readers, so that they wait for them."""
+        self._progress.came(now_s)
+        self._audience.working(now_s)
+
+    # --- its map --------------------------------------------------------------------------------
+
+    def hears_the_map(self, link: LinkState) -> None:
+        """It told us of the map that is followed."""
+        self._audience.hears_the_map(link)
+
+    def map_followed(self, chunk_map: ChunkMap, held: int, now_s: float) -> None:
+        """Another map, or the first; `held` of its chunks lie here."""
+        recut = self.geometry != chunk_map.geometry
+        self.map, self.geometry, self.held = chunk_map, chunk_map.geometry, 0
+        if recut:
+            self._deliver(None)  # they wait for chunks of another cut
+        self._asking.start(chunk_map, held, now_s)
+        self._asking.feed(fetch.PaceSet(self._bulk.pace), now_s)
+        self._asking.feed(fetch.WholeWanted(self._scope.whole), now_s)
+        for place in self.readers.places():
+            self._asking.feed(place, now_s)
+        self._audience.follow(chunk_map, now_s)
+        self.landed(held, now_s)
+
+    def map_switched(self) -> None:
+        """A rival took the place of a map that stood still: neighbours may know more of it."""
+        self._asking.ask_anew()
+
+    def map_grew(self, record: bytes, bits: int, held: int, now_s: float) -> None:
+        """It vouches for the chunks of `bits` now; `held` of the blob's chunks lie here."""
+        self._progress.came(now_s)
+        self._audience.relay(record, bits, now_s)
+        self._asking.feed(fetch.HashesKnown(bits), now_s)
+        self.landed(held & bits, now_s)
+
+    def map_sealed(self, record: bytes, now_s: float) -> None:
+        self._progress.came(now_s)
+        self._audience.tell(record)
+        self._note()
+        self._deliver(None)
+        self._audience.hold(0, now_s, whole=self.complete)
+        self._wake()
+        if self.complete:  # the seal came after the last chunk
+            self._neighbours.release(now_s)
+
+    def map_revoked(self, record: bytes, now_s: float) -> None:
+        self._audience.tell(record)
+        self.fail("its map was revoked: the upstream's bytes did not have the digest", now_s)
+        self._neighbours.take_back()
+
+    def doubt(self, now_s: float) -> bool:
+        """What begins with these chunks did not have the digest in the end; return whether that
+        ends it.
+
+        An open map may be one that was revoked long ago, and is said again to who did not hear of
+        that: it and its chunks go, or every pull would begin with them. A sealed one is right.
+        """
+        if self.map is None or self.map.sealed or self.failure is not None:
+            return False
+        self.fail("it did not go on to its digest, and its map is not sealed", now_s)
+        self.lost_all()
+        return True
+
+    # --- chunks ---------------------------------------------------------------------------------
+
+    def landed(self, bits: int, now_s: float) -> None:
+        """Chunks are on disk; those that the map vouches for are offered and delivered."""
+        vouched = bits & self.map.known.bits if self.map is not None else 0
+        if not vouched:
+            return
+        self.held |= vouched
+        self._progress.came(now_s)
+        self._asking.feed(fetch.Landed(vouched), now_s)
+        self._audience.hold(vouched, now_s, whole=self.complete)
+        self._wake()
+        self._deliver(vouched)
+        self._note()
+        if self.complete:
+            self._neighbours.release(now_s)
+            self._host.orders.append(SyncBlob(self.digest))
+
+    def arrived(
+        self, link: LinkState, request_id: RequestId, chunk: int, now_s: float, *, good: bool
+    ) -> None:
+        """A chunk that was asked for came and was checked; `good`: it is on disk."""
+        link.hear(now_s)
+        answer = fetch.Arrived(link.host_id, request_id, chunk, good)
+        self._asking.feed(answer, now_s)
+        if good:
+            self._neighbours.used(link, now_s)
+            self.landed(1 << chunk, now_s)
+
+    def refused(self, link: LinkState, request_id: RequestId, now_s: float, *, gone: bool) -> None:
+        """`link` will not bring a run; `gone`: it has it no more."""
+        self._asking.feed(fetch.Refused(link.host_id, request_id, gone), now_s)
+
+    def lost(self, bits: int, now_s: float) -> None:
+        """These chunks rotted on disk: nobody gets them from here until they came anew."""
+        self.held &= ~bits
+        self._asking.feed(fetch.Lost(bits), now_s)
+        self._note()
+
+    def lost_all(self) -> None:
+        """Nothing that lies here of it is to be trusted, or all of it is gone."""
+        self._neighbours.take_back()
+        self._host.orders.append(RemoveBlob(self.digest))
+
+    def disk_failed(self) -> None:
+        """The store cannot keep it: readers go on from outside of the swarm."""
+        self.unkept = True
+        self._deliver(None)
+
+    # --- ends -----------------------------------------------------------------------------------
+
+    def fail(self, why: str, now_s: float, refusal: ErrorReason | None = None) -> None:
+        """Nothing more comes of this blob: its readers end short."""
+        self.failure, self.refusal = why, refusal
+        self._asking.stop(now_s)
+        self._deliver(None)
+        if refusal is not None:  # who waits for it here may as well ask elsewhere
+            self._neighbours.withdraw()
+        self._neighbours.release(now_s)
+
+    def end(self, now_s: float) -> None:
+        """Let go of everything; the blob stays in the store as it is."""
+        self._neighbours.release(now_s)
+        self._audience.end()
+        self._neighbours.leave()
+
+    # --- turns ----------------------------------------------------------------------------------
+
+    def act(self, now_s: float) -> None:
+        """Plan and offer once for all that happened until now."""
+        self._asking.plan(now_s)
+        self._audience.offer(now_s)
+
+    def next_deadline_s(self) -> float | None:
+        """When `handle_deadline` is to be called; None: not before something else happens."""
+        if self.failure is not None:
+            return None
+        deadlines = (
+            self._audience.next_deadline_s(),
+            self._asking.next_deadline_s(),
+            self._scope.rests_at_s,
+        )
+        return min((d for d in deadlines if d is not None), default=None)
+
+    def handle_deadline(self, now_s: float) -> None:
+        """Something is due."""
+        self._audience.offer(now_s)
+        for link in self._asking.links():
+            link.hear(now_s)
+        self._asking.handle_deadline(now_s)
+        if self._scope.rest_due(now_s) and not self.complete:
+            self._rest(now_s)
+        rival = self.maps.stuck(self.idle_s(now_s), complete=self.complete)
+        if rival is not None:
+            self._host.orders.append(SwitchMap(rival))
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        everything = (1 << self.geometry.chunk_count) - 1
+        known = self.map.known.bits if self.map is not None else 0
+        assert not known & ~everything
+        assert not self.held & ~known, "it holds what no map vouches for"
+        assert self.map is None or self.map.geometry == self.geometry
+        self.readers.validate()
+        self._neighbours.validate()
+        if self.failure is not None or self.complete:
+            assert not self._asking.in_flight, "it asks for what it does not want"
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _note(self) -> None:
+        if self.map is not None:
+            self._neighbours.note(self.held.bit_count(), whole=self.complete)
+
+    def _deliver(self, bits: int | None) -> None:
+        self._host.orders.append(Deliver(self.digest, bits))

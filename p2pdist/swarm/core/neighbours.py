@@ -1,0 +1,144 @@
+"""With whom one blob is exchanged: the swarm it is in, whom we ask, who asks us."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pdist.exchange.frames import Interest, Retract
+from p2pdist.model.ids import Digest, HostId
+from p2pdist.swarm.core.asking import Asking
+from p2pdist.swarm.core.audience import Audience
+from p2pdist.swarm.core.blob_bulk import BlobBulk
+from p2pdist.swarm.core.circle import Circle
+from p2pdist.swarm.core.host_orders import JoinSwarm, LeaveSwarm, NoteHeld, Send
+from p2pdist.swarm.core.host_ports import HostPorts
+from p2pdist.swarm.core.link_state import LinkState
+
+
+class BlobNeighbours:
+    """Asks and hears only those who are in the blob's `Circle`. Pure."""
+
+    def __init__(
+        self,
+        host: HostPorts,
+        digest: Digest,
+        bulk: BlobBulk,
+        *,
+        chunk_size_bytes: int,
+        weigh: Callable[[float], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """`weigh` is called when others may wait for the blob than before, `wake` when there is
+        something to ask or to offer."""
+        self.asking = Asking(host, digest, bulk, wake=wake)
+        self.audience = Audience(host, digest, chunk_size_bytes)
+        self.member = False
+        """Of the swarm, as the tracker was told."""
+        self.asks_proxies = False
+        """A link to the proxy that owns the blob is wanted."""
+        self._host = host
+        self._digest = digest
+        self._weigh = weigh
+        self._wake = wake
+        self._circle = Circle()
+
+    # --- the swarm ------------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """Become a member of the swarm, once."""
+        if not self.member:
+            self.member = True
+            self._host.orders.append(JoinSwarm(self._digest))
+
+    def leave(self) -> None:
+        if self.member:
+            self.member = False
+            self._host.orders.append(LeaveSwarm(self._digest))
+
+    def note(self, held: int, *, whole: bool) -> None:
+        """Have the tracker name us for the chunks that we hold."""
+        self._host.orders.append(NoteHeld(self._digest, held, whole))
+
+    def withdraw(self) -> None:
+        """Tell all who listen that nothing more is to be had here."""
+        self.audience.retract()
+
+    def take_back(self) -> None:
+        """Nothing of it is here any more, for all who were told of it."""
+        self.withdraw()
+        self.note(0, whole=False)
+
+    # --- links ----------------------------------------------------------------------------------
+
+    def attach(self, link: LinkState, now_s: float) -> None:
+        """Ask `link`; asking again makes a proxy look for the blob again."""
+        if not self._admit(link, now_s):
+            return
+        if self.asking.begin(link, now_s):
+            self.audience.read_from(link)
+            self._wake()
+        self.asking.say_interest(link)
+
+    def hear_interest(self, link: LinkState, interest: Interest, now_s: float) -> bool:
+        """`link` wants the blob: tell what we know and hold. False: it is turned away."""
+        if not self._admit(link, now_s):
+            self._host.orders.append(Send(link, Retract(self._digest)))
+            return False
+        self.audience.join(link, interest, now_s)
+        self._weigh(now_s)
+        self._wake()
+        return True
+
+    def lose_interest(self, link: LinkState, now_s: float) -> None:
+        self.audience.leave(link, now_s)
+        self._weigh(now_s)
+        self._wake()
+
+    def used(self, link: LinkState, now_s: float) -> None:
+        """It gave us a chunk, or asked for some."""
+        self._circle.used(link.host_id, now_s)
+
+    def asked(self, link: LinkState, bits: int, now_s: float) -> None:
+        """`link` is being sent `bits`, which it asked for."""
+        self.used(link, now_s)
+        self.audience.asked(link.host_id, bits, now_s)
+
+    def sent(self, link: LinkState, bits: int, unsent: int, now_s: float) -> None:
+        """That is over: `bits` went out, `unsent` did not."""
+        self.audience.sent(link.host_id, bits, unsent, now_s)
+        self._wake()
+
+    def link_down(self, link: LinkState, now_s: float, *, gone: bool) -> None:
+        """`gone`: for all we know its host is, too; else the link alone ended, of no use."""
+        self._circle.left(link.host_id)
+        if self.audience.link_down(link, now_s, gone=gone):
+            self._weigh(now_s)
+            self._wake()
+        self.asking.link_down(link, now_s)
+
+    def release(self, now_s: float) -> None:
+        """They need not tell us of this blob any more."""
+        self.audience.read_no_more(now_s)
+        self.asking.release(now_s)
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        self.asking.validate()
+        self.audience.validate()
+
+    def _admit(self, link: LinkState, now_s: float) -> bool:
+        """A peer may have to wait until another one is of no use; a proxy and its own never do."""
+        if link.to_proxy or self._host.is_proxy:
+            return True
+        distance = self._host.place.distance(link.member.place)
+        verdict = self._circle.admit(link.host_id, distance, now_s)
+        if verdict.instead_of is not None:
+            self._part(verdict.instead_of, now_s)
+        return verdict.admitted
+
+    def _part(self, host: HostId, now_s: float) -> None:
+        """Exchange nothing more of this blob with a neighbour."""
+        self.asking.part(host, now_s)
+        if (link := self.audience.link_of(host)) is not None:
+            self._host.orders.append(Send(link, Retract(self._digest)))
+            self.lose_interest(link, now_s)
