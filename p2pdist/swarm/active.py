@@ -1,7 +1,6 @@
 """One blob in motion: its core, the file behind it, and what comes in for it.
 
-All that is said about a blob passes through one bounded inbox, in order, because a head may have to
-wait for the disk; chunks pass through the store's check. What follows from it the core decides.
+Chunks pass through the store's check. What follows from what happens the core decides.
 """
 
 from __future__ import annotations
@@ -11,22 +10,29 @@ import logging
 from collections.abc import Sequence
 
 from p2pdist.errors import BlobGone, ErrorReason, P2pdistError, StoreError
-from p2pdist.exchange.frames import Interest, Offer, Retract
+from p2pdist.exchange.frames import Interest
 from p2pdist.exchange.link import Link
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, HostId, RequestId
-from p2pdist.model.statements import HashBatch, Seal
 from p2pdist.process import logs
 from p2pdist.store.blob import Blob
-from p2pdist.swarm.blob_map import BlobMap, MapStatement
+from p2pdist.swarm.blob_file import BlobFile
 from p2pdist.swarm.bulk import paced
 from p2pdist.swarm.chunks import BlobChunks
 from p2pdist.swarm.core.blob import BlobCore
-from p2pdist.swarm.core.host_orders import Deliver, LocalOrder, RemoveBlob, SwitchMap, SyncBlob
+from p2pdist.swarm.core.host_orders import (
+    Deliver,
+    Fail,
+    FollowMap,
+    KeepRecord,
+    LocalOrder,
+    RemoveBlob,
+    SyncBlob,
+)
 from p2pdist.swarm.core.requests import FetchCounters
-from p2pdist.swarm.inbox import Heard, Inbox
+from p2pdist.swarm.core.statements import Said
 from p2pdist.swarm.intake import Arrival
 from p2pdist.swarm.ports import NodePorts
 from p2pdist.swarm.readers import BlobReaders
@@ -44,25 +50,18 @@ class ActiveBlob:
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._core = node.core.take_up(digest, size_bytes, self._now_s())
-        self._map = BlobMap(node.store, size_bytes, self._core.maps, self)
+        self._file = BlobFile(node.store)
+        self._settled = asyncio.Event()
+        self._ended = False
         self.readers = BlobReaders(node, self._core)
         """What may go out, and what to wait on; to be one of them: `open_reader`."""
         self._chunks = BlobChunks(
             node,
             self._core,
-            self._map,
+            self._file,
             arrived=self._arrived,
             rotted=self._rotted,
             disk_failed=self.disk_failed,
-        )
-        self._inbox = Inbox(
-            node.tasks,
-            digest,
-            take=self._take,
-            take_offer=self._take_offer,
-            punish=node.punish,
-            disk_failed=self.disk_failed,
-            configured=node.configured_proxy,
         )
 
     def _now_s(self) -> float:
@@ -71,6 +70,8 @@ class ActiveBlob:
     def _happened(self) -> None:
         """The core heard of something."""
         self._node.carry_out()
+        if self._core.settled:
+            self._settled.set()
 
     # --- how it is ------------------------------------------------------------------------------
 
@@ -82,7 +83,7 @@ class ActiveBlob:
     @property
     def blob(self) -> Blob | None:
         """Where its chunks lie."""
-        return self._map.blob
+        return self._file.blob
 
     @property
     def map(self) -> ChunkMap | None:
@@ -150,7 +151,7 @@ class ActiveBlob:
     @property
     def unused_s(self) -> float:
         """Seconds since anybody opened or asked for it."""
-        return self._core.unused_s(self._now_s())
+        return self._core.wanting.unused_s(self._now_s())
 
     @property
     def prefix_chunks(self) -> int:
@@ -176,13 +177,13 @@ class ActiveBlob:
     def open_reader(self, *, demand: bool = False) -> int:
         """`demand`: it needs a part of the blob and nothing else, and tells which by `reader_at`;
         as long as all readers are such ones, nothing else is fetched."""
-        reader = self._core.open_reader(self._now_s(), demand=demand)
+        reader = self._core.wanting.open_reader(self._now_s(), demand=demand)
         self._happened()
         return reader
 
     def reader_at(self, reader: int, offset: int, *, until: int | None = None) -> None:
         """`reader` waits for the byte at `offset`; `until`: where the part ends that it demands."""
-        self._core.reader_at(reader, offset, self._now_s(), until=until)
+        self._core.wanting.reader_at(reader, offset, self._now_s(), until=until)
         self._happened()
 
     def close_reader(self, reader: int) -> None:
@@ -208,7 +209,7 @@ class ActiveBlob:
 
     def order_bulk(self, budget: TokenBucket | None) -> None:
         """Fetch it as bulk whenever nobody waits for it; the last order's budget counts."""
-        self._core.order_bulk(budget, self._now_s())
+        self._core.wanting.order_bulk(budget, self._now_s())
         self._happened()
 
     def end_bulk(self) -> None:
@@ -276,71 +277,61 @@ class ActiveBlob:
 
     # --- statements and offers ------------------------------------------------------------------
 
-    def hear(self, link: Link | None, statement: Heard, record: bytes = b"") -> None:
+    def hear(self, link: Link | None, said: Said, record: bytes = b"") -> None:
         """Take in what `link` said (None: our own ingest), in its order."""
-        self._inbox.hear(link, statement, record)
+        state = self._node.links.state(link) if link is not None else None
+        self._core.hear(state, said, self._now_s(), record)
+        self._happened()
 
     async def settle(self) -> None:
         """Return when all that was heard so far has been taken in."""
-        await self._inbox.settle()
-
-    async def _take(self, link: Link | None, statement: MapStatement, record: bytes) -> None:
-        about_ours = isinstance(statement, HashBatch | Seal) and self._map.follows(statement.map_id)
-        if link is not None and about_ours:
-            self._core.hears_the_map(self._node.links.state(link))
-        await self._map.take(statement, record)
-
-    def _take_offer(self, link: Link, offer: Offer | Retract) -> None:
-        state = self._node.links.state(link)
-        if isinstance(offer, Retract):
-            self._core.hear_retract(state, self._now_s())
-        else:
-            self._core.hear_offer(state, offer, self._now_s())
-        self._happened()
+        while not self._core.settled and not self._ended:
+            self._settled.clear()
+            await self._settled.wait()
 
     # --- its map --------------------------------------------------------------------------------
 
     async def adopt(self, chunk_map: ChunkMap) -> None:
-        """Work under `chunk_map` from now on; chunks whose hash it confirms stay."""
-        await self._map.adopt(chunk_map)
+        """Work under `chunk_map` from now on; chunks whose hash it confirms stay. Raises
+        StoreError."""
+        if (blob := await self._file.adopt(chunk_map)) is not None:
+            self.start_with(blob)
 
     def start_with(self, blob: Blob) -> None:
         """Serve and complete `blob`, which the caller holds for us."""
-        self._map.start_with(blob)
-
-    def map_followed(self, blob: Blob) -> None:
+        self._file.start_with(blob)
         self._chunks.store_in(blob)
-        self._node.route_map(blob.chunk_map.map_id, self)
         self._core.map_followed(blob.chunk_map, blob.verified.bits, self._now_s())
         self._happened()
 
-    def map_grew(self, record: bytes, bits: int) -> None:
-        held = self.blob.verified.bits if self.blob is not None else 0
-        self._core.map_grew(record, bits, held, self._now_s())
-        self._happened()
+    async def _follow(self, order: FollowMap) -> None:
+        try:
+            await self.adopt(order.chunk_map)
+        except P2pdistError as error:
+            if isinstance(error, StoreError) and not order.rival:
+                self.disk_failed(error)
+            else:
+                text = str(error)
+                logs.event(log, logging.WARNING, "map.refused", digest=self.digest, error=text)
+            self._core.not_taken(self._now_s())
+            self._happened()
 
-    def map_sealed(self, record: bytes) -> None:
-        self._core.map_sealed(record, self._now_s())
+    async def _keep(self, record: bytes) -> None:
+        try:
+            await self._file.keep(record)
+        except StoreError as error:
+            self.disk_failed(error)
+            self._core.not_taken(self._now_s())
+        else:
+            if self._ended:
+                return
+            held = self.blob.verified.bits if self.blob is not None else 0
+            self._core.record_kept(held, self._now_s())
         self._happened()
-
-    def map_revoked(self, record: bytes) -> None:
-        self._node.counters.revocations += 1
-        self._core.map_revoked(record, self._now_s())
-        self._failed()
 
     def doubt(self) -> None:
         """What begins with these chunks did not have the digest in the end."""
-        if self._core.doubt(self._now_s()):
-            self._failed()
-
-    async def _switch(self, rival: ChunkMap) -> None:
-        """The map we follow stands still: take up the one that another proxy signed."""
-        try:
-            await self._map.adopt(rival)
-        except P2pdistError as error:
-            logs.event(log, logging.WARNING, "map.refused", digest=self.digest, error=str(error))
-            return
-        self._core.map_switched()
+        self._core.doubt(self._now_s())
         self._happened()
 
     # --- chunks ---------------------------------------------------------------------------------
@@ -399,8 +390,13 @@ class ActiveBlob:
         match order:
             case Deliver(bits=bits):
                 self.readers.wake(bits)
-            case SwitchMap(rival):
-                self._node.tasks.start(self._switch(rival), name=f"switch {self.digest[:19]}")
+            case Fail(reason=why):
+                self._chunks.store_in(None)
+                logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
+            case FollowMap():
+                self._node.tasks.start(self._follow(order), name=f"follow {self.digest[:19]}")
+            case KeepRecord(record=record):
+                self._node.tasks.start(self._keep(record), name=f"keep {self.digest[:19]}")
             case SyncBlob():
                 self._chunks.sync_soon()
             case RemoveBlob(digest):
@@ -411,13 +407,6 @@ class ActiveBlob:
     def fail(self, why: str, refusal: ErrorReason | None = None) -> None:
         """Nothing more comes of this blob: its readers end short."""
         self._core.fail(why, self._now_s(), refusal)
-        self._failed()
-
-    def _failed(self) -> None:
-        self._chunks.store_in(None)
-        logs.event(
-            log, logging.WARNING, "blob.failed", digest=self.digest, reason=self._core.failure
-        )
         self._happened()
 
     def disk_failed(self, error: StoreError) -> None:
@@ -431,8 +420,8 @@ class ActiveBlob:
 
     def end(self) -> None:
         """Let go of everything; the blob stays in the store as it is."""
-        self._inbox.end()
+        self._ended = True
+        self._settled.set()
         self._node.core.let_go(self._core, self._now_s())
         self._node.carry_out()
-        self._node.forget_maps(self)
-        self._map.release()
+        self._file.release()

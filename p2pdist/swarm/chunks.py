@@ -10,7 +10,7 @@ from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange.link import Link
 from p2pdist.process import logs
 from p2pdist.store.blob import Blob
-from p2pdist.swarm.blob_map import BlobMap
+from p2pdist.swarm.blob_file import BlobFile
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.counters import source_of
 from p2pdist.swarm.intake import Arrival, ChunkIntake
@@ -26,7 +26,7 @@ class BlobChunks:
         self,
         node: NodePorts,
         core: BlobCore,
-        held: BlobMap,
+        held: BlobFile,
         *,
         arrived: Callable[[Arrival, bool], None],
         rotted: Callable[[int], None],
@@ -71,7 +71,7 @@ class BlobChunks:
 
         False: some of it had rotted and is wanted again.
         """
-        blob, geometry = self._held.blob, self._held.geometry
+        blob, geometry = self._held.blob, self._core.geometry
         assert blob is not None
         first, end = geometry.chunk_at(start), geometry.chunk_at(stop - 1) + 1
         if not blob.unchecked(first, end):
@@ -83,7 +83,7 @@ class BlobChunks:
     async def rehashed(self, start: int, stop: int) -> None:
         """Hash what lies here of bytes `start` to `stop` again, whenever that was done last: who
         read it says that it is wrong. What is, is wanted again. Raises StoreError."""
-        blob, geometry = self._held.blob, self._held.geometry
+        blob, geometry = self._held.blob, self._core.geometry
         if blob is not None:
             first, end = geometry.chunk_at(start), geometry.chunk_at(stop - 1) + 1
             self.lost(await blob.scrub(first, end))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from p2pdist.control.client import TrackerClient
+from p2pdist.errors import PeerFault
 from p2pdist.exchange.codec import encode
 from p2pdist.exchange.frames import Cancel
 from p2pdist.exchange.link import Link
@@ -15,16 +16,20 @@ from p2pdist.model.ids import Digest
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import (
     AskRun,
+    CloseLink,
     Deliver,
+    Fail,
+    FollowMap,
     JoinSwarm,
+    KeepRecord,
     LeaveSwarm,
     LocalOrder,
     NoteHeld,
     Order,
+    Punish,
     RemoveBlob,
     Send,
     SendAll,
-    SwitchMap,
     SyncBlob,
     TakeBack,
 )
@@ -42,9 +47,11 @@ class HostDriver:
         links: LinkTable,
         *,
         tracker: Callable[[], TrackerClient],
+        punish: Callable[[Link, PeerFault], None],
         local: Callable[[LocalOrder], None],
     ) -> None:
         """`local` does what is to be done to a blob of this host."""
+        self._punish = punish
         self._core = core
         self._links = links
         self._tracker = tracker
@@ -109,7 +116,13 @@ class HostDriver:
                 self._tracker().leave(digest_key(digest))
             case NoteHeld(digest, chunks, whole):
                 self._tracker().note(digest_key(Digest(digest)), chunks, whole)
-            case Deliver() | SwitchMap() | SyncBlob() | RemoveBlob():
+            case CloseLink(state, why):
+                if (link := self._live(state)) is not None:
+                    link.close(why)
+            case Punish(state, fault):
+                if (link := self._links.link(state)) is not None:
+                    self._punish(link, fault)
+            case Deliver() | Fail() | FollowMap() | KeepRecord() | SyncBlob() | RemoveBlob():
                 self._local(order)
             case _:
                 assert_never(order)

@@ -20,7 +20,7 @@ from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.control import digest_key
 from p2pdist.model.health import Reason
-from p2pdist.model.ids import Digest, HostId, MapId
+from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Member, Place
 from p2pdist.model.statements import Keyring, Revocation
 from p2pdist.process import logs
@@ -42,7 +42,6 @@ from p2pdist.swarm.finding import SmallFinder
 from p2pdist.swarm.host_driver import HostDriver
 from p2pdist.swarm.link_table import LinkTable
 from p2pdist.swarm.neighbourhood import Neighbourhood
-from p2pdist.swarm.ports import MapFollower
 from p2pdist.swarm.proxy_links import ProxyLinks
 from p2pdist.swarm.records import OpenedRecords
 from p2pdist.swarm.routing import FrameRouter
@@ -89,14 +88,21 @@ class Node:
         self.tracker: TrackerClient
         self.neighbourhood: Neighbourhood
         self.proxy_links: ProxyLinks
-        self.maps: dict[MapId, MapFollower] = {}
         self.wishes = Wishes(WISHES_MAX)
         self.links = LinkTable()
         self.core = HostCore(
-            place, is_proxy=is_proxy, rng=rng, proxy_of_ours=self._is_configured_proxy
+            place,
+            is_proxy=is_proxy,
+            rng=rng,
+            proxy_of_ours=self._is_configured_proxy,
+            revoked=lambda map_id: self.store.revoked(map_id),
         )
         self._driver = HostDriver(
-            self.core, self.links, tracker=lambda: self.tracker, local=self._carry_out_locally
+            self.core,
+            self.links,
+            tracker=lambda: self.tracker,
+            punish=self.punish,
+            local=self._carry_out_locally,
         )
         self.carry_out = self._driver.carry_out
         self.records = OpenedRecords(keyring)
@@ -260,10 +266,10 @@ class Node:
             logs.event(
                 log, logging.ERROR, "store.failed", digest=statement.digest, error=str(error)
             )
-        follower = self.maps.get(statement.map_id)
-        if follower is not None:
-            follower.hear(None, statement, record)
-            await follower.settle()
+        blob = self.core.blob_of_map(statement.map_id)
+        if blob is not None and (active := self.actives.get(blob.digest)) is not None:
+            active.hear(None, statement, record)
+            await active.settle()
         stored = self.store.get(statement.digest)
         if stored is not None and stored.chunk_map.map_id == statement.map_id:
             await self.store.remove(statement.digest)
@@ -298,13 +304,6 @@ class Node:
     def _carry_out_locally(self, order: LocalOrder) -> None:
         if (active := self.actives.get(order.digest)) is not None:
             active.carry_out(order)
-
-    def route_map(self, map_id: MapId, follower: MapFollower) -> None:
-        self.maps[map_id] = follower
-
-    def forget_maps(self, follower: MapFollower) -> None:
-        for map_id in [m for m, f in self.maps.items() if f is follower]:
-            del self.maps[map_id]
 
     def configured_proxy(self, link: Link) -> bool:
         """The other end is one of the proxies that this host was told to use."""

@@ -6,22 +6,12 @@ from typing import Protocol
 
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.link import Link
-from p2pdist.model.ids import MapId
 from p2pdist.model.members import Place
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.store import Store
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.counters import NodeCounters
-from p2pdist.swarm.inbox import Heard
 from p2pdist.swarm.link_table import LinkTable
-
-
-class MapFollower(Protocol):
-    """A blob that hears what is said of its maps."""
-
-    def hear(self, link: Link | None, statement: Heard, record: bytes = b"") -> None: ...
-
-    async def settle(self) -> None: ...
 
 
 class NodePorts(Protocol):
@@ -37,7 +27,4 @@ class NodePorts(Protocol):
         """Do what the core orders."""
         ...
 
-    def route_map(self, map_id: MapId, follower: MapFollower) -> None: ...
-    def forget_maps(self, follower: MapFollower) -> None: ...
-    def configured_proxy(self, link: Link) -> bool: ...
     def punish(self, link: Link, fault: PeerFault) -> None: ...

@@ -18,7 +18,7 @@ class BlobReaders:
 
     def __bool__(self) -> bool:
         """Somebody has it open."""
-        return bool(self._core.readers)
+        return bool(self._core.wanting.readers)
 
     def deliverable_end(self, offset: int, *, to_end: bool = True) -> int:
         """The end of the bytes that may go out from `offset` on; `offset` itself if none may.

@@ -11,7 +11,7 @@ from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import IDLE, Link
 from p2pdist.exchange.transport import REPLACED
-from p2pdist.model.ids import Digest, MapId, RequestId
+from p2pdist.model.ids import Digest, RequestId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
 from p2pdist.process.tasks import TaskOwner
@@ -24,7 +24,6 @@ from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.finding import SmallFinder
 from p2pdist.swarm.link_table import LinkTable
 from p2pdist.swarm.neighbourhood import Neighbourhood
-from p2pdist.swarm.ports import MapFollower
 from p2pdist.swarm.proxy_links import ProxyLinks
 from p2pdist.swarm.records import OpenedRecords
 from p2pdist.swarm.server import Authority, Server
@@ -45,7 +44,6 @@ class RouterPorts(Protocol):
     links: LinkTable
     records: OpenedRecords
     actives: dict[Digest, ActiveBlob]
-    maps: dict[MapId, MapFollower]
     wishes: Wishes
     smalls: SmallFinder
     neighbourhood: Neighbourhood
@@ -213,13 +211,10 @@ class FrameRouter:
     def _hear_record(self, link: Link, record: bytes) -> None:
         statement = self._node.records.open(record)
         match statement:
-            case MapHead(digest=digest, map_id=map_id):
-                if (active := self._node.actives.get(digest)) is not None:
-                    self._node.maps.setdefault(map_id, active)  # its batches follow at once
-                    active.hear(link, statement, record)
-            case HashBatch(map_id=map_id) | Seal(map_id=map_id):
-                if (follower := self._node.maps.get(map_id)) is not None:
-                    follower.hear(link, statement, record)
+            case MapHead() | HashBatch() | Seal():
+                state, now_s = self._node.links.state(link), asyncio.get_running_loop().time()
+                self._node.core.hear_statement(state, statement, record, now_s)
+                self._node.carry_out()
             case Revocation():
                 self._node.tasks.start(self._node.revoke(record), name="revoke")
             case TagStatement():

@@ -118,4 +118,5 @@ async def test_other_bytes_than_those_of_the_digest_are_taken_back(tmp_path: Pat
         (record,) = motion.node.revoked
         statement = KEYRING.open(record)
         assert isinstance(statement, Revocation)
-        assert [statement.map_id] == motion.node.routed
+        assert motion.active.map is not None
+        assert statement.map_id == motion.active.map.map_id

@@ -28,7 +28,6 @@ from p2pdist.swarm.core.host_orders import LocalOrder
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.host_driver import HostDriver
 from p2pdist.swarm.link_table import LinkTable
-from p2pdist.swarm.ports import MapFollower
 from tests.fakes.pulling import random_bytes
 
 SIGNER = Signer.generate()
@@ -66,29 +65,27 @@ class FakeNode:
         self.proxies: set[HostId] = set()
         """Those of its settings."""
         self.core = HostCore(
-            self.place, is_proxy=False, rng=Random(1), proxy_of_ours=self.proxies.__contains__
+            self.place,
+            is_proxy=False,
+            rng=Random(1),
+            proxy_of_ours=self.proxies.__contains__,
+            revoked=store.revoked,
         )
         self.active: ActiveBlob | None = None
         self.driver = HostDriver(
-            self.core, self.links, tracker=lambda: self.tracker, local=self._carry_out_locally
+            self.core,
+            self.links,
+            tracker=lambda: self.tracker,
+            punish=self.punish,
+            local=self._carry_out_locally,
         )
         self.carry_out = self.driver.carry_out
         self.punished: list[str] = []
-        self.routed: list[MapId] = []
-        """The maps that were followed, in turn."""
         self.revoked: list[bytes] = []
 
     def _carry_out_locally(self, order: LocalOrder) -> None:
         if self.active is not None:
             self.active.carry_out(order)
-
-    def route_map(self, map_id: MapId, follower: MapFollower) -> None:
-        self.routed.append(map_id)
-
-    def forget_maps(self, follower: MapFollower) -> None: ...
-
-    def configured_proxy(self, link: Link) -> bool:
-        return link.session.member.host_id in self.proxies
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         self.punished.append(str(fault))

@@ -18,7 +18,7 @@ from p2pdist.model.members import Role
 from p2pdist.oci.names import ImageName
 from p2pdist.registry.ports import FileSpan, PullContext
 from p2pdist.registry.reading.net import BadAnswer
-from p2pdist.swarm.core.blob import BlobCore
+from p2pdist.swarm.core.wanting import Wanting
 from p2pdist.swarm.reader import SwarmReader
 from tests.swarm.active_parts import Motion, SignedMap, in_motion, some_bytes
 from tests.swarm.links import link, real
@@ -421,15 +421,15 @@ async def test_a_reader_of_a_part_says_where_it_ends_and_one_of_all_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[tuple[int, int | None]] = []
-    reader_at = BlobCore.reader_at
+    reader_at = Wanting.reader_at
 
     def spied(
-        blob: BlobCore, reader: int, offset: int, now_s: float, *, until: int | None = None
+        wanting: Wanting, reader: int, offset: int, now_s: float, *, until: int | None = None
     ) -> None:
         said.append((offset, until))
-        reader_at(blob, reader, offset, now_s, until=until)
+        reader_at(wanting, reader, offset, now_s, until=until)
 
-    monkeypatch.setattr(BlobCore, "reader_at", spied)
+    monkeypatch.setattr(Wanting, "reader_at", spied)
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
         await motion.land(TRUE, *range(TRUE.geometry.chunk_count))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from p2pdist.exchange.frames import Frame, Interest, Request, Uninterest
@@ -10,7 +10,7 @@ from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.swarm.core import fetch as core
 from p2pdist.swarm.core.blob_bulk import BlobBulk
-from p2pdist.swarm.core.host_orders import JoinSwarm, Send
+from p2pdist.swarm.core.host_orders import Send
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
 
@@ -22,14 +22,22 @@ class Asking:
     """Turns what a `BlobFetch` decides into what is said to the neighbours of one blob. Pure."""
 
     def __init__(
-        self, host: HostPorts, digest: Digest, bulk: BlobBulk, *, wake: Callable[[], None]
+        self,
+        host: HostPorts,
+        digest: Digest,
+        bulk: BlobBulk,
+        *,
+        wake: Callable[[], None],
+        look_further: Callable[[Sequence[HostId]], None],
     ) -> None:
-        """`wake` has `plan` called, once for all that happens at a time."""
+        """`wake` has `plan` called, once for all that happens at a time; `look_further` is told
+        which neighbours do not suffice."""
         self.counters = core.FetchCounters()
         self._host = host
         self._digest = digest
         self._bulk = bulk
         self._wake = wake
+        self._look_further = look_further
         self._neighbours: dict[HostId, LinkState] = {}  # whom we said Interest to
         self._map: ChunkMap | None = None
         self._fetch: core.BlobFetch | None = None
@@ -181,8 +189,7 @@ class Asking:
                         if link.to_proxy:
                             self.say_interest(link)
                 case core.LookFurther():
-                    known = [*self._neighbours][:EXCLUDED_MAX]
-                    self._host.orders.append(JoinSwarm(self._digest, known))
+                    self._look_further([*self._neighbours][:EXCLUDED_MAX])
 
     def _ask(self, link: LinkState, ask: core.Ask) -> None:
         assert self._map is not None

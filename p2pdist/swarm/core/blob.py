@@ -11,7 +11,6 @@ import math
 
 from p2pdist.errors import ErrorReason, PeerFault
 from p2pdist.exchange.frames import Interest, Offer
-from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry, geometry_for
@@ -19,15 +18,14 @@ from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.swarm.core import fetch
 from p2pdist.swarm.core.blob_bulk import BlobBulk
 from p2pdist.swarm.core.delivery import deliverable_end
-from p2pdist.swarm.core.host_orders import Deliver, RemoveBlob, SwitchMap, SyncBlob
+from p2pdist.swarm.core.host_orders import Deliver, Fail, RemoveBlob, SyncBlob
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
-from p2pdist.swarm.core.maps import MapChoice
 from p2pdist.swarm.core.neighbours import BlobNeighbours
 from p2pdist.swarm.core.progress import Progress
-from p2pdist.swarm.core.reader_places import ReaderPlaces
 from p2pdist.swarm.core.requests import FetchCounters
-from p2pdist.swarm.core.scope import Scope
+from p2pdist.swarm.core.statements import Said, Statements
+from p2pdist.swarm.core.wanting import Wanting
 
 
 class BlobCore:
@@ -38,8 +36,6 @@ class BlobCore:
         self.digest = digest
         self.geometry: Geometry = geometry_for(size_bytes)
         """As it was claimed, until a signed head says how it is."""
-        self.map: ChunkMap | None = None
-        """The one that is followed."""
         self.held = 0
         """The chunks that lie here and that the map vouches for."""
         self.failure: str | None = None
@@ -48,33 +44,40 @@ class BlobCore:
         """What all registries that were to have it say, where that is why."""
         self.unkept = False
         """The store refused it: what comes in passes through, and readers go on from outside."""
-        self.maps = MapChoice()
-        """Those that proxies signed beside it."""
         self.due_s = math.inf
         """When the host is to look at it again."""
-        self.readers = ReaderPlaces(self._chunk_at)
+        self._statements = Statements(host, digest, self)
         self._host = host
         self._bulk = BlobBulk(host.bulk)
-        self._scope = Scope()
-        if host.is_proxy:
-            self._scope.all_wanted()
         self._neighbours = BlobNeighbours(
             host,
             digest,
             self._bulk,
             chunk_size_bytes=self.geometry.chunk_size_bytes,
-            weigh=self._weigh,
+            weigh=lambda now_s: self.wanting.weigh(now_s),
             wake=self._wake,
         )
         self._asking, self._audience = self._neighbours.asking, self._neighbours.audience
-        self._halted = False
-        self._used_s = now_s
+        self.wanting = Wanting(
+            host, self._bulk, self._neighbours, chunk_at=self._chunk_at, now_s=now_s
+        )
+        """Who reads it here, and the orders to have it."""
         self._progress = Progress(now_s)
 
     def _wake(self) -> None:
         self._host.wake(self.digest)
 
     # --- how it is ------------------------------------------------------------------------------
+
+    @property
+    def map(self) -> ChunkMap | None:
+        """The one that is followed."""
+        return self._statements.map
+
+    @property
+    def settled(self) -> bool:
+        """All that was said of it has been taken in."""
+        return self._statements.settled
 
     @property
     def complete(self) -> bool:
@@ -85,8 +88,8 @@ class BlobCore:
     @property
     def in_use(self) -> bool:
         """It is read, listened to or fetched."""
-        listened_to = bool(self.readers) or bool(self._audience)
-        over = self.complete or self.failure or self.unstored or self._halted
+        listened_to = bool(self.wanting.readers) or bool(self._audience)
+        over = self.complete or self.failure or self.unstored or self.wanting.halted
         return listened_to or not (over or self._at_rest)
 
     @property
@@ -97,7 +100,7 @@ class BlobCore:
     @property
     def unstored(self) -> bool:
         """The disk refused it and nobody reads it now: the next reader tries the disk again."""
-        return self.unkept and not self.readers
+        return self.unkept and not self.wanting.readers
 
     @property
     def member(self) -> bool:
@@ -134,10 +137,6 @@ class BlobCore:
         held_at_s = self._asking.held_at_s or 0.0
         return min(self._progress.idle_s(now_s), now_s - held_at_s)
 
-    def unused_s(self, now_s: float) -> float:
-        """Seconds since anybody opened or asked for it."""
-        return now_s - self._used_s
-
     def deliverable_end(self, offset: int, *, to_end: bool = True) -> int:
         """The end of the bytes that may go out from `offset` on; `offset` itself if none may.
 
@@ -153,91 +152,32 @@ class BlobCore:
         """A reader that was told another size may wait behind the end."""
         return min(self.geometry.chunk_at(offset), self.geometry.chunk_count - 1)
 
-    # --- readers --------------------------------------------------------------------------------
-
-    def open_reader(self, now_s: float, *, demand: bool = False) -> int:
-        """`demand`: it needs a part of the blob and nothing else, and tells which by `reader_at`;
-        as long as all readers are such ones, nothing else is fetched."""
-        reader = self.readers.open()
-        self.reader_at(reader, 0, now_s, until=0 if demand else None)
-        return reader
-
-    def reader_at(
-        self, reader: int, offset: int, now_s: float, *, until: int | None = None
-    ) -> None:
-        """`reader` waits for the byte at `offset`; `until`: where the part ends that it demands."""
-        self._used_s = now_s
-        self.readers.moved(reader, offset, until)
-        if until is None:
-            self._scope.all_wanted()
-        else:
-            self._scope.part_wanted()
-        self._weigh(now_s)
-        self._asking.feed(self.readers.place(reader), now_s)
-
-    def close_reader(self, reader: int, now_s: float) -> None:
-        if self.readers.close(reader):
-            self._asking.feed(fetch.ReaderLeft(reader), now_s)
-            if not self.readers:
-                self._scope.unread(now_s)
-                self._wake()  # for the time of its rest
-            self._weigh(now_s)
-
-    # --- bulk -----------------------------------------------------------------------------------
+    # --- readers and bulk -----------------------------------------------------------------------
 
     @property
     def bulk(self) -> BlobBulk:
         """True while it is fetched ahead of need: whatever anybody waits for goes first."""
         return self._bulk
 
-    def order_bulk(self, budget: TokenBucket | None, now_s: float) -> None:
-        """Fetch it as bulk whenever nobody waits for it; the last order's budget counts."""
-        self._bulk.order(budget)
-        self._scope.all_wanted()
-        self._weigh(now_s)
+    def close_reader(self, reader: int, now_s: float) -> None:
+        """It reads no more."""
+        if self.wanting.close_reader(reader, now_s):
+            self._wake()  # for the time of its rest
 
     def end_bulk(self, now_s: float) -> None:
-        """Nobody orders it any more: unless a reader has it open, nothing more is asked for.
-
-        A proxy finishes what it began, because its neighbours may want it by now.
-        """
-        self._bulk.ordered = False
-        if not (self.readers.ordinary or self.complete or self._host.is_proxy):
-            self._scope.order_ended()
-            if not self.readers:
-                self._rest(now_s)
-        self._weigh(now_s)
+        """Nobody orders it any more."""
+        self.wanting.end_bulk(now_s, complete=self.complete)
 
     def make_room(self, now_s: float) -> None:
         """A reader waits for some blob of this host."""
         if self._bulk:
             self._asking.feed(fetch.GateShut(), now_s)
 
-    def _rest(self, now_s: float) -> None:
-        """Ask for nothing more. What came stays, is served to whoever asks, and is where the next
-        reader goes on from."""
-        self._halted = True
-        self._asking.feed(fetch.Halted(), now_s)
-        self._neighbours.release(now_s)
-        self._neighbours.leave()
-
-    def _weigh(self, now_s: float) -> None:
-        """Be bulk or not, and wanted whole or in part, as readers and neighbours come and go."""
-        said = bool(self._bulk), self._asking.demand
-        waited_for = bool(self.readers) or (self._host.is_proxy and self._audience.urgent)
-        if self._bulk.weigh(waited_for=waited_for):
-            self._asking.feed(fetch.PaceSet(self._bulk.pace), now_s)
-        if self._asking.demand is self._scope.whole:
-            self._asking.demand = not self._scope.whole
-            self._asking.feed(fetch.WholeWanted(self._scope.whole), now_s)
-        if (bool(self._bulk), self._asking.demand) != said:
-            self._asking.say_interest_to_all()
-
     # --- neighbours -----------------------------------------------------------------------------
 
     def join(self, now_s: float) -> None:
         """Become a member of the swarm, once; the host attaches whom the handout names."""
-        self._halted = False
+        self.wanting.halted = False
         if not self.member:
             self._neighbours.join()
             for link in self._audience.links():  # they wanted it while nobody here did
@@ -249,7 +189,7 @@ class BlobCore:
 
     def attach(self, link: LinkState, now_s: float) -> None:
         """Ask `link` for this blob; asking again makes a proxy look for it again."""
-        if self.complete or self.failure is not None or self._halted or link.closed:
+        if self.complete or self.failure is not None or self.wanting.halted or link.closed:
             return
         if self._host.configured_proxy(link):
             self._progress.denied = False
@@ -265,7 +205,7 @@ class BlobCore:
 
     def hear_interest(self, link: LinkState, interest: Interest, now_s: float) -> None:
         """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
-        self._used_s = now_s
+        self.wanting.used(now_s)
         admitted = self._neighbours.hear_interest(link, interest, now_s)
         lacking = not self.complete and not self._at_rest
         if admitted and lacking and not self._asking.knows(link):
@@ -297,10 +237,13 @@ class BlobCore:
         """That is over: `bits` went out, `unsent` did not."""
         self._neighbours.sent(link, bits, unsent, now_s)
 
-    # --- offers ---------------------------------------------------------------------------------
+    # --- what is said ---------------------------------------------------------------------------
 
-    def hear_offer(self, link: LinkState, offer: Offer, now_s: float) -> None:
-        """`link` can serve these chunks too. Raises PeerFault for chunks outside of the blob."""
+    def hear(self, link: LinkState | None, said: Said, now_s: float, record: bytes = b"") -> None:
+        """Take in what `link` said (None: our own ingest), in its order."""
+        self._statements.hear(link, said, record, now_s)
+
+    def take_offer(self, link: LinkState, offer: Offer, now_s: float) -> None:
         if self.map is None or self.map.map_id != offer.map_id:
             return  # about another map
         try:
@@ -311,8 +254,7 @@ class BlobCore:
         self._asking.feed(fetch.Offered(link.host_id, bits), now_s)
         self._wake()
 
-    def hear_retract(self, link: LinkState, now_s: float) -> None:
-        """`link` can serve nothing of it any more; a proxy: nothing comes of it."""
+    def take_retract(self, link: LinkState, now_s: float) -> None:
         self._audience.host_retracted(link.host_id, now_s)
         self._asking.feed(fetch.Retracted(link.host_id), now_s)
         if self._host.configured_proxy(link):
@@ -333,29 +275,33 @@ class BlobCore:
     # --- its map --------------------------------------------------------------------------------
 
     def hears_the_map(self, link: LinkState) -> None:
-        """It told us of the map that is followed."""
         self._audience.hears_the_map(link)
 
     def map_followed(self, chunk_map: ChunkMap, held: int, now_s: float) -> None:
         """Another map, or the first; `held` of its chunks lie here."""
         recut = self.geometry != chunk_map.geometry
-        self.map, self.geometry, self.held = chunk_map, chunk_map.geometry, 0
+        switched = self._statements.followed(chunk_map)
+        self.geometry, self.held = chunk_map.geometry, 0
+        self._host.route_map(chunk_map.map_id, self.digest)
         if recut:
             self._deliver(None)  # they wait for chunks of another cut
         self._asking.start(chunk_map, held, now_s)
-        self._asking.feed(fetch.PaceSet(self._bulk.pace), now_s)
-        self._asking.feed(fetch.WholeWanted(self._scope.whole), now_s)
-        for place in self.readers.places():
-            self._asking.feed(place, now_s)
+        self.wanting.tell_all(now_s)
         self._audience.follow(chunk_map, now_s)
         self.landed(held, now_s)
+        if switched:  # neighbours may know more of it
+            self._asking.ask_anew()
+        self._statements.go_on(now_s)
 
-    def map_switched(self) -> None:
-        """A rival took the place of a map that stood still: neighbours may know more of it."""
-        self._asking.ask_anew()
+    def record_kept(self, held: int, now_s: float) -> None:
+        """What its map took in is on disk; `held` of its chunks lie here."""
+        self._statements.kept(held, now_s)
+
+    def not_taken(self, now_s: float) -> None:
+        """The disk did not follow a map, or keep a record, as it was ordered to."""
+        self._statements.not_taken(now_s)
 
     def map_grew(self, record: bytes, bits: int, held: int, now_s: float) -> None:
-        """It vouches for the chunks of `bits` now; `held` of the blob's chunks lie here."""
         self._progress.came(now_s)
         self._audience.relay(record, bits, now_s)
         self._asking.feed(fetch.HashesKnown(bits), now_s)
@@ -376,18 +322,16 @@ class BlobCore:
         self.fail("its map was revoked: the upstream's bytes did not have the digest", now_s)
         self._neighbours.take_back()
 
-    def doubt(self, now_s: float) -> bool:
-        """What begins with these chunks did not have the digest in the end; return whether that
-        ends it.
+    def doubt(self, now_s: float) -> None:
+        """What begins with these chunks did not have the digest in the end.
 
         An open map may be one that was revoked long ago, and is said again to who did not hear of
         that: it and its chunks go, or every pull would begin with them. A sealed one is right.
         """
         if self.map is None or self.map.sealed or self.failure is not None:
-            return False
+            return
         self.fail("it did not go on to its digest, and its map is not sealed", now_s)
         self.lost_all()
-        return True
 
     # --- chunks ---------------------------------------------------------------------------------
 
@@ -444,6 +388,7 @@ class BlobCore:
         """Nothing more comes of this blob: its readers end short."""
         self.failure, self.refusal = why, refusal
         self._asking.stop(now_s)
+        self._host.orders.append(Fail(self.digest, why))
         self._deliver(None)
         if refusal is not None:  # who waits for it here may as well ask elsewhere
             self._neighbours.withdraw()
@@ -469,7 +414,7 @@ class BlobCore:
         deadlines = (
             self._audience.next_deadline_s(),
             self._asking.next_deadline_s(),
-            self._scope.rests_at_s,
+            self.wanting.rests_at_s,
         )
         return min((d for d in deadlines if d is not None), default=None)
 
@@ -479,11 +424,8 @@ class BlobCore:
         for link in self._asking.links():
             link.hear(now_s)
         self._asking.handle_deadline(now_s)
-        if self._scope.rest_due(now_s) and not self.complete:
-            self._rest(now_s)
-        rival = self.maps.stuck(self.idle_s(now_s), complete=self.complete)
-        if rival is not None:
-            self._host.orders.append(SwitchMap(rival))
+        self.wanting.rest_if_due(now_s, complete=self.complete)
+        self._statements.switch_if_stuck(self.idle_s(now_s))
 
     def validate(self) -> None:
         """Assert what must hold after every event; for tests and simulations."""
@@ -492,7 +434,7 @@ class BlobCore:
         assert not known & ~everything
         assert not self.held & ~known, "it holds what no map vouches for"
         assert self.map is None or self.map.geometry == self.geometry
-        self.readers.validate()
+        self.wanting.readers.validate()
         self._neighbours.validate()
         if self.failure is not None or self.complete:
             assert not self._asking.in_flight, "it asks for what it does not want"

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from p2pdist.exchange.frames import Request
-from p2pdist.model.ids import Digest, HostId, RequestId
+from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Place
+from p2pdist.model.statements import HashBatch, MapHead, Seal
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.bulk import BulkTraffic
 from p2pdist.swarm.core.host_orders import AskRun, Order, TakeBack
@@ -36,8 +37,10 @@ class HostCore:
         is_proxy: bool,
         rng: Random,
         proxy_of_ours: Callable[[HostId], bool],
+        revoked: Callable[[MapId], bool],
     ) -> None:
-        """`proxy_of_ours`: a host is one of the proxies that this host was told to use."""
+        """`proxy_of_ours`: a host is one of the proxies that this host was told to use; `revoked`:
+        a map was taken back."""
         self.place = place
         self.is_proxy = is_proxy
         self.rng = rng
@@ -48,7 +51,10 @@ class HostCore:
         self.requests = RequestTable()
         self.blobs: dict[Digest, BlobCore] = {}
         """In motion: somebody reads, fetches or asks for them."""
+        self.revoked = revoked
         self._proxy_of_ours = proxy_of_ours
+        self._maps: dict[MapId, Digest] = {}
+        """Those of blobs in motion, and the heads that were heard of them."""
         self._woken: dict[Digest, None] = {}
         self._due: list[tuple[float, int, BlobCore]] = []
         """A heap of when to look at which blob; what is not the blob's `due_s` any more is void."""
@@ -67,6 +73,31 @@ class HostCore:
         blob.end(now_s)
         if self.blobs.get(blob.digest) is blob:
             del self.blobs[blob.digest]
+            for map_id in [m for m, digest in self._maps.items() if digest == blob.digest]:
+                del self._maps[map_id]
+
+    # --- what is signed -------------------------------------------------------------------------
+
+    def hear_statement(
+        self, link: LinkState, statement: MapHead | HashBatch | Seal, record: bytes, now_s: float
+    ) -> None:
+        """`link` passed on what a proxy signed, as `record`."""
+        if isinstance(statement, MapHead):
+            blob = self.blobs.get(statement.digest)
+            if blob is not None:  # its batches follow at once
+                self._maps.setdefault(statement.map_id, statement.digest)
+        else:
+            blob = self.blob_of_map(statement.map_id)
+        if blob is not None:
+            blob.hear(link, statement, now_s, record)
+
+    def blob_of_map(self, map_id: MapId) -> BlobCore | None:
+        """The blob in motion that has this map, or may have it."""
+        digest = self._maps.get(map_id)
+        return self.blobs.get(digest) if digest is not None else None
+
+    def route_map(self, map_id: MapId, digest: Digest) -> None:
+        self._maps[map_id] = digest
 
     # --- links ----------------------------------------------------------------------------------
 
@@ -158,6 +189,7 @@ class HostCore:
     def validate(self) -> None:
         """Assert what must hold after every event; for tests and simulations."""
         self.requests.validate()
+        assert set(self._maps.values()) <= self.blobs.keys()
         for digest, blob in self.blobs.items():
             assert blob.digest == digest
             blob.validate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from p2pdist.errors import PeerFault
 from p2pdist.exchange.frames import Frame, Request
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.ids import Digest, HostId, RequestId
@@ -46,6 +47,20 @@ class TakeBack:
     request_id: RequestId
 
 
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    link: LinkState
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Punish:
+    """Count a wrong word against the host at the other end."""
+
+    link: LinkState
+    fault: PeerFault
+
+
 # --- to the tracker -------------------------------------------------------------------------------
 
 
@@ -84,14 +99,34 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchMap:
-    """Store a blob under another map than until now; then say `map_followed` and `map_switched`."""
+class Fail:
+    """Nothing more comes of a blob: what is on its way into it is dropped, and `reason` is told."""
+
+    digest: Digest
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowMap:
+    """Have a blob lie under this map; then say `map_followed`, or `not_taken`.
+
+    `rival`: instead of one that stands still; nothing is lost where that cannot be.
+    """
 
     chunk_map: ChunkMap
+    rival: bool = False
 
     @property
     def digest(self) -> Digest:
         return self.chunk_map.digest
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRecord:
+    """Write a statement to the map of a blob; then say `record_kept`, or `not_taken`."""
+
+    digest: Digest
+    record: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +143,7 @@ class RemoveBlob:
     digest: Digest
 
 
-LocalOrder = Deliver | SwitchMap | SyncBlob | RemoveBlob
+LocalOrder = Deliver | Fail | FollowMap | KeepRecord | SyncBlob | RemoveBlob
 """To be done to one blob of this host."""
 
 Order = (
@@ -116,11 +151,15 @@ Order = (
     | SendAll
     | AskRun
     | TakeBack
+    | CloseLink
+    | Punish
     | JoinSwarm
     | LeaveSwarm
     | NoteHeld
     | Deliver
-    | SwitchMap
+    | Fail
+    | FollowMap
+    | KeepRecord
     | SyncBlob
     | RemoveBlob
 )

@@ -8,7 +8,7 @@ from random import Random
 from typing import Protocol
 
 from p2pdist.exchange.frames import Request
-from p2pdist.model.ids import Digest, RequestId
+from p2pdist.model.ids import Digest, MapId, RequestId
 from p2pdist.model.members import Place
 from p2pdist.swarm.core.bulk import BulkTraffic
 from p2pdist.swarm.core.host_orders import Order
@@ -41,6 +41,14 @@ class HostPorts(Protocol):
 
     def take_back(self, link: LinkState, request_id: RequestId) -> None:
         """Cancel a request."""
+        ...
+
+    def revoked(self, map_id: MapId) -> bool:
+        """A map is never to be followed."""
+        ...
+
+    def route_map(self, map_id: MapId, digest: Digest) -> None:
+        """What is said of this map is about that blob."""
         ...
 
     def configured_proxy(self, link: LinkState) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from p2pdist.exchange.frames import Interest, Retract
 from p2pdist.model.ids import Digest, HostId
@@ -30,7 +30,7 @@ class BlobNeighbours:
     ) -> None:
         """`weigh` is called when others may wait for the blob than before, `wake` when there is
         something to ask or to offer."""
-        self.asking = Asking(host, digest, bulk, wake=wake)
+        self.asking = Asking(host, digest, bulk, wake=wake, look_further=self._look_further)
         self.audience = Audience(host, digest, chunk_size_bytes)
         self.member = False
         """Of the swarm, as the tracker was told."""
@@ -54,6 +54,11 @@ class BlobNeighbours:
         if self.member:
             self.member = False
             self._host.orders.append(LeaveSwarm(self._digest))
+
+    def _look_further(self, known: Sequence[HostId]) -> None:
+        """Have the tracker name others; who has left the swarm does not come back for that."""
+        if self.member:
+            self._host.orders.append(JoinSwarm(self._digest, known))
 
     def note(self, held: int, *, whole: bool) -> None:
         """Have the tracker name us for the chunks that we hold."""

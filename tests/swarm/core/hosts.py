@@ -60,4 +60,10 @@ class Orders:
 def host(*, is_proxy: bool = False, proxies: set[HostId] | None = None) -> HostCore:
     """`proxies`: those of its settings."""
     known = proxies if proxies is not None else set[HostId]()
-    return HostCore(PLACE, is_proxy=is_proxy, rng=Random(1), proxy_of_ours=known.__contains__)
+    return HostCore(
+        PLACE,
+        is_proxy=is_proxy,
+        rng=Random(1),
+        proxy_of_ours=known.__contains__,
+        revoked=lambda map_id: False,
+    )

@@ -39,7 +39,7 @@ def test_what_happened_at_a_time_is_planned_once() -> None:
     blob.join(0.0)
     blob.attach(source, 0.0)
     for first in (0, 1, 2):
-        blob.hear_offer(source, Offer(ONE, MapId(b"m" * 16), ((first, 1),)), 0.0)
+        blob.hear(source, Offer(ONE, MapId(b"m" * 16), ((first, 1),)), 0.0)
     assert core.woken
     assert orders.said(source, Request) == []
 
@@ -56,7 +56,7 @@ def test_a_link_that_goes_down_takes_its_requests_along() -> None:
     blob = in_motion(core, ONE)
     blob.join(0.0)
     blob.attach(source, 0.0)
-    blob.hear_offer(source, Offer(ONE, MapId(b"m" * 16), ((0, 8),)), 0.0)
+    blob.hear(source, Offer(ONE, MapId(b"m" * 16), ((0, 8),)), 0.0)
     core.act(0.0)
 
     core.link_down(source, 0.1, gone=True)
@@ -70,7 +70,7 @@ def test_only_the_blob_that_is_due_is_looked_at() -> None:
     core = host()
     quiet, busy = core.take_up(ONE, SIZE, 0.0), in_motion(core, TWO)
     assert core.next_deadline_s() is None
-    busy.open_reader(0.0)
+    busy.wanting.open_reader(0.0)
     busy.join(0.0)
     busy.attach(link_to("a"), 0.0)
     core.act(0.0)
@@ -88,7 +88,7 @@ def test_only_the_blob_that_is_due_is_looked_at() -> None:
 def test_a_blob_that_was_let_go_is_not_looked_at() -> None:
     core = host()
     blob = in_motion(core, ONE)
-    blob.open_reader(0.0)
+    blob.wanting.open_reader(0.0)
     blob.join(0.0)
     blob.attach(link_to("a"), 0.0)
     core.act(0.0)
@@ -105,10 +105,10 @@ def test_a_blob_that_was_let_go_is_not_looked_at() -> None:
 def test_who_waits_makes_the_bulk_of_other_blobs_wait() -> None:
     core, source = host(), link_to("a")
     orders, bulk = Orders(core), in_motion(core, ONE)
-    bulk.order_bulk(TokenBucket(1e9, 1e9, 0.0), 0.0)
+    bulk.wanting.order_bulk(TokenBucket(1e9, 1e9, 0.0), 0.0)
     bulk.join(0.0)
     bulk.attach(source, 0.0)
-    bulk.hear_offer(source, Offer(ONE, MapId(b"m" * 16), ((0, 8),)), 0.0)
+    bulk.hear(source, Offer(ONE, MapId(b"m" * 16), ((0, 8),)), 0.0)
     core.act(0.0)
     assert len(core.requests) > 0
 
@@ -156,7 +156,7 @@ def test_an_answer_that_nobody_waits_for_is_nobodys() -> None:
     blob = in_motion(core, ONE)
     blob.join(0.0)
     blob.attach(source, 0.0)
-    blob.hear_offer(source, Offer(ONE, MapId(b"m" * 16), ((0, 1),)), 0.0)
+    blob.hear(source, Offer(ONE, MapId(b"m" * 16), ((0, 1),)), 0.0)
     core.act(0.0)
     assert core.requests.chunk_came(source, RequestId(1)) == ONE
     assert core.requests.chunk_came(source, RequestId(1)) is None
@@ -174,3 +174,24 @@ def test_interest_is_said_once_for_a_link_and_anew_for_the_next() -> None:
 
     assert orders.take(second) == [Interest(ONE)]
     assert orders.take(first) == []
+
+
+def test_who_left_the_swarm_is_not_brought_back_to_look_for_neighbours() -> None:
+    """It would never leave again: the tracker would name a host that wants nothing."""
+    core = host()
+    orders, blob = Orders(core), in_motion(core, ONE)
+    blob.wanting.order_bulk(None, 0.0)
+    blob.join(0.0)
+    blob.end_bulk(0.0)
+    blob.wanting.order_bulk(None, 0.0)
+    now_s = 0.0
+    while (due_s := core.next_deadline_s()) is not None and due_s < 30.0:
+        now_s = due_s
+        core.handle_deadline(now_s)
+        core.act(now_s)
+    orders.take(link_to("z"))
+
+    assert [type(order) for order in orders.other if not isinstance(order, NoteHeld)] == [
+        JoinSwarm,
+        LeaveSwarm,
+    ]

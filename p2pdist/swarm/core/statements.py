@@ -1,0 +1,197 @@
+"""What is said about one blob, taken in in its order: a head may have to wait for the disk.
+
+| said | what follows |
+| --- | --- |
+| a head, of the map to follow | FollowMap; all else waits until it was, or could not be |
+| hashes, a seal of the followed map | KeepRecord; all else waits until it was, or could not be |
+| a revocation | the map is left, or never followed |
+| an offer, a retraction | taken in at once where nothing waits |
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+from p2pdist.errors import PeerFault
+from p2pdist.exchange.frames import Offer, Retract
+from p2pdist.model.chunkmap import ChunkMap, MapState
+from p2pdist.model.ids import Digest, MapId
+from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
+from p2pdist.swarm.core.fair_queue import FairQueue
+from p2pdist.swarm.core.host_orders import CloseLink, FollowMap, KeepRecord, Punish
+from p2pdist.swarm.core.host_ports import HostPorts
+from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.core.maps import MapChoice
+
+# A map of 4,096 chunks is 66 records; 32 neighbours may all have sent theirs before we read one.
+WAITING_MAX: Final = 4096
+
+MapStatement = MapHead | HashBatch | Seal | Revocation
+Said = MapStatement | Offer | Retract
+
+
+class StatementListener(Protocol):
+    """Hears what becomes of the map, and of offers, in order."""
+
+    @property
+    def complete(self) -> bool: ...
+
+    def hears_the_map(self, link: LinkState) -> None:
+        """`link` told us of the map that is followed."""
+        ...
+
+    def map_grew(self, record: bytes, bits: int, held: int, now_s: float) -> None:
+        """It vouches for the chunks of `bits` now; `held` of the blob's chunks lie here."""
+        ...
+
+    def map_sealed(self, record: bytes, now_s: float) -> None: ...
+
+    def map_revoked(self, record: bytes, now_s: float) -> None: ...
+
+    def take_offer(self, link: LinkState, offer: Offer, now_s: float) -> None:
+        """Raises PeerFault for chunks outside of the blob."""
+        ...
+
+    def take_retract(self, link: LinkState, now_s: float) -> None: ...
+
+
+class _Keeping(NamedTuple):
+    """A statement that the map took in, on its way to the disk."""
+
+    chunk_map: ChunkMap
+    statement: HashBatch | Seal
+    record: bytes
+
+
+class Statements:
+    """Pure. A bounded queue; the link that fills it is closed."""
+
+    def __init__(self, host: HostPorts, digest: Digest, listener: StatementListener) -> None:
+        self.map: ChunkMap | None = None
+        """The one that is followed."""
+        self._host = host
+        self._digest = digest
+        self._listener = listener
+        self._choice = MapChoice()
+        self._queue: FairQueue[LinkState, tuple[Said, bytes]] = FairQueue(WAITING_MAX)
+        self._pending: ChunkMap | _Keeping | None = None
+        """What the disk was ordered to take, and has not yet."""
+        self._rival: ChunkMap | None = None
+        """The one that is to take the place of a map that stands still."""
+
+    @property
+    def settled(self) -> bool:
+        """All that was said has been taken in."""
+        return not self._queue and self._pending is None
+
+    def follows(self, map_id: MapId) -> bool:
+        return self.map is not None and self.map.map_id == map_id
+
+    def hear(self, link: LinkState | None, said: Said, record: bytes, now_s: float) -> None:
+        """Take in what `link` said (None: our own ingest), now or in its turn."""
+        if self.settled:
+            self._take_in(link, said, record, now_s)
+            return
+        sheltered = link is not None and self._host.configured_proxy(link)
+        loudest = self._queue.put(link, (said, record), sheltered=sheltered)
+        if loudest is not None:
+            why = "says more about a blob than we can take in"
+            self._host.orders.append(CloseLink(loudest, why))
+
+    def go_on(self, now_s: float) -> None:
+        """Take in what waits, until something has to wait for the disk again."""
+        while self._queue and self._pending is None:
+            link, (said, record) = self._queue.pop()
+            self._take_in(link, said, record, now_s)
+
+    # --- the disk -------------------------------------------------------------------------------
+
+    def followed(self, chunk_map: ChunkMap) -> bool:
+        """The blob lies under `chunk_map` from now on, whoever wanted that; return whether it is a
+        rival that took the place of another."""
+        self.map = chunk_map
+        self._choice.settled()
+        if self._pending is chunk_map:
+            self._pending = None
+        switched, self._rival = self._rival is chunk_map, None
+        return switched
+
+    def kept(self, held: int, now_s: float) -> None:
+        """The record is on disk; `held` of the blob's chunks lie here."""
+        keeping, self._pending = self._pending, None
+        assert isinstance(keeping, _Keeping)
+        if self.map is keeping.chunk_map:  # else another one took its place meanwhile
+            self._grow(keeping, held, now_s)
+        self.go_on(now_s)
+
+    def _grow(self, kept: _Keeping, held: int, now_s: float) -> None:
+        if isinstance(kept.statement, Seal):
+            self._listener.map_sealed(kept.record, now_s)
+            return
+        bits = ((1 << kept.statement.count) - 1) << kept.statement.first
+        self._listener.map_grew(kept.record, bits, held, now_s)
+        if (due := kept.chunk_map.due_seal()) is not None:  # it came before the hashes it seals
+            self._apply(kept.chunk_map, *due)
+
+    def not_taken(self, now_s: float) -> None:
+        """The disk did not do what it was ordered to."""
+        self._pending = None
+        self.go_on(now_s)
+
+    def switch_if_stuck(self, idle_s: float) -> None:
+        """Follow the map that another proxy signed, if ours stands still for too long."""
+        if self._pending is None:
+            rival = self._choice.stuck(idle_s, complete=self._listener.complete)
+            if rival is not None:
+                self._rival = rival
+                self._follow(rival, rival=True)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _take_in(self, link: LinkState | None, said: Said, record: bytes, now_s: float) -> None:
+        try:
+            self._take(link, said, record, now_s)
+        except PeerFault as fault:
+            if link is not None:
+                self._host.orders.append(Punish(link, fault))
+
+    def _take(self, link: LinkState | None, said: Said, record: bytes, now_s: float) -> None:
+        match said:
+            case MapHead():
+                self._take_head(said, record)
+            case Revocation(map_id=map_id):
+                self._choice.revoked(map_id)
+                if self.map is not None and self.follows(map_id):
+                    self.map.state = MapState.REVOKED
+                    self._listener.map_revoked(record, now_s)
+            case HashBatch() | Seal():
+                if self.map is not None and self.follows(said.map_id):
+                    if link is not None:
+                        self._listener.hears_the_map(link)
+                    self._apply(self.map, said, record)
+            case Offer():
+                if link is not None:
+                    self._listener.take_offer(link, said, now_s)
+            case Retract():
+                if link is not None:
+                    self._listener.take_retract(link, now_s)
+
+    def _take_head(self, head: MapHead, record: bytes) -> None:
+        chosen = self._choice.heard(
+            head,
+            record,
+            followed=self.map,
+            complete=self._listener.complete,
+            revoked=self._host.revoked(head.map_id),
+        )
+        if chosen is not None:
+            self._follow(chosen)
+
+    def _follow(self, chunk_map: ChunkMap, *, rival: bool = False) -> None:
+        self._pending = chunk_map
+        self._host.orders.append(FollowMap(chunk_map, rival))
+
+    def _apply(self, chunk_map: ChunkMap, statement: HashBatch | Seal, record: bytes) -> None:
+        if chunk_map.apply(statement, record):
+            self._pending = _Keeping(chunk_map, statement, record)
+            self._host.orders.append(KeepRecord(self._digest, record))

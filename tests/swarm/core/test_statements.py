@@ -1,0 +1,193 @@
+"""What is said of one blob waits for the disk, in its order; who says too much leaves."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2pdist.exchange.frames import Offer, Request
+from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.geometry import geometry_for
+from p2pdist.model.ids import MapId, digest_of
+from p2pdist.model.members import Role
+from p2pdist.model.statements import HashBatch, MapHead, Seal
+from p2pdist.swarm.core.blob import BlobCore
+from p2pdist.swarm.core.host_orders import (
+    CloseLink,
+    Fail,
+    FollowMap,
+    KeepRecord,
+    Order,
+    Punish,
+)
+from tests.swarm.core.hosts import Orders, host, link_to
+
+SIZE = 8 * 256 * 1024
+GEOMETRY = geometry_for(SIZE)
+BLOB = digest_of(b"layer")
+HEAD = MapHead(BLOB, MapId(b"m" * 16), SIZE, GEOMETRY.chunk_size_bytes, 0)
+BATCH = HashBatch(HEAD.map_id, 0, b"h" * 32 * 8)
+OFFER = Offer(BLOB, HEAD.map_id, ((0, 1),))
+
+
+def seal() -> Seal:
+    whole = ChunkMap(HEAD, b"head")
+    whole.apply(BATCH, b"hashes")
+    return Seal(BLOB, HEAD.map_id, GEOMETRY.chunk_count, whole.root())
+
+
+class Here:
+    """A blob at second 0, whose disk does what it is told to when it is told to."""
+
+    def __init__(self) -> None:
+        self.proxy = link_to("f", Role.PROXY)
+        self.core = host(proxies={self.proxy.host_id})
+        self.orders = Orders(self.core)
+        self.blob: BlobCore = self.core.take_up(BLOB, SIZE, 0.0)
+
+    def ordered(self) -> list[Order]:
+        """What was ordered beside frames since this was asked last."""
+        self.orders.take(link_to("z"))
+        other, self.orders.other = self.orders.other, []
+        self.core.validate()
+        return other
+
+    def follow(self) -> None:
+        """Carry the order out that there is."""
+        (order,) = self.ordered()
+        assert isinstance(order, FollowMap)
+        self.blob.map_followed(order.chunk_map, 0, 0.0)
+
+
+def test_what_follows_a_head_waits_until_the_blob_is_there() -> None:
+    here, peer = Here(), link_to("a")
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.blob.hear(None, BATCH, 0.0, b"hashes")
+    here.blob.hear(peer, OFFER, 0.0)
+    assert not here.blob.settled
+    assert here.blob.proven_size_bytes is None
+
+    here.follow()
+
+    assert here.ordered() == [KeepRecord(BLOB, b"hashes")]
+    here.blob.record_kept(0, 0.0)
+    assert here.blob.map is not None
+    assert here.blob.map.known.complete
+
+
+def test_an_offer_behind_nothing_is_taken_in_at_once() -> None:
+    here, peer = Here(), link_to("a")
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.follow()
+    here.blob.hear(None, BATCH, 0.0, b"hashes")
+    here.blob.record_kept(0, 0.0)
+    here.blob.join(0.0)
+    here.blob.attach(peer, 0.0)
+    here.blob.hear(peer, OFFER, 0.0)
+    here.core.act(0.0)
+
+    assert here.blob.settled
+    assert here.orders.said(peer, Request)
+
+
+def test_a_seal_that_came_before_the_hashes_is_kept_after_them() -> None:
+    here = Here()
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.follow()
+    here.blob.hear(None, seal(), 0.0, b"seal")
+    assert here.ordered() == []
+
+    here.blob.hear(None, BATCH, 0.0, b"hashes")
+    assert here.ordered() == [KeepRecord(BLOB, b"hashes")]
+    here.blob.record_kept(0, 0.0)
+    assert here.ordered() == [KeepRecord(BLOB, b"seal")]
+    here.blob.record_kept(0, 0.0)
+
+    assert here.blob.map is not None
+    assert here.blob.map.sealed
+
+
+def test_what_the_disk_refuses_does_not_stop_what_waits() -> None:
+    here, peer = Here(), link_to("a")
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.blob.hear(peer, OFFER, 0.0)
+    here.ordered()
+
+    here.blob.disk_failed()
+    here.blob.not_taken(0.0)
+
+    assert here.blob.settled
+    assert here.blob.unkept
+    assert here.blob.map is None
+
+
+def test_a_record_of_a_map_that_was_left_meanwhile_changes_nothing() -> None:
+    here, other = Here(), ChunkMap(MapHead(BLOB, MapId(b"o" * 16), SIZE, 256 * 1024, 0), b"other")
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.follow()
+    here.blob.hear(None, BATCH, 0.0, b"hashes")
+    here.blob.map_followed(other, 0, 0.0)  # as our own ingest wants it
+
+    here.blob.record_kept(0b1, 0.0)
+
+    assert here.blob.map is other
+    assert here.blob.held == 0
+    assert here.blob.settled
+
+
+def test_who_contradicts_the_map_is_punished_and_our_own_ingest_is_not() -> None:
+    here, liar = Here(), link_to("a")
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.follow()
+    wrong = Seal(BLOB, HEAD.map_id, 1, b"r" * 32)
+    here.blob.hear(liar, wrong, 0.0, b"wrong")
+    here.blob.hear(None, wrong, 0.0, b"wrong")
+
+    (order,) = here.ordered()
+    assert isinstance(order, Punish)
+    assert order.link is liar
+
+
+def test_chunks_outside_of_the_blob_are_no_offer() -> None:
+    here, liar = Here(), link_to("a")
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.follow()
+    here.blob.hear(liar, Offer(BLOB, HEAD.map_id, ((7, 2),)), 0.0)
+
+    (order,) = here.ordered()
+    assert isinstance(order, Punish)
+
+
+def test_rogue_links_that_fill_the_queue_are_closed_and_the_proxy_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever came to a full inbox used to be closed: three rogues had the proxy thrown out."""
+    monkeypatch.setattr("p2pdist.swarm.core.statements.WAITING_MAX", 30)
+    here, rogues = Here(), [link_to(name) for name in "abc"]
+    here.blob.hear(here.proxy, HEAD, 0.0, b"head")
+    (follow,) = here.ordered()
+    assert isinstance(follow, FollowMap)
+    closed = set()
+    for _ in range(40):
+        for rogue in rogues:
+            if rogue not in closed:
+                here.blob.hear(rogue, OFFER, 0.0)
+            closed |= {order.link for order in here.ordered() if isinstance(order, CloseLink)}
+    here.blob.hear(here.proxy, BATCH, 0.0, b"hashes")
+    closed |= {order.link for order in here.ordered() if isinstance(order, CloseLink)}
+
+    here.blob.map_followed(follow.chunk_map, 0, 0.0)
+
+    assert len(closed) >= 2
+    assert here.proxy not in closed
+    assert here.ordered() == [KeepRecord(BLOB, b"hashes")]
+
+
+def test_a_blob_that_fails_is_told_of_once() -> None:
+    here = Here()
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.follow()
+    here.blob.fail("as a test", 0.0)
+
+    assert [order for order in here.ordered() if isinstance(order, Fail)] == [
+        Fail(BLOB, "as a test")
+    ]
