@@ -7,11 +7,11 @@ named it, and only where its upstream may be served to others.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from random import Random
-from typing import Final
+from typing import Final, assert_never
 from weakref import WeakKeyDictionary
 
 from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, UpstreamError
@@ -24,12 +24,15 @@ from p2pdist.oci.names import ImageName
 from p2pdist.process import logs
 from p2pdist.process.single_flight import SingleFlight
 from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry_proxy.core import sources as core
+from p2pdist.registry_proxy.core.leasing import Use
 from p2pdist.registry_proxy.core.pauses import Pauses
 from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.registry_proxy.ingest import Ingest
-from p2pdist.registry_proxy.leasing import SOURCE_SILENCE_S, OutsideLeases, followed
+from p2pdist.registry_proxy.leasing import OutsideLeases
 from p2pdist.registry_proxy.manifests import Claim, ManifestService
 from p2pdist.registry_proxy.slots import FetchSlots
+from p2pdist.registry_proxy.watching import changed, now_s, view_of
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource
@@ -42,8 +45,6 @@ log = logging.getLogger(__name__)
 WhyNot = Mapping[ImageName, RegistryError]
 """What each repository that was asked for a small blob said instead of it."""
 
-# What peers of the datacenter hold comes at once or not at all.
-SWARM_SILENCE_S: Final = 1.0
 INTRODUCE_S: Final = 2.0
 FETCHES_MAX: Final = 256
 
@@ -82,7 +83,7 @@ class ProxyAuthority:
 
     def wanted(self, digest: Digest, *, bulk: bool) -> None:
         """Start to fetch a blob, unless that is under way or nothing is known of it."""
-        if digest in self._running or not self._pauses.over(digest, self._now_s()):
+        if digest in self._running or not self._pauses.over(digest, now_s()):
             return
         if not (claims := self._large_claims(digest)):
             return
@@ -91,10 +92,6 @@ class ProxyAuthority:
         budget = self.budget_of(digest) if bulk else None
         size, names = claims[0].size_bytes, claims[0].names
         self.obtain(digest, size, names, budget, bulk=bulk and not ordered)
-
-    @staticmethod
-    def _now_s() -> float:
-        return asyncio.get_running_loop().time()
 
     def _large_claims(self, digest: Digest) -> list[Claim]:
         if self._manifests.links.made_of(digest) is not None:
@@ -157,19 +154,44 @@ class ProxyAuthority:
                 self._slots.held(names[0].upstream),
                 self._leases.held(active) as lease,
             ):
-                if lease.holders and await self._from_swarm(active):
-                    return
-                if self._parents and await self._from_parents(active, names):
-                    return
-                async with self._leases.origin(active) as granted:
-                    if not active.complete:
-                        await self._ingest(active, names, alone=granted and lease.fence > 0)
+                await self._search(active, names, lease)
         except P2pdistError as error:
             logs.event(log, logging.ERROR, "obtain.failed", digest=active.digest, error=str(error))
             active.fail(str(error))
         finally:
             del self._running[active.digest]
         self._try_another_claim(active, tried | {active.geometry.size_bytes})
+
+    async def _search(self, active: ActiveBlob, names: Sequence[ImageName], lease: Use) -> None:
+        """Carry out one `SourcesCore`."""
+        search = core.SourcesCore(parents=bool(self._parents))
+        event: core.Event = core.Leased(lease.fence > 0, lease.holders, view_of(active))
+        async with AsyncExitStack() as origin:
+            while True:
+                order = search.handle(event, now_s())
+                match order:
+                    case core.FollowSwarm():
+                        active.join()
+                        event = core.Looked(view_of(active))
+                    case core.Introduce():
+                        found = await self._introduce(active.digest, names)
+                        event = core.Introduced(found, view_of(active))
+                    case core.FollowParents():
+                        self._node.fetch(active)
+                        event = core.Looked(view_of(active))
+                    case core.Wait():
+                        await changed(active, search.next_deadline_s())
+                        event = core.Looked(view_of(active))
+                    case core.AskOrigin():
+                        granted = await origin.enter_async_context(self._leases.origin(active))
+                        event = core.OriginTold(granted, view_of(active))
+                    case core.ReadRegistry(alone):
+                        await self._ingest(active, names, alone=alone)
+                        event = core.RegistryRead()
+                    case core.Stop():
+                        return
+                    case _:
+                        assert_never(order)
 
     async def _clear_way(self, active: ActiveBlob) -> None:
         """Remove what lies here of an attempt with another size, which was never proven."""
@@ -205,7 +227,7 @@ class ProxyAuthority:
         )
         await ingest.run()
         if ingest.disproved:
-            self._pauses.disproved(active.digest, self._now_s())
+            self._pauses.disproved(active.digest, now_s())
         elif active.complete:
             self._pauses.proved(active.digest)
 
@@ -219,18 +241,6 @@ class ProxyAuthority:
         )  # fmt: skip
         if claimed_bytes is not None:
             self._manifests.links.refute(name, digest, claimed_bytes, actual_bytes)
-
-    async def _from_swarm(self, active: ActiveBlob) -> bool:
-        """Take what the peers of this datacenter hold: after a takeover, or an eviction here."""
-        active.join()
-        return await followed(active, SWARM_SILENCE_S)
-
-    async def _from_parents(self, active: ActiveBlob, names: Sequence[ImageName]) -> bool:
-        """Copy from the proxy of another datacenter; False when it stands still."""
-        if not await self._introduce(active.digest, names):
-            return False
-        self._node.fetch(active)
-        return await followed(active, SOURCE_SILENCE_S)
 
     async def _introduce(self, digest: Digest, names: Sequence[ImageName]) -> bool:
         """Tell the owner among the parents where a blob lies; False when none has it to give."""

@@ -19,10 +19,10 @@ from p2pdist.oci.refusals import DEFINITE
 from p2pdist.process import logs
 from p2pdist.process.clock import unix_s
 from p2pdist.registry.reading.net import receive_buffer
-from p2pdist.registry_proxy.leasing import followed
 from p2pdist.registry_proxy.observers import DigestObserver, IngestObserver
 from p2pdist.registry_proxy.pacing import PacedBody
 from p2pdist.registry_proxy.signing import MapSigner
+from p2pdist.registry_proxy.watching import followed
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.fallback import OutsideBody, OutsideSource

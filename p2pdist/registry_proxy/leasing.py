@@ -1,61 +1,24 @@
 """The proxy's part in leases: who fetches a blob from outside, and whom the others copy from.
 
-A lease spares duplicates, it is no condition of a pull: without a tracker's answer, or where the
-holder brings nothing, a proxy goes ahead.
+What is asked, waited for and given back is decided in `core/leasing.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import assert_never
 
 from p2pdist.exchange.link import Link
-from p2pdist.model.control import LeaseAnswer, SwarmKey, digest_key, origin_key
-from p2pdist.model.members import Member
+from p2pdist.model.control import SwarmKey, digest_key, origin_key
 from p2pdist.process import logs
+from p2pdist.registry_proxy.core import leasing as core
+from p2pdist.registry_proxy.watching import changed, now_s, view_of
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.node import Node
 
 log = logging.getLogger(__name__)
-
-# Within a datacenter the tracker answers in a millisecond; another one's gets its 0.5 s.
-ASK_S: Final = 0.5
-ASK_ORIGIN_S: Final = 1.0
-# How long a source may bring nothing until the next one is asked (registry contract 3.7: origin
-# after 2 s, so that a client still gets its first byte within 5 s).
-SOURCE_SILENCE_S: Final = 2.0
-POLL_S: Final = 0.1
-# A holder that cannot be reached has most likely died, which its tracker knows a moment later.
-ASK_AGAIN_S: Final = 0.2
-WAIT_MAX_S: Final = 2.0
-
-
-async def followed(active: ActiveBlob, silence_s: float, source: Link | None = None) -> bool:
-    """Return True once a blob is whole or has failed.
-
-    False when nothing came for `silence_s`, or the link to the only `source` is gone.
-    """
-    loop = asyncio.get_running_loop()
-    began_s = loop.time()
-    while not active.complete and active.failure is None:
-        await asyncio.sleep(POLL_S)
-        silent_s = min(active.idle_s, loop.time() - began_s)
-        if silent_s > silence_s or (source is not None and source.closed):
-            return active.complete
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A lease, or the want of one (`fence` 0)."""
-
-    fence: int = 0
-    holders: int = 0
-    """Hosts of the datacenter that hold some of the blob."""
 
 
 class OutsideLeases:
@@ -65,14 +28,11 @@ class OutsideLeases:
         self._node = node
 
     @asynccontextmanager
-    async def held(self, active: ActiveBlob) -> AsyncIterator[Held]:
+    async def held(self, active: ActiveBlob) -> AsyncIterator[core.Use]:
         """The right of this datacenter to fetch `active` from outside; whole when another did."""
-        key = digest_key(active.digest)
-        answer = await self._won(active, key, ASK_S)
-        try:
-            yield Held(answer.fence, answer.holders) if answer is not None else Held()
-        finally:
-            self._give_back(key, answer)
+        lease = _Lease(self._node, active, digest_key(active.digest), core.Kind.DATACENTER)
+        async with lease.used() as use:
+            yield use
 
     @asynccontextmanager
     async def origin(self, active: ActiveBlob) -> AsyncIterator[bool]:
@@ -80,39 +40,55 @@ class OutsideLeases:
 
         Whoever had it last is asked before: its datacenter most likely still holds the blob.
         """
-        key = origin_key(active.digest)
-        answer = await self._won(active, key, ASK_ORIGIN_S)
+        lease = _Lease(self._node, active, origin_key(active.digest), core.Kind.ORIGIN)
+        async with lease.used() as use:
+            yield use.fence > 0
+
+
+class _Lease:
+    """Carries out one `LeaseCore`."""
+
+    def __init__(self, node: Node, active: ActiveBlob, key: SwarmKey, kind: core.Kind) -> None:
+        self._node = node
+        self._active = active
+        self._key = key
+        self._core = core.LeaseCore(kind)
+        self._link: Link | None = None
+        """To the holder that is copied from."""
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[core.Use]:
         try:
-            if answer is not None and answer.holder is not None and not active.complete:
-                await self._copied(active, answer.holder)
-            yield answer is not None and answer.fence > 0
+            yield await self._got()
         finally:
-            self._give_back(key, answer)
+            if (fence := self._core.end()) is not None:
+                self._node.tracker.end_lease(self._key, fence)
 
-    async def _won(self, active: ActiveBlob, key: SwarmKey, ask_s: float) -> LeaseAnswer | None:
-        """Return the grant; None where it is needed no more, or not to be had."""
-        loop = asyncio.get_running_loop()
-        in_vain_until_s = loop.time() + WAIT_MAX_S
-        while not active.complete and active.failure is None:
-            answer = await self._node.tracker.lease(key, timeout_s=ask_s)
-            if answer is None or answer.fence or answer.holder is None:
-                return answer
-            before = active.prefix_chunks
-            if await self._copied(active, answer.holder):
-                return None
-            if active.prefix_chunks > before:
-                in_vain_until_s = loop.time() + WAIT_MAX_S
-            if loop.time() > in_vain_until_s:
-                logs.event(log, logging.WARNING, "lease.holder_silent", digest=active.digest)
-                return None
-            await asyncio.sleep(ASK_AGAIN_S)
-        return None
+    async def _got(self) -> core.Use:
+        event: core.Event = core.Started(view_of(self._active))
+        while True:
+            order = self._core.handle(event, now_s())
+            match order:
+                case core.Ask(timeout_s):
+                    answer = await self._node.tracker.lease(self._key, timeout_s=timeout_s)
+                    event = core.Answered(answer, view_of(self._active))
+                case core.Copy(holder):
+                    self._link = await self._node.follow(self._active, holder)
+                    reached = core.NotReached if self._link is None else core.Reached
+                    event = reached(view_of(self._active))
+                case core.Wait():
+                    event = await self._looked()
+                case core.Use():
+                    if order.holder_silent:
+                        digest = self._active.digest
+                        logs.event(log, logging.WARNING, "lease.holder_silent", digest=digest)
+                    return order
+                case _:
+                    assert_never(order)
 
-    async def _copied(self, active: ActiveBlob, holder: Member) -> bool:
-        """Copy from the proxy that fetches it; False when that stands still or is gone."""
-        link = await self._node.follow(active, holder)
-        return link is not None and await followed(active, SOURCE_SILENCE_S, link)
-
-    def _give_back(self, key: SwarmKey, answer: LeaseAnswer | None) -> None:
-        if answer is not None and answer.fence:
-            self._node.tracker.end_lease(key, answer.fence)
+    async def _looked(self) -> core.Looked:
+        copies = self._core.phase is core.Phase.COPYING
+        link = self._link if copies else None
+        await changed(self._active, self._core.next_deadline_s(), link)
+        gone = link is not None and link.closed
+        return core.Looked(view_of(self._active), source_gone=gone)
