@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import MAP_ID_BYTES, Digest, MapId
 from p2pdist.model.statements import (
-    BATCH_HASHES_MAX,
     HashBatch,
     MapHead,
     Revocation,
     Seal,
     Signer,
 )
-
-# Design decision 2: a batch is closed after 64 chunks or 50 ms.
-BATCH_WAIT_S: Final = 0.05
+from p2pdist.registry_proxy.core.batches import Batch, HashBatches
 
 
 class MapSigner:
@@ -34,8 +30,8 @@ class MapSigner:
         self._signer = signer
         self._publish = publish
         self._unix_s = unix_s
-        self._first = 0
-        self._hashes = bytearray()
+        self._batches = HashBatches()
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._map_id = MapId(b"")
 
@@ -54,26 +50,27 @@ class MapSigner:
         self._map_id = chunk_map.map_id
 
     def add(self, chunk: int, chunk_hash: bytes) -> None:
-        """Take the hash of `chunk`; the very first one is published without delay."""
-        if self._hashes and chunk != self._first + len(self._hashes) // len(chunk_hash):
-            self.flush()
-        if not self._hashes:
-            self._first = chunk
-        self._hashes += chunk_hash
-        if chunk == 0 or len(self._hashes) == BATCH_HASHES_MAX * len(chunk_hash):
-            self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(BATCH_WAIT_S, self.flush)
+        """Take the hash of `chunk`; when it is signed and published: see `HashBatches`."""
+        self._sign(self._batches.add(chunk, chunk_hash, self._loop.time()))
+        due_s = self._batches.next_deadline_s()
+        if due_s is not None and self._timer is None:
+            self._timer = self._loop.call_at(due_s, self.flush)
 
     def flush(self) -> None:
         """Publish what was gathered."""
+        self._sign(self._batches.flush())
+
+    def _sign(self, closed: list[Batch]) -> None:
+        if closed or self._batches.next_deadline_s() is None:
+            self._stop_timer()
+        for batch in closed:
+            statement = HashBatch(self._map_id, batch.first, batch.hashes)
+            self._publish(statement, self._signer.sign(statement))
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._hashes:
-            batch = HashBatch(self._map_id, self._first, bytes(self._hashes))
-            self._hashes.clear()
-            self._publish(batch, self._signer.sign(batch))
 
     def seal(self, chunk_map: ChunkMap) -> None:
         """Say that the whole blob had its digest; all hashes must have been taken in."""
@@ -90,7 +87,5 @@ class MapSigner:
 
     def drop(self) -> None:
         """Forget what was gathered and not published."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._hashes.clear()
+        self._stop_timer()
+        self._batches.drop()

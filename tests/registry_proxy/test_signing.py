@@ -9,7 +9,8 @@ from p2pdist.model.chunkmap import ChunkMap, chunk_hash, open_map
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import digest_of
 from p2pdist.model.statements import HashBatch, Keyring, Revocation, Seal, Signer
-from p2pdist.registry_proxy.signing import BATCH_WAIT_S, MapSigner
+from p2pdist.registry_proxy.core.batches import BATCH_WAIT_S
+from p2pdist.registry_proxy.signing import MapSigner
 
 CHUNK = 256 * 1024
 
