@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from p2pdist.exchange.link import Link
-from p2pdist.registry_proxy.core.following import BlobView, Following
+from p2pdist.registry_proxy.core.following import BlobView
 from p2pdist.swarm.active import ActiveBlob
 
 
@@ -42,11 +42,3 @@ async def changed(active: ActiveBlob, until_s: float | None, link: Link | None =
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-
-
-async def followed(active: ActiveBlob, silence_s: float) -> bool:
-    """Return True once a blob is whole or has failed, False when nothing came for `silence_s`."""
-    following = Following(silence_s, now_s())
-    while (over := following.look(view_of(active), now_s())) is None:
-        await changed(active, following.due_s)
-    return over
