@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 WhyNot = Mapping[ImageName, RegistryError]
 """What each repository that was asked for a small blob said instead of it."""
 
-INTRODUCE_S: Final = 2.0
 FETCHES_MAX: Final = 256
 
 
@@ -173,8 +172,8 @@ class ProxyAuthority:
                     case core.FollowSwarm():
                         active.join()
                         event = core.Looked(view_of(active))
-                    case core.Introduce():
-                        found = await self._introduce(active.digest, names)
+                    case core.Introduce(timeout_s):
+                        found = await self._introduce(active.digest, names, timeout_s)
                         event = core.Introduced(found, view_of(active))
                     case core.FollowParents():
                         self._node.fetch(active)
@@ -242,13 +241,15 @@ class ProxyAuthority:
         if claimed_bytes is not None:
             self._manifests.links.refute(name, digest, claimed_bytes, actual_bytes)
 
-    async def _introduce(self, digest: Digest, names: Sequence[ImageName]) -> bool:
+    async def _introduce(
+        self, digest: Digest, names: Sequence[ImageName], timeout_s: float
+    ) -> bool:
         """Tell the owner among the parents where a blob lies; False when none has it to give."""
 
         async def introduced(client: ProxyClient) -> bool | None:
             for name in names:
                 try:
-                    await client.introduce(name, digest, timeout_s=INTRODUCE_S)
+                    await client.introduce(name, digest, timeout_s=timeout_s)
                 except P2pdistError as error:
                     logs.event(log, logging.INFO, "parent.refused", error=str(error))
                 else:

@@ -23,6 +23,9 @@ from p2pdist.registry_proxy.core.leasing import SOURCE_SILENCE_S
 
 # What peers of the datacenter hold comes at once or not at all.
 SWARM_SILENCE_S: Final = 1.0
+# A parent that does not know the blob asks its registry for the size first: it gets as long as a
+# source that brings nothing.
+INTRODUCE_S: Final = SOURCE_SILENCE_S
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -78,7 +81,10 @@ class FollowSwarm:
 
 @dataclass(frozen=True, slots=True)
 class Introduce:
-    """Tell a parent where the blob lies; answer with `Introduced`."""
+    """Tell the parents where the blob lies; answer with `Introduced`."""
+
+    timeout_s: float
+    """For each word to one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,7 @@ class SourcesCore:
         if not self._parents:
             return self._origin()
         self.phase = Phase.INTRODUCING
-        return Introduce()
+        return Introduce(INTRODUCE_S)
 
     def _origin(self) -> Order:
         self.phase = Phase.ORIGIN

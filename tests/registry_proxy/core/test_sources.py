@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2pdist.registry_proxy.core.following import BlobView
 from p2pdist.registry_proxy.core.leasing import SOURCE_SILENCE_S
 from p2pdist.registry_proxy.core.sources import (
+    INTRODUCE_S,
     SWARM_SILENCE_S,
     AskOrigin,
     Event,
@@ -45,7 +46,7 @@ def test_the_swarm_is_first_then_the_parents_then_the_registry() -> None:
 
     assert driven.happens(Leased(True, 2, NOTHING)) == FollowSwarm()
     assert driven.happens(Looked(NOTHING)) == Wait()
-    assert driven.happens(Looked(NOTHING), SWARM_SILENCE_S) == Introduce()
+    assert driven.happens(Looked(NOTHING), SWARM_SILENCE_S) == Introduce(INTRODUCE_S)
     assert driven.happens(Introduced(True, NOTHING)) == FollowParents()
     assert driven.happens(Looked(NOTHING)) == Wait()
     assert driven.happens(Looked(NOTHING), SOURCE_SILENCE_S) == AskOrigin()
@@ -54,7 +55,7 @@ def test_the_swarm_is_first_then_the_parents_then_the_registry() -> None:
 
 
 def test_a_swarm_that_holds_nothing_is_not_waited_for() -> None:
-    assert Driven().happens(Leased(True, 0, NOTHING)) == Introduce()
+    assert Driven().happens(Leased(True, 0, NOTHING)) == Introduce(INTRODUCE_S)
     assert Driven(parents=False).happens(Leased(True, 0, NOTHING)) == AskOrigin()
 
 
