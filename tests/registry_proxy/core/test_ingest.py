@@ -289,6 +289,14 @@ def test_a_blob_that_failed_in_the_pause_is_not_asked_for() -> None:
     assert driven.core.phase is Phase.OVER
 
 
+def test_no_map_is_opened_for_a_blob_that_failed_in_the_pause() -> None:
+    driven = Driven()
+    driven.reads()
+    driven.happens(events.Failed(at(2), UpstreamError("chunk 2 differs"), differs=True))
+
+    assert driven.happens(events.Looked(replace(at(2), failed=True))) == []
+
+
 def test_another_size_that_was_proven_in_the_pause_ends_it() -> None:
     driven = Driven()
     driven.starts()

@@ -103,6 +103,11 @@ class IngestMachine(RuleBasedStateMachine):
 
     def carry_out(self, order: orders.Order) -> None:
         match order:
+            case orders.OpenMap(fresh):
+                assert fresh or (self.mapped and self.fits)
+                if fresh:
+                    self.here, self.sealed = ChunkSet(CHUNKS, 0), False
+                    self.ours = self.mapped = self.fits = True
             case orders.HashOn(start, stop):
                 assert start in (0, self.hashed), "in order, and nothing twice"
                 assert start < stop <= self.here.first_missing()
@@ -130,7 +135,9 @@ class IngestMachine(RuleBasedStateMachine):
                 assert self.hashed == CHUNKS == len(self.here)
                 self.sealed = True
                 self.last.append(order)
-            case orders.Disprove() | orders.TakeBack() | orders.FailBlob() | orders.StopStoring():
+            case orders.StopStoring():  # also of one that is whole: it may be gone
+                self.last.append(order)
+            case orders.Disprove() | orders.TakeBack() | orders.FailBlob():
                 assert not self.complete
                 assert not isinstance(order, orders.FailBlob) or not self.failed
                 self.last.append(order)
@@ -139,11 +146,6 @@ class IngestMachine(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.order, orders.OpenMap))
     @rule()
     def map_is_opened(self) -> None:
-        assert isinstance(self.order, orders.OpenMap)
-        assert self.order.fresh or (self.mapped and self.fits)
-        if self.order.fresh:
-            self.here, self.sealed = ChunkSet(CHUNKS, 0), False
-            self.ours = self.mapped = self.fits = True
         self.happens(events.MapOpened(self.view))
 
     @precondition(lambda self: isinstance(self.order, orders.ReadLaid))
