@@ -33,7 +33,8 @@ from p2pdist.model.statements import HashBatch, Keyring, MapHead, Signer
 from p2pdist.process.clock import unix_s
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.blob import Blob
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import StoreLimits
+from p2pdist.store.store import Store
 from p2pdist.swarm.intake import Arrival, ChunkIntake
 
 CHUNK_BYTES = 256 * 1024

@@ -161,13 +161,13 @@ class Link:
     def send_run(
         self,
         request_id: int,
-        fileno: int,
+        source: int | bytes,
         chunks: Sequence[tuple[int, int, int]],
         done: Callable[[int], None],
         *,
         bulk: bool = False,
     ) -> None:
-        """Send chunks, each (index, file offset, length), from an open file, in order.
+        """Send chunks, each (index, offset, length), in order, from an open file or from bytes.
 
         `done` is called once with the bytes that went out: at the end, after a cancel, or when the
         link is closed. `bulk`: after everything else that this node sends to anybody. Beyond
@@ -177,7 +177,7 @@ class Link:
             done(0)
             self.send(Refuse(request_id, RefuseReason.BUSY))  # type: ignore[arg-type]  # an int id
             return
-        run = OutgoingRun(request_id, done, fileno, bulk=bulk, chunks=deque(chunks))
+        run = OutgoingRun(request_id, done, source, bulk=bulk, chunks=deque(chunks))
         self._runs.add(run)
         self._want_write()
 
@@ -198,7 +198,7 @@ class Link:
             done()
 
         self.unsent_small_bytes += len(body)
-        run = OutgoingRun(request_id, over, body=body)
+        run = OutgoingRun(request_id, over, body, small=True)
         run.chunks.append((0, 0, len(body)))
         self._runs.add(run)
         self._want_write()
@@ -311,10 +311,10 @@ class Link:
     def _send_slice(self, run: OutgoingRun) -> None:
         _, start, length = run.chunks[0]
         at = start + run.offset
-        if run.fileno >= 0:
-            sent = os.sendfile(self._sock.fileno(), run.fileno, at, self._slice_left)
+        if isinstance(run.source, int):
+            sent = os.sendfile(self._sock.fileno(), run.source, at, self._slice_left)
         else:
-            sent = self._sock.send(memoryview(run.body)[at : at + self._slice_left])
+            sent = self._sock.send(memoryview(run.source)[at : at + self._slice_left])
         if sent == 0:
             self.close("the file ended before its chunk")
             return

@@ -23,9 +23,11 @@ class OutgoingRun:
 
     request_id: int
     done: Callable[[int], None]
-    fileno: int = -1
-    body: bytes = b""
+    source: int | bytes
+    """An open file, or the bytes themselves."""
     bulk: bool = False
+    small: bool = False
+    """A whole small blob."""
     chunks: deque[tuple[int, int, int]] = field(default_factory=deque)
     offset: int = 0
     """Within the first chunk of `chunks`."""
@@ -82,7 +84,7 @@ class OutgoingRuns:
         _drop_ended(self._urgent)
         _drop_ended(self._bulk)
         if self._urgent:
-            if self._urgent[0].fileno >= 0:  # small bodies come with bulk too: they hold up nothing
+            if not self._urgent[0].small:  # small bodies come with bulk too: they hold up nothing
                 self._hold.urgent_sent(now_s)
             return self._urgent[0]
         if not self._bulk or self.held_s(now_s):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Literal, Protocol
 
 from p2pdist.control.core.orders import PrewarmOrder
@@ -33,7 +34,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, image_name, valid_tag
 from p2pdist.process import logs
 from p2pdist.process.metrics import Sample
-from p2pdist.store.holdings import Part
+from p2pdist.store.ports import Part
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.core.bulk import bulk_bucket, set_bulk_rate
 from p2pdist.swarm.node import Node
@@ -247,8 +248,8 @@ class Prewarmer:
         blobs = {
             parse_digest(ref.digest): (_name(image), ref) for image in images for ref in image.blobs
         }
-        await self._reserve(entry.order, [ref for _, ref in blobs.values()])
-        async with asyncio.TaskGroup() as tasks:
+        refs = [ref for _, ref in blobs.values()]
+        async with self._reserved(entry.order, refs), asyncio.TaskGroup() as tasks:
             for digest, (name, ref) in blobs.items():
                 tasks.create_task(self._blob(entry, name, digest, ref.size_bytes))
 
@@ -257,8 +258,9 @@ class Prewarmer:
         for reference in (*([image.tag] if image.tag else []), *image.manifests):
             await self._source.manifest(name, reference)
 
-    async def _reserve(self, order: Prewarm, refs: list[BlobRef]) -> None:
-        """Pin what is to come and see whether it fits, before a byte of it is fetched."""
+    @asynccontextmanager
+    async def _reserved(self, order: Prewarm, refs: list[BlobRef]) -> AsyncIterator[None]:
+        """Pin what is to come and reserve the room for it, before a byte of it is fetched."""
         store = self._node.store
         large = {
             parse_digest(ref.digest): ref.size_bytes
@@ -268,13 +270,19 @@ class Prewarmer:
         small = [parse_digest(ref.digest) for ref in refs if geometry_for(ref.size_bytes).single]
         manifests = [parse_digest(d) for image in order.images for d in image.manifests]
         await store.pin(order.job, [*large, *small, *manifests], order.pin_until_unix_s)
-        needed = sum(size for digest, size in large.items() if store.get(digest) is None)
-        room = await store.room()
-        if needed > room:
-            await store.unpin(order.job)
-            raise OrderRefused(
-                "no_space", f"{_megabytes(needed)} are missing, {_megabytes(room)} fit"
-            )
+        async with AsyncExitStack() as reserved:
+            try:
+                await reserved.enter_async_context(store.reserve(large))
+            except StoreError as error:
+                if not error.full:
+                    raise
+                await store.unpin(order.job)
+                needed = sum(size for digest, size in large.items() if store.get(digest) is None)
+                room = await store.room()
+                raise OrderRefused(
+                    "no_space", f"{_megabytes(needed)} are missing, {_megabytes(room)} fit"
+                ) from None
+            yield
 
     async def _blob(self, entry: _Entry, name: ImageName, digest: Digest, size: int) -> None:
         if self._held(digest):

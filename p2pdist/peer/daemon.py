@@ -31,7 +31,8 @@ from p2pdist.registry.serving.pull_metrics import PullMetrics
 from p2pdist.registry.serving.refused import RefusedRequests
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
-from p2pdist.store.store import StoreLimits
+from p2pdist.store.ports import OpenStore, StoreLimits
+from p2pdist.store.store import Store
 from p2pdist.swarm.assembly import (
     About,
     NodeOptions,
@@ -55,7 +56,10 @@ class RunningPeer:
 
 @asynccontextmanager
 async def running_peer(
-    settings: Settings, *, unix_s: Callable[[], float] = clock.unix_s
+    settings: Settings,
+    *,
+    unix_s: Callable[[], float] = clock.unix_s,
+    open_store: OpenStore = Store.open,
 ) -> AsyncIterator[RunningPeer]:
     """Run a peer for as long as the block lasts; `unix_s` is its wall clock.
 
@@ -65,7 +69,8 @@ async def running_peer(
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         proxies = [ProxyClient(url, session) for url in own.proxies]
-        running = await stack.enter_async_context(running_node(options, proxies))
+        node = running_node(options, proxies, open_store=open_store)
+        running = await stack.enter_async_context(node)
         upstream = None
         if own.direct:
             entries = upstream_entries(settings, with_secrets=False)

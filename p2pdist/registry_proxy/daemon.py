@@ -45,7 +45,8 @@ from p2pdist.registry_proxy.ordering import ProxyOrderSource
 from p2pdist.registry_proxy.replication_setup import Replicating, replicating
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
+from p2pdist.store.store import Store
 from p2pdist.swarm.assembly import (
     About,
     NodeOptions,
@@ -77,7 +78,7 @@ class RunningProxy:
 
 @asynccontextmanager
 async def running_proxy(
-    settings: Settings, *, with_mirror: bool = False
+    settings: Settings, *, with_mirror: bool = False, open_store: OpenStore = Store.open
 ) -> AsyncIterator[RunningProxy]:
     """Run a proxy for as long as the block lasts.
 
@@ -96,7 +97,7 @@ async def running_proxy(
         await links_file.load(links, links_path)  # before anybody may ask what is servable
         access = Access(upstream.servable_hosts, links, accounts=upstream.account_hosts)
         options = _options(settings, signer, with_mirror=with_mirror)
-        node = running_node(options, parents, servable=access.servable)
+        node = running_node(options, parents, servable=access.servable, open_store=open_store)
         running = await stack.enter_async_context(node)
         stack.push_async_callback(links_file.save, links, links_path)
         writing = links_file.keep_writing(links, links_path)
@@ -182,13 +183,13 @@ def _manifests(
     )
 
 
-def _sealed_size(store: Store, digest: Digest) -> int | None:
+def _sealed_size(store: BlobStore, digest: Digest) -> int | None:
     """A seal of one of our proxies says that the blob of this size has its digest."""
     blob = store.get(digest)
     return blob.geometry.size_bytes if blob is not None and blob.chunk_map.sealed else None
 
 
-async def _held_part(store: Store, digest: Digest, start: int, count: int) -> bytes | None:
+async def _held_part(store: BlobStore, digest: Digest, start: int, count: int) -> bytes | None:
     blob = store.get(digest)
     if blob is None:
         small = await store.get_small(digest)

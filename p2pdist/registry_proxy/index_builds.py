@@ -12,7 +12,7 @@ from typing import Final
 from p2pdist.errors import P2pdistError
 from p2pdist.model.layer_index import INDEX_BYTES_MAX
 from p2pdist.process.processes import yield_to_others
-from p2pdist.store.blob import Blob
+from p2pdist.store.ports import StoredBlob
 from p2pdist.swarm.active import ActiveBlob
 
 WORKER: Final = "p2pdist.streaming.build_worker"
@@ -48,8 +48,10 @@ async def build_index(active: ActiveBlob, in_motion: Callable[[], bool]) -> byte
         blob.release()
 
 
-async def _built(active: ActiveBlob, blob: Blob, in_motion: Callable[[], bool]) -> bytes:
-    with blob.open_data() as fileno:
+async def _built(active: ActiveBlob, blob: StoredBlob, in_motion: Callable[[], bool]) -> bytes:
+    with contextlib.closing(blob.open_data()) as data:
+        if (fileno := data.fileno) is None:
+            raise NotBuilt("its process reads files, and this store has none")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", WORKER, str(fileno), active.digest,
             stdin=asyncio.subprocess.PIPE,

@@ -40,7 +40,7 @@ class PassingBlob:
             self.size_bytes,
             start=start,
             stop=stop,
-            prefix_fileno=None,
+            prefix=None,
             count=lambda nbytes: self._used(label, OTHER_SIZE, nbytes),
         )
         try:

@@ -27,10 +27,10 @@ from p2pdist.process import failpoints as fail
 from p2pdist.process.files import OPEN_FLAGS, pread_all, pwrite_all, read_file, write_all
 from p2pdist.store.bits import Bits, decode_bits, encode_bits
 from p2pdist.store.disk import Disk
-from p2pdist.store.open_files import Borrowed, StoredFile
+from p2pdist.store.file_data import FileData
+from p2pdist.store.open_files import StoredFile
+from p2pdist.store.ports import Data
 from p2pdist.store.records import decode_records, encode_record
-
-Data = bytes | bytearray | memoryview
 
 # The map of a 1 TiB blob: 262,144 hashes of 32 bytes in 4,096 records with their frames.
 MAP_FILE_BYTES_MAX: Final = 16 << 20
@@ -99,11 +99,11 @@ class Blob:
         """All chunks are known to be on the disk itself."""
         return self._synced.complete
 
-    def open_data(self) -> Borrowed:
+    def open_data(self) -> FileData:
         """The data, for the event loop: opened if it is not, which takes some 10 us, and readable
         until it is given back, whatever becomes of the blob. Raises StoreError."""
         try:
-            return self._files.borrow(self._data, may_flush=False)
+            return FileData(self._files.borrow(self._data, may_flush=False), self._disk)
         except FileNotFoundError as error:
             raise BlobGone(f"{self.digest} is not here any more: {error.strerror}") from error
         except OSError as error:

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import blake3
 
-from p2pdist.model.ids import Digest, TagKey
+from p2pdist.model.ids import Digest
+from p2pdist.store.ports import Part
 
 if TYPE_CHECKING:
     from p2pdist.store.blob import Blob
     from p2pdist.store.smalls import SmallFiles
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """At most `length` bytes from `offset` of what lies under `digest`: fewer at its end."""
-
-    digest: Digest
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What was thought to be here and is not."""
-
-    blobs: list[Digest]
-    smalls: list[Digest]
-    statements: list[TagKey]
 
 
 class Gone(LookupError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,17 +16,11 @@ from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
 from p2pdist.process.files import read_bounded_file, write_whole
 from p2pdist.store.files import blob_path
+from p2pdist.store.ports import SmallBlob
 
 MEDIA_TYPE_BYTES_MAX: Final = 255
 CACHE_BYTES_MAX: Final = 32 << 20
 _FOOT_BYTES: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class SmallBlob:
-    digest: Digest
-    media_type: str
-    body: bytes
 
 
 class SmallFiles:

@@ -8,9 +8,8 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -28,41 +27,17 @@ from p2pdist.store.blob import Blob, create_files, load_files
 from p2pdist.store.core.room import Rank, Room, Tenant
 from p2pdist.store.disk import Disk
 from p2pdist.store.files import blob_directories, blob_path, claim, make_directories
-from p2pdist.store.holdings import Gone, Losses, Part, keyed_hash, missing_blobs
+from p2pdist.store.holdings import Gone, keyed_hash, missing_blobs
 from p2pdist.store.pins import Pins
+from p2pdist.store.ports import Losses, Part, SmallBlob, StoreLimits, StoreUsage
 from p2pdist.store.revocations import Revocations
-from p2pdist.store.smalls import SmallBlob, SmallFiles
+from p2pdist.store.smalls import SmallFiles
 from p2pdist.store.statements import Statements
 
 log = logging.getLogger(__name__)
 
 UNTOLD: Final = 1 << 62
 """Free bytes of a disk that is not asked: it says so itself when it has none."""
-# Left to the rest of the host: a full disk hurts more than the store.
-RESERVE_FREE_BYTES: Final = 256 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """Eviction starts above `high_watermark` of `max_bytes` and stops below `low_watermark`."""
-
-    max_bytes: int
-    high_watermark: float = 0.90
-    low_watermark: float = 0.80
-    reserve_free_bytes: int = RESERVE_FREE_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class StoreUsage:
-    bytes_used: int
-    bytes_max: int
-    blobs: int
-    smalls: int
-    evicted_bytes_total: int
-    open_files: int
-    """However many blobs there are (`open_files`)."""
-    aside_bytes: int
-    """Of blobs whose map does not hold here: kept until it does, or until room is needed."""
 
 
 class Store:
@@ -70,6 +45,7 @@ class Store:
 
     on_evict: Callable[[Digest], None] | None = None
     """Called before the bytes of a blob go, so that its offer goes first."""
+    has_files: Final = True
     on_pressure: Callable[[], None] | None = None
     """Called when room is needed: let go of the blobs that are held for convenience."""
 
@@ -181,7 +157,7 @@ class Store:
         digest, path = chunk_map.digest, blob_path(self._root / "blobs", chunk_map.digest)
         if (aside := self._aside.pop(digest, None)) is not None:
             return await self._reopen(aside, chunk_map)
-        async with self._reserved(chunk_map.geometry.size_bytes):
+        async with self._reserved(chunk_map.geometry.size_bytes, of=digest):
             try:
                 what = f"make room for {digest}"
                 bits = await self._disk.keep(what, create_files, path, chunk_map, self._boot_id)
@@ -196,7 +172,8 @@ class Store:
         """Take up again, under another map, what was kept aside."""
         digest = chunk_map.digest
         try:
-            async with self._reserved(chunk_map.geometry.size_bytes, lies_here=aside.size_bytes):
+            size = chunk_map.geometry.size_bytes
+            async with self._reserved(size, lies_here=aside.size_bytes):
                 what = f"take {digest} up again"
                 doubtful = await self._disk.keep(what, reopen_files, aside.path, chunk_map)
                 count = chunk_map.geometry.chunk_count
@@ -225,15 +202,48 @@ class Store:
             await self._disk.run("remove", blob.remove)
         await self._disk.run("remove", self._smalls.remove, digest)
 
+    # --- room -----------------------------------------------------------------------------------
+
     @asynccontextmanager
-    async def _reserved(self, nbytes: int, *, lies_here: int = 0) -> AsyncIterator[None]:
+    async def reserve(self, sizes: Mapping[Digest, int]) -> AsyncIterator[None]:
+        """See `ports.BlobStore`. Whoever comes for a blob that somebody else reserved room for
+        relies on that: it goes when the other one's block ends."""
+        async with self._planning:
+            coming = {digest: size for digest, size in sizes.items() if self._is_new(digest)}
+            await self._make_room(sum(coming.values()), lies_here=0)
+            promise = self._room.promise(
+                {digest: size for digest, size in coming.items() if self._is_new(digest)}
+            )
+        try:
+            yield
+        finally:
+            self._room.withdraw(promise)
+
+    def _is_new(self, digest: Digest) -> bool:
+        """Nothing of it is here or comes in just now, and nobody keeps room for it."""
+        lock = self._locks.get(digest)
+        comes = lock is not None and lock.locked()
+        here = digest in self._blobs or digest in self._aside
+        return not here and not comes and not self._room.promised(digest)
+
+    @asynccontextmanager
+    async def _reserved(
+        self, nbytes: int, *, of: Digest | None = None, lies_here: int = 0
+    ) -> AsyncIterator[None]:
         """Room for `nbytes` as long as the block lasts, by the end of which they are in use.
 
-        `lies_here` of them are on the disk already, though not counted. Evicts what has to go;
-        raises StoreError (`full`) where that would not be enough, and evicts nothing then.
+        `of`: the blob that they are, which takes what was reserved for it. `lies_here` of them are
+        on the disk already, though not counted. Evicts what has to go; raises StoreError (`full`)
+        where that would not be enough, and evicts nothing then.
         """
         async with self._planning:
-            await self._make_room(nbytes, lies_here)
+            if of is not None:
+                self._room.claim(of)
+            try:
+                await self._make_room(nbytes, lies_here)
+            except StoreError as error:
+                self._disk.refusal = error
+                raise
             self._room.reserve(nbytes)
         try:
             yield
@@ -246,17 +256,13 @@ class Store:
             return
         if self.on_pressure is not None:
             self.on_pressure()
-        try:
-            leaving = self._room.plan(nbytes, used=self._used(), free=free, tenants=self._tenants())
-            for tenant in leaving:
-                await self._evict(tenant)
-            free = await self._free() + lies_here
-            if not self._room.fits(nbytes, used=self._used(), free=free):
-                # Meanwhile some of them came into use.
-                raise StoreError(f"no room for {nbytes} bytes", full=True)
-        except StoreError as error:
-            self._disk.refusal = error
-            raise
+        leaving = self._room.plan(nbytes, used=self._used(), free=free, tenants=self._tenants())
+        for tenant in leaving:
+            await self._evict(tenant)
+        free = await self._free() + lies_here
+        if not self._room.fits(nbytes, used=self._used(), free=free):
+            # Meanwhile some of them came into use.
+            raise StoreError(f"no room for {nbytes} bytes", full=True)
 
     def _tenants(self) -> Iterator[Tenant]:
         """What may go."""

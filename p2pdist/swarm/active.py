@@ -17,7 +17,7 @@ from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.process import logs
-from p2pdist.store.blob import Blob
+from p2pdist.store.ports import StoredBlob
 from p2pdist.swarm.blob_file import BlobFile
 from p2pdist.swarm.bulk import paced
 from p2pdist.swarm.chunks import BlobChunks
@@ -81,7 +81,7 @@ class ActiveBlob:
         return self._core
 
     @property
-    def blob(self) -> Blob | None:
+    def blob(self) -> StoredBlob | None:
         """Where its chunks lie."""
         return self._file.blob
 
@@ -297,7 +297,7 @@ class ActiveBlob:
         if (blob := await self._file.adopt(chunk_map)) is not None:
             self.start_with(blob)
 
-    def start_with(self, blob: Blob) -> None:
+    def start_with(self, blob: StoredBlob) -> None:
         """Serve and complete `blob`, which the caller holds for us."""
         self._file.start_with(blob)
         self._chunks.store_in(blob)

@@ -20,8 +20,8 @@ from p2pdist.process.tasks import TaskOwner
 SMALLS_AT_ONCE: Final = 32
 # Bodies that the other end has not taken yet: no more are made before it reads.
 UNSENT_BYTES_MAX: Final = 4 << 20
-# Runs of one link that are hashed before they go out; each is a read from the disk.
-CHECKS_AT_ONCE: Final = 2
+# Runs of one link, of each kind, that are read before they go out: to be hashed, or out of no file.
+READS_AT_ONCE: Final = 2
 # A request that waits is some hundred bytes.
 WAITING_MAX: Final = 1024
 

@@ -32,7 +32,7 @@ from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
 from p2pdist.registry.proxy_client import ProxyClient
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
 from p2pdist.swarm.ailing import conditions, watchers_of
 from p2pdist.swarm.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
 from p2pdist.swarm.host_id import OwnId, machine_mark
@@ -124,7 +124,7 @@ class RunningNode:
     node: Node
     transport: ExchangeTransport
     tracker: TrackerClient
-    store: Store
+    store: BlobStore
     me: Callable[[], Member]
     own_id: OwnId
     exchange_address: Address
@@ -150,6 +150,7 @@ async def running_node(
     options: NodeOptions,
     proxies: Sequence[ProxyClient],
     *,
+    open_store: OpenStore,
     servable: Callable[[Digest], bool] = everything,
 ) -> AsyncIterator[RunningNode]:
     """Run a node for as long as the block lasts. Raises ConfigError, StoreError, OSError.
@@ -160,7 +161,7 @@ async def running_node(
     own_id = OwnId.load(options.state_dir, options.machine)
     keyring = Keyring(list(options.proxy_keys))
     rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
-    store = await Store.open(
+    store = await open_store(
         options.state_dir / "store",
         limits=options.store_limits,
         keyring=keyring,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from p2pdist.model.chunkmap import ChunkMap
-from p2pdist.store.blob import Blob
-from p2pdist.store.store import Store
+from p2pdist.store.ports import BlobStore, StoredBlob
 
 
 class BlobFile:
     """Holds the stored blob, and those of other cuts that readers may still send from."""
 
-    def __init__(self, store: Store) -> None:
-        self.blob: Blob | None = None
+    def __init__(self, store: BlobStore) -> None:
+        self.blob: StoredBlob | None = None
         self._store = store
         self._released = False
-        self._recut: list[Blob] = []
+        self._recut: list[StoredBlob] = []
 
-    async def adopt(self, chunk_map: ChunkMap) -> Blob | None:
+    async def adopt(self, chunk_map: ChunkMap) -> StoredBlob | None:
         """Have the blob lie under `chunk_map`; chunks whose hash it confirms stay.
 
         None: it was released meanwhile. Raises StoreError, and PeerFault for a revoked map.
@@ -34,7 +33,7 @@ class BlobFile:
             await self.blob.replace_map(chunk_map)
         return None if self._released else self.blob
 
-    def start_with(self, blob: Blob) -> None:
+    def start_with(self, blob: StoredBlob) -> None:
         """Take `blob`, which the caller holds for us."""
         self.blob = blob
 

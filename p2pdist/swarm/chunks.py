@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange.link import Link
 from p2pdist.process import logs
-from p2pdist.store.blob import Blob
+from p2pdist.store.ports import StoredBlob
 from p2pdist.swarm.blob_file import BlobFile
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.counters import source_of
@@ -104,7 +104,7 @@ class BlobChunks:
             self._node.tasks.start(_sync(self._held.blob), name=f"sync {self._core.digest[:19]}")
 
 
-async def _sync(blob: Blob) -> None:
+async def _sync(blob: StoredBlob) -> None:
     blob.hold()
     try:
         await blob.sync()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
@@ -18,6 +17,7 @@ from p2pdist.model.ids import Digest, digest_algorithm
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.refusals import DEFINITE
 from p2pdist.registry.reading.net import BadAnswer
+from p2pdist.store.ports import OpenData
 
 # The tail that waits for the digest: as long as the smallest chunk.
 HOLD_BACK_BYTES: Final = 256 * 1024
@@ -66,20 +66,20 @@ async def stream_checked(
     *,
     start: int,
     stop: int,
-    prefix_fileno: int | None,
+    prefix: OpenData | None,
     count: Callable[[int], None],
 ) -> AsyncGenerator[bytes, None]:
     """Yield the bytes `start` to `stop` from `source`.
 
-    `prefix_fileno`: a file whose first `start` bytes are verified; without it the prefix is fetched
+    `prefix`: what lies here, whose first `start` bytes are verified; without it they are fetched
     as well, because the digest needs it; so is what lies behind `stop`. Raises UpstreamError where
     the source gives out and BlobFailed when the whole does not have its digest; the last
     `HOLD_BACK_BYTES` before `stop` are held back until it has.
     """
     whole = hashlib.new(digest_algorithm(digest))
-    have_prefix = start == 0 or prefix_fileno is not None
-    if prefix_fileno is not None and start:
-        await asyncio.to_thread(_hash_prefix, whole, prefix_fileno, start)
+    have_prefix = start == 0 or prefix is not None
+    if prefix is not None and start:
+        await _hash_prefix(whole, prefix, start)
     at = start if have_prefix else 0
     held = bytearray()
     async with source.open_blob(name, digest, start=at) as body:
@@ -100,6 +100,7 @@ async def stream_checked(
         yield bytes(held)
 
 
-def _hash_prefix(whole: hashlib._Hash, fileno: int, stop: int) -> None:
+async def _hash_prefix(whole: hashlib._Hash, prefix: OpenData, stop: int) -> None:
     for offset in range(0, stop, PREFIX_READ_BYTES):
-        whole.update(os.pread(fileno, min(PREFIX_READ_BYTES, stop - offset), offset))
+        data = await prefix.read(offset, min(PREFIX_READ_BYTES, stop - offset))
+        await asyncio.to_thread(whole.update, data)

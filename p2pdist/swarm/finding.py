@@ -17,7 +17,7 @@ from p2pdist.model.statements import Keyring
 from p2pdist.model.tags import NotBelieved, TagRecord, believe_tag, newest, open_tag
 from p2pdist.process import logs
 from p2pdist.process.health import Health
-from p2pdist.store.store import Store
+from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.counters import NodeCounters, source_of
 from p2pdist.swarm.neighbourhood import Neighbourhood
@@ -35,7 +35,7 @@ TAG_ANSWERS_S: Final = 2.0
 class FinderPorts(Protocol):
     """What the finder needs of its node."""
 
-    store: Store
+    store: BlobStore
     keyring: Keyring
     health: Health
     place: Place

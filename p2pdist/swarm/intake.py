@@ -9,7 +9,7 @@ from p2pdist.errors import StoreError
 from p2pdist.exchange.link import Link
 from p2pdist.model.ids import RequestId
 from p2pdist.process.tasks import TaskOwner
-from p2pdist.store.blob import Blob
+from p2pdist.store.ports import StoredBlob
 
 
 class Arrival(NamedTuple):
@@ -37,11 +37,11 @@ class ChunkIntake:
         self._tasks = tasks
         self._checked = checked
         self._disk_failed = disk_failed
-        self._blob: Blob | None = None
+        self._blob: StoredBlob | None = None
         self._waiting: list[Arrival] = []
         self._busy = False
 
-    def store_in(self, blob: Blob | None) -> None:
+    def store_in(self, blob: StoredBlob | None) -> None:
         """Check against the map of `blob` and write there; None drops what comes.
 
         What waits was asked for under another map: it says nothing about this one.

@@ -27,8 +27,7 @@ from p2pdist.process import logs
 from p2pdist.process.health import Health
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.registry.proxy_client import ProxyClient
-from p2pdist.store.blob import Blob
-from p2pdist.store.store import Store
+from p2pdist.store.ports import BlobStore, StoredBlob
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.core.fetch import FetchCounters
 from p2pdist.swarm.core.host import HostCore
@@ -64,7 +63,7 @@ class Node:
     def __init__(
         self,
         *,
-        store: Store,
+        store: BlobStore,
         keyring: Keyring,
         place: Place,
         is_proxy: bool,
@@ -293,7 +292,7 @@ class Node:
                 del self.actives[digest]
                 self._rest(active)
 
-    async def scrub(self, blob: Blob, first: int, stop: int) -> None:
+    async def scrub(self, blob: StoredBlob, first: int, stop: int) -> None:
         """Hash chunks again that lie here; what rotted is fetched anew when it is wanted."""
         lost = await blob.scrub(first, stop)
         if lost and self._servable(blob.digest):

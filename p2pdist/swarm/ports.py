@@ -8,14 +8,16 @@ from p2pdist.errors import PeerFault
 from p2pdist.exchange.link import Link
 from p2pdist.model.members import Place
 from p2pdist.process.tasks import TaskOwner
-from p2pdist.store.store import Store
+from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.link_table import LinkTable
 
 
 class NodePorts(Protocol):
-    store: Store
+    @property
+    def store(self) -> BlobStore: ...
+
     core: HostCore
     links: LinkTable
     counters: NodeCounters

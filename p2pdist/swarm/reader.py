@@ -12,8 +12,7 @@ from p2pdist.errors import BlobFailed, RegistryError, StoreError, UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
 from p2pdist.registry.ports import CACHE, DOUBTED_BYTES_MAX, FileSpan, PullContext
-from p2pdist.store.blob import Blob
-from p2pdist.store.open_files import Borrowed
+from p2pdist.store.ports import OpenData, StoredBlob
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED, UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource, is_final, stream_checked
@@ -126,7 +125,7 @@ class SwarmReader:
         self._reader: int | None = active.open_reader(demand=context.demand)
         self._delivered = 0
         self._to_end = True
-        self._data: tuple[Blob, Borrowed] | None = None
+        self._data: tuple[StoredBlob, OpenData] | None = None
         self._unreadable = False
         """The disk does not give what lies here."""
         self._prefix_used = False  # by the body from outside: its digest begins with our chunks
@@ -149,12 +148,12 @@ class SwarmReader:
                     if not await active.checked(at, end):
                         self._starving()
                         continue
-                    fileno = self._opened()
+                    piece = await _piece(self._opened(), at, end)
                 except StoreError as error:
                     active.disk_failed(error)
                     self._unreadable = True
                     continue
-                yield FileSpan(fileno, at, end - at)
+                yield piece
                 self._delivered += end - at
                 self._silent_since_s = self._loop.time()
                 at = end
@@ -172,7 +171,7 @@ class SwarmReader:
             self._active.disk_failed(error)
             self._unreadable = True
 
-    def _opened(self) -> int:
+    def _opened(self) -> OpenData:
         """The data of the blob, open until this reader is closed. Raises StoreError."""
         blob = self._active.blob
         assert blob is not None
@@ -180,7 +179,7 @@ class SwarmReader:
             data = blob.open_data()
             self._let_go()
             self._data = blob, data
-        return self._data[1].fileno
+        return self._data[1]
 
     def _readable(self) -> bool:
         """What lies here can be hashed once more, as the beginning of a body from outside."""
@@ -347,7 +346,7 @@ class SwarmReader:
             self.size_bytes,
             start=start,
             stop=stop,
-            prefix_fileno=self._opened() if whole_prefix else None,
+            prefix=self._opened() if whole_prefix else None,
             count=count,
         )
 
@@ -366,6 +365,13 @@ class SwarmReader:
             by_source[source] = by_source.get(source, 0) + nbytes
         if (cached := self._delivered - sum(by_source.values())) > 0:
             by_source[CACHE] = cached
+
+
+async def _piece(data: OpenData, start: int, stop: int) -> FileSpan | bytes:
+    """What goes out: from the file, where there is one. Raises StoreError."""
+    if data.fileno is None:
+        return await data.read(start, stop - start)
+    return FileSpan(data.fileno, start, stop - start)
 
 
 async def _begun_within(

@@ -15,9 +15,9 @@ from p2pdist.model.ids import Digest, RequestId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
 from p2pdist.process.tasks import TaskOwner
-from p2pdist.store.store import Store
+from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.active import ActiveBlob
-from p2pdist.swarm.answer_lines import CHECKS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
+from p2pdist.swarm.answer_lines import READS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.wishes import Wishes
 from p2pdist.swarm.counters import NodeCounters
@@ -36,7 +36,7 @@ ACTIVE_MAX: Final = 1024
 class RouterPorts(Protocol):
     """What the router needs of its node."""
 
-    store: Store
+    store: BlobStore
     counters: NodeCounters
     tasks: TaskOwner
     is_proxy: bool
@@ -67,7 +67,10 @@ class FrameRouter:
         self._server = server
         self._servable = servable
         self._smalls = AnswerLines(node.tasks, "serve small", at_once=SMALLS_AT_ONCE)
-        self._checks = AnswerLines(node.tasks, "check and serve", at_once=CHECKS_AT_ONCE)
+        self._reads, self._bulk_reads = (
+            AnswerLines(node.tasks, name, at_once=READS_AT_ONCE)
+            for name in ("read and serve", "read and serve bulk")
+        )
         self._moving: list[ActiveBlob] = []
         """What went on at a link that is being replaced."""
 
@@ -82,7 +85,7 @@ class FrameRouter:
 
     def link_down(self, link: Link, reason: str) -> None:
         self._node.smalls.questions.link_down(link)
-        for lines in (self._smalls, self._checks):
+        for lines in (self._smalls, self._reads, self._bulk_reads):
             lines.link_down(link)
         if reason == REPLACED:  # two dials crossed: what was asked on this one is asked on the next
             blobs = self._node.actives.values()
@@ -138,10 +141,9 @@ class FrameRouter:
                 if digest in self._node.actives and self._believed(link):
                     self._node.actives[digest].hear_working()
             case fr.Request():
-                if self._server.unchecked(frame):
-                    self._answer(
-                        self._checks, link, frame, partial(self._serve_checked, link, frame)
-                    )
+                if self._server.takes_time(frame):
+                    lines = self._bulk_reads if frame.bulk else self._reads
+                    self._answer(lines, link, frame, partial(self._serve_read, link, frame))
                 else:
                     self._server.serve_run(link, frame, self._node.actives.get(frame.digest))
             case fr.Cancel(request_id):
@@ -178,8 +180,9 @@ class FrameRouter:
         if not lines.ask(link, work):
             link.send(fr.Refuse(asked.request_id, fr.RefuseReason.BUSY))
 
-    async def _serve_checked(self, link: Link, request: fr.Request) -> None:
-        """Hash what an earlier run left before it goes out the first time."""
+    async def _serve_read(self, link: Link, request: fr.Request) -> None:
+        """Hash what an earlier run left before it goes out the first time; what lies in no file is
+        read here, and this lasts until it has gone out."""
         try:
             lost = await self._server.check(request)
         except StoreError as error:
@@ -188,7 +191,7 @@ class FrameRouter:
         if (active := self._node.actives.get(request.digest)) is not None:
             active.lost(lost)
         if not link.closed:
-            self._server.serve_run(link, request, self._node.actives.get(request.digest))
+            await self._server.serve_read(link, request, self._node.actives.get(request.digest))
 
     def _hear_interest(self, link: Link, interest: fr.Interest) -> None:
         digest = interest.digest

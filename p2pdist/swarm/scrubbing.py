@@ -8,7 +8,7 @@ from typing import Final
 
 from p2pdist.errors import StoreError
 from p2pdist.process import logs
-from p2pdist.store.blob import Blob
+from p2pdist.store.ports import StoredBlob
 from p2pdist.swarm.node import Node
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ async def scrub_for_ever(node: Node, bytes_per_s: int) -> None:
         await asyncio.sleep(PASS_PAUSE_S)
 
 
-async def scrub_blob(node: Node, blob: Blob, bytes_per_s: float) -> None:
+async def scrub_blob(node: Node, blob: StoredBlob, bytes_per_s: float) -> None:
     """Hash one blob at `bytes_per_s`; a disk that cannot be read is said and passed over."""
     step = max(1, STEP_BYTES // blob.geometry.chunk_size_bytes)
     for first in range(0, blob.geometry.chunk_count, step):

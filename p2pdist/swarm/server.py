@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange import frames as fr
@@ -15,7 +15,7 @@ from p2pdist.model.ids import Digest, RequestId, TagKey
 from p2pdist.model.members import Place
 from p2pdist.model.statements import Keyring, TagStatement
 from p2pdist.process import logs
-from p2pdist.store.store import Store
+from p2pdist.store.ports import BlobStore, OpenData
 from p2pdist.swarm.counters import NodeCounters, receiver_of
 from p2pdist.swarm.smalls import SmallAnswer
 
@@ -54,12 +54,21 @@ class Runs(Protocol):
     def sent(self, link: Link, bits: int, unsent: int) -> None: ...
 
 
+class _Begun(NamedTuple):
+    """A run that goes out."""
+
+    data: OpenData
+    geometry: Geometry
+    done: Callable[[int], None]
+    """To be called once, with the bytes that went out."""
+
+
 class Server:
     """Serves what is verified and vouched for and may be served, and nothing else."""
 
     def __init__(
         self,
-        store: Store,
+        store: BlobStore,
         keyring: Keyring,
         counters: NodeCounters,
         place: Place,
@@ -71,12 +80,12 @@ class Server:
         self._counters = counters
         self._place = place
 
-    def unchecked(self, request: fr.Request) -> bool:
-        """The chunks lie here since before this process started, and were not hashed since."""
+    def takes_time(self, request: fr.Request) -> bool:
+        """The chunks lie in no file, or were not hashed since this process started."""
         blob, stop = self._store.get(request.digest), request.first + request.count
         if blob is None or stop > blob.geometry.chunk_count:
             return False
-        return blob.unchecked(request.first, stop)
+        return not self._store.has_files or blob.unchecked(request.first, stop)
 
     async def check(self, request: fr.Request) -> list[int]:
         """Hash them; return those that had rotted, which are gone from here now. Raises
@@ -91,7 +100,41 @@ class Server:
             blob.release()
 
     def serve_run(self, link: Link, request: fr.Request, runs: Runs | None) -> None:
-        """Send a run, or refuse it; `runs` hears when it begins and ends."""
+        """Send a run out of a file, or refuse it; `runs` hears when it begins and ends."""
+        begun = self._begin(link, request, runs)
+        if begun is None:
+            return
+        data, geometry, done = begun
+        assert data.fileno is not None
+        indexes = range(request.first, request.first + request.count)
+        spans = [(i, geometry.offset(i), geometry.length(i)) for i in indexes]
+        link.send_run(request.request_id, data.fileno, spans, done, bulk=request.bulk)
+
+    async def serve_read(self, link: Link, request: fr.Request, runs: Runs | None) -> None:
+        """Send a run out of wherever it lies, a chunk in memory at a time, or refuse it; return
+        when it has gone out. `runs` hears when it begins and ends."""
+        if self._store.has_files:
+            self.serve_run(link, request, runs)
+            return
+        begun = self._begin(link, request, runs)
+        if begun is None:
+            return
+        data, geometry, done = begun
+        sent_bytes = 0
+        try:
+            for chunk in range(request.first, request.first + request.count):
+                body = await data.read(geometry.offset(chunk), geometry.length(chunk))
+                nbytes = await _send_chunk(link, request, chunk, body)
+                sent_bytes += nbytes
+                if nbytes < len(body):  # nobody wants the rest
+                    return
+        except StoreError as error:
+            self.refuse(link, request, error)
+        finally:
+            done(sent_bytes)
+
+    def _begin(self, link: Link, request: fr.Request, runs: Runs | None) -> _Begun | None:
+        """The data of a run that may go out; None: it was refused."""
         blob = self._store.get(request.digest)
         stop = request.first + request.count
         if (
@@ -103,16 +146,16 @@ class Server:
             or blob.verified.first_missing(request.first) < stop
         ):
             link.send(fr.Refuse(request.request_id, fr.RefuseReason.UNKNOWN))
-            return
+            return None
         asked = ((1 << request.count) - 1) << request.first
         if runs is not None and runs.refers(link, asked):
             link.send(fr.Refuse(request.request_id, fr.RefuseReason.BUSY))
-            return
+            return None
         try:
             data = blob.open_data()
         except StoreError as error:
             self.refuse(link, request, error)
-            return
+            return None
         held, geometry = blob, blob.geometry
         held.hold()
         receiver = receiver_of(link.session.member, self._place)
@@ -128,8 +171,7 @@ class Server:
                 sent = asked & whole_chunks(request, geometry, nbytes)
                 runs.sent(link, sent, asked & ~sent)
 
-        spans = [(i, geometry.offset(i), geometry.length(i)) for i in range(request.first, stop)]
-        link.send_run(request.request_id, data.fileno, spans, done, bulk=request.bulk)
+        return _Begun(data, geometry, done)
 
     def refuse(self, link: Link, request: fr.Request, error: StoreError) -> None:
         """The disk does not give what we hold."""
@@ -179,6 +221,18 @@ class Server:
         except PeerFault:
             return False  # of a key that is believed no more
         return isinstance(statement, TagStatement) and self._servable(statement.digest)
+
+
+async def _send_chunk(link: Link, request: fr.Request, chunk: int, body: bytes) -> int:
+    """Return the bytes that went out, when they have; fewer than all: nobody wants the rest."""
+    over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def done(nbytes: int) -> None:
+        if not over.done():  # this node ends, else
+            over.set_result(nbytes)
+
+    link.send_run(request.request_id, body, [(chunk, 0, len(body))], done, bulk=request.bulk)
+    return await over
 
 
 def whole_chunks(request: fr.Request, geometry: Geometry, nbytes: int) -> int:

@@ -12,7 +12,7 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.members import Member
 from p2pdist.process import logs
 from p2pdist.process.tasks import TaskOwner
-from p2pdist.store.store import Store
+from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.finding import SmallFinder
 from p2pdist.swarm.neighbourhood import Neighbourhood
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class TrackerSidePorts(Protocol):
     """What this needs of its node."""
 
-    store: Store
+    store: BlobStore
     tasks: TaskOwner
     records: OpenedRecords
     actives: dict[Digest, ActiveBlob]

@@ -17,6 +17,7 @@ from p2pdist.peer.daemon import RunningPeer
 from p2pdist.registry.ports import DEMAND_AGAIN, DEMAND_HEADER
 from p2pdist.registry.serving import endpoint
 from p2pdist.registry_proxy.daemon import RunningProxy
+from p2pdist.store.blob import Blob
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.core import fetch, scope
 from p2pdist.swarm.core.fetch import FetchCounters
@@ -271,7 +272,7 @@ async def ranged(
 def rot(peer: RunningPeer, digest: Digest) -> None:
     """Change a byte of the range on the peer's disk, which hashed it a moment ago."""
     blob = peer.running.store.get(digest)
-    assert blob is not None
+    assert isinstance(blob, Blob)
     with (blob.path / "data").open("r+b") as file:
         file.seek(RANGE[0] + 1000)
         byte = file.read(1)

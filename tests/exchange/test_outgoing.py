@@ -17,7 +17,7 @@ def run_of(request_id: int, ended: list[int], *, bulk: bool, slices: int = 1) ->
 
 
 def small_of(request_id: int) -> OutgoingRun:
-    return OutgoingRun(request_id, lambda _: None, body=b"x", chunks=deque([(0, 0, 1)]))
+    return OutgoingRun(request_id, lambda _: None, b"x", small=True, chunks=deque([(0, 0, 1)]))
 
 
 def begun(runs: OutgoingRuns, now_s: float) -> OutgoingRun | None:

@@ -8,7 +8,8 @@ from typing import Final
 import pytest
 
 from p2pdist.model.ids import TagKey, digest_of
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import StoreLimits
+from p2pdist.store.store import Store
 from tests.faults.offline import Findings, inspect
 from tests.store.content import SIGNER, chunk_of, hash_of, keyring, map_of, random_blob
 

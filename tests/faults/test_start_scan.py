@@ -15,7 +15,8 @@ from p2pdist.model.statements import BATCH_HASHES_MAX, HashBatch, MapHead, Seal
 from p2pdist.store.bits import Bits, encode_bits
 from p2pdist.store.blob import write_map
 from p2pdist.store.files import blob_path
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import StoreLimits
+from p2pdist.store.store import Store
 from tests.faults.records import recorded
 from tests.store.content import CHUNK, SIGNER, keyring
 

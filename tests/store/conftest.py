@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import StoreLimits
+from p2pdist.store.store import Store
 from tests.store.content import keyring
 
 OpenStore = Callable[..., Awaitable[Store]]

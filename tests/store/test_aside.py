@@ -14,7 +14,8 @@ from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.ids import digest_of
 from p2pdist.model.statements import HashBatch, Keyring, Revocation, Signer
 from p2pdist.store.files import blob_path
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import StoreLimits
+from p2pdist.store.store import Store
 from tests.store.content import CHUNK, SIGNER, chunk_of, hash_of, keyring, map_of, random_blob
 
 DATA = random_blob(5)

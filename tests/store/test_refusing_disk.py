@@ -15,7 +15,7 @@ from p2pdist.errors import StoreError
 from p2pdist.model.ids import MapId, TagKey, digest_of
 from p2pdist.model.statements import Revocation
 from p2pdist.store.blob import Blob
-from p2pdist.store.holdings import Part
+from p2pdist.store.ports import Part
 from p2pdist.store.store import Store
 from tests.store.conftest import OpenStore
 from tests.store.content import SIGNER, chunk_of, hash_of, map_of, random_blob

@@ -23,7 +23,8 @@ from p2pdist.errors import StoreError
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.store.blob import Blob
 from p2pdist.store.files import blob_path
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import StoreLimits
+from p2pdist.store.store import Store
 from tests.store.content import CHUNK, chunk_of, hash_of, keyring, map_of, random_blob
 
 BLOBS = [random_blob(chunks, seed) for seed, chunks in enumerate((2, 3, 3, 4, 9))]

@@ -13,7 +13,8 @@ from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import MapId, digest_of
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Signer
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import StoreLimits
+from p2pdist.store.store import Store
 
 CHUNK = 256 * 1024
 BLOB = Random(11).randbytes(200 * CHUNK)

@@ -21,7 +21,8 @@ from p2pdist.model.ids import Digest, HostId, MapId, RequestId, digest_of
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Revocation, Seal, Signer
 from p2pdist.process.tasks import TaskOwner
-from p2pdist.store.store import Store, StoreLimits
+from p2pdist.store.ports import StoreLimits
+from p2pdist.store.store import Store
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import LocalOrder

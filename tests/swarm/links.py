@@ -42,7 +42,7 @@ class FakeLink:
     def send_run(
         self,
         request_id: RequestId,
-        fileno: int,
+        source: int | bytes,
         spans: Sequence[tuple[int, int, int]],
         done: Callable[[int], None],
         *,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from p2pdist.errors import BlobFailed, UpstreamError
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.names import ImageName
+from p2pdist.store.ports import OpenData
 from p2pdist.swarm.fallback import HOLD_BACK_BYTES, stream_checked
 
 NAME = ImageName("docker.io", "library/app")
@@ -57,7 +57,7 @@ async def collect(
     source: Source,
     start: int = 0,
     stop: int = len(BLOB),
-    fileno: int | None = None,
+    prefix: OpenData | None = None,
     got: bytearray | None = None,
 ) -> bytes:
     got = bytearray() if got is None else got
@@ -68,7 +68,7 @@ async def collect(
         len(BLOB),
         start=start,
         stop=stop,
-        prefix_fileno=fileno,
+        prefix=prefix,
         count=lambda _: None,
     )
     async for data in stream:
@@ -80,12 +80,21 @@ async def test_a_whole_body_comes_through() -> None:
     assert await collect(Source(BLOB)) == BLOB
 
 
-async def test_a_verified_prefix_is_not_fetched_again(tmp_path: Path) -> None:
-    path = tmp_path / "data"
-    path.write_bytes(BLOB[:500_000])
+class Prefix:
+    """What lies here (`OpenData`)."""
+
+    fileno = None
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return BLOB[offset : min(500_000, offset + length)]
+
+    def close(self) -> None: ...
+
+
+async def test_a_verified_prefix_is_not_fetched_again() -> None:
     source = Source(BLOB)
-    with path.open("rb") as file:
-        rest = await collect(source, start=500_000, fileno=file.fileno())
+
+    rest = await collect(source, start=500_000, prefix=Prefix())
 
     assert rest == BLOB[500_000:]
     assert source.starts == [500_000]

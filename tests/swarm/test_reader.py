@@ -18,6 +18,7 @@ from p2pdist.model.members import Role
 from p2pdist.oci.names import ImageName
 from p2pdist.registry.ports import FileSpan, PullContext
 from p2pdist.registry.reading.net import BadAnswer
+from p2pdist.store.blob import Blob
 from p2pdist.swarm.core.wanting import Wanting
 from p2pdist.swarm.reader import SwarmReader
 from tests.swarm.active_parts import Motion, SignedMap, in_motion, some_bytes
@@ -150,7 +151,7 @@ async def whole(directory: Path, motion: Motion) -> Path:
     await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
     await motion.land(TRUE, *range(TRUE.geometry.chunk_count))
     blob = motion.active.blob
-    assert blob is not None
+    assert isinstance(blob, Blob)
     await until(lambda: blob.synced)
     await until(lambda: not open_after_letting_go(motion))  # the sync may still have it
     return blob.path / "data"

@@ -7,8 +7,8 @@ room; and nothing goes for what would not fit all the same.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from p2pdist.errors import StoreError
@@ -41,6 +41,13 @@ class Tenant:
     used_at_s: float
 
 
+@dataclass(eq=False, slots=True)
+class Promise:
+    """Room for blobs that are to come, each until it does."""
+
+    sizes: dict[Digest, int] = field(default_factory=dict)
+
+
 class Room:
     """Pure. `used` and `free` are told at each call; what is reserved is in neither of them yet."""
 
@@ -50,9 +57,11 @@ class Room:
         self._high_bytes = int(max_bytes * high_watermark)
         self._low_bytes = int(max_bytes * low_watermark)
         self._reserved_bytes = 0
+        self._promised: dict[Digest, Promise] = {}
 
     @property
     def reserved_bytes(self) -> int:
+        """What is promised is reserved, too."""
         return self._reserved_bytes
 
     def reserve(self, nbytes: int) -> None:
@@ -62,6 +71,37 @@ class Room:
         """What was reserved is used by now, or will not be."""
         assert nbytes <= self._reserved_bytes
         self._reserved_bytes -= nbytes
+
+    def promised(self, digest: Digest) -> bool:
+        return digest in self._promised
+
+    def promise(self, sizes: Mapping[Digest, int]) -> Promise:
+        """Reserve room for each of these, none of which is promised to anybody yet."""
+        assert not self._promised.keys() & sizes.keys()
+        promise = Promise(dict(sizes))
+        self._promised.update(dict.fromkeys(sizes, promise))
+        self.reserve(sum(sizes.values()))
+        return promise
+
+    def claim(self, digest: Digest) -> None:
+        """It comes now: what was promised is free, for it to be reserved in its true size."""
+        promise = self._promised.pop(digest, None)
+        if promise is not None:
+            self.release(promise.sizes.pop(digest))
+
+    def withdraw(self, promise: Promise) -> None:
+        """What has not come of it will not come, or has to find its own room."""
+        for digest in list(promise.sizes):
+            self.claim(digest)
+
+    def validate(self) -> None:
+        """Raise AssertionError where this contradicts itself; for tests."""
+        promises = {id(promise): promise for promise in self._promised.values()}.values()
+        sizes = [size for promise in promises for size in promise.sizes.values()]
+        assert all(digest in owner.sizes for digest, owner in self._promised.items())
+        assert len(sizes) == len(self._promised)
+        assert 0 <= sum(sizes) <= self._reserved_bytes <= self._max_bytes
+        assert self._low_bytes <= self._high_bytes <= self._max_bytes
 
     def fits(self, nbytes: int, *, used: int, free: int) -> bool:
         """Within `max_bytes` and on the disk, as things are."""

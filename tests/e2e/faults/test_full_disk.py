@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from p2pdist.store.store import RESERVE_FREE_BYTES
+from p2pdist.store.ports import RESERVE_FREE_BYTES
 from tests.e2e.faults.conftest import LAYER_BYTES
 from tests.e2e.faults.scene import (
     Scene,

@@ -12,7 +12,7 @@ import pytest
 
 from p2pdist.model.ids import parse_digest
 from p2pdist.store.files import blob_path
-from p2pdist.store.store import RESERVE_FREE_BYTES
+from p2pdist.store.ports import RESERVE_FREE_BYTES
 from tests.e2e.faults.scene import Scene, assert_served, read
 from tests.e2e.harness.image import REFERENCE, REPOSITORY, Blob, Image, build_image
 from tests.e2e.harness.lab import Lab, open_lab
