@@ -13,6 +13,8 @@ from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.process.keys import KeyFiles, make_keys
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
 from p2pdist.settings import Cluster, Host, Peer, Proxy, Settings, StoreSection, Tracker, Upstream
+from p2pdist.store.ports import OpenStore
+from p2pdist.store.store import Store
 from p2pdist.tracker.daemon import RunningTracker, running_tracker
 
 
@@ -41,6 +43,8 @@ class Lab:
 
     layer_index: bool = False
     """Most layers here are no archives, and a process for each of them takes its time."""
+    open_store: OpenStore = Store.open
+    """What proxies and peers that are started from now on keep their blobs in."""
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -101,7 +105,7 @@ class Lab:
         """A proxy that later peers are configured with, and that may end before them."""
         settings = self.settings(name, dc)
         settings = replace(settings, proxy=replace(settings.proxy, parents=tuple(parents)))
-        async with running_proxy(settings) as running:
+        async with running_proxy(settings, open_store=self.open_store) as running:
             self.proxies.append(url_of(running.registry))
             yield running
 
@@ -114,7 +118,7 @@ class Lab:
     ) -> AsyncIterator[RunningPeer]:
         settings = self.settings(name, dc)
         settings = replace(settings, peer=replace(settings.peer, direct=direct))
-        async with running_peer(settings) as running:
+        async with running_peer(settings, open_store=self.open_store) as running:
             yield running
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import pytest
 
 from p2pdist.exchange.frames import Refuse, RefuseReason, Request, StatementIs
 from p2pdist.exchange.link import Link
+from p2pdist.model.chunkmap import chunk_hash
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, MapId, RequestId, digest_of, tag_key
 from p2pdist.model.statements import TagStatement
+from p2pdist.store.ports import StoreLimits
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.server import Server, whole_chunks
 from p2pdist.swarm.smalls import SmallAnswer
+from tests.fakes.memory_store import MemoryStore
 from tests.swarm.active_parts import (
     KEYRING,
     NOW_S,
@@ -27,7 +31,7 @@ from tests.swarm.active_parts import (
     in_motion,
     some_bytes,
 )
-from tests.swarm.links import PLACE, link, real
+from tests.swarm.links import PLACE, FakeLink, link, real
 
 # Five chunks of 100 bytes, the last one of 40.
 GEOMETRY = Geometry(440, 100)
@@ -200,3 +204,68 @@ async def test_what_has_a_map_is_sent_to_nobody_as_a_whole(tmp_path: Path) -> No
         await server.serve_small(real(neighbour), REQUEST_ID, TRUE.digest, upstream)
 
     assert (neighbour.smalls, neighbour.sent, upstream.asked) == ([], REFUSED, 0)
+
+
+# --- out of a store without files ---------------------------------------------------------------
+
+
+class SlowLink(FakeLink):
+    """Takes `taken_bytes` of each chunk; notes what it is given."""
+
+    def __init__(self, taken_bytes: int) -> None:
+        super().__init__(link("a").session)
+        self.taken_bytes = taken_bytes
+        self.given: list[tuple[int, bytes]] = []
+
+    def send_run(
+        self,
+        request_id: RequestId,
+        source: int | bytes,
+        spans: Sequence[tuple[int, int, int]],
+        done: Callable[[int], None],
+        *,
+        bulk: bool,
+    ) -> None:
+        assert isinstance(source, bytes)
+        ((chunk, offset, length),) = spans
+        self.given.append((chunk, source[offset : offset + length]))
+        asyncio.get_running_loop().call_soon(done, min(length, self.taken_bytes))
+
+
+class Heard:
+    """Implements `Runs`."""
+
+    def __init__(self) -> None:
+        self.sent_bits: list[tuple[int, int]] = []
+
+    def refers(self, link: Link, bits: int) -> bool:
+        return False
+
+    def asked(self, link: Link, bits: int) -> None: ...
+
+    def sent(self, link: Link, bits: int, unsent: int) -> None:
+        self.sent_bits.append((bits, unsent))
+
+
+@pytest.mark.parametrize(
+    ("taken_bytes", "given", "sent"), [(1 << 20, [0, 1], (0b11, 0)), (1000, [0], (0, 0b11))]
+)
+async def test_without_files_a_chunk_is_read_once_the_one_before_has_gone_out(
+    taken_bytes: int, given: list[int], sent: tuple[int, int]
+) -> None:
+    """And none after one of which the rest is not wanted."""
+    store = MemoryStore(StoreLimits(1 << 30))
+    blob = await store.create(TRUE.whole)
+    for chunk in (0, 1, 3):
+        assert await blob.admit(chunk, TRUE.chunk(chunk), chunk_hash(TRUE.chunk(chunk)))
+    server = Server(store, KEYRING, NodeCounters(), PLACE, everything)
+    neighbour, heard = SlowLink(taken_bytes), Heard()
+
+    assert server.takes_time(asked(0, 2))
+    await server.serve_read(real(neighbour), asked(0, 2), heard)
+    await server.serve_read(real(neighbour), asked(1, 2), heard)
+
+    assert neighbour.given == [(chunk, TRUE.chunk(chunk)) for chunk in given]
+    assert heard.sent_bits == [sent]
+    assert neighbour.sent == REFUSED
+    assert not blob.holds
