@@ -260,7 +260,10 @@ class Prewarmer:
 
     @asynccontextmanager
     async def _reserved(self, order: Prewarm, refs: list[BlobRef]) -> AsyncIterator[None]:
-        """Pin what is to come and reserve the room for it, before a byte of it is fetched."""
+        """Pin what is to come and reserve the room for it, before a byte of it is fetched.
+
+        Where only what is in use now stands in the way, each blob finds its room when it comes.
+        """
         store = self._node.store
         large = {
             parse_digest(ref.digest): ref.size_bytes
@@ -276,12 +279,13 @@ class Prewarmer:
             except StoreError as error:
                 if not error.full:
                     raise
-                await store.unpin(order.job)
                 needed = sum(size for digest, size in large.items() if store.get(digest) is None)
                 room = await store.room()
-                raise OrderRefused(
-                    "no_space", f"{_megabytes(needed)} are missing, {_megabytes(room)} fit"
-                ) from None
+                if needed > room:
+                    await store.unpin(order.job)
+                    raise OrderRefused(
+                        "no_space", f"{_megabytes(needed)} are missing, {_megabytes(room)} fit"
+                    ) from None
             yield
 
     async def _blob(self, entry: _Entry, name: ImageName, digest: Digest, size: int) -> None:

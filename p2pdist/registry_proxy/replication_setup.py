@@ -21,7 +21,7 @@ from p2pdist.registry_proxy.core.rules import RULES_MAX, Rule, check_rule, parse
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.notifications_http import Notifications
 from p2pdist.registry_proxy.replication import Replication
-from p2pdist.registry_proxy.replication_store import FILE_NAME, ReplicationStore
+from p2pdist.registry_proxy.replication_store import FILE_NAME, sqlite_replication_store
 from p2pdist.settings import Replicate, Settings
 
 _FIX: Final = "set proxy.job_trackers to the trackers' admin URLs, such as http://10.0.0.2:5209"
@@ -80,7 +80,7 @@ async def replicating(
     async with aiohttp.ClientSession() as session:
         urls = dict.fromkeys(url.rstrip("/") for url in settings.proxy.job_trackers)
         trackers = [JobsClient(url, token, session) for url in urls]
-        store = ReplicationStore(settings.host.state_dir / "proxy" / FILE_NAME)
+        store = sqlite_replication_store(settings.host.state_dir / "proxy" / FILE_NAME)
         replication = Replication(rules, manifests, store, trackers, rng)
         try:
             await replication.start()

@@ -1,102 +1,56 @@
-"""The replicas on disk: SQLite, one worker thread, every change flushed before it counts."""
+"""The replicas in durable state: every change is on the disk before it counts."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
-from p2pdist.errors import StoreError
 from p2pdist.process import logs
-from p2pdist.process.files import own_database
 from p2pdist.registry_proxy.core.replicas import Replica
+from p2pdist.store.sqlite_state import SqliteState
+from p2pdist.store.state_port import StateRows, StateStore, Tables
 
 log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "replication.v1.db"
-_TABLE: Final = (
-    "CREATE TABLE IF NOT EXISTS replicas (rule TEXT, image TEXT, record BLOB NOT NULL, "
-    "PRIMARY KEY (rule, image)) WITHOUT ROWID"
-)
-
-T = TypeVar("T")
+TABLES: Final[Tables] = {"replicas": ["rule", "image"]}
 
 
 class ReplicationStore:
     """Open with `open`, close with `close`; all methods raise StoreError when the disk refuses."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._worker = ThreadPoolExecutor(1, "replication-store")
-        self._connection: sqlite3.Connection | None = None
+    def __init__(self, state: StateStore) -> None:
+        """`state` has `TABLES`."""
+        self._state = state
 
     async def open(self) -> list[Replica]:
-        """Return what was stored; a damaged file is moved aside, and nothing was stored."""
-        return await self._run(self._open)
+        """Return what was stored; where the records make no sense, nothing was."""
+        return await self._state.open(_loaded)
 
     async def put(self, replicas: Sequence[Replica]) -> None:
         """Store replicas as they are now; on return they survive a power cut."""
-        rows = [(r.rule, r.image, msgspec.json.encode(r)) for r in replicas]
-        await self._run(lambda: self._write("INSERT OR REPLACE INTO replicas VALUES (?,?,?)", rows))
+        records = [((r.rule, r.image), msgspec.json.encode(r)) for r in replicas]
+        await self._state.write({"replicas": records}, {})
 
     async def delete(self, replicas: Sequence[Replica]) -> None:
-        rows = [(r.rule, r.image) for r in replicas]
-        await self._run(
-            lambda: self._write("DELETE FROM replicas WHERE rule = ? AND image = ?", rows)
-        )
+        await self._state.write({}, {"replicas": [(r.rule, r.image) for r in replicas]})
 
     async def close(self) -> None:
-        await self._run(self._close)
-        self._worker.shutdown()
+        await self._state.close()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, work)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{self._path}: {error}") from error
 
-    # --- in the worker --------------------------------------------------------------------------
+def sqlite_replication_store(path: Path) -> ReplicationStore:
+    """A damaged file is moved aside, with a log line, and nothing was stored."""
+    return ReplicationStore(SqliteState(path, TABLES, _moved_aside))
 
-    def _open(self) -> list[Replica]:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            return self._load()
-        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise  # locked, or the disk: the file itself may be whole
-            self._close()
-            aside = self._path.with_suffix(".damaged")
-            self._path.replace(aside)
-            for tail in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + tail).unlink(missing_ok=True)
-            logs.event(
-                log, logging.ERROR, "replication.damaged", moved_to=str(aside), error=str(error)
-            )
-            return self._load()
 
-    def _load(self) -> list[Replica]:
-        own_database(self._path)
-        connection = sqlite3.connect(self._path, check_same_thread=False, timeout=10.0)
-        self._connection = connection
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(_TABLE)
-        connection.commit()
-        rows = connection.execute("SELECT record FROM replicas")
-        return [msgspec.json.decode(record, type=Replica) for (record,) in rows]
+def _moved_aside(aside: Path, error: Exception) -> None:
+    logs.event(log, logging.ERROR, "replication.damaged", moved_to=str(aside), error=str(error))
 
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        assert self._connection is not None
-        with self._connection:  # one transaction
-            self._connection.executemany(statement, rows)
 
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+def _loaded(rows: StateRows) -> list[Replica]:
+    return [msgspec.json.decode(record, type=Replica) for record in rows.of("replicas")]

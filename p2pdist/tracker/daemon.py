@@ -28,7 +28,7 @@ from p2pdist.tracker.core.state import TrackerLimits
 from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import JobHttp
 from p2pdist.tracker.job_metrics import fleet_samples, job_counts, job_samples
-from p2pdist.tracker.job_store import FILE_NAME, SqliteJobStore
+from p2pdist.tracker.job_store import FILE_NAME, sqlite_job_store
 from p2pdist.tracker.server import TrackerServer
 
 
@@ -56,7 +56,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         limits=TrackerLimits(own.announce_interval_s, own.heartbeat_s),
         state_dir=state_dir,
         federation=own.federation,
-        job_store=SqliteJobStore(state_dir / FILE_NAME),
+        job_store=sqlite_job_store(state_dir / FILE_NAME),
     )
     started_s = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:

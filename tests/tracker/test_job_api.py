@@ -30,7 +30,7 @@ from p2pdist.process.admin import AdminServer
 from p2pdist.process.operator_token import operator_token
 from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import BODY_BYTES_MAX, JobHttp
-from p2pdist.tracker.job_store import SqliteJobStore
+from p2pdist.tracker.job_store import sqlite_job_store
 from p2pdist.tracker.server import TrackerServer
 from tests.tracker.core.jobs.fleet import TAG, image
 from tests.tracker.hosts import member
@@ -55,7 +55,7 @@ class Tracker:
 @asynccontextmanager
 async def running(state_dir: Path, *, token: str | None = None) -> AsyncIterator[Tracker]:
     async with AsyncExitStack() as stack:
-        server = tracker_server(job_store=SqliteJobStore(state_dir / "jobs.db"))
+        server = tracker_server(job_store=sqlite_job_store(state_dir / "jobs.db"))
         control = await server.start()
         stack.push_async_callback(server.close)
         admin = AdminServer(

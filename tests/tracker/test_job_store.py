@@ -12,18 +12,18 @@ import pytest
 from p2pdist.errors import StoreError
 from p2pdist.model.jobs import JobSpec
 from p2pdist.tracker.core.jobs.records import Changes, StoredJob, StoredTarget
-from p2pdist.tracker.job_store import SqliteJobStore
+from p2pdist.tracker.job_store import sqlite_job_store
 from tests.tracker.core.jobs.fleet import image
 
 WRITER = """
 import asyncio, sys
 from pathlib import Path
 from p2pdist.tracker.core.jobs.records import Changes
-from p2pdist.tracker.job_store import SqliteJobStore
+from p2pdist.tracker.job_store import sqlite_job_store
 from tests.tracker.test_job_store import job, target
 
 async def main():
-    store = SqliteJobStore(Path(sys.argv[1]))
+    store = sqlite_job_store(Path(sys.argv[1]))
     await store.open()
     for number in range(10_000):
         await store.write(Changes([job(f"j{number}")], [(f"j{number}", target(number))]))
@@ -55,7 +55,7 @@ def write_and_be_killed(path: Path) -> int:
 
 
 async def test_jobs_and_their_hosts_come_back_from_the_oldest_on(tmp_path: Path) -> None:
-    store = SqliteJobStore(tmp_path / "jobs.db")
+    store = sqlite_job_store(tmp_path / "jobs.db")
     await store.open()
     await store.write(
         Changes(
@@ -65,7 +65,7 @@ async def test_jobs_and_their_hosts_come_back_from_the_oldest_on(tmp_path: Path)
     )
     await store.close()
 
-    loaded = await SqliteJobStore(tmp_path / "jobs.db").open()
+    loaded = await sqlite_job_store(tmp_path / "jobs.db").open()
     assert loaded == [
         (job("older", 1.0), [target(1), target(2)]),
         (job("younger", 2.0), [target(1)]),
@@ -73,21 +73,21 @@ async def test_jobs_and_their_hosts_come_back_from_the_oldest_on(tmp_path: Path)
 
 
 async def test_what_is_dropped_and_deleted_is_gone(tmp_path: Path) -> None:
-    store = SqliteJobStore(tmp_path / "jobs.db")
+    store = sqlite_job_store(tmp_path / "jobs.db")
     await store.open()
     hosts = [("kept", target(1)), ("gone", target(1))]
     await store.write(Changes([job("kept"), job("gone")], hosts))
     await store.write(Changes(deleted=["gone"], hosts_dropped=["kept"]))
     await store.close()
 
-    assert await SqliteJobStore(tmp_path / "jobs.db").open() == [(job("kept"), [])]
+    assert await sqlite_job_store(tmp_path / "jobs.db").open() == [(job("kept"), [])]
 
 
 async def test_what_was_written_outlives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     last = await asyncio.to_thread(write_and_be_killed, path)
 
-    loaded = {stored.id: targets for stored, targets in await SqliteJobStore(path).open()}
+    loaded = {stored.id: targets for stored, targets in await sqlite_job_store(path).open()}
     assert {f"j{number}" for number in range(last + 1)} <= set(loaded)
     assert all(len(targets) == 1 for targets in loaded.values())
 
@@ -95,14 +95,14 @@ async def test_what_was_written_outlives_kill_9(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"no database at all" * 100])
 async def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "jobs.db"
-    store = SqliteJobStore(path)
+    store = sqlite_job_store(path)
     await store.open()
     await store.write(Changes([job("lost")]))
     await store.close()
     whole = path.read_bytes()
     path.write_bytes(damage or whole[:2048] + b"\xff" * (len(whole) - 2048))
 
-    again = SqliteJobStore(path)
+    again = sqlite_job_store(path)
     assert await again.open() == []
     await again.write(Changes([job("new")]))
     assert path.with_suffix(".damaged").exists()
@@ -113,13 +113,13 @@ async def test_a_disk_that_refuses_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(StoreError, match=r"jobs\.db"):
-        await SqliteJobStore(tmp_path / "file" / "jobs.db").open()
+        await sqlite_job_store(tmp_path / "file" / "jobs.db").open()
 
 
 def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "jobs.db").symlink_to(tmp_path / "victim")
-    store = SqliteJobStore(tmp_path / "state" / "jobs.db")
+    store = sqlite_job_store(tmp_path / "state" / "jobs.db")
 
     with pytest.raises(StoreError, match="no place for a database"):
         asyncio.run(store.open())
