@@ -201,8 +201,8 @@ class BlobStore(Protocol):
 
     def reserve(self, sizes: Mapping[Digest, int]) -> AbstractAsyncContextManager[None]:
         """Room for blobs that are to come, as long as the block lasts: nobody else gets it, and
-        each blob takes its own when it is created. Those that are here, or that room is reserved
-        for already, cost nothing.
+        each blob takes its own when it is created. Those that are here cost nothing, and those that
+        several reserve room for cost it once, until the last of them ends.
 
         Evicts what has to go; raises StoreError (`full`) where that would not be enough, and
         evicts nothing then.

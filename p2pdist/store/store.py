@@ -24,7 +24,7 @@ from p2pdist.process.clock import unix_s
 from p2pdist.store.aside import Aside, look_aside, reopen_files
 from p2pdist.store.bits import Bits
 from p2pdist.store.blob import Blob, create_files, load_files
-from p2pdist.store.core.room import Rank, Room, Tenant
+from p2pdist.store.core.room import Promise, Rank, Room, Tenant
 from p2pdist.store.disk import Disk
 from p2pdist.store.files import blob_directories, blob_path, claim, make_directories
 from p2pdist.store.holdings import Gone, keyed_hash, missing_blobs
@@ -206,25 +206,24 @@ class Store:
 
     @asynccontextmanager
     async def reserve(self, sizes: Mapping[Digest, int]) -> AsyncIterator[None]:
-        """See `ports.BlobStore`. Whoever comes for a blob that somebody else reserved room for
-        relies on that: it goes when the other one's block ends."""
-        async with self._planning:
-            coming = {digest: size for digest, size in sizes.items() if self._is_new(digest)}
-            await self._make_room(sum(coming.values()), lies_here=0)
-            promise = self._room.promise(
-                {digest: size for digest, size in coming.items() if self._is_new(digest)}
-            )
+        """See `ports.BlobStore`."""
+        promise = Promise()
         try:
+            async with self._planning:
+                coming = {digest: size for digest, size in sizes.items() if self._is_new(digest)}
+                lacking = self._room.share(promise, coming)
+                await self._make_room(sum(lacking.values()), lies_here=0)
+                new = {digest: size for digest, size in lacking.items() if self._is_new(digest)}
+                self._room.promise(promise, new)
             yield
         finally:
             self._room.withdraw(promise)
 
     def _is_new(self, digest: Digest) -> bool:
-        """Nothing of it is here or comes in just now, and nobody keeps room for it."""
+        """Nothing of it is here or comes in just now."""
         lock = self._locks.get(digest)
         comes = lock is not None and lock.locked()
-        here = digest in self._blobs or digest in self._aside
-        return not here and not comes and not self._room.promised(digest)
+        return digest not in self._blobs and digest not in self._aside and not comes
 
     @asynccontextmanager
     async def _reserved(

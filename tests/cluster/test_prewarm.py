@@ -14,6 +14,8 @@ import msgspec
 import pytest
 
 from p2pdist.control.jobs_client import JobsClient
+from p2pdist.errors import StoreError
+from p2pdist.model.control import BlobRef, Prewarm, PrewarmEnd, PrewarmImage
 from p2pdist.model.ids import digest_of
 from p2pdist.model.jobs import HostStatus, JobSpec, JobState, JobStatus
 from p2pdist.oci.reference import parse_reference
@@ -24,7 +26,7 @@ from p2pdist.registry.ports import Manifest
 from p2pdist.tracker.daemon import RunningTracker
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.pulling import pull, random_bytes
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, Fault
 
 DEADLINE_S = 50.0
 """A proof that a busy machine delays counts as missing; tries follow after 2, 8 and 30 s."""
@@ -155,6 +157,33 @@ async def test_a_host_without_room_says_so_before_it_fetches_a_byte(tmp_path: Pa
         assert (failed.name, failed.code) == ("small", "no_space")
         assert failed.reason == "4.2 MB are missing, 2.0 MB fit"
         assert small.running.node.core.bulk.received_bytes == 0
+
+
+async def test_room_for_all_of_a_job_is_kept_before_a_byte_comes(tmp_path: Path) -> None:
+    """Two jobs that came at once used to find the same room."""
+    async with scene(tmp_path) as it, peer(it, "a", max_bytes=6_000_000) as first:
+        store, orders = first.running.store, first.running.orders
+        image = (await it.spec()).images[0]
+        platform = image.platforms[0]
+        for layer in map(digest_of, LAYERS):
+            it.registry.faults[layer] = Fault(hang=True)
+        refs = [BlobRef(blob.digest, blob.size) for blob in platform.blobs]
+        name = parse_reference("docker.io/library/app").name
+        wanted = PrewarmImage(name.upstream, name.repository, "", platform.manifests, refs)
+
+        orders.put(Prewarm("one", [wanted]))
+        async with asyncio.timeout(DEADLINE_S):
+            while await store.room() > 1_800_000:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert not store.blobs()
+        with pytest.raises(StoreError):
+            async with store.reserve({digest_of(b"of another job"): 2_000_000}):
+                pytest.fail("it has the same room")
+
+        orders.put(PrewarmEnd("one", unpin=True))
+        async with asyncio.timeout(DEADLINE_S):
+            while await store.room() < 5_900_000:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 async def test_a_blob_that_the_registry_does_not_have_fails_the_job(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, MapId, TagKey, digest_algorithm, digest_of
 from p2pdist.model.statements import Keyring
 from p2pdist.process.clock import unix_s
-from p2pdist.store.core.room import Rank, Room, Tenant
+from p2pdist.store.core.room import Promise, Rank, Room, Tenant
 from p2pdist.store.ports import Data, Losses, Part, SmallBlob, StoreLimits, StoreUsage
 from p2pdist.store.revocations import REVOCATIONS_MAX
 from p2pdist.store.statements import STATEMENTS_MAX
@@ -233,14 +233,12 @@ class MemoryStore:
 
     @asynccontextmanager
     async def reserve(self, sizes: Mapping[Digest, int]) -> AsyncIterator[None]:
-        coming = {
-            digest: size
-            for digest, size in sizes.items()
-            if digest not in self._blobs and not self._room.promised(digest)
-        }
-        self._make_room(sum(coming.values()))
-        promise = self._room.promise(coming)
+        promise = Promise()
         try:
+            coming = {digest: size for digest, size in sizes.items() if digest not in self._blobs}
+            lacking = self._room.share(promise, coming)
+            self._make_room(sum(lacking.values()))
+            self._room.promise(promise, lacking)
             yield
         finally:
             self._room.withdraw(promise)

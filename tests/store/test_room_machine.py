@@ -91,6 +91,23 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.run(together())
 
+    @rule(whiches=st.sets(WHICH, max_size=3), comes=WHICH)
+    def room_is_reserved_and_one_comes(self, whiches: set[int], comes: int) -> None:
+        """Perhaps another one."""
+        sizes = {digest_of(BLOBS[which]): len(BLOBS[which]) for which in whiches}
+
+        async def reserved() -> None:
+            async with self.store.reserve(sizes):
+                self.the_limit_is_kept()
+                await self.create(comes, True)
+                self.store._room.validate()
+
+        try:
+            self.run(reserved())
+        except StoreError as error:
+            if not error.full:
+                raise
+
     @rule(which=WHICH, other=WHICH)
     def one_comes_while_another_goes(self, which: int, other: int) -> None:
         async def together() -> None:
@@ -150,11 +167,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_limit_is_kept(self) -> None:
-        assert self.store.usage().bytes_used <= MAX_BYTES
+        assert self.store.usage().bytes_used + self.store._room.reserved_bytes <= MAX_BYTES
 
     @invariant()
     def nothing_stays_reserved(self) -> None:
         assert self.store._room.reserved_bytes == 0
+        self.store._room.validate()
 
     @invariant()
     def every_blob_has_its_files_and_no_others_lie_there(self) -> None:

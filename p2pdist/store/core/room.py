@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.errors import StoreError
@@ -41,11 +41,16 @@ class Tenant:
     used_at_s: float
 
 
-@dataclass(eq=False, slots=True)
 class Promise:
-    """Room for blobs that are to come, each until it does."""
+    """Somebody for whom room is kept for blobs that are to come."""
 
-    sizes: dict[Digest, int] = field(default_factory=dict)
+
+@dataclass(slots=True)
+class _Kept:
+    """Room for one blob, as long as any of `holders` wants it."""
+
+    nbytes: int
+    holders: list[Promise]
 
 
 class Room:
@@ -57,7 +62,7 @@ class Room:
         self._high_bytes = int(max_bytes * high_watermark)
         self._low_bytes = int(max_bytes * low_watermark)
         self._reserved_bytes = 0
-        self._promised: dict[Digest, Promise] = {}
+        self._kept: dict[Digest, _Kept] = {}
 
     @property
     def reserved_bytes(self) -> int:
@@ -72,35 +77,38 @@ class Room:
         assert nbytes <= self._reserved_bytes
         self._reserved_bytes -= nbytes
 
-    def promised(self, digest: Digest) -> bool:
-        return digest in self._promised
+    def share(self, promise: Promise, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
+        """Keep for `promise`, too, what is kept for others of these; return the rest."""
+        for digest in sizes.keys() & self._kept.keys():
+            self._kept[digest].holders.append(promise)
+        return {digest: size for digest, size in sizes.items() if digest not in self._kept}
 
-    def promise(self, sizes: Mapping[Digest, int]) -> Promise:
-        """Reserve room for each of these, none of which is promised to anybody yet."""
-        assert not self._promised.keys() & sizes.keys()
-        promise = Promise(dict(sizes))
-        self._promised.update(dict.fromkeys(sizes, promise))
-        self.reserve(sum(sizes.values()))
-        return promise
+    def promise(self, promise: Promise, sizes: Mapping[Digest, int]) -> None:
+        """Reserve room for each of these, which is kept for nobody yet."""
+        for digest, size in sizes.items():
+            assert digest not in self._kept
+            self._kept[digest] = _Kept(size, [promise])
+            self.reserve(size)
 
     def claim(self, digest: Digest) -> None:
-        """It comes now: what was promised is free, for it to be reserved in its true size."""
-        promise = self._promised.pop(digest, None)
-        if promise is not None:
-            self.release(promise.sizes.pop(digest))
+        """It comes now: what was kept is free, for it to be reserved in its true size."""
+        kept = self._kept.pop(digest, None)
+        if kept is not None:
+            self.release(kept.nbytes)
 
     def withdraw(self, promise: Promise) -> None:
         """What has not come of it will not come, or has to find its own room."""
-        for digest in list(promise.sizes):
-            self.claim(digest)
+        for digest, kept in list(self._kept.items()):
+            if promise in kept.holders:
+                kept.holders.remove(promise)
+                if not kept.holders:
+                    self.claim(digest)
 
     def validate(self) -> None:
         """Raise AssertionError where this contradicts itself; for tests."""
-        promises = {id(promise): promise for promise in self._promised.values()}.values()
-        sizes = [size for promise in promises for size in promise.sizes.values()]
-        assert all(digest in owner.sizes for digest, owner in self._promised.items())
-        assert len(sizes) == len(self._promised)
-        assert 0 <= sum(sizes) <= self._reserved_bytes <= self._max_bytes
+        kept = self._kept.values()
+        assert all(each.holders for each in kept)
+        assert 0 <= sum(each.nbytes for each in kept) <= self._reserved_bytes <= self._max_bytes
         assert self._low_bytes <= self._high_bytes <= self._max_bytes
 
     def fits(self, nbytes: int, *, used: int, free: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -244,6 +244,17 @@ async def test_two_who_reserve_for_one_blob_take_its_room_once(stores: Stores) -
         await one_comes(store, 0)
 
     assert here(store) == [0]
+
+
+async def test_room_that_two_reserved_is_kept_for_the_last_of_them(stores: Stores) -> None:
+    store = await stores.open(int(1.5 * SIZE))
+
+    async with AsyncExitStack() as second:
+        async with store.reserve({DIGESTS[0]: SIZE}):
+            await second.enter_async_context(store.reserve({DIGESTS[0]: SIZE}))
+        await refused(store, 1)
+
+    await one_comes(store, 1)
 
 
 async def test_a_blob_that_is_larger_than_was_said_finds_its_room_or_is_refused(

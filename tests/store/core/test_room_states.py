@@ -28,6 +28,8 @@ class RoomMachine(RuleBasedStateMachine):
         self.held: dict[Digest, int] = {}
         self.coming: dict[Digest, int] = {}
         self.promises: list[Promise] = []
+        self.kept: dict[Digest, tuple[int, list[Promise]]] = {}
+        """What should be kept, and for whom."""
         self.others = 0
         """Bytes of the disk that other programs have."""
 
@@ -51,24 +53,24 @@ class RoomMachine(RuleBasedStateMachine):
 
     @rule(sizes=st.dictionaries(NAMES, SIZES, max_size=4))
     def room_is_reserved(self, sizes: dict[Digest, int]) -> None:
-        here = self.held.keys() | self.coming.keys()
-        new = {
-            name: size
-            for name, size in sizes.items()
-            if name not in here and not self.room.promised(name)
-        }
-        if self.make_room(sum(new.values())):
-            self.promises.append(self.room.promise(new))
+        here, promise = self.held.keys() | self.coming.keys(), Promise()
+        new = {name: size for name, size in sizes.items() if name not in here}
+        lacking = self.room.share(promise, new)
+        assert lacking == {name: new[name] for name in new if name not in self.kept}
+        for name in new.keys() & self.kept.keys():
+            self.kept[name][1].append(promise)
+        self.promises.append(promise)
+        if self.make_room(sum(lacking.values())):
+            self.room.promise(promise, lacking)
+            self.kept.update({name: (size, [promise]) for name, size in lacking.items()})
 
     @rule(name=NAMES, size=SIZES)
     def one_comes(self, name: Digest, size: int) -> None:
         """Perhaps in another size than was promised."""
         if name in self.held or name in self.coming:
             return
-        before = self.room.reserved_bytes
         self.room.claim(name)
-        assert not self.room.promised(name)
-        assert self.room.reserved_bytes <= before
+        self.kept.pop(name, None)
         if self.make_room(size):
             self.room.reserve(size)
             self.coming[name] = size
@@ -84,7 +86,13 @@ class RoomMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5))
     def a_promise_ends(self, which: int) -> None:
         if which < len(self.promises):
-            self.room.withdraw(self.promises.pop(which))
+            ended = self.promises.pop(which)
+            self.room.withdraw(ended)
+            for name, (_, holders) in list(self.kept.items()):
+                if ended in holders:
+                    holders.remove(ended)
+                    if not holders:
+                        del self.kept[name]
 
     @rule(nbytes=st.integers(0, 300))
     def others_take_or_free_the_disk(self, nbytes: int) -> None:
@@ -93,8 +101,8 @@ class RoomMachine(RuleBasedStateMachine):
     @invariant()
     def it_adds_up(self) -> None:
         self.room.validate()
-        promised = sum(sum(promise.sizes.values()) for promise in self.promises)
-        assert self.room.reserved_bytes == promised + sum(self.coming.values())
+        kept = sum(size for size, _ in self.kept.values())
+        assert self.room.reserved_bytes == kept + sum(self.coming.values())
 
     @invariant()
     def the_limit_is_kept_once_all_that_is_reserved_has_come(self) -> None:
