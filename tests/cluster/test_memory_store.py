@@ -19,6 +19,7 @@ from tests.fakes.scraping import scraped, total
 MIB = 1 << 20
 LAYERS = [random_bytes(9 * MIB + 17, 1), random_bytes(3 * MIB, 2), random_bytes(900, 3), b""]
 RECEIVED = "p2pdist_bytes_received_total"
+INDEXES = "p2pdist_layer_indexes_total"
 
 
 @pytest.fixture
@@ -79,3 +80,21 @@ async def test_cold_readers_follow_a_layer_while_it_arrives(
 
     assert bodies == [LAYERS[0]] * 3
     assert registry.count("GET", image.layer_digests[0]) == 1
+
+
+async def test_no_index_of_a_layer_is_built_without_a_file_and_nobody_waits_for_one(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    """The process that builds it reads a file."""
+    registry.add_image("library/app", "1", LAYERS)
+    lab.layer_index = True
+    await lab.tracker()
+    proxy, peer = await lab.proxy(), await lab.peer("a")
+
+    await pull(client, url_of(peer.mirror))
+
+    async with asyncio.timeout(10):
+        while not total(await scraped(client, proxy.admin), INDEXES, result="failed"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    page = await scraped(client, proxy.admin)
+    assert total(page, INDEXES, result="built") == 0
