@@ -331,7 +331,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
             "proxy_hangs_total", "counter", "Times a proxy was found to hang.",
             node.proxy_links.answering.hangs_total,
         ),
-        ("revocations_total", "counter", "Chunk maps taken back.", counters.revocations),
+        ("revocations_total", "counter", "Chunk maps taken back.", node.core.revocations),
         (
             "host_ids_given_up_total", "counter", "Host ids given up as another host has them.",
             running.own_id.renewed_total,

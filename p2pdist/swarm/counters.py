@@ -49,7 +49,6 @@ class NodeCounters:
     """Bodies that ended from a source outside of the swarm, by source."""
     fallback_reasons: Counter[str] = field(default_factory=Counter)
     """The same bytes by reason, one of `FALLBACK_REASONS`."""
-    revocations: int = 0
     blob_requests: Counter[str] = field(default_factory=Counter)
     """Blob and manifest requests by where they were answered from."""
 

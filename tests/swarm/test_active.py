@@ -190,6 +190,7 @@ async def test_a_revoked_map_lets_nothing_more_out(tmp_path: Path) -> None:
         assert motion.active.failure is not None
         assert motion.active.readers.deliverable_end(0) == 0
         assert motion.node.tracker.notes[-1] == (0, False)
+        assert motion.node.core.revocations == 1
 
 
 async def test_another_maps_revocation_changes_nothing(tmp_path: Path) -> None:

@@ -318,6 +318,7 @@ class BlobCore:
             self._neighbours.release(now_s)
 
     def map_revoked(self, record: bytes, now_s: float) -> None:
+        self._host.revocations += 1
         self._audience.tell(record)
         self.fail("its map was revoked: the upstream's bytes did not have the digest", now_s)
         self._neighbours.take_back()

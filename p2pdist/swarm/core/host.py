@@ -48,6 +48,7 @@ class HostCore:
         self.bulk = BulkTraffic()
         self.orders: deque[Order] = deque()
         """To be carried out in this order; the shell takes them out."""
+        self.revocations = 0
         self.requests = RequestTable()
         self.blobs: dict[Digest, BlobCore] = {}
         """In motion: somebody reads, fetches or asks for them."""

@@ -24,6 +24,8 @@ class HostPorts(Protocol):
     rng: Random
     uplink: Uplink
     bulk: BulkTraffic
+    revocations: int
+    """Maps of blobs in motion that were taken back."""
     orders: deque[Order]
     """All of them add theirs here, in the order in which they are to be carried out."""
 
