@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from p2pdist.engines import record as records
 from p2pdist.engines.early_starts import UNDONE
@@ -67,8 +69,15 @@ def install(
             files.append(kept)
         if change.before != change.after:
             changes.append(change)
-    if known is not None:  # a registry's hosts.toml that is not there any more stays on record
-        files += [f for f in known.files if f.path not in {kept.path for kept in files}]
+    notes = list(plan.notes)
+    dropped: list[FileRecord] = []
+    if known is not None:
+        edits = _removers(engine, _options_of(known, options))
+        dropped = _dropped(known, plan, edits)
+        changes += _taken_back(dropped, edits, _used_by_others(known, kept_here), options, notes)
+        # A registry's hosts.toml that is not there any more stays on record.
+        settled = {kept.path for kept in [*files, *dropped]}
+        files += [f for f in known.files if f.path not in settled]
     dirs = [*(known.created_dirs if known else []), *_missing_dirs(changes, options.tree)]
     paths = [target.path for target in plan.targets]
     dirs += [name for other in others for name in _above(paths, other.created_dirs)]
@@ -81,13 +90,19 @@ def install(
         early=options.early,
     )
     ended = known is not None and known.early is not None and options.early is None
-    notes = [*plan.notes, *([UNDONE[engine.name]] if ended else [])]
+    notes += [UNDONE[engine.name]] if ended else []
     if not changes and (fresh == known or not files):
         return Outcome([], ["already installed", *notes])
     if dry_run:
         return Outcome(changes, [plan.reload_text, *notes])
-    kept_here.save(fresh)
-    _carry_out(changes, options.tree)
+    if known is not None and dropped:  # on record until they are as they were
+        both = [*files, *dropped]
+        kept_here.save(msgspec.structs.replace(fresh, files=both, early=known.early))
+        _carry_out(changes, options.tree)
+        kept_here.save(fresh)
+    else:
+        kept_here.save(fresh)
+        _carry_out(changes, options.tree)
     return Outcome(changes, [plan.reload(), *notes])
 
 
@@ -101,7 +116,7 @@ def uninstall(
     """
     kept_here = records_at(state_dir, options.tree)
     known = _believed(kept_here, engine, options)
-    changes, messages = [], []
+    messages: list[str] = []
     if known is None:
         known = _record_of_what_shows(engine, options, kept_here)
         messages += [LOST.format(file.path) for file in known.files]
@@ -112,15 +127,7 @@ def uninstall(
     then = _options_of(known, options)
     edits = _removers(engine, then)
     shared = _used_by_others(known, kept_here)
-    for kept in known.files:
-        path = Path(kept.path)
-        if kept.path in shared:
-            messages.append(f"{path} stays: {shared[kept.path]} uses it too")
-            continue
-        now = options.tree.read(path)
-        after = _restored(kept, now, edits.get(path), messages)
-        if after != now:
-            changes.append(Change(path, now, after))
+    changes = _taken_back(known.files, edits, shared, options, messages)
     if known.early is not None:
         messages.append(UNDONE[engine.name])
     if dry_run:
@@ -207,6 +214,34 @@ def _planned(
     fresh = FileRecord(str(target.path), original, records.sha256(after))
     # What nobody of us changed is not ours to take back.
     return Change(target.path, now, after), fresh, now != after or held is not None
+
+
+def _dropped(known: Record, plan: Plan, edits: Mapping[Path, Target]) -> list[FileRecord]:
+    """The files of the installation on record that the next one has no part in, as storage.conf
+    when early starts end."""
+    taken = {target.path for target in plan.targets}
+    return [kept for kept in known.files if Path(kept.path) in edits.keys() - taken]
+
+
+def _taken_back(
+    files: Sequence[FileRecord],
+    edits: Mapping[Path, Target],
+    shared: Mapping[str, str],
+    options: Options,
+    messages: list[str],
+) -> list[Change]:
+    """What to do to files that are to be ours no more; `messages` gets what is to be said."""
+    changes = []
+    for kept in files:
+        path = Path(kept.path)
+        if kept.path in shared:
+            messages.append(f"{path} stays: {shared[kept.path]} uses it too")
+            continue
+        now = options.tree.read(path)
+        after = _restored(kept, now, edits.get(path), messages)
+        if after != now:
+            changes.append(Change(path, now, after))
+    return changes
 
 
 def _restored(

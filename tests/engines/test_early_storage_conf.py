@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pdist.engines import early_starts
+from p2pdist.engines import early_starts, install
 from p2pdist.engines.containers_image import Crio, Podman
 from p2pdist.errors import ConfigError
 from tests.engines.hosts import EngineHost
@@ -118,3 +118,66 @@ def test_what_podman_would_not_run_with_is_refused(
 def test_podman_is_not_told_of_a_store_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"snapshotter\.image_store"):
         EngineHost(tmp_path, Podman()).install(early=EARLY)
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+@pytest.mark.parametrize("content", [None, *STORAGES])
+def test_an_installation_without_them_takes_the_store_out(
+    tmp_path: Path, content: bytes | None, is_edited: bool
+) -> None:
+    host = EngineHost(tmp_path, Podman())
+    host.put(f"{IMAGES}/kept", b"")
+    if content is not None:
+        host.put(STORAGE, content)
+    host.install()
+    plain = host.everything()
+    host.install(early=EARLY)
+    if is_edited:
+        host.put(STORAGE, b"# mine\n" + (host.read(STORAGE) or b""))
+
+    said = host.install()
+
+    assert early_starts.UNDONE["podman"] in said.messages
+    if is_edited:
+        assert toml(host, STORAGE) == tomllib.loads((content or b"").decode())
+        assert (host.read(STORAGE) or b"").startswith(b"# mine\n")
+    else:
+        assert host.everything() == plain
+    again = host.install()
+    assert again.messages[0] == "already installed"
+    assert early_starts.UNDONE["podman"] not in again.messages
+
+
+def test_one_that_was_killed_before_it_wrote_can_be_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = EngineHost(tmp_path, Podman())
+    host.put(f"{IMAGES}/kept", b"")
+    host.put(STORAGE, WRITTEN)
+    host.install(early=EARLY)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(install, "_carry_out", killed)
+        with pytest.raises(KeyboardInterrupt):
+            host.install()
+    host.install()
+
+    assert host.read(STORAGE) == WRITTEN
+
+
+def test_the_store_stays_where_the_other_engine_looks_too(tmp_path: Path) -> None:
+    podman, crio = EngineHost(tmp_path, Podman()), EngineHost(tmp_path, Crio())
+    podman.put(f"{IMAGES}/kept", b"")
+    podman.put(STORAGE, WRITTEN)
+    for host in (podman, crio):
+        host.install(early=EARLY)
+
+    said = podman.install()
+    assert any("stays: crio uses it too" in message for message in said.messages)
+    assert toml(podman, STORAGE)["storage"]["options"]["additionalimagestores"] == [IMAGES]
+
+    crio.install()
+    assert podman.read(STORAGE) == WRITTEN
