@@ -48,6 +48,12 @@ def _common(command: Any) -> Any:
             type=click.Path(dir_okay=False, path_type=Path),
             help="Pid file of dockerd, where it was given another one.",
         ),
+        click.option(
+            "--leave-others",
+            is_flag=True,
+            help="Leave an engine as it is that was set up on the host itself, for a pod that has "
+            "the files of its node below --root.",
+        ),
     ):
         command = option(command)
     return command
@@ -132,6 +138,8 @@ def install(engine: str, mirror: str, registries: tuple[str, ...], **common: Any
                 early if common["early_starts"] else None,
             )
         )
+        if _left_to_others(engine, options, common):
+            return
         outcome = carry_out(
             _engine(engine, common),
             options,
@@ -158,6 +166,8 @@ def uninstall(engine: str, mirror: str, force: bool, **common: Any) -> None:
 
     with _no_setting():
         options = check_options(Options(mirror, root=common["root"]))
+        if _left_to_others(engine, options, common):
+            return
         outcome = carry_out(
             _engine(engine, common),
             options,
@@ -188,6 +198,18 @@ def status(mirror: str, **common: Any) -> None:
             )
         for line in lines or ["not installed"]:
             click.echo(printable(f"{name}: {line}"))
+
+
+def _left_to_others(engine: str, options: Options, common: dict[str, Any]) -> bool:
+    """Say so if the engine is none of ours, and is to be left then."""
+    from p2pdist.engines.install import set_up_by_others
+
+    if not common["leave_others"]:
+        return False
+    reason = set_up_by_others(_engine(engine, common), options, _state_dir(common))
+    if reason is not None:
+        click.echo(printable(f"left as it is: {reason}"))
+    return reason is not None
 
 
 def _recorded(known: Record, options: Options) -> list[str]:

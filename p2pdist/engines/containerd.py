@@ -70,7 +70,9 @@ class Containerd:
             return early_starts.add_to_containerd(text, early, path).encode()
 
         def remove(now: bytes) -> bytes | None:
-            return remove_config_path(remove_early(now, path), path)
+            # Without early starts of its own, those that are there are somebody else's.
+            text = now if options.early is None else remove_early(now, path)
+            return remove_config_path(text, path)
 
         return Target(path, add, remove)
 

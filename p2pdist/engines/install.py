@@ -90,19 +90,19 @@ def install(
         early=options.early,
     )
     ended = known is not None and known.early is not None and options.early is None
-    notes += [UNDONE[engine.name]] if ended else []
+    notes += [UNDONE[engine.name]] if ended else _not_ours(fresh, engine, options, kept_here)
     if not changes and (fresh == known or not files):
         return Outcome([], ["already installed", *notes])
     if dry_run:
         return Outcome(changes, [plan.reload_text, *notes])
-    if known is not None and dropped:  # on record until they are as they were
-        both = [*files, *dropped]
-        kept_here.save(msgspec.structs.replace(fresh, files=both, early=known.early))
-        _carry_out(changes, options.tree)
+    before = known.early if known is not None else None
+    unfinished = msgspec.structs.replace(
+        fresh, files=[*files, *dropped], early=before or options.early
+    )
+    kept_here.save(unfinished)  # what is to end is on record until it is as it was
+    _carry_out(changes, options.tree)
+    if fresh != unfinished:
         kept_here.save(fresh)
-    else:
-        kept_here.save(fresh)
-        _carry_out(changes, options.tree)
     return Outcome(changes, [plan.reload(), *notes])
 
 
@@ -130,6 +130,7 @@ def uninstall(
     changes = _taken_back(known.files, edits, shared, options, messages)
     if known.early is not None:
         messages.append(UNDONE[engine.name])
+    messages += _not_ours(known, engine, options, kept_here)
     if dry_run:
         return Outcome(changes, messages)
     for change in changes:
@@ -155,6 +156,43 @@ def marked_targets(
         if now is not None and not taken and target.marked(now):
             found.append((target, now))
     return found
+
+
+def set_up_by_others(engine: Engine, options: Options, state_dir: Path) -> str | None:
+    """Say by whom the engine was set up, where that was this command on the host itself and
+    `options` have another root, as a pod sees a node; None: not so. Raise ConfigError."""
+    kept_here = records_at(state_dir, options.tree)
+    known = kept_here.load(engine.name)
+    if known is None:
+        places = _early_blocks(engine, options, kept_here)
+        return f"early starts in {places[0]} were set up on this host itself" if places else None
+    paths = [Path(kept.path) for kept in known.files]
+    if any(engine.writes(path, options) for path in paths) or not all(
+        ".." not in path.parts and engine.writes(options.path(str(path)), options) for path in paths
+    ):
+        return None
+    early = "" if known.early is None else ", with early starts"
+    other = "" if known.mirror == options.mirror else f" and not at {options.mirror}"
+    return f"{engine.name} was set up on this host itself{early}, for {known.mirror}{other}"
+
+
+def _not_ours(record: Record, engine: Engine, options: Options, kept_here: Records) -> list[str]:
+    """What to say of early starts that the installation of `record` has nothing to do with."""
+    if record.early is not None:
+        return []
+    places = _early_blocks(engine, options, kept_here)
+    return [f"early starts in {place} stay: they are not of this installation" for place in places]
+
+
+def _early_blocks(engine: Engine, options: Options, kept_here: Records) -> list[Path]:
+    """Files with early starts that no other engine has on record."""
+    others = kept_here.load_others(engine.name)
+    return [
+        target.path
+        for target in engine.shown(options)
+        if not any(other.file(target.path) is not None for other in others)
+        and marked(options.tree.read(target.path))
+    ]
 
 
 def _record_of_what_shows(engine: Engine, options: Options, kept_here: Records) -> Record:
