@@ -1,4 +1,4 @@
-"""What the module `systemd_service` asks of systemctl, where systemd does not run.
+"""What the role asks of systemctl, itself and by `systemd_service`, where systemd does not run.
 
 Units are those that were there at the last `daemon-reload`, as with systemd.
 """
@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+import uuid
 from pathlib import Path
 
 from tests.first_hour.systemctl import read, start
@@ -44,8 +45,14 @@ def stop(unit: str) -> None:
 def reload() -> None:
     shutil.rmtree(LOADED, ignore_errors=True)
     LOADED.mkdir()
-    for file in FILES.glob("p2pdist-*.service"):
-        shutil.copy2(file, LOADED)
+    for file in FILES.glob("*.service"):
+        if file.is_file():
+            shutil.copy2(file, LOADED)
+
+
+def run_of(unit: str) -> Path:
+    """Holds the ID of the run that is, or was last."""
+    return Path(f"/run/{unit}.invocation")
 
 
 def show(unit: str) -> None:
@@ -60,6 +67,9 @@ def main(verb: str, *arguments: str) -> None:
     link = WANTED / f"{unit}.service"
     if verb == "daemon-reload":
         reload()
+    elif (verb, *arguments[:2]) == ("show", "--property=InvocationID", "--value"):
+        file = run_of(arguments[2])
+        print(file.read_text() if file.exists() else "")
     elif verb == "show":
         show(unit)
     elif verb == "is-enabled":
@@ -74,6 +84,7 @@ def main(verb: str, *arguments: str) -> None:
         if verb != "start":
             stop(unit)
         if verb != "stop":
+            run_of(unit).write_text(uuid.uuid4().hex)
             start(unit, read(unit, LOADED))
     else:
         sys.exit(f"systemctl {verb}: not known here")

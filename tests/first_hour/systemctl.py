@@ -33,22 +33,23 @@ def read(unit: str, directory: str | Path = "/etc/systemd/system") -> Settings:
 
 
 def start(unit: str, settings: Settings) -> None:
-    (user,) = settings["User"]
+    """A unit without a user is root's, and may have neither state nor credentials of its own."""
+    (user,) = settings.get("User", ["root"])
     account = account_of(user)
-    state = Path("/var/lib", *settings["StateDirectory"])
     credentials = Path("/run/credentials", f"{unit}.service")
-    for directory in (state, credentials):
+    states = [Path("/var/lib", name) for name in settings.get("StateDirectory", [])]
+    for directory in (*states, credentials):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
         os.chown(directory, account.pw_uid, account.pw_gid)
-    for line in settings["LoadCredential"]:
+    for line in settings.get("LoadCredential", []):
         name, _, source = line.partition(":")
         copy = credentials / name
         shutil.copyfile(source, copy)
         copy.chmod(0o400)
         os.chown(copy, account.pw_uid, account.pw_gid)
     environ = {"PATH": os.environ["PATH"], "CREDENTIALS_DIRECTORY": str(credentials)}
-    for assignment in settings["Environment"]:
+    for assignment in settings.get("Environment", []):
         name, _, value = assignment.partition("=")
         environ[name] = value.replace("%S", "/var/lib").replace("%d", str(credentials))
     (command,) = settings["ExecStart"]
