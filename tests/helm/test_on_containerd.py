@@ -114,3 +114,32 @@ def test_a_node_pulls_through_its_peer_and_is_as_before_after_uninstall(tmp_path
     on_node(undo, "runtime", node, inside)
     assert files_below(node) == before
     assert "not installed" in on_node(undo, "runtime", node, inside)
+
+
+def test_early_starts_that_were_set_up_by_hand_outlive_the_chart(tmp_path: Path) -> None:
+    rendered = render({}, work=tmp_path)
+    install = rendered.find("DaemonSet", "-peer")["spec"]["template"]["spec"]
+    undo = rendered.find("DaemonSet", "-undo")["spec"]["template"]["spec"]
+    node, inside = tmp_path / "node", tmp_path / "container"
+    (node / "etc" / "containerd").mkdir(parents=True)
+    (node / "etc" / "containerd" / "config.toml").write_bytes(CONFIG_TOML)
+    by_hand(node)
+    before = files_below(node)
+
+    set_up = on_node(install, "runtime", node, inside)
+    taken_back = on_node(undo, "runtime", node, inside)
+
+    for said in (set_up, taken_back):
+        assert "left as it is: containerd was set up on this host itself, with early starts" in said
+    assert files_below(node) == before
+    assert b"[proxy_plugins.p2pdist]" in before["etc/containerd/config.toml"]
+
+
+def by_hand(node: Path) -> None:
+    """What docs/kubernetes.md has people do on a node."""
+    mounts = [str(node / "etc" / "containerd"), "/etc/containerd", "--"]
+    command = [sys.executable, "-m", "p2pdist.cli.main", "runtime", "install", "--early-starts"]
+    kept = str(node / "var" / "lib" / "p2pdist" / "runtime")
+    isolated = ["unshare", "--mount", "sh", "-euc", _IN_MOUNTS, "sh", *mounts]
+    options = ["--engine=containerd", f"--state-dir={kept}"]
+    run([*isolated, *command, *options], env={"PYTHONPATH": str(ROOT)})
