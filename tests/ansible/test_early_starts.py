@@ -16,7 +16,7 @@ from tests.ansible.hosts import Machine, Played
 from tests.conftest import REQUIRE_E2E
 from tests.e2e.harness.processes import wait_until
 
-pytestmark = [pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(600)]
 
 UNIT: Final = """\
 [Service]

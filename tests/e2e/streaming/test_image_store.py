@@ -51,22 +51,25 @@ class Podman:
         self.root = work / "podman"
         self._work = work
         mirror = mirror_url.partition("//")[2]
-        (work / "registries.conf").write_text(
+        self.registries_conf = work / "registries.conf"
+        self.registries_conf.write_text(
             '[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n[[registry.mirror]]\n'
             f'location = "{mirror}/docker.io"\ninsecure = true\n'
         )
         (work / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         (work / "auth.json").write_text("{}")
-        (work / "storage.conf").write_text(
+        self.own_storage = (
             f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}"\n'
             f'runroot = "{work / "podman-run"}"\n'
-            f'[storage.options]\nadditionalimagestores = ["{store}"]\n'
         )
+        self.storage_conf = work / "storage.conf"
+        named = f'[storage.options]\nadditionalimagestores = ["{store}"]\n'
+        self.storage_conf.write_text(self.own_storage + named)
 
     def __call__(self, *words: str) -> str:
         env = {
-            "CONTAINERS_STORAGE_CONF": str(self._work / "storage.conf"),
-            "CONTAINERS_REGISTRIES_CONF": str(self._work / "registries.conf"),
+            "CONTAINERS_STORAGE_CONF": str(self.storage_conf),
+            "CONTAINERS_REGISTRIES_CONF": str(self.registries_conf),
             "REGISTRY_AUTH_FILE": str(self._work / "auth.json"),
             "TMPDIR": str(self._work),
         }
@@ -110,6 +113,10 @@ class World:
         self.snapshotter_fills(True)
         env = {"PYTHONPATH": str(REPOSITORY_ROOT), "PYTHONUNBUFFERED": "1"}
         self.snapshotter = Process("snapshotter", argv, work / "snapshotter.log", env)
+
+    def places(self) -> list[str]:
+        """Options of `runtime install`: the mirror, and what the snapshotter keeps."""
+        return ["--mirror", url_of(self.peer.mirror), "--snapshotter-dir", str(self.root)]
 
     def snapshotter_fills(self, fills: bool) -> None:
         """From its next start on."""
@@ -186,6 +193,11 @@ def layer_requests(world: World) -> int:
     return sum(world.registry.count("GET", f"/blobs/{digest(layer)}") for layer in LAYERS)
 
 
+def own_layers(world: World) -> int:
+    """How many layers Podman has itself."""
+    return len(json.loads((world.podman.root / "overlay-layers" / "layers.json").read_bytes()))
+
+
 def shown_by(world: World) -> dict[str, str]:
     """Where the layers of the image store are, by their short names."""
     overlay = world.root / "images" / "overlay"
@@ -204,8 +216,45 @@ async def test_a_container_runs_before_its_layers_are_here(world: World) -> None
 
     assert told.strip() == GREETING
     assert world.received_bytes - before < 2_000_000, "a span of a layer, and what names it"
-    own = json.loads((world.podman.root / "overlay-layers" / "layers.json").read_bytes())
-    assert own == [], "Podman has no layer of its own"
+    assert own_layers(world) == 0
+
+
+async def test_one_command_has_containers_start_early_and_takes_it_back(
+    world: World, work: Path
+) -> None:
+    await indexed(world.lab)
+    world.snapshotter_fills(False)
+    await world.restart_snapshotter()
+    etc = work / "root" / "etc" / "containers"
+    etc.mkdir(parents=True)
+    world.podman.storage_conf = etc / "storage.conf"
+    world.podman.storage_conf.write_text(world.podman.own_storage)
+    world.podman.registries_conf = etc / "registries.conf.d" / "50-p2pdist.conf"
+    # The command looks for the store below the root that it is given.
+    (work / "root" / (world.root / "images").relative_to("/")).mkdir(parents=True)
+
+    await runtime(work, "install", "--early-starts", *world.places())
+    before = world.received_bytes
+    await world.pull()
+    assert (await world.run("--rm", IMAGE, "/hello")).strip() == GREETING
+    assert world.received_bytes - before < 2_000_000, "a span of a layer, and what names it"
+    assert own_layers(world) == 0
+
+    world.podman("rmi", IMAGE)
+    said = await runtime(work, "install", "--no-early-starts", *world.places())
+    assert "early starts are out of storage.conf" in said
+    assert world.podman.storage_conf.read_text() == world.podman.own_storage
+    await world.pull()
+    assert (await world.run("--rm", IMAGE, "/hello")).strip() == GREETING
+    assert own_layers(world) == len(LAYERS), "as ever"
+    await runtime(work, "uninstall")
+    assert not world.podman.registries_conf.exists()
+
+
+async def runtime(work: Path, verb: str, *options: str) -> str:
+    argv = [sys.executable, "-m", "p2pdist.cli.main", "runtime", verb, "--engine", "podman"]
+    argv += ["--root", str(work / "root"), "--state-dir", str(work / "kept"), *options]
+    return await asyncio.to_thread(run, argv, env={"PYTHONPATH": str(REPOSITORY_ROOT)})
 
 
 async def test_a_container_sees_what_was_pushed_and_can_write(world: World) -> None:
