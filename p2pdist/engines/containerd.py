@@ -28,7 +28,9 @@ BEGIN: Final = "# p2pdist: the peer of this host first; `p2pdist runtime uninsta
 END: Final = "# p2pdist: end\n"
 _EMPTY_CONFIG_PATH: Final = re.compile(r"\s*config_path\s*=\s*(\"\"|'')\s*(#.*)?\r?\n?$")
 _BLOCK: Final = re.compile(
-    re.escape(BEGIN.rstrip()) + r"\r?\n.*?" + re.escape(END.rstrip()) + r"\r?\n?", re.DOTALL
+    # Whole lines: a value may have the words of a mark in it.
+    rf"^{re.escape(BEGIN.rstrip())}\r?\n.*?^{re.escape(END.rstrip())}(?:\r?\n|\Z)",
+    re.DOTALL | re.MULTILINE,
 )
 
 

@@ -20,7 +20,7 @@ KEPT: Final = "#| "
 VALUE_LINES_MAX: Final = 256
 """A list that somebody wrote over many lines; `containerd config default` writes two."""
 _BLOCK: Final = re.compile(
-    rf"^[ \t]*{re.escape(BEGIN.rstrip())}\r?\n(.*?)^[ \t]*{re.escape(END.rstrip())}\r?\n?",
+    rf"^[ \t]*{re.escape(BEGIN.rstrip())}\r?\n(.*?)^[ \t]*{re.escape(END.rstrip())}(?:\r?\n|\Z)",
     re.DOTALL | re.MULTILINE,
 )
 

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2pdist.engines import containerd, containers_image, docker
@@ -87,6 +87,8 @@ def test_what_passes_is_what_the_files_hold(mirror: str, registry: str) -> None:
 
 
 @given(mirror=TEXT, registries=st.lists(TEXT, unique=True, max_size=3))
+@example(mirror="# p2pdist: end", registries=[])  # the words that end a block of ours
+@example(mirror="\n# p2pdist: end\n", registries=["# p2pdist: end"])
 def test_what_would_pass_by_mistake_is_still_quoted(mirror: str, registries: list[str]) -> None:
     holds(Options(mirror, tuple(registries)))
 
