@@ -1,0 +1,283 @@
+"""A whole datacenter under simulation: seeds, hosts that pull, and what becomes of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Final
+
+from bench.sim.clock import Clock
+from bench.sim.content import Content, SimBlob
+from bench.sim.hosts import Costs, SimHost
+from bench.sim.scenario import Scenario, Wave
+from bench.sim.tracker import SimTracker
+from bench.sim.wire import Card, End, Route
+from p2pdist.model.ids import Digest, HostId
+from p2pdist.model.members import Place, Role
+from p2pdist.model.rendezvous import ranked
+
+MBIT: Final = 1e6 / 8
+DC: Final = "dc1"
+
+
+@dataclass(eq=False)
+class Pull:
+    """One host gets the image: its layers in order, some at once."""
+
+    host: SimHost
+    begin_s: float
+    wave: Wave
+    healthy: bool = True
+    end_s: float | None = None
+    stalled_s: float = 0.0
+    """Longest wait of an in-order reader after its first byte."""
+    _left: list[SimBlob] = field(default_factory=list)
+    _readers: dict[Digest, _Reader] = field(default_factory=dict)
+
+    @property
+    def took_s(self) -> float | None:
+        return None if self.end_s is None else self.end_s - self.begin_s
+
+
+@dataclass(eq=False, slots=True)
+class _Reader:
+    number: int
+    at: int = 0
+    free_s: float = 0.0
+    """When it may read on, where it reads at a rate."""
+    waits_since_s: float | None = None
+
+
+class Fleet:
+    """Makes the hosts of a scenario and lets them pull. One seed, one course of events."""
+
+    def __init__(
+        self, scenario: Scenario, seed: int, *, costs: Costs | None = None, checks: bool = False
+    ) -> None:
+        """`checks`: each core is held to its invariants after every event."""
+        self._checks = checks
+        self.clock = Clock()
+        self.content = Content()
+        self.scenario = scenario
+        self.pulls: list[Pull] = []
+        self.trace = hashlib.blake2b(digest_size=16)
+        """Of all ends of pulls and layers, in their order."""
+        self._rng = Random(f"fleet {seed}")
+        self._seed = seed
+        self._costs = costs or Costs()
+        self._by_id: dict[HostId, SimHost] = {}
+        self._proxies: list[HostId] = []
+        self._running = 0
+        latency_s = scenario.latency_ms / 1000
+        self._route = Route(latency_s)
+        self.tracker = SimTracker(self.clock, DC, rng=self._fork("tracker"), latency_s=latency_s)
+        self.blobs = [
+            self.content.add(f"layer {i}", round(mib * (1 << 20)))
+            for i, mib in enumerate(scenario.layers)
+        ]
+        self.seeds = self._make_seeds()
+        for wave in scenario.waves:
+            for _ in range(wave.hosts):
+                self._make_pull(wave)
+        self._break_some()
+
+    def _fork(self, name: str) -> Random:
+        return Random(f"{self._seed} {name}")
+
+    # --- hosts ----------------------------------------------------------------------------------
+
+    def _make_host(self, mbit: float, role: Role) -> SimHost:
+        number = len(self._by_id) + 16
+        host_id = HostId(f"{number:032x}")
+        host = self._by_id[host_id] = SimHost(
+            self.clock,
+            self.content,
+            host_id,
+            role=role,
+            place=Place(DC),
+            card=Card(self.clock, mbit * MBIT, mbit * MBIT),
+            rng=self._fork(host_id),
+            costs=self._costs,
+            connect=self._connect,
+            cut=self._cut,
+            owner=self._owner,
+            is_proxy_id=self._proxies.__contains__,
+        )
+        host.checks = self._checks
+        return host
+
+    def _make_seeds(self) -> list[SimHost]:
+        role = Role.PROXY if self.scenario.seed_kind == "proxy" else Role.PEER
+        seeds = []
+        for _ in range(self.scenario.seeds):
+            seed = self._make_host(self.scenario.seed_mbit, role)
+            if role is Role.PROXY:
+                self._proxies.append(seed.host_id)
+            seeds.append(seed)
+            seed.start(self.tracker)
+        for seed in seeds:
+            for blob in self.blobs:
+                if role is Role.PEER or self._owner(blob.digest) == seed.host_id:
+                    seed.hold_whole(blob.digest)
+        return seeds
+
+    def _owner(self, digest: Digest) -> HostId | None:
+        order = ranked(digest, self._proxies)
+        return HostId(order[0]) if order else None
+
+    def _make_pull(self, wave: Wave) -> None:
+        host = self._make_host(self.scenario.host_mbit, Role.PEER)
+        host.start(self.tracker)
+        begin_s = 1.0 + self._rng.uniform(0, wave.within_s)
+        pull = Pull(host, begin_s, wave, _left=list(self.blobs))
+        host.on_deliver = partial(self._delivered, pull)
+        self.pulls.append(pull)
+        self._running += 1
+        self.clock.at(begin_s, partial(self._begin, pull))
+
+    def _connect(self, host: SimHost, other_id: HostId) -> None:
+        other = self._by_id[other_id]
+        delay_s = 4 * self._route.latency_s
+        self.clock.after(delay_s, partial(self._connected, host, other))
+
+    def _connected(self, host: SimHost, other: SimHost) -> None:
+        banned = other.trust.banned(host.host_id, self.clock.now_s)
+        if banned or not (host.alive and other.alive):
+            host.not_linked(other.host_id)
+            return
+        if other.host_id in host.links:  # their dial came first
+            host.linked(other.host_id)
+            return
+        there = self._end(host, other)
+        back = self._end(other, host)
+        host.link_up(other.member, there, back)
+        other.link_up(host.member, back, there)
+
+    def _cut(self, host: SimHost, other_id: HostId) -> None:
+        """Their link ends, and both hear so."""
+        other = self._by_id[other_id]
+        host.link_down(other_id)
+        self.clock.after(self._route.latency_s, partial(other.link_down, host.host_id))
+
+    def _end(self, sender: SimHost, receiver: SimHost) -> End:
+        return End(
+            self.clock,
+            sender.card,
+            receiver.card,
+            self._route,
+            take_chunk=partial(receiver.take_chunk, sender.host_id),
+            take_frames=partial(receiver.take_frames, sender.host_id),
+        )
+
+    # --- pulls ----------------------------------------------------------------------------------
+
+    def _begin(self, pull: Pull) -> None:
+        if not pull.host.alive:
+            return
+        while pull._left and len(pull._readers) < self.scenario.layers_at_once:
+            blob = pull._left.pop(0)
+            core = pull.host.pull(blob.digest)
+            number = core.wanting.open_reader(self.clock.now_s)
+            reader = pull._readers[blob.digest] = _Reader(number, free_s=self.clock.now_s)
+            reader.waits_since_s = self.clock.now_s
+            pull.host.happened()
+
+    def _delivered(self, pull: Pull, digest: Digest) -> None:
+        reader = pull._readers.get(digest)
+        if reader is not None:
+            self._read_on(pull, digest, reader)
+
+    def _read_on(self, pull: Pull, digest: Digest, reader: _Reader) -> None:
+        now_s, blob = self.clock.now_s, pull.host.core.blobs[digest]
+        end = blob.deliverable_end(reader.at)
+        if end <= reader.at or now_s < reader.free_s or digest not in pull._readers:
+            return
+        if reader.at and reader.waits_since_s is not None:
+            pull.stalled_s = max(pull.stalled_s, now_s - reader.waits_since_s)
+        rate = pull.wave.reads_mb_per_s * 1e6
+        if rate:
+            end = min(end, reader.at + (1 << 20))
+            reader.free_s = now_s + (end - reader.at) / rate
+            self.clock.at(reader.free_s, partial(self._read_on, pull, digest, reader))
+        reader.at = end
+        reader.waits_since_s = max(now_s, reader.free_s)
+        if end == blob.geometry.size_bytes:
+            blob.close_reader(reader.number, now_s)
+            del pull._readers[digest]
+            self._note(f"{pull.host.host_id} has {digest}")
+            self._begin(pull)
+            if not pull._readers:
+                self._end_pull(pull)
+        else:
+            blob.wanting.reader_at(reader.number, end, now_s)
+
+    def _end_pull(self, pull: Pull) -> None:
+        pull.end_s = self.clock.now_s
+        self._running -= 1
+        if pull.wave.leaves:
+            self.clock.at(self.clock.now_s, partial(self.kill, pull.host))
+
+    def _note(self, text: str) -> None:
+        self.trace.update(f"{self.clock.now_s!r} {text}\n".encode())
+
+    # --- faults ---------------------------------------------------------------------------------
+
+    def _break_some(self) -> None:
+        faults, pulls = self.scenario.faults, list(self.pulls)
+        self._rng.shuffle(pulls)
+        limit_s = self.scenario.size_bytes / (self.scenario.host_mbit * MBIT)
+        for share, do in (
+            (faults.killed, partial(self._kill_midway, limit_s)),
+            (faults.slow, self._slow_down),
+            (faults.liars, self._lie),
+        ):
+            for pull in pulls[: round(share * len(self.pulls))]:
+                pull.healthy = False
+                self._running -= 1
+                do(pull)
+            del pulls[: round(share * len(self.pulls))]
+        if faults.tracker_killed_at_s:
+            self.clock.at(faults.tracker_killed_at_s, self.tracker.stop)
+
+    def _kill_midway(self, limit_s: float, pull: Pull) -> None:
+        at_s = pull.begin_s + self._rng.uniform(0.2, 0.8) * limit_s
+        self.clock.at(at_s, partial(self.kill, pull.host))
+
+    def _slow_down(self, pull: Pull) -> None:
+        for lane in (pull.host.card.up, pull.host.card.down):
+            lane.bytes_per_s /= 10
+
+    @staticmethod
+    def _lie(pull: Pull) -> None:
+        pull.host.lies = True
+
+    def kill(self, host: SimHost) -> None:
+        """A host is gone, and those linked to it hear so."""
+        if not host.alive:
+            return
+        others = list(host.links)
+        host.stop()
+        for other in others:
+            self.clock.after(
+                self._route.latency_s, partial(self._by_id[other].link_down, host.host_id)
+            )
+
+    # --- the run --------------------------------------------------------------------------------
+
+    def run(self, *, end_s: float) -> bool:
+        """Let it go on until every healthy host has the image; False: some had not by `end_s`."""
+        return self.clock.run(lambda: self._running <= 0, end_s=end_s)
+
+    def limit_s(self) -> float:
+        """The least time that the slowest share of the network needs for one host's image."""
+        scenario, size = self.scenario, self.scenario.size_bytes
+        seeds = scenario.seeds * scenario.seed_mbit * MBIT
+        uploads = seeds + scenario.hosts * scenario.host_mbit * MBIT
+        host = scenario.host_mbit * MBIT
+        return max(size / seeds, size / host, scenario.hosts * size / uploads)
+
+    @property
+    def hosts(self) -> list[SimHost]:
+        return list(self._by_id.values())

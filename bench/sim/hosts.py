@@ -1,0 +1,451 @@
+"""A simulated host: the cores of a daemon, and a shell that knows neither sockets nor files."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Final, assert_never
+
+from bench.sim.clock import Clock, Timer
+from bench.sim.content import Content
+from bench.sim.tracker import ENCODER, FROM_TRACKER, SimTracker
+from bench.sim.wire import Card, End, Parcel, Run
+from p2pdist.control.core import events
+from p2pdist.control.core import orders as control_orders
+from p2pdist.control.core.state import ControlCore
+from p2pdist.exchange import frames as fr
+from p2pdist.exchange.codec import Decoder, encode
+from p2pdist.model.control import Delta, SwarmKey, digest_key
+from p2pdist.model.ids import Digest, HostId, RequestId
+from p2pdist.model.members import Member, Place, Role
+from p2pdist.model.statements import HashBatch, MapHead, Seal
+from p2pdist.swarm.core import host_orders as orders
+from p2pdist.swarm.core.blob import BlobCore
+from p2pdist.swarm.core.host import HostCore
+from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.core.trust import TrustBook
+
+ROUND_TRIPS_OF_A_DIAL: Final = 2
+"""TCP's own, and the handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a host needs beside the network, in seconds; measured on the daemons."""
+
+    chunk_s_per_byte: float = 0.72e-9
+    """Receive, hash and write (reference: 0.72 CPU-s/GB)."""
+    disk_s: float = 0.0005
+    """One thread hop that writes a record or makes a blob."""
+
+
+@dataclass(slots=True)
+class SimLink:
+    """One end of a link: what the core knows of it, the way out, and what comes in."""
+
+    state: LinkState
+    out: End
+    decoder: Decoder
+
+
+class SimHost:
+    """One daemon. `received` and `wasted` are payload bytes."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        content: Content,
+        host_id: HostId,
+        *,
+        role: Role,
+        place: Place,
+        card: Card,
+        rng: Random,
+        costs: Costs,
+        connect: Callable[[SimHost, HostId], None],
+        cut: Callable[[SimHost, HostId], None],
+        owner: Callable[[Digest], HostId | None],
+        is_proxy_id: Callable[[HostId], bool],
+    ) -> None:
+        """`connect` makes a link to a host, if that can be had; both then hear `link_up`. `cut`
+        ends one. `owner`: the proxy of its datacenter that is to be asked for a blob."""
+        self.member = Member(host_id, role, place)
+        self.card = card
+        self.links: dict[HostId, SimLink] = {}
+        self.alive = True
+        self.received_bytes = 0
+        self.wasted_bytes = 0
+        self.checks = False
+        """Every event is followed by the cores' `validate`."""
+        self.lies = False
+        """What it sends is wrong."""
+        self.trust = TrustBook()
+        self.on_deliver: Callable[[Digest], None] = lambda _: None
+        """Some of a blob came, or its end."""
+        self.core = HostCore(
+            place,
+            is_proxy=role is Role.PROXY,
+            rng=rng,
+            proxy_of_ours=is_proxy_id,
+            revoked=lambda _: False,
+        )
+        self.control = ControlCore(["simulated"], rng=rng)
+        self.held: dict[Digest, int] = {}
+        """What lies on its disk."""
+        self._clock = clock
+        self._content = content
+        self._costs = costs
+        self._connect = connect
+        self._cut = cut
+        self._owner = owner
+        self._meeting: dict[HostId, dict[Digest, None]] = {}
+        """What to ask for where a link is being made."""
+        self._tracker: SimTracker | None = None
+        self._line = 0
+        self._tracker_link: int | None = None
+        self._cpu_free_s = 0.0
+        self._acting = False
+        self._busy = False
+        self._timer: Timer | None = None
+        self._control_timer: Timer | None = None
+
+    @property
+    def host_id(self) -> HostId:
+        return self.member.host_id
+
+    @property
+    def wrong_accepted(self) -> int:
+        """Chunks that its cores believe to be there, though what came was wrong."""
+        blobs = self.core.blobs.items()
+        return sum((b.held & ~self.held.get(d, 0)).bit_count() for d, b in blobs)
+
+    # --- what is done with it -------------------------------------------------------------------
+
+    def start(self, tracker: SimTracker) -> None:
+        self._tracker = tracker
+        self._control(events.Started())
+
+    def hold_whole(self, digest: Digest) -> BlobCore:
+        """It has the blob from before."""
+        blob = self._content.blobs[digest]
+        self.held[digest] = (1 << blob.geometry.chunk_count) - 1
+        core = self.core.take_up(digest, blob.geometry.size_bytes, self._clock.now_s)
+        core.map_followed(self._content.whole_map(blob), self.held[digest], self._clock.now_s)
+        self._happened()
+        return core
+
+    def pull(self, digest: Digest) -> BlobCore:
+        """Take part in the swarm of a blob; the owning proxy is asked, whoever else is named."""
+        blob = self.core.blobs.get(digest)
+        if blob is None:
+            size = self._content.blobs[digest].geometry.size_bytes
+            blob = self.core.take_up(digest, size, self._clock.now_s)
+        blob.join(self._clock.now_s)
+        blob.ask_proxies()
+        if (owner := self._owner(digest)) is not None:
+            self._meet(digest, owner)
+        self._happened()
+        return blob
+
+    def happened(self) -> None:
+        """A reader of it opened, moved or closed something."""
+        self._happened()
+
+    def stop(self) -> None:
+        """It is killed."""
+        self.alive = False
+        for link in list(self.links.values()):
+            link.out.close()
+        if self._tracker is not None and self._tracker_link is not None:
+            self._tracker.disconnect(self._tracker_link)
+
+    # --- links ----------------------------------------------------------------------------------
+
+    def link_up(self, other: Member, out: End, back: End) -> None:
+        """A link to `other`; `back` is its other direction."""
+        state = LinkState(other, lambda: back.received_bytes, speaks_demand=True)
+        self.links[other.host_id] = SimLink(state, out, Decoder())
+        self.linked(other.host_id)
+
+    def linked(self, other: HostId) -> None:
+        """What waited for a link to `other` is asked now."""
+        for digest in self._meeting.pop(other, {}):
+            self._meet(digest, other)
+        self._happened()
+
+    def not_linked(self, other: HostId) -> None:
+        """No link to `other` is to be had."""
+        self._meeting.pop(other, None)
+
+    def link_down(self, other: HostId) -> None:
+        """The host at the other end is gone."""
+        link = self.links.pop(other, None)
+        if link is not None and self.alive:
+            link.out.close()
+            self.core.link_down(link.state, self._clock.now_s, gone=True)
+            self._happened()
+
+    def take_frames(self, sender: HostId, data: bytes) -> None:
+        link = self.links.get(sender)
+        if not self.alive or link is None:
+            return
+        for frame in link.decoder.feed(data):
+            self._hear(link, frame)
+        self._happened()
+
+    def take_chunk(self, sender: HostId, parcel: Parcel) -> None:
+        link = self.links.get(sender)
+        if not self.alive or link is None:
+            return
+        digest = self.core.requests.chunk_came(link.state, RequestId(parcel.request_id))
+        if digest is None:
+            self.wasted_bytes += parcel.nbytes
+            return
+        cost_s = parcel.nbytes * self._costs.chunk_s_per_byte
+        self._cpu_free_s = max(self._clock.now_s, self._cpu_free_s) + cost_s
+        self._clock.at(self._cpu_free_s, partial(self._checked, link, digest, parcel))
+
+    def _checked(self, link: SimLink, digest: Digest, parcel: Parcel) -> None:
+        blob = self.core.blobs.get(digest)
+        if not self.alive or blob is None:
+            return
+        bit = 1 << parcel.chunk
+        if parcel.good and not self.held.get(digest, 0) & bit:
+            self.held[digest] = self.held.get(digest, 0) | bit
+            self.received_bytes += parcel.nbytes
+        else:
+            self.wasted_bytes += parcel.nbytes
+        now_s, request_id = self._clock.now_s, RequestId(parcel.request_id)
+        blob.arrived(link.state, request_id, parcel.chunk, now_s, good=parcel.good)
+        self._happened()
+        if not parcel.good and self.trust.strike(link.state.host_id, now_s):
+            self._cut(self, link.state.host_id)
+
+    def _hear(self, link: SimLink, frame: fr.Frame) -> None:
+        now_s = self._clock.now_s
+        match frame:
+            case fr.Interest(digest):
+                if (blob := self.core.blobs.get(digest)) is not None:
+                    blob.hear_interest(link.state, frame, now_s)
+            case fr.Uninterest(digest):
+                if (blob := self.core.blobs.get(digest)) is not None:
+                    blob.lose_interest(link.state, now_s)
+            case fr.MapRecord(record):
+                statement = self._content.open(record)
+                if isinstance(statement, MapHead | HashBatch | Seal):
+                    self.core.hear_statement(link.state, statement, record, now_s)
+            case fr.Offer(digest) | fr.Retract(digest):
+                if (blob := self.core.blobs.get(digest)) is not None:
+                    blob.hear(link.state, frame, now_s)
+            case fr.Working(digest):
+                if (blob := self.core.blobs.get(digest)) is not None and link.state.to_proxy:
+                    blob.hear_working(now_s)
+            case fr.Request():
+                self._serve(link, frame)
+            case fr.Cancel(request_id):
+                link.out.cancel(request_id)
+            case fr.Refuse(request_id, reason):
+                self._refused(link, RequestId(request_id), reason)
+            case _:
+                raise AssertionError(f"nobody says {frame} here")
+
+    def _refused(self, link: SimLink, request_id: RequestId, reason: int) -> None:
+        digest = self.core.requests.refused(link.state, request_id)
+        if digest is not None and (blob := self.core.blobs.get(digest)) is not None:
+            gone = reason != fr.RefuseReason.BUSY
+            blob.refused(link.state, request_id, self._clock.now_s, gone=gone)
+
+    def _serve(self, link: SimLink, request: fr.Request) -> None:
+        now_s, blob = self._clock.now_s, self.core.blobs.get(request.digest)
+        bits = ((1 << request.count) - 1) << request.first
+        if blob is None or bits & ~blob.held:
+            self._refuse(link, request, fr.RefuseReason.UNKNOWN)
+            return
+        if blob.refers(link.state, bits, now_s):
+            self._refuse(link, request, fr.RefuseReason.BUSY)
+            return
+        blob.sending(link.state, bits, now_s)
+        good, length = not self.lies, blob.geometry.length
+        parcels = deque(
+            Parcel(request.request_id, i, length(i), good)
+            for i in range(request.first, request.first + request.count)
+        )
+        done = partial(self._sent, blob, link, bits)
+        link.out.add(Run(request.request_id, parcels, done, bulk=request.bulk))
+
+    def _sent(self, blob: BlobCore, link: SimLink, asked: int, sent: int) -> None:
+        if self.alive and self.core.blobs.get(blob.digest) is blob:
+            blob.sent(link.state, sent, asked & ~sent, self._clock.now_s)
+            self._happened()
+
+    def _refuse(self, link: SimLink, request: fr.Request, reason: fr.RefuseReason) -> None:
+        link.out.send_frames(encode(fr.Refuse(request.request_id, reason)))
+
+    # --- driving the core -----------------------------------------------------------------------
+
+    def _happened(self) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        while self.core.orders:
+            self._do(self.core.orders.popleft())
+        self._busy = False
+        if self.checks:
+            self.core.validate()
+            self.control.validate()
+        if self.core.woken and not self._acting:
+            self._acting = True
+            self._clock.at(self._clock.now_s, self._act)
+
+    def _act(self) -> None:
+        self._acting = False
+        if self.alive:
+            self.core.act(self._clock.now_s)
+            self._happened()
+            self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        due_s, timer = self.core.next_deadline_s(), self._timer
+        if due_s is None or (timer is not None and timer.call and timer.due_s <= due_s):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._timer = self._clock.at(due_s, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        if self.alive:
+            self.core.handle_deadline(self._clock.now_s)
+            self._happened()
+            self._set_deadline()
+
+    def _do(self, order: orders.Order) -> None:
+        match order:
+            case orders.Send(state, frame):
+                self._say(state, encode(frame))
+            case orders.SendAll(states, frame):
+                data = encode(frame)
+                for state in states:
+                    self._say(state, data)
+            case orders.AskRun(state, request):
+                self._say(state, encode(request))
+            case orders.TakeBack(state, request_id):
+                self._say(state, encode(fr.Cancel(request_id)))
+            case orders.CloseLink(state) | orders.Punish(state):
+                self._clock.at(self._clock.now_s, partial(self._cut, self, state.host_id))
+            case orders.JoinSwarm(digest, exclude):
+                seq = self.control.number()
+                joined = events.JoinWanted(seq, digest_key(digest), True, list(exclude))
+                self._control(joined)
+            case orders.LeaveSwarm(digest):
+                self._control(events.LeaveWanted(digest_key(digest)))
+            case orders.NoteHeld(digest, chunks, whole):
+                self._control(events.Noted(Delta(digest_key(digest), chunks, whole)))
+            case orders.Deliver(digest):
+                self.on_deliver(digest)
+            case orders.FollowMap():
+                self._clock.after(self._costs.disk_s, lambda: self._followed(order))
+            case orders.KeepRecord(digest):
+                self._clock.after(self._costs.disk_s, partial(self._kept, digest))
+            case orders.Fail() | orders.SyncBlob() | orders.RemoveBlob():
+                pass
+            case _:
+                assert_never(order)
+
+    def _say(self, state: LinkState, data: bytes) -> None:
+        link = self.links.get(state.host_id)
+        if link is not None and link.state is state and not state.closed:
+            link.out.send_frames(data)
+
+    def _followed(self, order: orders.FollowMap) -> None:
+        if (blob := self.core.blobs.get(order.digest)) is not None and self.alive:
+            held = self.held.get(order.digest, 0)
+            blob.map_followed(order.chunk_map, held, self._clock.now_s)
+            self._happened()
+
+    def _kept(self, digest: Digest) -> None:
+        if (blob := self.core.blobs.get(digest)) is not None and self.alive:
+            blob.record_kept(self.held.get(digest, 0), self._clock.now_s)
+            self._happened()
+
+    # --- the line to the tracker ----------------------------------------------------------------
+
+    def _control(self, event: events.Event) -> None:
+        self._carry_out(self.control.handle(event, self._clock.now_s))
+
+    def _carry_out(self, given: list[control_orders.Order]) -> None:
+        for order in given:
+            self._do_control(order)
+        due_s, timer = self.control.next_deadline_s(), self._control_timer
+        if due_s is None or (timer is not None and timer.call and timer.due_s <= due_s):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._control_timer = self._clock.at(due_s, self._on_control_deadline)
+
+    def _on_control_deadline(self) -> None:
+        if self.alive:
+            self._carry_out(self.control.handle_deadline(self._clock.now_s))
+
+    def _do_control(self, order: control_orders.Order) -> None:
+        match order:
+            case control_orders.Dial(line):
+                self._line = line
+                self._clock.after(0.001, partial(self._dialled, line))
+            case control_orders.Send(line, message):
+                if line == self._line and self._tracker is not None and self._tracker_link:
+                    self._tracker.send(self._tracker_link, ENCODER.encode(message))
+            case control_orders.AskInventory(line):
+                deltas = [
+                    Delta(SwarmKey(d), b.held.bit_count(), b.complete)
+                    for d, b in self.core.blobs.items()
+                    if b.held
+                ]
+                self._control(events.InventoryTold(line, deltas))
+            case control_orders.ReportDrained(line):
+                self._control(events.Drained(line))
+            case control_orders.TakeHandout(handout):
+                for member in handout.members:
+                    self._meet(Digest(handout.key), member.host_id)
+            case control_orders.HangUp(line) | control_orders.Abort(line):
+                self._clock.at(self._clock.now_s, partial(self._control, events.LineLost(line)))
+            case control_orders.Ping(line):
+                if self._tracker is not None and self._tracker.alive:
+                    self._clock.after(0.001, partial(self._control, events.Heard(line)))
+            case _:
+                pass
+
+    def _dialled(self, line: int) -> None:
+        tracker = self._tracker
+        if not self.alive or tracker is None:
+            return
+        if not tracker.alive:
+            self._control(events.LineLost(line))
+            return
+        self._control(events.Connected(line, self.member))
+        self._control(events.Greeted(line, tracker.member))
+        self._tracker_link = tracker.connect(self.member, partial(self._told, line))
+
+    def _told(self, line: int, data: bytes | None) -> None:
+        if not self.alive:
+            return
+        if data is None:
+            self._control(events.LineLost(line))
+        else:
+            self._control(events.Received(line, FROM_TRACKER.decode(data)))
+
+    def _meet(self, digest: Digest, other: HostId) -> None:
+        """Ask a host whom the tracker named, once there is a link."""
+        blob = self.core.blobs.get(digest)
+        if blob is None or blob.complete or self.trust.banned(other, self._clock.now_s):
+            return
+        if (link := self.links.get(other)) is not None:
+            blob.attach(link.state, self._clock.now_s)
+            self._happened()
+        elif (waiting := self._meeting.get(other)) is not None:
+            waiting[digest] = None
+        else:
+            self._meeting[other] = {digest: None}
+            self._connect(self, other)

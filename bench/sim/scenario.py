@@ -1,0 +1,91 @@
+"""What is simulated: a small TOML file, checked as it is read."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+HERE: Final = Path(__file__).parent / "scenarios"
+
+_Positive = Annotated[float, msgspec.Meta(gt=0)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+
+MIB: Final = 1 << 20
+
+
+class Wave(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hosts that pull, and when."""
+
+    hosts: _Count
+    within_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """They begin at random moments of so many seconds."""
+    reads_mb_per_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Each reads in order at this rate; 0: as fast as it comes."""
+    leaves: bool = False
+    """When it has all."""
+
+
+class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shares of the hosts that pull, each picked by chance."""
+
+    killed: _Share = 0.0
+    """Somewhere in the middle of their pull."""
+    slow: _Share = 0.0
+    """At a tenth of the speed."""
+    liars: _Share = 0.0
+    """What they send is wrong."""
+    tracker_killed_at_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """0: not at all."""
+
+
+class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rates are payload, in megabits per second; times are seconds."""
+
+    about: str
+    waves: list[Wave]
+    layers: list[_Positive]
+    """Sizes in MiB."""
+    host_mbit: _Positive
+    seed_mbit: _Positive
+    seeds: _Count = 1
+    seed_kind: Literal["proxy", "peer"] = "proxy"
+    """Who has all of it: the datacenter's proxies, or hosts beside an empty one."""
+    latency_ms: _Positive = 0.25
+    """One way, within a datacenter."""
+    layers_at_once: _Count = 3
+    faults: Faults = Faults()
+
+    @property
+    def size_bytes(self) -> int:
+        return round(sum(self.layers) * MIB)
+
+    @property
+    def hosts(self) -> int:
+        return sum(wave.hosts for wave in self.waves)
+
+    def scaled(self, hosts: int) -> Scenario:
+        """The same with so many hosts; waves keep their shares."""
+        share = hosts / self.hosts
+        waves = [
+            msgspec.structs.replace(wave, hosts=max(1, round(wave.hosts * share)))
+            for wave in self.waves
+        ]
+        return msgspec.structs.replace(self, waves=waves)
+
+
+def load(name: str) -> Scenario:
+    """Read one of `scenarios/`, or any file. Raises ValueError for what makes no sense, OSError."""
+    path = Path(name) if name.endswith(".toml") else HERE / f"{name}.toml"
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Scenario)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def names() -> list[str]:
+    """Of all that are there."""
+    return sorted(path.stem for path in HERE.glob("*.toml"))

@@ -1,0 +1,191 @@
+"""Small fleets of the daemons' own cores: each host gets all of it, and a seed has one course."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import bench.sim
+from bench.sim.fleet import Fleet
+from bench.sim.report import GOALS, curves, floor_ratio, line, outcome, targets
+from bench.sim.scenario import Faults, Scenario, Wave, load, names
+from bench.sim.storms import storm, weather
+
+SMALL = Scenario(
+    about="a test",
+    waves=[Wave(12, within_s=0.2)],
+    layers=[16.0, 4.5],
+    host_mbit=1000,
+    seed_mbit=1000,
+)
+TRACE = """
+from bench.sim.fleet import Fleet
+from tests.sim.test_fleet import SMALL
+fleet = Fleet(SMALL, 3)
+assert fleet.run(end_s=60)
+print(fleet.trace.hexdigest())
+"""
+
+
+def ran(scenario: Scenario, seed: int = 1) -> Fleet:
+    """A fleet that has run, held to its cores' invariants after every event."""
+    fleet = Fleet(scenario, seed, checks=True)
+    assert fleet.run(end_s=120)
+    return fleet
+
+
+@pytest.mark.parametrize("kind", ["proxy", "peer"])
+def test_every_host_gets_all_of_it_and_the_seed_sends_it_about_once(kind: str) -> None:
+    seeds = 1
+    fleet = ran(msgspec.convert({**msgspec.to_builtins(SMALL), "seed_kind": kind}, Scenario))
+
+    for pull in fleet.pulls:
+        assert pull.end_s is not None
+        for blob in fleet.blobs:
+            assert pull.host.core.blobs[blob.digest].complete
+    copies = sum(seed.card.up.bytes_total for seed in fleet.seeds) / SMALL.size_bytes
+    assert 1.0 <= copies / seeds < 3.0
+    assert sum(host.wasted_bytes for host in fleet.hosts) <= 0.02 * 12 * SMALL.size_bytes
+
+
+def test_one_seed_has_one_course_whatever_strings_hash_to() -> None:
+    traces = set()
+    for hash_seed in ("1", "2"):
+        told = subprocess.run(
+            [sys.executable, "-c", TRACE],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        traces.add(told.stdout)
+    assert len(traces) == 1
+
+    other = Fleet(SMALL, 4)
+    assert other.run(end_s=60)
+    assert other.trace.hexdigest() + "\n" not in traces
+
+
+def test_liars_are_left_and_nothing_wrong_is_taken() -> None:
+    fleet = ran(msgspec.structs.replace(SMALL, faults=Faults(liars=0.25)))
+
+    assert sum(host.wrong_accepted for host in fleet.hosts) == 0
+    assert sum(host.trust.bans_total for host in fleet.hosts) > 0
+    assert sum(pull.healthy for pull in fleet.pulls) == 9
+
+
+def test_hosts_that_die_and_a_dead_tracker_keep_nobody_from_it() -> None:
+    faults = Faults(killed=0.25, slow=0.1, tracker_killed_at_s=1.1)
+    fleet = ran(msgspec.structs.replace(SMALL, faults=faults))
+
+    assert not fleet.tracker.alive
+    assert sum(not host.alive for host in fleet.hosts) <= 3
+
+
+def test_who_leaves_with_the_image_takes_no_wait_of_others_along() -> None:
+    leaving = msgspec.structs.replace(SMALL, waves=[Wave(12, within_s=1.0, leaves=True)])
+    fleet = ran(leaving)
+
+    assert all(pull.end_s is not None for pull in fleet.pulls)
+
+
+def test_a_reader_at_a_rate_ends_when_that_says() -> None:
+    slow = msgspec.structs.replace(SMALL, waves=[Wave(2, reads_mb_per_s=10.0)], layers=[16.0])
+    fleet = ran(slow)
+
+    for pull in fleet.pulls:
+        assert pull.took_s == pytest.approx(16 * 1.048576 / 10.0, abs=0.3)
+
+
+# --- scenarios ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", names())
+def test_each_scenario_is_one_and_has_its_goals(name: str) -> None:
+    scenario = load(name)
+    assert scenario.about
+    assert name in GOALS
+    assert scenario.scaled(20).hosts == pytest.approx(20, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("about = 1", "about"),
+        ('about = ""\nwaves = []\nlayers = [1]\nhost_mbit = 1\nseed_mbit = 1\nhosts = 3', "hosts"),
+        ("[", "Invalid"),
+    ],
+)
+def test_a_scenario_that_makes_no_sense_is_refused_with_its_reason(
+    tmp_path: Path, text: str, what: str
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=what):
+        load(str(path))
+
+
+# --- storms ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_a_storm_does_no_harm(seed: int) -> None:
+    assert weather(seed) is None
+
+
+def test_a_storm_is_what_its_seed_says() -> None:
+    assert storm(5) == storm(5)
+    assert len({storm(seed).about for seed in range(10)}) == 10
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+def test_a_run_is_shown_beside_its_limit() -> None:
+    fleet = ran(SMALL)
+    found = outcome("warm", fleet, finished=True, cpu_s=1.0, peak_mb=50.0)
+
+    assert len(found.took) == 12
+    assert 1.0 <= found.figures["p50"] <= found.figures["p99"]
+    assert floor_ratio(fleet) > 1.0
+    assert "12 hosts" in line(found)
+    assert {target.name for target in targets(found)} == {
+        "sim.warm.p50", "sim.warm.p99", "sim.warm.p999", "sim.warm.seed_copies",
+    }  # fmt: skip
+    assert curves([found]).count("<polyline") == 1
+
+
+def test_a_run_that_did_not_finish_met_no_target() -> None:
+    fleet = Fleet(SMALL, 1)
+    fleet.run(end_s=1.01)
+    found = outcome("warm", fleet, finished=False, cpu_s=1.0, peak_mb=50.0)
+
+    assert "NOT FINISHED" in line(found)
+    assert not any(target.ok for target in targets(found))
+
+
+# --- what it is made of ---------------------------------------------------------------------------
+
+ALLOWED = ("p2pdist.model", "p2pdist.exchange.codec", "p2pdist.exchange.frames", "p2pdist.errors")
+SHOWING = {"__main__.py", "report.py"}
+
+
+def test_a_simulation_imports_cores_and_vocabulary_only() -> None:
+    """What it drives must not know that no daemon is around it."""
+    directory = Path(bench.sim.__path__[0])
+    for path in directory.glob("*.py"):
+        if path.name in SHOWING:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("p2pdist"):
+                module = f"{node.module}"
+                names_ = [f"{module}.{alias.name}" for alias in node.names]
+                in_core = ".core" in module
+                fits = in_core or any(name.startswith(ALLOWED) for name in (module, *names_))
+                assert fits, f"{path.name} imports {module}"
