@@ -9,8 +9,8 @@
 Hosts exchange encoded frames and messages over simulated network cards; a tracker's core names
 neighbours. One seed has one course of events: `trace` in the figures tells two runs apart. A
 scenario that would take more than `--transfers` chunk transfers is scaled down: first its layers,
-to 256 chunks, then its hosts. Writes `build/bench-sim.json` and `build/bench-sim.svg`; prints
-TARGET lines.
+to 256 chunks, and its rates with them, so that it takes as long; then its hosts. Writes
+`build/bench-sim.json` and `build/bench-sim.svg`; prints TARGET lines.
 """
 
 from __future__ import annotations
@@ -112,23 +112,20 @@ def sized(scenario: Scenario, hosts: int | None, mib: float | None, transfers_ma
     if hosts is not None:
         scenario = scenario.scaled(hosts)
     if mib is not None:
-        scenario = _layers(scenario, mib / sum(scenario.layers))
+        share = mib / sum(scenario.layers)
+        scenario = msgspec.structs.replace(scenario, layers=[m * share for m in scenario.layers])
     while scenario.hosts * chunks(scenario) > transfers_max:
         share = transfers_max / (scenario.hosts * chunks(scenario))
         smaller = max(share, CHUNKS_MIN / chunks(scenario))
         if chunks(scenario) <= CHUNKS_MIN * 1.05:
             return scenario.scaled(max(10, int(scenario.hosts * share)))
-        scenario = _layers(scenario, min(0.95, smaller))
+        scenario = scenario.shrunk(min(0.95, smaller))
     return scenario
 
 
 def chunks(scenario: Scenario) -> int:
     """Of one host's image."""
     return sum(geometry_for(round(mib * MIB)).chunk_count for mib in scenario.layers)
-
-
-def _layers(scenario: Scenario, share: float) -> Scenario:
-    return msgspec.structs.replace(scenario, layers=[mib * share for mib in scenario.layers])
 
 
 def storms(count: int) -> int:

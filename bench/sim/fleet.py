@@ -10,7 +10,7 @@ from typing import Final
 
 from bench.sim.clock import Clock
 from bench.sim.content import Content, SimBlob
-from bench.sim.hosts import Costs, SimHost
+from bench.sim.hosts import CHUNK_S_PER_BYTE, Costs, SimHost
 from bench.sim.scenario import Scenario, Wave
 from bench.sim.tracker import SimTracker
 from bench.sim.wire import Card, End, Route
@@ -66,7 +66,7 @@ class Fleet:
         """Of all ends of pulls and layers, in their order."""
         self._rng = Random(f"fleet {seed}")
         self._seed = seed
-        self._costs = costs or Costs()
+        self._costs = costs or Costs(chunk_s_per_byte=CHUNK_S_PER_BYTE * scenario.byte_stands_for)
         self._by_id: dict[HostId, SimHost] = {}
         self._proxies: list[HostId] = []
         self._running = 0
@@ -109,9 +109,10 @@ class Fleet:
         return host
 
     def _make_seeds(self) -> list[SimHost]:
-        role = Role.PROXY if self.scenario.seed_kind == "proxy" else Role.PEER
+        proxies = self.scenario.seeds if self.scenario.seed_kind == "proxy" else 1
         seeds = []
-        for _ in range(self.scenario.seeds):
+        for number in range(self.scenario.seeds):
+            role = Role.PROXY if number < proxies else Role.PEER
             seed = self._make_host(self.scenario.seed_mbit, role)
             if role is Role.PROXY:
                 self._proxies.append(seed.host_id)
@@ -119,7 +120,7 @@ class Fleet:
             seed.start(self.tracker)
         for seed in seeds:
             for blob in self.blobs:
-                if role is Role.PEER or self._owner(blob.digest) == seed.host_id:
+                if seed.member.role is Role.PEER or self._owner(blob.digest) == seed.host_id:
                     seed.hold_whole(blob.digest)
         return seeds
 
@@ -217,7 +218,7 @@ class Fleet:
         pull.end_s = self.clock.now_s
         self._running -= 1
         if pull.wave.leaves:
-            self.clock.at(self.clock.now_s, partial(self.kill, pull.host))
+            self.clock.at(self.clock.now_s, partial(self.kill, pull.host, leaving=True))
 
     def _note(self, text: str) -> None:
         self.trace.update(f"{self.clock.now_s!r} {text}\n".encode())
@@ -253,12 +254,12 @@ class Fleet:
     def _lie(pull: Pull) -> None:
         pull.host.lies = True
 
-    def kill(self, host: SimHost) -> None:
-        """A host is gone, and those linked to it hear so."""
+    def kill(self, host: SimHost, *, leaving: bool = False) -> None:
+        """A host is gone, and those linked to it hear so; the tracker too, if it is `leaving`."""
         if not host.alive:
             return
         others = list(host.links)
-        host.stop()
+        host.stop(leaving=leaving)
         for other in others:
             self.clock.after(
                 self._route.latency_s, partial(self._by_id[other].link_down, host.host_id)

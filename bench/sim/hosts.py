@@ -28,16 +28,15 @@ from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.trust import TrustBook
 
-ROUND_TRIPS_OF_A_DIAL: Final = 2
-"""TCP's own, and the handshake."""
+CHUNK_S_PER_BYTE: Final = 0.72e-9
+"""Receive, hash and write: 0.72 CPU-s/GB of a daemon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """What a host needs beside the network, in seconds; measured on the daemons."""
 
-    chunk_s_per_byte: float = 0.72e-9
-    """Receive, hash and write (reference: 0.72 CPU-s/GB)."""
+    chunk_s_per_byte: float = CHUNK_S_PER_BYTE
     disk_s: float = 0.0005
     """One thread hop that writes a record or makes a blob."""
 
@@ -154,13 +153,13 @@ class SimHost:
         """A reader of it opened, moved or closed something."""
         self._happened()
 
-    def stop(self) -> None:
-        """It is killed."""
+    def stop(self, *, leaving: bool) -> None:
+        """It is killed, or leaves with a word to the tracker."""
         self.alive = False
         for link in list(self.links.values()):
             link.out.close()
         if self._tracker is not None and self._tracker_link is not None:
-            self._tracker.disconnect(self._tracker_link)
+            self._tracker.disconnect(self._tracker_link, leaving=leaving)
 
     # --- links ----------------------------------------------------------------------------------
 

@@ -53,11 +53,13 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed_mbit: _Positive
     seeds: _Count = 1
     seed_kind: Literal["proxy", "peer"] = "proxy"
-    """Who has all of it: the datacenter's proxies, or hosts beside an empty one."""
+    """Who has it: proxies, each the blobs that it owns; or one proxy, and hosts like the others."""
     latency_ms: _Positive = 0.25
     """One way, within a datacenter."""
     layers_at_once: _Count = 3
     faults: Faults = Faults()
+    byte_stands_for: _Positive = 1.0
+    """See `shrunk`."""
 
     @property
     def size_bytes(self) -> int:
@@ -66,6 +68,22 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def hosts(self) -> int:
         return sum(wave.hosts for wave in self.waves)
+
+    def shrunk(self, share: float) -> Scenario:
+        """The same in as much time with fewer chunks: sizes and rates are smaller, and each byte
+        costs what it stands for. Time constants of seconds keep their weight that way."""
+        waves = [
+            msgspec.structs.replace(wave, reads_mb_per_s=wave.reads_mb_per_s * share)
+            for wave in self.waves
+        ]
+        return msgspec.structs.replace(
+            self,
+            waves=waves,
+            layers=[mib * share for mib in self.layers],
+            host_mbit=self.host_mbit * share,
+            seed_mbit=self.seed_mbit * share,
+            byte_stands_for=self.byte_stands_for / share,
+        )
 
     def scaled(self, hosts: int) -> Scenario:
         """The same with so many hosts; waves keep their shares."""

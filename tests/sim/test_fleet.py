@@ -103,6 +103,19 @@ def test_a_reader_at_a_rate_ends_when_that_says() -> None:
         assert pull.took_s == pytest.approx(16 * 1.048576 / 10.0, abs=0.3)
 
 
+def test_a_shrunk_scenario_has_the_same_limit_in_fewer_chunks() -> None:
+    scenario = msgspec.structs.replace(SMALL, layers=[32.0], host_mbit=100, seed_mbit=100)
+    shrunk = scenario.shrunk(0.5)
+    fleet = ran(shrunk)
+
+    assert fleet.limit_s() == pytest.approx(Fleet(scenario, 1).limit_s())
+    assert shrunk.byte_stands_for == 2.0
+    assert fleet.blobs[0].geometry.chunk_count == 64
+    for pull in fleet.pulls:
+        assert pull.took_s is not None
+        assert 1.0 <= pull.took_s / fleet.limit_s() < 1.6
+
+
 # --- scenarios ------------------------------------------------------------------------------------
 
 
