@@ -79,6 +79,9 @@ def main() -> int:
         found = list(pool.imap(run, work, chunksize=1))
     for each in found:
         print(line(each))
+    for name, scenario, *_ in work:
+        if scenario != chosen[name]:
+            print(f"{name}: {scaling(chosen[name], scenario)}; its targets are those of the whole")
     figures = {
         "python": platform.python_version(),
         "commit": _commit(),
@@ -121,6 +124,13 @@ def sized(scenario: Scenario, hosts: int | None, mib: float | None, transfers_ma
             return scenario.scaled(max(10, int(scenario.hosts * share)))
         scenario = scenario.shrunk(min(0.95, smaller))
     return scenario
+
+
+def scaling(whole: Scenario, run: Scenario) -> str:
+    """Say what was left out."""
+    hosts = f"{run.hosts:,} of {whole.hosts:,} hosts"
+    size = f"{run.size_bytes / 1e6:,.0f} of {whole.size_bytes / 1e6:,.0f} MB"
+    return f"scaled to {hosts}, {size}, rates x {run.host_mbit / whole.host_mbit:.3g}"
 
 
 def chunks(scenario: Scenario) -> int:

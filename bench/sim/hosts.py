@@ -133,7 +133,7 @@ class SimHost:
         self.held[digest] = (1 << blob.geometry.chunk_count) - 1
         core = self.core.take_up(digest, blob.geometry.size_bytes, self._clock.now_s)
         core.map_followed(self._content.whole_map(blob), self.held[digest], self._clock.now_s)
-        self._happened()
+        self.happened()
         return core
 
     def pull(self, digest: Digest) -> BlobCore:
@@ -146,12 +146,8 @@ class SimHost:
         blob.ask_proxies()
         if (owner := self._owner(digest)) is not None:
             self._meet(digest, owner)
-        self._happened()
+        self.happened()
         return blob
-
-    def happened(self) -> None:
-        """A reader of it opened, moved or closed something."""
-        self._happened()
 
     def stop(self, *, leaving: bool) -> None:
         """It is killed, or leaves with a word to the tracker."""
@@ -173,7 +169,7 @@ class SimHost:
         """What waited for a link to `other` is asked now."""
         for digest in self._meeting.pop(other, {}):
             self._meet(digest, other)
-        self._happened()
+        self.happened()
 
     def not_linked(self, other: HostId) -> None:
         """No link to `other` is to be had."""
@@ -185,7 +181,7 @@ class SimHost:
         if link is not None and self.alive:
             link.out.close()
             self.core.link_down(link.state, self._clock.now_s, gone=True)
-            self._happened()
+            self.happened()
 
     def take_frames(self, sender: HostId, data: bytes) -> None:
         link = self.links.get(sender)
@@ -193,7 +189,7 @@ class SimHost:
             return
         for frame in link.decoder.feed(data):
             self._hear(link, frame)
-        self._happened()
+        self.happened()
 
     def take_chunk(self, sender: HostId, parcel: Parcel) -> None:
         link = self.links.get(sender)
@@ -219,7 +215,7 @@ class SimHost:
             self.wasted_bytes += parcel.nbytes
         now_s, request_id = self._clock.now_s, RequestId(parcel.request_id)
         blob.arrived(link.state, request_id, parcel.chunk, now_s, good=parcel.good)
-        self._happened()
+        self.happened()
         if not parcel.good and self.trust.strike(link.state.host_id, now_s):
             self._cut(self, link.state.host_id)
 
@@ -278,14 +274,15 @@ class SimHost:
     def _sent(self, blob: BlobCore, link: SimLink, asked: int, sent: int) -> None:
         if self.alive and self.core.blobs.get(blob.digest) is blob:
             blob.sent(link.state, sent, asked & ~sent, self._clock.now_s)
-            self._happened()
+            self.happened()
 
     def _refuse(self, link: SimLink, request: fr.Request, reason: fr.RefuseReason) -> None:
         link.out.send_frames(encode(fr.Refuse(request.request_id, reason)))
 
     # --- driving the core -----------------------------------------------------------------------
 
-    def _happened(self) -> None:
+    def happened(self) -> None:
+        """The core heard of something: carry out what it orders."""
         if self._busy:
             return
         self._busy = True
@@ -303,7 +300,7 @@ class SimHost:
         self._acting = False
         if self.alive:
             self.core.act(self._clock.now_s)
-            self._happened()
+            self.happened()
             self._set_deadline()
 
     def _set_deadline(self) -> None:
@@ -317,7 +314,7 @@ class SimHost:
     def _on_deadline(self) -> None:
         if self.alive:
             self.core.handle_deadline(self._clock.now_s)
-            self._happened()
+            self.happened()
             self._set_deadline()
 
     def _do(self, order: orders.Order) -> None:
@@ -362,12 +359,12 @@ class SimHost:
         if (blob := self.core.blobs.get(order.digest)) is not None and self.alive:
             held = self.held.get(order.digest, 0)
             blob.map_followed(order.chunk_map, held, self._clock.now_s)
-            self._happened()
+            self.happened()
 
     def _kept(self, digest: Digest) -> None:
         if (blob := self.core.blobs.get(digest)) is not None and self.alive:
             blob.record_kept(self.held.get(digest, 0), self._clock.now_s)
-            self._happened()
+            self.happened()
 
     # --- the line to the tracker ----------------------------------------------------------------
 
@@ -442,7 +439,7 @@ class SimHost:
             return
         if (link := self.links.get(other)) is not None:
             blob.attach(link.state, self._clock.now_s)
-            self._happened()
+            self.happened()
         elif (waiting := self._meeting.get(other)) is not None:
             waiting[digest] = None
         else:

@@ -308,6 +308,8 @@ class ActiveBlob:
         try:
             await self.adopt(order.chunk_map)
         except P2pdistError as error:
+            if self._ended:
+                return  # another motion of the blob may have begun, and this is nothing to it
             if isinstance(error, StoreError) and not order.rival:
                 self.disk_failed(error)
             else:
@@ -317,14 +319,17 @@ class ActiveBlob:
             self._happened()
 
     async def _keep(self, record: bytes) -> None:
+        refused: StoreError | None = None
         try:
             await self._file.keep(record)
         except StoreError as error:
-            self.disk_failed(error)
+            refused = error
+        if self._ended:
+            return
+        if refused is not None:
+            self.disk_failed(refused)
             self._core.not_taken(self._now_s())
         else:
-            if self._ended:
-                return
             held = self.blob.verified.bits if self.blob is not None else 0
             self._core.record_kept(held, self._now_s())
         self._happened()

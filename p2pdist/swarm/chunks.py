@@ -108,7 +108,7 @@ async def _sync(blob: StoredBlob) -> None:
     blob.hold()
     try:
         await blob.sync()
-    except OSError as error:
+    except StoreError as error:
         logs.event(log, logging.WARNING, "sync.failed", digest=blob.digest, error=str(error))
     finally:
         blob.release()

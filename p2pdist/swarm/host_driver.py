@@ -12,7 +12,7 @@ from p2pdist.exchange.codec import encode
 from p2pdist.exchange.frames import Cancel
 from p2pdist.exchange.link import Link
 from p2pdist.model.control import digest_key
-from p2pdist.model.ids import Digest
+from p2pdist.model.ids import Digest, HostId
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import (
     AskRun,
@@ -47,10 +47,11 @@ class HostDriver:
         links: LinkTable,
         *,
         tracker: Callable[[], TrackerClient],
-        punish: Callable[[Link, PeerFault], None],
+        punish: Callable[[HostId, Link | None, PeerFault], None],
         local: Callable[[LocalOrder], None],
     ) -> None:
-        """`local` does what is to be done to a blob of this host."""
+        """`punish` counts a fault against a host, whose link may have closed since; `local` does
+        what is to be done to a blob of this host."""
         self._punish = punish
         self._core = core
         self._links = links
@@ -120,8 +121,7 @@ class HostDriver:
                 if (link := self._live(state)) is not None:
                     link.close(why)
             case Punish(state, fault):
-                if (link := self._links.link(state)) is not None:
-                    self._punish(link, fault)
+                self._punish(state.host_id, self._links.link(state), fault)
             case Deliver() | Fail() | FollowMap() | KeepRecord() | SyncBlob() | RemoveBlob():
                 self._local(order)
             case _:

@@ -100,7 +100,7 @@ class Node:
             self.core,
             self.links,
             tracker=lambda: self.tracker,
-            punish=self.punish,
+            punish=self._punish_host,
             local=self._carry_out_locally,
         )
         self.carry_out = self._driver.carry_out
@@ -313,7 +313,10 @@ class Node:
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         """Count a wrong answer; a host with too many is banned and its link closed."""
-        host = link.session.member.host_id
+        self._punish_host(link.session.member.host_id, link, fault)
+
+    def _punish_host(self, host: HostId, link: Link | None, fault: PeerFault) -> None:
+        """`link`: None where it has closed before its last words were taken in."""
         now_s = asyncio.get_running_loop().time()
         if self.trust.banned(host, now_s):
             return  # checked side by side with the one that banned it
@@ -326,8 +329,8 @@ class Node:
         weight = 1 if fault.reason == "hash" else STRIKES_MAX
         # Bits that flip on the way are no fault of a proxy, and there may be no other one: its link
         # is made anew, after a while.
-        ban = not self.configured_proxy(link)
-        if self.trust.strike(host, now_s, weight, ban=ban):
+        ban = not self._is_configured_proxy(host)
+        if self.trust.strike(host, now_s, weight, ban=ban) and link is not None:
             link.close(f"banned: {fault}" if ban else str(fault))
 
 

@@ -77,7 +77,7 @@ class FakeNode:
             self.core,
             self.links,
             tracker=lambda: self.tracker,
-            punish=self.punish,
+            punish=lambda host, link, fault: self.punished.append(str(fault)),
             local=self._carry_out_locally,
         )
         self.carry_out = self.driver.carry_out

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from p2pdist.errors import BlobGone, StoreError
 from p2pdist.exchange.frames import Cancel, Offer, Request
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import geometry_for
 from p2pdist.store.blob import Blob
 from p2pdist.store.files import blob_path
-from tests.swarm.active_parts import FakeLink, Motion, SignedMap, in_motion, some_bytes
+from p2pdist.swarm.active import ActiveBlob
+from tests.swarm.active_parts import SIGNER, FakeLink, Motion, SignedMap, in_motion, some_bytes
 
 DATA = some_bytes(4.5)
 TRUE = SignedMap(DATA, b"t")
@@ -298,3 +300,56 @@ async def test_a_blob_that_ends_while_its_map_is_taken_up_is_held_by_nobody(
         stored = store.get(TRUE.digest)
         assert stored is not None
         assert not stored.in_use
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_what_the_disk_says_to_a_motion_that_ended_is_nothing_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, refuses: bool
+) -> None:
+    """A blob that is gone from under the one that ended would be removed from under the other."""
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head)
+        assert motion.active.blob is not None
+        writing, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def add_record(record: bytes) -> None:
+            writing.set()
+            await goes_on.wait()
+            if refuses:
+                raise BlobGone("it is not here any more")
+
+        monkeypatch.setattr(motion.active.blob, "add_record", add_record)
+        motion.active.hear(None, TRUE.batches[0], SIGNER.sign(TRUE.batches[0]))
+        async with asyncio.timeout(10):
+            await writing.wait()
+        motion.active.end()
+        motion.node.active = second = ActiveBlob(motion.node, TRUE.digest, len(DATA))
+        goes_on.set()
+        keep = [t for t in asyncio.all_tasks() if ": keep " in t.get_name()]
+        assert keep
+        await asyncio.gather(*keep)
+
+        assert second.store_error is None
+        assert motion.active.store_error is None
+        assert motion.node.store.get(TRUE.digest) is not None
+        second.end()
+
+
+async def test_a_sync_that_fails_is_said_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches)
+        assert motion.active.blob is not None
+
+        async def fails() -> None:
+            raise StoreError("the disk is read-only")
+
+        await motion.hear(TRUE.seal)
+        monkeypatch.setattr(motion.active.blob, "sync", fails)
+        await motion.land(TRUE, *range(LAST + 1))
+        syncs = [t for t in asyncio.all_tasks() if ": sync " in t.get_name()]
+        await asyncio.gather(*syncs)
+
+        assert syncs
+        assert "sync.failed" in caplog.messages

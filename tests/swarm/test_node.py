@@ -16,6 +16,7 @@ from p2pdist.model.ids import Digest, digest_of
 from p2pdist.model.members import Role
 from p2pdist.store.store import Store
 from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.core.host_orders import Punish
 from p2pdist.swarm.core.trust import STRIKES_MAX
 from p2pdist.swarm.node import Node
 from p2pdist.swarm.server import everything
@@ -88,6 +89,19 @@ async def test_bits_that_flip_on_the_way_take_no_proxy_away(reason: str) -> None
 
     assert proxy.closed
     assert node.trust.bans_total == 0
+
+
+async def test_last_words_count_though_their_link_has_closed() -> None:
+    """They wait for the disk behind others; who hangs up meanwhile is banned all the same."""
+    node, neighbour = node_of(None), link("a")
+    node.proxy_links = no_proxies()
+    state = node.links.state(real(neighbour))
+    node.links.forget(real(neighbour))
+    node.core.orders.append(Punish(state, PeerFault("wrong", reason="map")))
+    node.carry_out()
+
+    assert node.trust.bans_total == 1
+    assert node.counters.rejected["map"] == 1
 
 
 # --- access that was taken back -----------------------------------------------------------------
