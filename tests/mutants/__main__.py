@@ -66,14 +66,23 @@ def run(mutants: Sequence[Mutant], copies: Copies) -> bool:
         verdict = f"{mutant.name}: {outcome.verdict.value}"
         print(f"{verdict} ({outcome.why})" if outcome.why else verdict, flush=True)
         outcomes.append(outcome)
-    return conclude(outcomes)
+    return conclude(mutants, outcomes)
 
 
-def conclude(outcomes: Sequence[Outcome]) -> bool:
-    """Print the target; a mutant that could not be tried is as good as one that survived."""
-    survivors = sum(outcome.verdict != Verdict.KILLED for outcome in outcomes)
-    ok = survivors == 0
-    print(f"TARGET mutants.survivors {survivors} <= 0 {'ok' if ok else 'short'}")
+def conclude(mutants: Sequence[Mutant], outcomes: Sequence[Outcome]) -> bool:
+    """Print who lived and the target; one that could not be tried is as good as one that lived.
+
+    They are named once more at the end, where a log that was cut still has them.
+    """
+    survivors = [
+        f"{mutant.name}: {outcome.verdict.value} ({outcome.why})"
+        for mutant, outcome in zip(mutants, outcomes, strict=True)
+        if outcome.verdict != Verdict.KILLED
+    ]
+    for survivor in survivors:
+        print(f"not killed: {survivor}")
+    ok = not survivors
+    print(f"TARGET mutants.survivors {len(survivors)} <= 0 {'ok' if ok else 'short'}")
     return ok
 
 
