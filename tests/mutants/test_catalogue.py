@@ -21,6 +21,12 @@ def test_a_mutant_fits_the_tree(mutant: Mutant) -> None:
         assert (ROOT / test.partition("::")[0]).is_file()
 
 
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_no_mutant_is_left_to_chance(mutant: Mutant) -> None:
+    """What a state machine of Hypothesis comes upon depends on its seed, and on the machine."""
+    assert any("_machine.py" not in test for test in mutant.tests)
+
+
 def test_no_two_have_one_name() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 

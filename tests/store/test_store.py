@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pdist.errors import ConfigError, PeerFault, StoreError
 from p2pdist.model.ids import Digest, MapId, TagKey, digest_of
 from p2pdist.model.statements import Revocation
+from p2pdist.store.blob import create_files
 from p2pdist.store.files import make_directories
 from p2pdist.store.statements import Statements
 from tests.store.conftest import OpenStore
@@ -118,6 +122,31 @@ async def test_the_least_recently_used_blob_goes_first(open_store: OpenStore) ->
     assert gone == [second]
     assert store.get(first) is not None
     assert store.get(third) is not None
+
+
+async def test_room_that_one_is_about_to_fill_is_not_given_to_another(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = random_blob(4, 1), random_blob(4, 2)
+    store = await open_store(max_bytes=int(1.5 * len(one)))
+    has_room, may_fill_it = threading.Event(), threading.Event()
+
+    def create_at_leisure(*arguments: Any) -> Any:
+        has_room.set()
+        may_fill_it.wait(5.0)
+        return create_files(*arguments)
+
+    monkeypatch.setattr("p2pdist.store.store.create_files", create_at_leisure)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(store.create(map_of(one)))
+        assert await asyncio.to_thread(has_room.wait, 5.0)
+
+        with pytest.raises(StoreError) as caught:
+            await store.create(map_of(two, map_id=b"2" * 16))
+        may_fill_it.set()
+
+    assert caught.value.full
+    assert store.get(digest_of(one)) is first.result()
 
 
 async def test_the_offer_is_retracted_before_the_bytes_go(open_store: OpenStore) -> None:

@@ -47,6 +47,17 @@ def test_the_last_chunks_go_out_with_what_was_kept_for_a_batch() -> None:
     assert told(plan.take_orders(10.01, flush=True)) == {SEED: 0b10}
 
 
+def test_who_left_is_told_nothing_more() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.reader_joined(B, shares=True, now_s=0.0)
+    plan.landed(0b1, 0.0, whole=True)
+
+    plan.reader_left(A, 0.0)
+
+    assert told(plan.take_orders(0.0)) == {B: 0b1}
+
+
 def test_a_listener_is_not_told_of_what_it_has() -> None:
     plan = OfferPlan(CHUNK, Uplink(), seed=False)
     plan.reader_joined(A, shares=True, now_s=0.0)

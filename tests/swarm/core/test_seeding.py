@@ -425,3 +425,15 @@ def test_every_swarm_completes_while_one_reader_takes_what_it_is_promised(
     _, copies = swarm(plan, chunks, hosts, Random(seed), deaf=deaf)
 
     assert set(copies) == set(range(chunks))
+
+
+def test_nothing_is_kept_of_who_had_a_chunk_and_went() -> None:
+    plan = seed_of(1, A, B)
+    serve(plan, A, 0b1, 0.0)
+    plan.holds(A, 0b1, 0.1)
+    plan.validate()
+
+    plan.gone(A)
+
+    plan.validate()
+    assert promised(plan.refill(0.2)) == {B: 0b1}
