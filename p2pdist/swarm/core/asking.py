@@ -114,6 +114,10 @@ class Asking:
         for host in list(self._neighbours):
             self.part(host, now_s)
 
+    def look_further(self) -> None:
+        """Have others named than those whom we ask."""
+        self._look_further([*self._neighbours][:EXCLUDED_MAX])
+
     def _send(self, link: LinkState, frame: Frame) -> None:
         self._host.orders.append(Send(link, frame))
 
@@ -189,7 +193,7 @@ class Asking:
                         if link.to_proxy:
                             self.say_interest(link)
                 case core.LookFurther():
-                    self._look_further([*self._neighbours][:EXCLUDED_MAX])
+                    self.look_further()
 
     def _ask(self, link: LinkState, ask: core.Ask) -> None:
         assert self._map is not None

@@ -21,6 +21,7 @@ from p2pdist.swarm.core.delivery import deliverable_end
 from p2pdist.swarm.core.host_orders import Deliver, Fail, RemoveBlob, SyncBlob
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.core.lookout import Lookout
 from p2pdist.swarm.core.neighbours import BlobNeighbours
 from p2pdist.swarm.core.progress import Progress
 from p2pdist.swarm.core.requests import FetchCounters
@@ -63,6 +64,7 @@ class BlobCore:
         )
         """Who reads it here, and the orders to have it."""
         self._progress = Progress(now_s)
+        self._lookout = Lookout(host.rng)
 
     def _wake(self) -> None:
         self._host.wake(self.digest)
@@ -180,6 +182,8 @@ class BlobCore:
         self.wanting.halted = False
         if not self.member:
             self._neighbours.join()
+            self._lookout.began(now_s)
+            self._wake()  # for the time of that
             for link in self._audience.links():  # they wanted it while nobody here did
                 self.attach(link, now_s)
 
@@ -416,6 +420,7 @@ class BlobCore:
             self._audience.next_deadline_s(),
             self._asking.next_deadline_s(),
             self.wanting.rests_at_s,
+            self._looks_further_at_s,
         )
         return min((d for d in deadlines if d is not None), default=None)
 
@@ -427,6 +432,16 @@ class BlobCore:
         self._asking.handle_deadline(now_s)
         self.wanting.rest_if_due(now_s, complete=self.complete)
         self._statements.switch_if_stuck(self.idle_s(now_s))
+        if (due_s := self._looks_further_at_s) is not None and now_s >= due_s:
+            self._lookout.looked(now_s)
+            self._asking.look_further()
+
+    @property
+    def _looks_further_at_s(self) -> float | None:
+        """Only while nothing is known of it; a proxy reads it from outside instead."""
+        if self.map is not None or not self.member or self._host.is_proxy:
+            return None
+        return self._lookout.due_s(self._progress.heard_s)
 
     def validate(self) -> None:
         """Assert what must hold after every event; for tests and simulations."""

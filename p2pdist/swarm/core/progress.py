@@ -32,5 +32,10 @@ class Progress:
             self._said_s, self.denied = now_s, False
         return now_s - self._came_s <= PASSED_ON_MAX_S
 
+    @property
+    def heard_s(self) -> float:
+        """When something of it came last, or was said to come."""
+        return max(self._came_s, self._said_s)
+
     def idle_s(self, now_s: float) -> float:
-        return now_s - max(self._came_s, self._said_s)
+        return now_s - self.heard_s

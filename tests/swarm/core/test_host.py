@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from p2pdist.exchange.frames import Interest, Offer, Request
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, MapId, RequestId, digest_of
+from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import JoinSwarm, LeaveSwarm, NoteHeld
+from p2pdist.swarm.core.lookout import PATIENCE_S, PAUSE_MAX_S, PAUSE_S
 from tests.swarm.core.hosts import Orders, host, link_to
 
 SIZE = 8 * 256 * 1024
@@ -49,6 +53,67 @@ def test_what_happened_at_a_time_is_planned_once() -> None:
     (request,) = orders.said(source, Request)
     assert isinstance(request, Request)
     core.validate()
+
+
+def test_without_a_map_others_are_asked_for_less_and_less_often() -> None:
+    core, dead_end = host(), link_to("a")
+    orders, blob = Orders(core), core.take_up(ONE, SIZE, 0.0)
+    blob.join(0.0)
+    blob.attach(dead_end, 0.0)
+    core.act(0.0)
+    orders.take(dead_end)
+    assert orders.other == [JoinSwarm(ONE)]
+    looked_s: list[float] = []
+
+    while len(looked_s) < 12:
+        due_s = core.next_deadline_s()
+        assert due_s is not None
+        orders.other.clear()
+        core.handle_deadline(due_s)
+        orders.take(dead_end)
+        if orders.other:
+            assert orders.other == [JoinSwarm(ONE, [dead_end.host_id])]
+            looked_s.append(due_s)
+
+    pauses_s = [later - sooner for sooner, later in pairwise(looked_s)]
+    assert PATIENCE_S <= looked_s[0] <= 2 * PATIENCE_S
+    assert PAUSE_S <= pauses_s[0] <= 2 * PAUSE_S
+    assert all(PAUSE_MAX_S <= pause_s <= 2 * PAUSE_MAX_S for pause_s in pauses_s[-4:])
+
+
+def test_nobody_looks_further_while_a_proxy_is_at_work_or_when_it_is_known() -> None:
+    core, proxy = host(), link_to("a", Role.PROXY)
+    orders, blob = Orders(core), core.take_up(ONE, SIZE, 0.0)
+    blob.join(0.0)
+    blob.attach(proxy, 0.0)
+    core.act(0.0)
+    orders.take(proxy)
+    blob.hear_working(0.9)
+    orders.other.clear()
+
+    core.handle_deadline(0.9 + PATIENCE_S - 0.01)
+    orders.take(proxy)
+    assert orders.other == [], "it was said a moment ago that it comes"
+
+    blob.map_followed(known_map(ONE), 0, 1.4)
+    core.act(1.4)
+    orders.take(proxy)
+    assert orders.other == []
+    core.validate()
+
+
+def test_a_blob_that_nobody_wants_any_more_looks_no_further() -> None:
+    core = host()
+    orders, blob = Orders(core), core.take_up(ONE, SIZE, 0.0)
+    blob.join(0.0)
+    core.act(0.0)
+
+    blob.wanting.rest(0.1)
+
+    core.handle_deadline(60.0)
+    orders.take(link_to("a"))
+    assert orders.other == [JoinSwarm(ONE), LeaveSwarm(ONE)]
+    assert core.next_deadline_s() is None
 
 
 def test_a_link_that_goes_down_takes_its_requests_along() -> None:
