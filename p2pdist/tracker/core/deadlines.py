@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -27,6 +27,10 @@ class Deadlines(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._due_at_s
 
+    def __iter__(self) -> Iterator[K]:
+        """The first that falls due first."""
+        return iter(self._due_at_s)
+
     def touch(self, key: K, now_s: float) -> None:
         """Let `key` fall due `after_s` from now; `now_s` never runs backwards."""
         self._due_at_s[key] = now_s + self._after_s
@@ -36,7 +40,7 @@ class Deadlines(Generic[K]):
         self._due_at_s.pop(key, None)
 
     def oldest(self) -> K | None:
-        return next(iter(self._due_at_s), None)
+        return next(iter(self), None)
 
     def next_s(self) -> float | None:
         """When the first key falls due."""

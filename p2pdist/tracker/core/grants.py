@@ -117,6 +117,15 @@ class Grants:
             del self._forwarded[key]
         return [ForwardEnd(forwarded.dc, key, forwarded.fence) for key, forwarded in gone]
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert len(self._forwarded) <= FORWARDED_MAX
+        for forwarded in self._forwarded.values():
+            assert forwarded.fence > 0
+            assert self._hosts[forwarded.member.host_id].link is not None, (
+                "whoever is gone has none"
+            )
+
     # --- one datacenter -------------------------------------------------------------------------
 
     def _ask_outside(self, host: Host, ask: LeaseAsk, key: SwarmKey, now_s: float) -> LeaseAnswer:

@@ -123,6 +123,22 @@ class Leases:
             else:
                 del self._past[at]
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert len(self._live) <= self._leases_max
+        assert len(self._past) <= self._leases_max
+        assert not self._live.keys() & self._past.keys()
+        assert set(self._expiry) == self._live.keys()
+        assert set(self._forgetting) == self._past.keys()
+        assert self._before.keys() <= self._live.keys()
+        held = [(host, at) for host, keys in self._keys_of.items() for at in keys]
+        assert set(held) == {(lease.holder, at) for at, lease in self._live.items()}
+        assert all(self._keys_of.values())
+
+    def holders(self) -> set[HostId]:
+        """Of the leases in force."""
+        return set(self._keys_of)
+
     def _renew(self, at: LeaseKey, lease: Lease, host: HostId, now_s: float) -> Lease:
         if lease.holder != host:
             self._counters.leases_refused_total += 1

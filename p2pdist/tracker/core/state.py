@@ -256,6 +256,27 @@ class TrackerCore:
         self.jobs.handle_deadline(now_s)
         return [*orders, *self.jobs.drain()]
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        connected = {host.host_id: host for host in self._links.values()}
+        assert len(self._hosts) <= self.limits.hosts_max
+        assert {link: host.link for link, host in self._links.items()} == {
+            n: n for n in self._links
+        }
+        assert set(self._away) == self._hosts.keys() - connected.keys()
+        assert set(self._silent) == self._links.keys()
+        assert all(self._hosts[host_id] is host for host_id, host in connected.items())
+        roles = [host.member.role for host in connected.values()]
+        assert self._remote_links == roles.count(Role.TRACKER)
+        proxies = {(h.dc, h.host_id) for h in connected.values() if h.member.role is Role.PROXY}
+        assert proxies == {(dc, each) for dc, ids in self._proxies.items() for each in ids}
+        assert all(self._proxies.values())
+        assert self.leases.holders() <= self._hosts.keys()
+        self.sums.validate(host.numbers for host in self._hosts.values())
+        self.swarms.validate()
+        self.leases.validate()
+        self.grants.validate()
+
     # --- hosts ----------------------------------------------------------------------------------
 
     def _connect(self, event: HostConnected, now_s: float) -> Iterator[Order]:

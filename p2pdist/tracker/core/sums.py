@@ -5,7 +5,9 @@ Prometheus then scrapes the trackers and a sample of the peers instead of every 
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from typing import Final
 
 # Full: further names are not summed. The hosts report a dozen.
@@ -27,6 +29,15 @@ class Sums:
         for name, value in taken.items():
             self.totals[name] = self.totals.get(name, 0.0) + value
         return taken
+
+    def validate(self, reported: Iterable[dict[str, float]]) -> None:
+        """Assert that the totals are those of `reported`, what each host said last."""
+        sums = dict.fromkeys(self.totals, 0.0)
+        for numbers in reported:
+            for name, value in numbers.items():
+                sums[name] += value
+        assert len(self.totals) <= NAMES_MAX
+        assert all(math.isclose(sums[name], self.totals[name], abs_tol=1e-6) for name in sums)
 
     def _takes(self, name: str, value: float) -> bool:
         if not -VALUE_MAX <= value <= VALUE_MAX:  # also keeps out NaN

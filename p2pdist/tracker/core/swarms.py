@@ -127,6 +127,14 @@ class Pool:
         entries = self.tiers[tier]
         return rng.sample(entries, min(count, len(entries)))
 
+    def validate(self, place: PoolKey) -> None:
+        """Assert that all are where they say, as members of `place`."""
+        for tier, entries in zip(Tier, self.tiers, strict=True):
+            for at, entry in enumerate(entries):
+                assert entry.positions[self._slot] == at
+                assert entry.tier is tier
+                assert (self._slot, place) in entry.host.places
+
 
 class Swarm:
     """All members of one key, by place."""
@@ -156,6 +164,24 @@ class Swarm:
             pool.remove(entry, tier)
             if not pool:
                 del self._pools[place]
+
+    def validate(self) -> list[Entry]:
+        """Assert what must hold after every event; return the members."""
+        for place, pool in self._pools.items():
+            assert pool, "a place without members is forgotten"
+            pool.validate(place)
+        members = [
+            entry
+            for place, pool in self._pools.items()
+            if len(place) == 1  # each host is of one datacenter
+            for tier in pool.tiers
+            for entry in tier
+        ]
+        assert len(members) == self.size > 0
+        assert all(entry.swarm is self for entry in members)
+        places = sum(len(entry.host.places) for entry in members)
+        assert sum(len(tier) for p in self._pools.values() for tier in p.tiers) == places
+        return members
 
 
 class Swarms:
@@ -256,6 +282,17 @@ class Swarms:
         elif tier is not before:
             swarm.remove(entry, before)
             swarm.add(entry, tier)
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        entries = [entry for swarm in self._swarms.values() for entry in swarm.validate()]
+        assert len(entries) == self.entry_count
+        assert len({entry.host for entry in entries}) == self._holders
+        for entry in entries:
+            assert self._swarms[entry.swarm.key] is entry.swarm
+            assert entry.host.entries[entry.swarm.key] is entry
+            assert entry.host.places == tuple(_places(entry.host.member)), "it lists where it was"
+            assert entry.interested or entry.tier is not Tier.EMPTY, "who has and wants nothing"
 
     def _drop_if_empty(self, swarm: Swarm) -> None:
         if not swarm.size:
