@@ -13,7 +13,7 @@ from bench.sim.content import Content, SimBlob
 from bench.sim.hosts import CHUNK_S_PER_BYTE, Costs, SimHost
 from bench.sim.scenario import Scenario, Wave
 from bench.sim.tracker import SimTracker
-from bench.sim.wire import Card, End, Route
+from bench.sim.wire import UNSENT_BYTES, Card, End, Route
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Place, Role
 from p2pdist.model.rendezvous import ranked
@@ -71,7 +71,7 @@ class Fleet:
         self._proxies: list[HostId] = []
         self._running = 0
         latency_s = scenario.latency_ms / 1000
-        self._route = Route(latency_s)
+        self._route = Route(latency_s, (), UNSENT_BYTES / scenario.byte_stands_for)
         self.tracker = SimTracker(self.clock, DC, rng=self._fork("tracker"), latency_s=latency_s)
         self.blobs = [
             self.content.add(f"layer {i}", round(mib * (1 << 20)))

@@ -44,6 +44,7 @@ def outcome(name: str, fleet: Fleet, *, finished: bool, cpu_s: float, peak_mb: f
     received = sum(host.received_bytes for host in hosts)
     chunks = received / fleet.blobs[0].geometry.chunk_size_bytes
     seeds = sum(seed.card.up.bytes_total for seed in fleet.seeds)
+    twice = sum(host.wasted_bytes + host.card.cut_bytes for host in hosts)
     figures = {
         "hosts": len(fleet.pulls),
         "size_mb": size / 1e6,
@@ -56,7 +57,7 @@ def outcome(name: str, fleet: Fleet, *, finished: bool, cpu_s: float, peak_mb: f
         "bulk_p99": at(sorted(p.took_s for p in bulk if p.took_s is not None), 0.99) / limit_s,
         "reader_stall_s": max(p.stalled_s for p in healthy),
         "seed_copies": seeds / size,
-        "duplicates": sum(host.wasted_bytes for host in hosts) / max(1, received),
+        "duplicates": twice / max(1, received),
         "wrong_accepted": sum(host.wrong_accepted for host in hosts),
         "events": fleet.clock.events,
         "cpu_s": cpu_s,

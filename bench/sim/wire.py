@@ -2,9 +2,10 @@
 
 A chunk takes the sender's card, then perhaps a link between datacenters, then the receiver's card,
 each at its rate and one after the other; the same bytes may be on all of them at once, but for the
-latency. Links share a sender's card chunk by chunk in turn. What has been sent on a link and not
-arrived is bounded, as a TCP window does: a busy receiver slows its senders down, and they serve
-others meanwhile. Control frames take the card's time, and overtake chunks.
+latency. Links share a sender's card in turn: chunk by chunk, or slice by slice where a chunk takes
+long, so that whoever waits for one sees it come. What has been sent on a link and not arrived is
+bounded, as a TCP window does: a busy receiver slows its senders down, and they serve others
+meanwhile. Control frames take the card's time, and overtake chunks.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bench.sim.clock import Clock
+from p2pdist.exchange.frames import SLICE_BYTES_MAX
 
-# What TCP lets be on its way to a receiver that is busy, at the latencies of a datacenter; over
-# longer ways, what the sender's card brings in two round trips.
-WINDOW_BYTES: Final = 1 << 20
+# What the kernel takes of a sender beyond what is on its way (`TCP_NOTSENT_LOWAT`): no cancel
+# overtakes it.
+UNSENT_BYTES: Final = 128 << 10
+# A chunk that takes longer than this goes in slices: for a reader half a second without 32 KiB is
+# silence, and several senders share its card.
+WHOLE_S: Final = 0.005
 
 
 class Lane:
@@ -47,6 +52,8 @@ class Parcel:
     chunk: int
     nbytes: int
     good: bool = True
+    sent_bytes: int = 0
+    """How much of it has left."""
 
 
 @dataclass(eq=False, slots=True)
@@ -67,6 +74,8 @@ class Route(NamedTuple):
 
     latency_s: float
     lanes: tuple[Lane, ...] = ()
+    unsent_bytes: float = UNSENT_BYTES
+    """See there; less where bytes stand for more."""
 
 
 class Card:
@@ -75,6 +84,8 @@ class Card:
     def __init__(self, clock: Clock, up_bytes_per_s: float, down_bytes_per_s: float) -> None:
         self.up = Lane(up_bytes_per_s)
         self.down = Lane(down_bytes_per_s)
+        self.cut_bytes = 0
+        """What comes of chunks that were taken back half sent."""
         self._clock = clock
         self._turns: deque[End] = deque()
         self._sending = False
@@ -130,9 +141,13 @@ class End:
     _bulk: deque[Run] = field(default_factory=deque)
     _in_window: int = 0
     _window: float = 0.0
+    _slice: float = 0.0
 
     def __post_init__(self) -> None:
-        self._window = max(WINDOW_BYTES, 4 * self.route.latency_s * self.here.up.bytes_per_s)
+        """Two round trips of what the slower card takes are on their way where nothing is lost."""
+        bytes_per_s = min(self.here.up.bytes_per_s, self.there.down.bytes_per_s)
+        self._window = self.route.unsent_bytes + 4 * self.route.latency_s * bytes_per_s
+        self._slice = max(SLICE_BYTES_MAX, WHOLE_S * bytes_per_s)
 
     @property
     def ready(self) -> bool:
@@ -159,34 +174,46 @@ class End:
             for run in runs:
                 if run.request_id == request_id:
                     runs.remove(run)
+                    self.there.cut_bytes += run.parcels[0].sent_bytes
                     run.done(run.sent)
                     return
 
     def send_next(self, now_s: float) -> float:
-        """Send a chunk; return when the card is free for another one."""
+        """Send a chunk, or a slice of it; return when the card is free for another one."""
         runs = self._runs or self._bulk
         run = runs[0]
-        parcel = run.parcels.popleft()
-        run.sent |= 1 << parcel.chunk
-        begin_s = max(now_s, self.here.up.free_s)
-        left_s = self.here.up.take(parcel.nbytes, begin_s, begin_s)
-        begin_s, come_s = begin_s + self.route.latency_s, left_s + self.route.latency_s
-        for lane in (*self.route.lanes, self.there.down):
-            lane_free_s = lane.free_s
-            come_s = lane.take(parcel.nbytes, begin_s, come_s)
-            begin_s = max(begin_s, lane_free_s)
-        self._in_window += parcel.nbytes
-        self.clock.at(come_s, lambda: self._chunk_comes(parcel))
+        parcel = run.parcels[0]
+        left = parcel.nbytes - parcel.sent_bytes
+        nbytes = left if parcel.nbytes <= self._slice else min(left, SLICE_BYTES_MAX)
+        left_s = self._take_lanes(parcel, nbytes, max(now_s, self.here.up.free_s))
+        if nbytes == left:
+            run.sent |= 1 << parcel.chunk
+            run.parcels.popleft()
         if not run.parcels:
             runs.popleft()
             self.clock.at(left_s, lambda: run.done(run.sent))
         return left_s
 
-    def _chunk_comes(self, parcel: Parcel) -> None:
-        self._in_window -= parcel.nbytes
+    def _take_lanes(self, parcel: Parcel, nbytes: int, begin_s: float) -> float:
+        """Send bytes of a chunk; return when they have left the card."""
+        left_s = self.here.up.take(nbytes, begin_s, begin_s)
+        begin_s, come_s = begin_s + self.route.latency_s, left_s + self.route.latency_s
+        for lane in (*self.route.lanes, self.there.down):
+            lane_free_s = lane.free_s
+            come_s = lane.take(nbytes, begin_s, come_s)
+            begin_s = max(begin_s, lane_free_s)
+        parcel.sent_bytes += nbytes
+        self._in_window += nbytes
+        whole = parcel.sent_bytes == parcel.nbytes
+        self.clock.at(come_s, lambda: self._comes(parcel if whole else None, nbytes))
+        return left_s
+
+    def _comes(self, whole: Parcel | None, nbytes: int) -> None:
+        self._in_window -= nbytes
         if not self.closed:
-            self.received_bytes += parcel.nbytes
-            self.take_chunk(parcel)
+            self.received_bytes += nbytes
+            if whole is not None:
+                self.take_chunk(whole)
         self.here.serve(self)
 
     def close(self) -> None:
