@@ -32,7 +32,7 @@ class Content:
     def __init__(self) -> None:
         self.blobs: dict[Digest, SimBlob] = {}
         self._statements: dict[bytes, Statement] = {}
-        self._records: dict[tuple[MapId, int], bytes] = {}
+        self._records: dict[tuple[MapId, int, int], bytes] = {}
 
     def add(self, name: str, size_bytes: int) -> SimBlob:
         """Make a blob; its bytes are nobody's business."""
@@ -42,7 +42,7 @@ class Content:
         batches = []
         for first in range(0, geometry.chunk_count, BATCH_HASHES_MAX):
             count = min(BATCH_HASHES_MAX, geometry.chunk_count - first)
-            hashes = b"".join(i.to_bytes(HASH_BYTES, "big") for i in range(first, first + count))
+            hashes = b"".join(chunk_hash(i) for i in range(first, first + count))
             batches.append(HashBatch(map_id, first, hashes))
         whole = ChunkMap(head, b"")
         for batch in batches:
@@ -53,9 +53,9 @@ class Content:
 
     def record(self, statement: MapHead | HashBatch | Seal) -> bytes:
         """Return the record of a statement: as long as a signed one, and known to all."""
-        key = statement.map_id, _slot(statement)
+        hashes = statement.hashes if isinstance(statement, HashBatch) else b""
+        key = statement.map_id, _slot(statement), len(hashes)
         if (record := self._records.get(key)) is None:
-            hashes = statement.hashes if isinstance(statement, HashBatch) else b""
             number = len(self._statements).to_bytes(8, "big")
             record = self._records[key] = number.ljust(SIGNATURE_BYTES + len(hashes), b"\0")
             self._statements[record] = statement
@@ -72,6 +72,11 @@ class Content:
             chunk_map.apply(batch, self.record(batch))
         chunk_map.apply(blob.seal, self.record(blob.seal))
         return chunk_map
+
+
+def chunk_hash(chunk: int) -> bytes:
+    """What stands for the hash of a chunk, whichever blob it is of."""
+    return chunk.to_bytes(HASH_BYTES, "big")
 
 
 def _slot(statement: MapHead | HashBatch | Seal) -> int:

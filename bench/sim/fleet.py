@@ -1,4 +1,4 @@
-"""A whole datacenter under simulation: seeds, hosts that pull, and what becomes of them."""
+"""Datacenters under simulation: seeds, hosts that pull, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Final
 
 from bench.sim.clock import Clock
 from bench.sim.content import Content, SimBlob
+from bench.sim.geography import Datacenter, Latencies, route
 from bench.sim.hosts import CHUNK_S_PER_BYTE, Costs, SimHost
+from bench.sim.obtaining import Obtaining
 from bench.sim.scenario import Scenario, Wave
 from bench.sim.tracker import SimTracker
-from bench.sim.wire import UNSENT_BYTES, Card, End, Route
+from bench.sim.upstream import Upstream
+from bench.sim.wire import UNSENT_BYTES, Card, End, Lane
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Place, Role
-from p2pdist.model.rendezvous import ranked
 
 MBIT: Final = 1e6 / 8
-DC: Final = "dc1"
 
 
 @dataclass(eq=False)
@@ -68,11 +69,15 @@ class Fleet:
         self._seed = seed
         self._costs = costs or Costs(chunk_s_per_byte=CHUNK_S_PER_BYTE * scenario.byte_stands_for)
         self._by_id: dict[HostId, SimHost] = {}
-        self._proxies: list[HostId] = []
+        self._home: dict[HostId, Datacenter] = {}
         self._running = 0
-        latency_s = scenario.latency_ms / 1000
-        self._route = Route(latency_s, (), UNSENT_BYTES / scenario.byte_stands_for)
-        self.tracker = SimTracker(self.clock, DC, rng=self._fork("tracker"), latency_s=latency_s)
+        self._latencies = Latencies(scenario.latency_ms / 1000, scenario.wan_latency_ms / 1000)
+        self._unsent_bytes = UNSENT_BYTES / scenario.byte_stands_for
+        self.upstream: Upstream | None = None
+        if scenario.upstream_mbit:
+            latency_s = scenario.upstream_latency_ms / 1000
+            self.upstream = Upstream(scenario.upstream_mbit * MBIT, latency_s)
+        self.datacenters = self._make_datacenters()
         self.blobs = [
             self.content.add(f"layer {i}", round(mib * (1 << 20)))
             for i, mib in enumerate(scenario.layers)
@@ -88,49 +93,78 @@ class Fleet:
 
     # --- hosts ----------------------------------------------------------------------------------
 
-    def _make_host(self, mbit: float, role: Role) -> SimHost:
+    def _make_datacenters(self) -> list[Datacenter]:
+        made, rate = [], self.scenario.wan_mbit * MBIT
+        for number in range(1, self.scenario.datacenters + 1):
+            name = f"dc{number}"
+            tracker = SimTracker(self.clock, name, number, rng=self._fork(f"tracker {number}"))
+            made.append(Datacenter(name, tracker, Lane(rate), Lane(rate)))
+        for here in made:
+            for there in made:
+                if here is not there:
+                    here.tracker.federate(there.tracker, self._latencies.far_s)
+        return made
+
+    def _make_host(self, mbit: float, role: Role, home: Datacenter) -> SimHost:
         number = len(self._by_id) + 16
         host_id = HostId(f"{number:032x}")
+        self._home[host_id] = home
+        if role is Role.PROXY:
+            home.proxies.append(host_id)
         host = self._by_id[host_id] = SimHost(
             self.clock,
             self.content,
             host_id,
             role=role,
-            place=Place(DC),
+            place=Place(home.name),
             card=Card(self.clock, mbit * MBIT, mbit * MBIT),
             rng=self._fork(host_id),
             costs=self._costs,
             connect=self._connect,
             cut=self._cut,
-            owner=self._owner,
-            is_proxy_id=self._proxies.__contains__,
+            owner=home.owner,
+            is_proxy_id=home.proxies.__contains__,
         )
         host.checks = self._checks
+        host.line.start(home.tracker, self._latencies.near_s)
         return host
 
     def _make_seeds(self) -> list[SimHost]:
         proxies = self.scenario.seeds if self.scenario.seed_kind == "proxy" else 1
         seeds = []
-        for number in range(self.scenario.seeds):
-            role = Role.PROXY if number < proxies else Role.PEER
-            seed = self._make_host(self.scenario.seed_mbit, role)
-            if role is Role.PROXY:
-                self._proxies.append(seed.host_id)
-            seeds.append(seed)
-            seed.start(self.tracker)
+        for home in self.datacenters:
+            for number in range(self.scenario.seeds):
+                role = Role.PROXY if number < proxies else Role.PEER
+                seeds.append(self._make_host(self.scenario.seed_mbit, role, home))
         for seed in seeds:
+            if self.upstream is not None:
+                self._read_upstream(seed, self.upstream)
+                continue
+            owner = self._home[seed.host_id].owner
             for blob in self.blobs:
-                if seed.member.role is Role.PEER or self._owner(blob.digest) == seed.host_id:
+                if seed.member.role is Role.PEER or owner(blob.digest) == seed.host_id:
                     seed.hold_whole(blob.digest)
         return seeds
 
-    def _owner(self, digest: Digest) -> HostId | None:
-        order = ranked(digest, self._proxies)
-        return HostId(order[0]) if order else None
+    def _read_upstream(self, proxy: SimHost, upstream: Upstream) -> None:
+        """Have it get what it is asked for and has not."""
+        running: dict[Digest, Obtaining] = {}
+
+        def wanted(digest: Digest) -> None:
+            if digest not in running:
+                rng = self._fork(f"{proxy.host_id} {digest}")
+                running[digest] = Obtaining(self.clock, self.content, proxy, digest, upstream, rng)
+                running[digest].begin()
+
+        def delivered(digest: Digest) -> None:
+            if digest in running:
+                running[digest].changed()
+
+        proxy.on_wanted, proxy.on_deliver = wanted, delivered
 
     def _make_pull(self, wave: Wave) -> None:
-        host = self._make_host(self.scenario.host_mbit, Role.PEER)
-        host.start(self.tracker)
+        home = self.datacenters[len(self.pulls) % len(self.datacenters)]
+        host = self._make_host(self.scenario.host_mbit, Role.PEER, home)
         begin_s = 1.0 + self._rng.uniform(0, wave.within_s)
         pull = Pull(host, begin_s, wave, _left=list(self.blobs))
         host.on_deliver = partial(self._delivered, pull)
@@ -138,9 +172,12 @@ class Fleet:
         self._running += 1
         self.clock.at(begin_s, partial(self._begin, pull))
 
+    def _latency_s(self, here: HostId, there: HostId) -> float:
+        return self._latencies.between(self._home[here], self._home[there])
+
     def _connect(self, host: SimHost, other_id: HostId) -> None:
         other = self._by_id[other_id]
-        delay_s = 4 * self._route.latency_s
+        delay_s = 4 * self._latency_s(host.host_id, other_id)
         self.clock.after(delay_s, partial(self._connected, host, other))
 
     def _connected(self, host: SimHost, other: SimHost) -> None:
@@ -160,14 +197,16 @@ class Fleet:
         """Their link ends, and both hear so."""
         other = self._by_id[other_id]
         host.link_down(other_id)
-        self.clock.after(self._route.latency_s, partial(other.link_down, host.host_id))
+        latency_s = self._latency_s(host.host_id, other_id)
+        self.clock.after(latency_s, partial(other.link_down, host.host_id))
 
     def _end(self, sender: SimHost, receiver: SimHost) -> End:
+        here, there = self._home[sender.host_id], self._home[receiver.host_id]
         return End(
             self.clock,
             sender.card,
             receiver.card,
-            self._route,
+            route(here, there, self._latencies, self._unsent_bytes),
             take_chunk=partial(receiver.take_chunk, sender.host_id),
             take_frames=partial(receiver.take_frames, sender.host_id),
         )
@@ -240,7 +279,8 @@ class Fleet:
                 do(pull)
             del pulls[: round(share * len(self.pulls))]
         if faults.tracker_killed_at_s:
-            self.clock.at(faults.tracker_killed_at_s, self.tracker.stop)
+            for home in self.datacenters:
+                self.clock.at(faults.tracker_killed_at_s, home.tracker.stop)
 
     def _kill_midway(self, limit_s: float, pull: Pull) -> None:
         at_s = pull.begin_s + self._rng.uniform(0.2, 0.8) * limit_s
@@ -261,9 +301,8 @@ class Fleet:
         others = list(host.links)
         host.stop(leaving=leaving)
         for other in others:
-            self.clock.after(
-                self._route.latency_s, partial(self._by_id[other].link_down, host.host_id)
-            )
+            latency_s = self._latency_s(host.host_id, other)
+            self.clock.after(latency_s, partial(self._by_id[other].link_down, host.host_id))
 
     # --- the run --------------------------------------------------------------------------------
 
@@ -275,9 +314,14 @@ class Fleet:
         """The least time that the slowest share of the network needs for one host's image."""
         scenario, size = self.scenario, self.scenario.size_bytes
         seeds = scenario.seeds * scenario.seed_mbit * MBIT
-        uploads = seeds + scenario.hosts * scenario.host_mbit * MBIT
+        uploads = len(self.datacenters) * seeds + scenario.hosts * scenario.host_mbit * MBIT
         host = scenario.host_mbit * MBIT
-        return max(size / seeds, size / host, scenario.hosts * size / uploads)
+        limit_s = max(size / seeds, size / host, scenario.hosts * size / uploads)
+        if len(self.datacenters) > 1:  # whoever reads it feeds its own and one other
+            limit_s = max(limit_s, 2 * size / seeds, size / (scenario.wan_mbit * MBIT))
+        if self.upstream is not None:
+            limit_s = max(limit_s, size / self.upstream.lane.bytes_per_s)
+        return limit_s
 
     @property
     def hosts(self) -> list[SimHost]:

@@ -11,14 +11,12 @@ from typing import Final, assert_never
 
 from bench.sim.clock import Clock, Timer
 from bench.sim.content import Content
-from bench.sim.tracker import ENCODER, FROM_TRACKER, SimTracker
+from bench.sim.lines import TrackerLine
 from bench.sim.wire import Card, End, Parcel, Run
 from p2pdist.control.core import events
-from p2pdist.control.core import orders as control_orders
-from p2pdist.control.core.state import ControlCore
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.codec import Decoder, encode
-from p2pdist.model.control import Delta, SwarmKey, digest_key
+from p2pdist.model.control import Delta, Handout, digest_key
 from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import HashBatch, MapHead, Seal
@@ -84,6 +82,8 @@ class SimHost:
         self.trust = TrustBook()
         self.on_deliver: Callable[[Digest], None] = lambda _: None
         """Some of a blob came, or its end."""
+        self.on_wanted: Callable[[Digest], None] = lambda _: None
+        """Somebody asks for a blob that is not whole here."""
         self.core = HostCore(
             place,
             is_proxy=role is Role.PROXY,
@@ -91,25 +91,29 @@ class SimHost:
             proxy_of_ours=is_proxy_id,
             revoked=lambda _: False,
         )
-        self.control = ControlCore(["simulated"], rng=rng)
+        self.line = TrackerLine(
+            clock,
+            self.member,
+            rng,
+            inventory=self._inventory,
+            take_handout=self._take_handout,
+        )
         self.held: dict[Digest, int] = {}
         """What lies on its disk."""
+        self.costs = costs
         self._clock = clock
         self._content = content
-        self._costs = costs
         self._connect = connect
         self._cut = cut
         self._owner = owner
         self._meeting: dict[HostId, dict[Digest, None]] = {}
         """What to ask for where a link is being made."""
-        self._tracker: SimTracker | None = None
-        self._line = 0
-        self._tracker_link: int | None = None
+        self._reaching: dict[HostId, list[Callable[[bool], None]]] = {}
+        """Who waits for a link."""
         self._cpu_free_s = 0.0
         self._acting = False
         self._busy = False
         self._timer: Timer | None = None
-        self._control_timer: Timer | None = None
 
     @property
     def host_id(self) -> HostId:
@@ -122,10 +126,6 @@ class SimHost:
         return sum((b.held & ~self.held.get(d, 0)).bit_count() for d, b in blobs)
 
     # --- what is done with it -------------------------------------------------------------------
-
-    def start(self, tracker: SimTracker) -> None:
-        self._tracker = tracker
-        self._control(events.Started())
 
     def hold_whole(self, digest: Digest) -> BlobCore:
         """It has the blob from before."""
@@ -154,8 +154,7 @@ class SimHost:
         self.alive = False
         for link in list(self.links.values()):
             link.out.close()
-        if self._tracker is not None and self._tracker_link is not None:
-            self._tracker.disconnect(self._tracker_link, leaving=leaving)
+        self.line.stop(leaving=leaving)
 
     # --- links ----------------------------------------------------------------------------------
 
@@ -169,11 +168,13 @@ class SimHost:
         """What waited for a link to `other` is asked now."""
         for digest in self._meeting.pop(other, {}):
             self._meet(digest, other)
+        self._reached(other)
         self.happened()
 
     def not_linked(self, other: HostId) -> None:
         """No link to `other` is to be had."""
         self._meeting.pop(other, None)
+        self._reached(other)
 
     def link_down(self, other: HostId) -> None:
         """The host at the other end is gone."""
@@ -199,9 +200,13 @@ class SimHost:
         if digest is None:
             self.wasted_bytes += parcel.nbytes
             return
-        cost_s = parcel.nbytes * self._costs.chunk_s_per_byte
+        self.compute(parcel.nbytes, partial(self._checked, link, digest, parcel))
+
+    def compute(self, nbytes: int, then: Callable[[], None]) -> None:
+        """Hash and write bytes, one after the other."""
+        cost_s = nbytes * self.costs.chunk_s_per_byte
         self._cpu_free_s = max(self._clock.now_s, self._cpu_free_s) + cost_s
-        self._clock.at(self._cpu_free_s, partial(self._checked, link, digest, parcel))
+        self._clock.at(self._cpu_free_s, then)
 
     def _checked(self, link: SimLink, digest: Digest, parcel: Parcel) -> None:
         blob = self.core.blobs.get(digest)
@@ -223,6 +228,8 @@ class SimHost:
         now_s = self._clock.now_s
         match frame:
             case fr.Interest(digest):
+                if (blob := self.core.blobs.get(digest)) is None or not blob.complete:
+                    self.on_wanted(digest)
                 if (blob := self.core.blobs.get(digest)) is not None:
                     blob.hear_interest(link.state, frame, now_s)
             case fr.Uninterest(digest):
@@ -291,7 +298,7 @@ class SimHost:
         self._busy = False
         if self.checks:
             self.core.validate()
-            self.control.validate()
+            self.line.core.validate()
         if self.core.woken and not self._acting:
             self._acting = True
             self._clock.at(self._clock.now_s, self._act)
@@ -332,19 +339,19 @@ class SimHost:
             case orders.CloseLink(state) | orders.Punish(state):
                 self._clock.at(self._clock.now_s, partial(self._cut, self, state.host_id))
             case orders.JoinSwarm(digest, exclude):
-                seq = self.control.number()
+                seq = self.line.core.number()
                 joined = events.JoinWanted(seq, digest_key(digest), True, list(exclude))
-                self._control(joined)
+                self.line.happened(joined)
             case orders.LeaveSwarm(digest):
-                self._control(events.LeaveWanted(digest_key(digest)))
+                self.line.happened(events.LeaveWanted(digest_key(digest)))
             case orders.NoteHeld(digest, chunks, whole):
-                self._control(events.Noted(Delta(digest_key(digest), chunks, whole)))
+                self.line.happened(events.Noted(Delta(digest_key(digest), chunks, whole)))
             case orders.Deliver(digest):
                 self.on_deliver(digest)
             case orders.FollowMap():
-                self._clock.after(self._costs.disk_s, lambda: self._followed(order))
+                self._clock.after(self.costs.disk_s, lambda: self._followed(order))
             case orders.KeepRecord(digest):
-                self._clock.after(self._costs.disk_s, partial(self._kept, digest))
+                self._clock.after(self.costs.disk_s, partial(self._kept, digest))
             case orders.Fail() | orders.SyncBlob() | orders.RemoveBlob():
                 pass
             case _:
@@ -366,71 +373,29 @@ class SimHost:
             blob.record_kept(self.held.get(digest, 0), self._clock.now_s)
             self.happened()
 
-    # --- the line to the tracker ----------------------------------------------------------------
+    # --- whom the tracker names -----------------------------------------------------------------
 
-    def _control(self, event: events.Event) -> None:
-        self._carry_out(self.control.handle(event, self._clock.now_s))
+    def _inventory(self) -> list[Delta]:
+        blobs = self.core.blobs.items()
+        return [Delta(digest_key(d), b.held.bit_count(), b.complete) for d, b in blobs if b.held]
 
-    def _carry_out(self, given: list[control_orders.Order]) -> None:
-        for order in given:
-            self._do_control(order)
-        due_s, timer = self.control.next_deadline_s(), self._control_timer
-        if due_s is None or (timer is not None and timer.call and timer.due_s <= due_s):
-            return
-        if timer is not None:
-            timer.cancel()
-        self._control_timer = self._clock.at(due_s, self._on_control_deadline)
+    def _take_handout(self, handout: Handout) -> None:
+        for member in handout.members:
+            self._meet(Digest(handout.key), member.host_id)
 
-    def _on_control_deadline(self) -> None:
-        if self.alive:
-            self._carry_out(self.control.handle_deadline(self._clock.now_s))
-
-    def _do_control(self, order: control_orders.Order) -> None:
-        match order:
-            case control_orders.Dial(line):
-                self._line = line
-                self._clock.after(0.001, partial(self._dialled, line))
-            case control_orders.Send(line, message):
-                if line == self._line and self._tracker is not None and self._tracker_link:
-                    self._tracker.send(self._tracker_link, ENCODER.encode(message))
-            case control_orders.AskInventory(line):
-                deltas = [
-                    Delta(SwarmKey(d), b.held.bit_count(), b.complete)
-                    for d, b in self.core.blobs.items()
-                    if b.held
-                ]
-                self._control(events.InventoryTold(line, deltas))
-            case control_orders.ReportDrained(line):
-                self._control(events.Drained(line))
-            case control_orders.TakeHandout(handout):
-                for member in handout.members:
-                    self._meet(Digest(handout.key), member.host_id)
-            case control_orders.HangUp(line) | control_orders.Abort(line):
-                self._clock.at(self._clock.now_s, partial(self._control, events.LineLost(line)))
-            case control_orders.Ping(line):
-                if self._tracker is not None and self._tracker.alive:
-                    self._clock.after(0.001, partial(self._control, events.Heard(line)))
-            case _:
-                pass
-
-    def _dialled(self, line: int) -> None:
-        tracker = self._tracker
-        if not self.alive or tracker is None:
-            return
-        if not tracker.alive:
-            self._control(events.LineLost(line))
-            return
-        self._control(events.Connected(line, self.member))
-        self._control(events.Greeted(line, tracker.member))
-        self._tracker_link = tracker.connect(self.member, partial(self._told, line))
-
-    def _told(self, line: int, data: bytes | None) -> None:
-        if not self.alive:
-            return
-        if data is None:
-            self._control(events.LineLost(line))
+    def follow(self, digest: Digest, other: HostId, then: Callable[[bool], None]) -> None:
+        """Ask a host that is named for a blob too; `then` hears whether it could be reached."""
+        self.core.blobs[digest].join(self._clock.now_s)
+        self._meet(digest, other)
+        if other in self._meeting:
+            self._reaching.setdefault(other, []).append(then)
         else:
-            self._control(events.Received(line, FROM_TRACKER.decode(data)))
+            self._clock.at(self._clock.now_s, partial(then, other in self.links))
+        self.happened()
+
+    def _reached(self, other: HostId) -> None:
+        for then in self._reaching.pop(other, []):
+            self._clock.at(self._clock.now_s, partial(then, other in self.links))
 
     def _meet(self, digest: Digest, other: HostId) -> None:
         """Ask a host whom the tracker named, once there is a link."""

@@ -17,7 +17,9 @@ GOALS: Final[dict[str, dict[str, float]]] = {
     "warm": {"p50": 1.10, "p99": 1.20, "p999": 1.25, "seed_copies": 1.2},
     "model": {"p50": 1.05, "p99": 1.08},
     "faults": {"p50": 1.20, "p99": 1.35, "wrong_accepted": 0, "duplicates": 0.02},
-    "flash": {"p50": 1.15, "p99": 1.30},
+    "flash": {"p50": 1.15, "p99": 1.30, "upstream": 1.05},
+    "cold": {"p50": 1.03, "p99": 1.06, "p999": 1.10},
+    "wan": {"p50": 1.10, "p99": 1.20, "p999": 1.25, "cross_dc": 1.05, "upstream": 1.02},
     "readers": {"reader_stall_s": 0.25, "bulk_p99": 1.15},
 }
 
@@ -57,6 +59,8 @@ def outcome(name: str, fleet: Fleet, *, finished: bool, cpu_s: float, peak_mb: f
         "bulk_p99": at(sorted(p.took_s for p in bulk if p.took_s is not None), 0.99) / limit_s,
         "reader_stall_s": max(p.stalled_s for p in healthy),
         "seed_copies": seeds / size,
+        "upstream": fleet.upstream.lane.bytes_total / size if fleet.upstream else 0.0,
+        "cross_dc": max(home.into.bytes_total for home in fleet.datacenters) / size,
         "duplicates": twice / max(1, received),
         "wrong_accepted": sum(host.wrong_accepted for host in hosts),
         "events": fleet.clock.events,

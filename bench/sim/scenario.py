@@ -56,6 +56,15 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who has it: proxies, each the blobs that it owns; or one proxy, and hosts like the others."""
     latency_ms: _Positive = 0.25
     """One way, within a datacenter."""
+    datacenters: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
+    """Each has a tracker, its share of the hosts and so many seeds."""
+    wan_mbit: _Positive = 10_000
+    """Of the link of a datacenter to the others, each way."""
+    wan_latency_ms: _Positive = 30.0
+    """One way, between datacenters."""
+    upstream_mbit: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Of the registry from which proxies read what nobody has yet; 0: the seeds have it all."""
+    upstream_latency_ms: _Positive = 10.0
     layers_at_once: _Count = 3
     faults: Faults = Faults()
     byte_stands_for: _Positive = 1.0
@@ -82,6 +91,8 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             layers=[mib * share for mib in self.layers],
             host_mbit=self.host_mbit * share,
             seed_mbit=self.seed_mbit * share,
+            wan_mbit=self.wan_mbit * share,
+            upstream_mbit=self.upstream_mbit * share,
             byte_stands_for=self.byte_stands_for / share,
         )
 

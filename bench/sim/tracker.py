@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
+from typing import Final, assert_never
 
 import msgspec
 
 from bench.sim.clock import Clock, Timer
-from p2pdist.model.control import FromTracker, ToTracker
+from bench.sim.lines import ENCODER, TrackerLine
+from p2pdist.model.control import FromTracker, LeaseAnswer, SwarmKey, ToTracker
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import Keyring
+from p2pdist.tracker.core.grants import Forward, ForwardEnd
 from p2pdist.tracker.core.orders import Close, Send, SendAll, SendMany
 from p2pdist.tracker.core.state import (
+    Event,
     HostConnected,
     HostDisconnected,
     MessageReceived,
     Order,
+    RemoteAnswered,
+    RemotesChanged,
     TrackerCore,
 )
 
 TO_TRACKER = msgspec.msgpack.Decoder(ToTracker)
-FROM_TRACKER = msgspec.msgpack.Decoder(FromTracker)
-ENCODER = msgspec.msgpack.Encoder()
+# As `tracker/federation.py` has it.
+ANSWER_S: Final = 0.5
 
 
 class SimTracker:
     """Answers over lines of a latency; dead after `stop`."""
 
-    def __init__(self, clock: Clock, dc: str, *, rng: Random, latency_s: float) -> None:
-        self.member = Member(HostId("0" * 31 + "1"), Role.TRACKER, Place(dc))
+    def __init__(self, clock: Clock, dc: str, number: int, *, rng: Random) -> None:
+        """`number`: below 16, of one tracker only."""
+        self.member = Member(HostId(f"{number:032x}"), Role.TRACKER, Place(dc))
         self.alive = True
         self._clock = clock
-        self._latency_s = latency_s
+        self._rng = rng
         self.core = TrackerCore(
             epoch="simulated",
             dc=dc,
@@ -43,39 +51,64 @@ class SimTracker:
             rng=rng,
             token=lambda n: bytes(n),
         )
-        self._hear: dict[int, Callable[[bytes | None], None]] = {}
-        """By link; None: it ended."""
+        self._hear: dict[int, tuple[Callable[[bytes | None], None], float]] = {}
+        """By link: whom to tell, and the latency; None: it ended."""
+        self._remotes: dict[str, TrackerLine] = {}
+        """Lines to the trackers of other datacenters."""
+        self._reached: set[str] = set()
         self._links = 0
         self._timer: Timer | None = None
 
-    def connect(self, member: Member, hear: Callable[[bytes | None], None]) -> int:
+    def federate(self, other: SimTracker, latency_s: float) -> None:
+        """Ask the tracker of another datacenter for what it is to decide."""
+        dc = other.member.place.dc
+        line = TrackerLine(self._clock, self.member, self._rng, moved=partial(self._moved, dc))
+        self._remotes[dc] = line
+        line.start(other, latency_s)
+
+    def _moved(self, dc: str, up: bool) -> None:
+        self._reached = self._reached | {dc} if up else self._reached - {dc}
+        self._happened(RemotesChanged(frozenset(self._reached)))
+
+    def connect(
+        self, member: Member, hear: Callable[[bytes | None], None], latency_s: float
+    ) -> int:
         """Return the number of a new link, over which `hear` is told things."""
         self._links += 1
-        self._hear[self._links] = hear
-        self._carry_out(self.core.handle(HostConnected(self._links, member), self._clock.now_s))
+        self._hear[self._links] = hear, latency_s
+        self._happened(HostConnected(self._links, member))
         return self._links
 
     def send(self, link: int, data: bytes) -> None:
         """What a host says comes after the latency."""
-        self._clock.after(self._latency_s, lambda: self._receive(link, data))
+        if link in self._hear:
+            self._clock.after(self._hear[link][1], lambda: self._receive(link, data))
 
     def _receive(self, link: int, data: bytes) -> None:
-        if self.alive and link in self._hear:
-            event = MessageReceived(link, TO_TRACKER.decode(data))
+        if link in self._hear:
+            self._happened(MessageReceived(link, TO_TRACKER.decode(data)))
+
+    def _happened(self, event: Event) -> None:
+        if self.alive:
             self._carry_out(self.core.handle(event, self._clock.now_s))
 
     def disconnect(self, link: int, *, leaving: bool = False) -> None:
         """The host's end is gone."""
-        if self._hear.pop(link, None) is not None and self.alive:
-            event = HostDisconnected(link, leaving)
-            self._carry_out(self.core.handle(event, self._clock.now_s))
+        if self._hear.pop(link, None) is not None:
+            self._happened(HostDisconnected(link, leaving))
 
     def stop(self) -> None:
         """It is killed: all lines break."""
         self.alive = False
-        hear, self._hear = self._hear, {}
-        for each in hear.values():
-            self._clock.after(self._latency_s, lambda each=each: each(None))  # type: ignore[misc]
+        for link in list(self._hear):
+            self._hang_up(link)
+        for line in self._remotes.values():
+            line.stop(leaving=False)
+
+    def _hang_up(self, link: int) -> None:
+        if (end := self._hear.pop(link, None)) is not None:
+            hear, latency_s = end
+            self._clock.after(latency_s, lambda: hear(None))
 
     def _carry_out(self, orders: list[Order]) -> None:
         for order in orders:
@@ -87,17 +120,26 @@ class SimTracker:
                 case SendAll(message):
                     self._tell(list(self._hear), message)
                 case Close(link):
-                    if (hear := self._hear.pop(link, None)) is not None:
-                        self._clock.after(self._latency_s, lambda hear=hear: hear(None))  # type: ignore[misc]
+                    self._hang_up(link)
+                case Forward(dc):
+                    answered = partial(self._answered, order)
+                    key = SwarmKey(order.ask.key)
+                    self._remotes[dc].lease(key, ANSWER_S, answered, on_behalf=order.member)
+                case ForwardEnd(dc, key, fence):
+                    self._remotes[dc].end_lease(key, fence)
                 case _:
-                    raise AssertionError(f"a lone tracker forwards nothing: {order}")
+                    assert_never(order)
         self._set_timer()
+
+    def _answered(self, order: Forward, answer: LeaseAnswer | None) -> None:
+        self._happened(RemoteAnswered(order, answer))
 
     def _tell(self, links: list[int], message: FromTracker) -> None:
         data = ENCODER.encode(message)
         for link in links:
-            if (hear := self._hear.get(link)) is not None:
-                self._clock.after(self._latency_s, lambda hear=hear: hear(data))  # type: ignore[misc]
+            if (end := self._hear.get(link)) is not None:
+                hear, latency_s = end
+                self._clock.after(latency_s, lambda hear=hear: hear(data))  # type: ignore[misc]
 
     def _set_timer(self) -> None:
         due_s = self.core.next_deadline_s()

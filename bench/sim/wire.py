@@ -156,7 +156,8 @@ class End:
     def send_frames(self, data: bytes) -> None:
         """Say something to the other end."""
         self.here.control(len(data))
-        self.there.down.bytes_total += len(data)
+        for lane in (*self.route.lanes, self.there.down):
+            lane.bytes_total += len(data)
         self.clock.after(self.route.latency_s, lambda: self._frames_come(data))
 
     def _frames_come(self, data: bytes) -> None:

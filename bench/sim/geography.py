@@ -1,0 +1,44 @@
+"""Where simulated hosts stand: datacenters, the links between them, and their trackers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench.sim.tracker import SimTracker
+from bench.sim.wire import Lane, Route
+from p2pdist.model.ids import Digest, HostId
+from p2pdist.model.rendezvous import ranked
+
+
+@dataclass(eq=False)
+class Datacenter:
+    """`out` and `into` are its link to all others, one way each."""
+
+    name: str
+    tracker: SimTracker
+    out: Lane
+    into: Lane
+    proxies: list[HostId] = field(default_factory=list)
+
+    def owner(self, digest: Digest) -> HostId | None:
+        """The proxy of this datacenter that is to be asked for a blob."""
+        order = ranked(digest, self.proxies)
+        return HostId(order[0]) if order else None
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """One way, in seconds."""
+
+    near_s: float
+    """Within a datacenter."""
+    far_s: float
+
+    def between(self, here: Datacenter, there: Datacenter) -> float:
+        return self.near_s if here is there else self.far_s
+
+
+def route(here: Datacenter, there: Datacenter, latencies: Latencies, unsent_bytes: float) -> Route:
+    """From a host of one to a host of the other."""
+    lanes = () if here is there else (here.out, there.into)
+    return Route(latencies.between(here, there), lanes, unsent_bytes)
