@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim sim-guards faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -140,6 +140,10 @@ bench-prewarm: $(VENV)/dev.stamp
 # Links of a proxy; memory, pauses and storms of a tracker with up to 15,000 hosts; needs root and 20,000 descriptors.
 bench-scale: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.scale $(ARGS)
+
+# Small versions of the scenarios of bench-sim, held to the bounds of tests/sim/guards.toml; part of `unit`.
+sim-guards: $(VENV)/dev.stamp
+	$(PYTEST) -n 2 tests/sim/test_guards.py
 
 # Whole fleets in one process: the daemons' cores on simulated network cards.
 bench-sim: $(VENV)/dev.stamp
