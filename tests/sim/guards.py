@@ -3,7 +3,7 @@
     python -m tests.sim.guards            what each has now, beside its bounds
     python -m tests.sim.guards kraken
 
-A version has 500 hosts on links of half a gigabit and 12 to 20 chunks: enough for every
+A version has 500 hosts on links of half a gigabit and a dozen chunks: enough for every
 part of the cores to be at work, and little enough for all of them to take two minutes. It says
 nothing of the targets. One seed has one course, so a bound can be near to what was seen.
 """
@@ -27,6 +27,8 @@ BOUNDS: Final = Path(__file__).with_name("guards.toml")
 HOSTS: Final = 500
 HOST_MBIT: Final = 500.0
 MIB: Final = 3.0
+LAYERS_MAX: Final = 4
+"""More would have one chunk each."""
 END_S: Final = 120.0
 
 
@@ -38,11 +40,12 @@ def bounds() -> dict[str, dict[str, float]]:
 def smaller(scenario: Scenario) -> Scenario:
     """The version of a scenario that is guarded."""
     scenario = scenario.scaled(HOSTS).shrunk(HOST_MBIT / scenario.host_mbit)
-    share = MIB / sum(scenario.layers)
+    layers = scenario.layers[:LAYERS_MAX]
+    share = MIB / sum(layers)
     faults = scenario.faults
     if faults.tracker_killed_at_s:  # while the last of them pull
         faults = msgspec.structs.replace(faults, tracker_killed_at_s=2.02)
-    layers = [mib * share for mib in scenario.layers]
+    layers = [mib * share for mib in layers]
     return msgspec.structs.replace(scenario, layers=layers, faults=faults)
 
 
