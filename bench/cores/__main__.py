@@ -118,7 +118,7 @@ def profiled(case: Case) -> None:
 def lab_of(case: Case, meter: Meter, seed: int) -> Pull | Serve:
     way, neighbours, chunks = case
     content = Content()
-    # As long as a blob of so many chunks is in truth: beyond 4,096 they do not get more, but larger.
+    # As long as a blob of so many chunks is in truth: from 4,096 on chunks become larger first.
     chunk_bytes = CHUNK_SIZE_MAX_BYTES if chunks > CHUNK_COUNT_GOAL else 256 * 1024
     blob = content.add("layer", chunks * chunk_bytes)
     assert blob.geometry.chunk_count == chunks

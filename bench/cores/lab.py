@@ -123,6 +123,8 @@ class Pull(Lab):
     ) -> None:
         super().__init__(blob, content, meter, is_proxy=False, seed=seed)
         self.done = 0
+        self._line: deque[Neighbour] = deque()
+        self._bringing = False
         self._reader_chunk = 0
         self._each_s = neighbours / CHUNKS_PER_S
         self._neighbours = [
@@ -201,22 +203,30 @@ class Pull(Lab):
                 pass
 
     def _go_on(self, neighbour: Neighbour) -> None:
-        if neighbour.queue and not neighbour.busy:
+        """Our own link is what limits: they send in turn, a chunk each."""
+        if not neighbour.busy:
             neighbour.busy = True
-            due_s = self.agenda.now_s + LATENCY_S + self._each_s * self.rng.uniform(0.9, 1.1)
-            self.agenda.at(due_s, partial(self._brings, neighbour))
+            self._line.append(neighbour)
+        if self._line and not self._bringing:
+            self._bringing = True
+            due_s = self.agenda.now_s + self.rng.uniform(0.9, 1.1) / CHUNKS_PER_S
+            self.agenda.at(due_s, self._brings)
 
-    def _brings(self, neighbour: Neighbour) -> None:
+    def _brings(self) -> None:
+        self._bringing = False
+        neighbour = self._line.popleft()
         neighbour.busy = False
         if neighbour.queue:
             request_id, chunk = neighbour.queue.popleft()
             neighbour.received_bytes += self.sim.geometry.length(chunk)
-            self._go_on(neighbour)
             self.done += 1
             self.held |= 1 << chunk
             self.happens(partial(self._arrived, neighbour.link, request_id, chunk))
             if self.done % HASHES == 0 and self._later:
                 self._hashes()
+        for waiting in (neighbour, *list(self._line)[:1]):
+            if waiting.queue:
+                self._go_on(waiting)
 
     def _arrived(self, link: LinkState, request_id: RequestId, chunk: int) -> None:
         if self.core.requests.chunk_came(link, request_id) is not None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Self
 
+from p2pdist.model.bits import first_missing, ranges
+
 
 class ChunkSet:
     """A mutable set of chunk indexes, all below `chunk_count`."""
@@ -82,19 +84,11 @@ class ChunkSet:
 
     def first_missing(self, start: int = 0) -> int:
         """The lowest index >= `start` that is not in the set; `chunk_count` if there is none."""
-        inverted = ~(self.bits >> start)
-        return min(start + (inverted & -inverted).bit_length() - 1, self.chunk_count)
+        return min(first_missing(self.bits, start), self.chunk_count)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """The set as ascending, disjoint (first, count) pairs."""
-        bits, base = self.bits, 0
-        while bits:
-            skip = (bits & -bits).bit_length() - 1
-            bits >>= skip
-            count = (~bits & -~bits).bit_length() - 1
-            yield base + skip, count
-            bits >>= count
-            base += skip + count
+        return ranges(self.bits)
 
     def __iter__(self) -> Iterator[int]:
         for first, count in self.ranges():

@@ -11,6 +11,7 @@ import math
 
 from p2pdist.errors import ErrorReason, PeerFault
 from p2pdist.exchange.frames import Interest, Offer
+from p2pdist.model.bits import count_of, without
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.geometry import Geometry, geometry_for
@@ -39,6 +40,7 @@ class BlobCore:
         """As it was claimed, until a signed head says how it is."""
         self.held = 0
         """The chunks that lie here and that the map vouches for."""
+        self._held_count = 0
         self.failure: str | None = None
         """Why nothing more will come of this blob; its readers end short."""
         self.refusal: ErrorReason | None = None
@@ -85,7 +87,7 @@ class BlobCore:
     def complete(self) -> bool:
         """All chunks are here and the map is sealed."""
         sealed = self.map is not None and self.map.sealed
-        return sealed and self.held == (1 << self.geometry.chunk_count) - 1
+        return sealed and self._held_count == self.geometry.chunk_count
 
     @property
     def in_use(self) -> bool:
@@ -285,7 +287,7 @@ class BlobCore:
         """Another map, or the first; `held` of its chunks lie here."""
         recut = self.geometry != chunk_map.geometry
         switched = self._statements.followed(chunk_map)
-        self.geometry, self.held = chunk_map.geometry, 0
+        self.geometry, self.held, self._held_count = chunk_map.geometry, 0, 0
         self._host.route_map(chunk_map.map_id, self.digest)
         if recut:
             self._deliver(None)  # they wait for chunks of another cut
@@ -345,7 +347,9 @@ class BlobCore:
         vouched = bits & self.map.known.bits if self.map is not None else 0
         if not vouched:
             return
-        self.held |= vouched
+        fresh = without(vouched, self.held)
+        self.held |= fresh
+        self._held_count += count_of(fresh)
         self._progress.came(now_s)
         self._asking.feed(fetch.Landed(vouched), now_s)
         self._audience.hold(vouched, now_s, whole=self.complete)
@@ -373,7 +377,8 @@ class BlobCore:
 
     def lost(self, bits: int, now_s: float) -> None:
         """These chunks rotted on disk: nobody gets them from here until they came anew."""
-        self.held &= ~bits
+        self.held = without(self.held, bits)
+        self._held_count = self.held.bit_count()
         self._asking.feed(fetch.Lost(bits), now_s)
         self._note()
 
@@ -450,6 +455,7 @@ class BlobCore:
         assert not known & ~everything
         assert not self.held & ~known, "it holds what no map vouches for"
         assert self.map is None or self.map.geometry == self.geometry
+        assert self._held_count == self.held.bit_count()
         self.wanting.readers.validate()
         self._neighbours.validate()
         if self.failure is not None or self.complete:
@@ -459,7 +465,7 @@ class BlobCore:
 
     def _note(self) -> None:
         if self.map is not None:
-            self._neighbours.note(self.held.bit_count(), whole=self.complete)
+            self._neighbours.note(self._held_count, whole=self.complete)
 
     def _deliver(self, bits: int | None) -> None:
         self._host.orders.append(Deliver(self.digest, bits))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from p2pdist.model.bits import without
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.referrals import Referrals
 from p2pdist.swarm.core.seeding import SeedPlan
@@ -105,7 +106,7 @@ class OfferPlan:
         if self._seeding is not None and listener.demand:
             self._seeding.left(host)
         if self._hears_all(listener):
-            self._tell(host, listener, self._held & ~self._batch)
+            self._tell(host, listener, without(self._held, self._batch))
         elif self._seeding is not None and listener.promised:
             self._seeding.joined(host, now_s, offered=listener.told | listener.due)
         if self._seeding is not None:
@@ -132,7 +133,7 @@ class OfferPlan:
         listener = self._listeners.setdefault(host, _Listener())
         listener.source = True
         if self._hears_all(listener):
-            self._tell(host, listener, self._held & ~self._batch)
+            self._tell(host, listener, without(self._held, self._batch))
 
     def reader_left(self, host: HostId, now_s: float) -> None:
         """It does not read any more; what it has is still to be had there."""
@@ -197,7 +198,7 @@ class OfferPlan:
 
     def landed(self, bits: int, now_s: float, *, whole: bool = False) -> None:
         """We hold `bits` now, verified and vouched for; `whole`: nothing lacks any more."""
-        fresh = bits & ~self._held
+        fresh = without(bits, self._held)
         self._held |= fresh
         self._batch |= fresh
         if whole and self._seeding is None:
@@ -285,7 +286,7 @@ class OfferPlan:
         due, self._due = self._due, {}
         orders: list[OfferTo] = []
         for host, listener in due.items():
-            bits, listener.due = listener.due & ~listener.holds, 0
+            bits, listener.due = without(listener.due, listener.holds), 0
             listener.told |= bits
             if bits:
                 orders.append(OfferTo(host, bits))
@@ -315,7 +316,7 @@ class OfferPlan:
                 self._tell(host, listener, bits)
 
     def _tell(self, host: HostId, listener: _Listener, bits: int) -> None:
-        fresh = bits & ~listener.told
+        fresh = without(bits, listener.told)
         if fresh:
             listener.due |= fresh
             self._due[host] = listener

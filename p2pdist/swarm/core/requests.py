@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from p2pdist.model.chunkset import ChunkSet
+from p2pdist.model.bits import count_of, first_missing, span, without
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import HostId, RequestId
 from p2pdist.model.members import Distance
@@ -39,12 +39,18 @@ class Run:
 
     host: HostId
     request_id: RequestId
-    bits: int
-    """Those that did not come yet."""
+    first: int
+    left: int
+    """Which chunks did not come yet; the lowest bit is that of `first`."""
     progress_s: float
     """When it was asked for, or its last chunk came."""
     pace: BulkPace | None
     """That it was asked for at, as bulk; its bytes are settled there."""
+
+    @property
+    def bits(self) -> int:
+        """The chunks that did not come yet."""
+        return self.left << self.first
 
 
 @dataclass(slots=True)
@@ -61,6 +67,8 @@ class Neighbour:
     refused_until_s: float = 0.0
     """These are not asked of it until then."""
     runs: dict[RequestId, Run] = field(default_factory=dict)
+    barren_at: int = -1
+    """It offered nothing that was wanted when `Requests.grown` was this."""
 
     def flow(self, pace: BulkPace | None) -> Flow:
         """That of requests at `pace`."""
@@ -88,15 +96,22 @@ class Requests:
     ) -> None:
         self.geometry = geometry
         self.count = geometry.chunk_count
+        self.everything = (1 << self.count) - 1
         self.verified = verified
         self.hashed = hashed
         """Only these may be asked for: the map vouches for them."""
-        self.scope = (1 << self.count) - 1
+        self.scope = self.everything
         """What is wanted at all."""
         self.requested = 0
         """What runs are open for."""
         self.twins = 0
         """What two neighbours were asked for: hedged chunks."""
+        self.in_flight = 0
+        """How many chunks are requested."""
+        self.grown = 0
+        """Changes when more is wanted than before, or may be."""
+        self._wanted: int | None = None
+        """None: it is to be found anew."""
         self.neighbours: dict[HostId, Neighbour] = {}
         self.offers = Tally()
         """How many peers offer a chunk; proxies do not count."""
@@ -110,25 +125,58 @@ class Requests:
 
     @property
     def complete(self) -> bool:
-        return self.verified == (1 << self.count) - 1
-
-    @property
-    def in_flight(self) -> int:
-        """Chunks."""
-        return self.requested.bit_count()
+        return self.verified == self.everything
 
     @property
     def satisfied(self) -> bool:
         """Nothing that is wanted lacks, and nothing is on its way."""
-        return self.complete or not (self.scope & ~self.verified or self.requested)
+        return self.complete or not (self.requested or without(self.scope, self.verified))
+
+    # --- what lacks -----------------------------------------------------------------------------
 
     def wanted(self) -> int:
-        """What may be asked for now."""
-        return self.scope & self.hashed & ~self.verified & ~self.requested
+        """What may be asked for now. Kept from one time to the next: it takes several operations on
+        integers as long as the blob."""
+        if self._wanted is None:
+            self._wanted = self._find_wanted()
+        return self._wanted
+
+    def _find_wanted(self) -> int:
+        return without(self.scope & self.hashed, self.verified | self.requested)
+
+    def _want_more(self) -> None:
+        self._wanted = None
+        self.grown += 1
+
+    def know(self, bits: int) -> None:
+        """The map vouches for these."""
+        self.hashed |= bits
+        self._want_more()
+
+    def have(self, bits: int) -> None:
+        """These are here."""
+        fresh = without(bits, self.verified)
+        if fresh:
+            self.verified |= fresh
+            if self._wanted is not None:
+                self._wanted = without(self._wanted, fresh)
+
+    def lose(self, bits: int) -> None:
+        """These are not here any more."""
+        self.verified = without(self.verified, bits)
+        self._want_more()
+
+    def want(self, scope: int) -> bool:
+        """Nothing else is wanted; return whether that is another scope than before."""
+        if scope == self.scope:
+            return False
+        self.scope = scope
+        self._want_more()
+        return True
 
     def first_missing(self, chunk: int) -> int:
         """The first chunk from `chunk` on that is not there; the chunk count if none lacks."""
-        return ChunkSet(self.count, self.verified).first_missing(chunk)
+        return min(first_missing(self.verified, chunk), self.count)
 
     def held(self, now_s: float) -> bool:
         return self.held_until_s is not None and now_s < self.held_until_s
@@ -137,7 +185,7 @@ class Requests:
         return neighbour.flow(self.pace)
 
     def bytes_of(self, bits: int) -> int:
-        nbytes = bits.bit_count() * self.geometry.chunk_size_bytes
+        nbytes = count_of(bits) * self.geometry.chunk_size_bytes
         if bits >> (self.count - 1) & 1:
             nbytes -= self.geometry.chunk_size_bytes - self.geometry.length(self.count - 1)
         return nbytes
@@ -166,24 +214,37 @@ class Requests:
         neighbour = self.neighbours.get(host)
         if neighbour is None:
             return
-        fresh = bits & ~neighbour.offered
+        fresh = without(bits, neighbour.offered)
         neighbour.offered |= fresh
+        neighbour.barren_at = -1
         if not neighbour.proxy:
             self.offers.add(fresh)
 
     def unoffer(self, host: HostId, bits: int) -> None:
         if neighbour := self.neighbours.get(host):
             gone = neighbour.offered & bits
-            neighbour.offered &= ~bits
+            neighbour.offered = without(neighbour.offered, gone)
             if not neighbour.proxy:
                 self.offers.remove(gone)
 
     def covered_by_peers(self, now_s: float) -> int:
         """What peers offer that answer."""
+        peers = [n for n in self.neighbours.values() if not n.proxy]
+        able = [n for n in peers if n.slow_until_s <= now_s]
+        if len(able) == len(peers):
+            return self.offers.any()
         bits = 0
-        for neighbour in self.neighbours.values():
-            if not neighbour.proxy and neighbour.slow_until_s <= now_s:
-                bits |= neighbour.offered
+        for neighbour in able:
+            bits |= neighbour.offered
+        return bits
+
+    def of_use(self, neighbour: Neighbour) -> int:
+        """What it offers that is wanted."""
+        if neighbour.barren_at == self.grown:
+            return 0  # what is not wanted is not wanted again without a word
+        bits = neighbour.offered & self.wanted()
+        if not bits:
+            neighbour.barren_at = self.grown
         return bits
 
     # --- requests -------------------------------------------------------------------------------
@@ -204,26 +265,29 @@ class Requests:
             if wait_s:
                 self.held_at_s = now_s
                 return False
-        run = Run(neighbour.host, self._new_request_id(), bits, now_s, pace)
+        run = Run(neighbour.host, self._new_request_id(), first, (1 << count) - 1, now_s, pace)
         neighbour.flow(pace).asked(nbytes, now_s)
         neighbour.runs[run.request_id] = run
-        self.twins |= bits & self.requested
+        twins = bits & self.requested
+        self.twins |= twins
         self.requested |= bits
+        self.in_flight += count - twins.bit_count()
+        self._wanted = without(self.wanted(), bits)
         orders.append(Ask(neighbour.host, run.request_id, first, count, pace is not None))
         return True
 
-    def came(self, host: HostId, request_id: RequestId, bit: int, now_s: float) -> bool:
+    def came(self, host: HostId, request_id: RequestId, chunk: int, now_s: float) -> bool:
         """A chunk of a run is here, good or bad; False: nobody asked for it any more."""
         neighbour = self.neighbours.get(host)
         run = neighbour.runs.get(request_id) if neighbour else None
         if neighbour is None or run is None:
             return False
-        bit &= run.bits
-        run.bits &= ~bit
+        mine = run.left & (1 << chunk - run.first) if chunk >= run.first else 0
+        run.left ^= mine
         run.progress_s = now_s
-        self._free(run, bit, now_s)
-        neighbour.flow(run.pace).came(self.bytes_of(bit), now_s)
-        if not run.bits:
+        self._free(run, mine << run.first, now_s)
+        neighbour.flow(run.pace).came(self.bytes_of(mine << run.first), now_s)
+        if not run.left:
             del neighbour.runs[run.request_id]
         return True
 
@@ -254,14 +318,14 @@ class Requests:
 
     def validate(self) -> None:
         """Assert what the comments of fields say; costs O(neighbours and their runs)."""
-        everything, requested, twins, offers = (1 << self.count) - 1, 0, 0, Tally()
-        assert not (self.verified | self.hashed | self.scope) & ~everything
+        requested, twins, offers = 0, 0, Tally()
+        assert not (self.verified | self.hashed | self.scope) & ~self.everything
         for host, neighbour in self.neighbours.items():
             asked = 0
             for request_id, run in neighbour.runs.items():
                 assert (run.host, run.request_id) == (host, request_id)
                 assert neighbour.host == host
-                assert run.bits, "a run that has come is open"
+                assert run.left, "a run that has come is open"
                 assert not run.bits & asked, "one neighbour was asked twice for a chunk"
                 asked |= run.bits
             assert not requested & asked & twins, "three neighbours were asked for a chunk"
@@ -271,6 +335,12 @@ class Requests:
                 offers.add(neighbour.offered)
         assert self.requested == requested, "what is asked for is what runs are open for"
         assert self.twins == twins
+        assert self.in_flight == requested.bit_count()
+        wanted = self._find_wanted()
+        assert self._wanted is None or self._wanted == wanted, "what is kept is what would be found"
+        for neighbour in self.neighbours.values():
+            barren = neighbour.barren_at == self.grown
+            assert not (barren and neighbour.offered & wanted), "one of use counts for barren"
         assert self.offers == offers, "the tally counts what peers offer"
 
     def _give_up(self, neighbour: Neighbour, run: Run, now_s: float) -> None:
@@ -279,9 +349,12 @@ class Requests:
 
     def _free(self, run: Run, bits: int, now_s: float) -> None:
         """`bits` of a run came, or will not come; what a twin is still open for stays asked for."""
-        single = bits & ~self.twins
-        self.twins &= ~bits
-        self.requested &= ~single
+        single = without(bits, self.twins)
+        self.twins = without(self.twins, bits)
+        self.requested = without(self.requested, single)
+        self.in_flight -= count_of(single)
+        if without(single, self.verified):
+            self._want_more()
         if run.pace is not None:
             run.pace.settled(self.bytes_of(bits), now_s)
 
@@ -311,17 +384,25 @@ class Readers:
         return bool(self._at)
 
     @property
+    def demand(self) -> bool:
+        """Somebody needs a part of the blob."""
+        return bool(self._until)
+
+    @property
     def ordinary(self) -> bool:
         """Somebody reads on to the end of the blob."""
         return len(self._at) > len(self._until)
 
-    def moved(self, reader: int, chunk: int, until: int | None, now_s: float) -> None:
+    def moved(self, reader: int, chunk: int, until: int | None, now_s: float) -> bool:
+        """Return whether it is a new one."""
+        new = reader not in self._at
         if self._at.get(reader) != chunk:
             self._at[reader], self._since_s[reader] = chunk, now_s
         if until is not None:
             self._until[reader] = until
         else:
             self._until.pop(reader, None)
+        return new
 
     def left(self, reader: int) -> None:
         self._at.pop(reader, None)
@@ -347,13 +428,3 @@ class Readers:
             if chunk < (requests.count if until is None else until):
                 awaited.append(Awaited(at, chunk, self._since_s[reader], until))
         return awaited
-
-
-def span(first: int, stop: int) -> int:
-    """The bits from `first` to `stop` (exclusive)."""
-    return ((1 << max(0, stop - first)) - 1) << first
-
-
-def lowest(bits: int) -> int:
-    """Index of the lowest set bit of a non-zero integer (also of a negative one)."""
-    return (bits & -bits).bit_length() - 1

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from p2pdist.model.bits import lowest, run_length, without
 from p2pdist.model.members import Distance
 from p2pdist.swarm.core.fetch_events import LookFurther, Order, SayHungry
-from p2pdist.swarm.core.requests import FetchCounters, Neighbour, Readers, Requests, Run, lowest
+from p2pdist.swarm.core.requests import FetchCounters, Neighbour, Readers, Requests, Run
 
 STALL_S: Final = 2.0  # registry contract 3.7: per-piece deadline 2 s, then another source
 BULK_STALL_S: Final = 10.0
@@ -126,7 +127,7 @@ class Rescue:
         """The other copy of a hedged chunk that came is not worth its bytes any more."""
         if not self._hedged & bit:
             return
-        self._hedged &= ~bit
+        self._hedged ^= bit
         for neighbour in self._requests.neighbours.values():
             twins = [run for run in neighbour.runs.values() if run.bits == bit]
             self._requests.withdraw(neighbour, twins, now_s, orders)
@@ -159,9 +160,9 @@ class Rescue:
         if requests.pace is not None or now_s - self._stolen_s < STEAL_PAUSE_S:
             return
         slow = [n for n in requests.neighbours.values() if n.runs and self._slow(n, now_s)]
+        self._stolen_s = now_s
         if not slow:
             return
-        self._stolen_s = now_s
         wanted, front = requests.wanted(), self._front()
         idle = [
             n
@@ -198,7 +199,7 @@ class Rescue:
         flow = requests.flow(thief)
         if STEAL_FACTOR * flow.eta_s(nbytes, now_s) >= due_s:
             return
-        count = lowest(~(thief.offered & run.bits) >> first) if flow.rated else 1
+        count = run_length(thief.offered & run.bits, first, self._run_chunks) if flow.rated else 1
         self._counters.steals += 1
         requests.withdraw(victim, [run], now_s, orders)
         requests.ask(thief, first, count, now_s, orders)
@@ -231,7 +232,7 @@ class Rescue:
         if None in rates:
             return self._waits(now_s)
         best = max(filter(None, rates), default=0.0)
-        lacking = requests.hashed & ~requests.verified
+        lacking = without(requests.hashed, requests.verified)
         peers = [n for n in requests.neighbours.values() if not n.proxy and n.offered & lacking]
         if not best:
             return False
@@ -268,7 +269,7 @@ class Rescue:
     def _starves(self, patience_s: float, now_s: float) -> bool:
         """Nothing could be asked for, and nothing came, for so long."""
         requests = self._requests
-        waiting = requests.wanted() or requests.scope & ~requests.hashed
+        waiting = requests.wanted() or without(requests.scope, requests.hashed)
         return bool(waiting and not requests.requested and now_s - self._progress_s >= patience_s)
 
     def _escape(self, now_s: float, orders: list[Order]) -> None:
@@ -291,7 +292,7 @@ class Rescue:
                 return
             first = lowest(wanted & self._urgent() or wanted)
             self._counters.escapes += 1
-            count = min(self._escape_chunks, lowest(~(wanted >> first)))
+            count = run_length(wanted, first, self._escape_chunks)
             self._escape_chunks = min(2 * self._escape_chunks, 2 * self._run_chunks)
             self._escaped |= ((1 << count) - 1) << first
             requests.ask(self._rng.choice(idle), first, count, now_s, orders)

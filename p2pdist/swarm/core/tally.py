@@ -7,6 +7,8 @@ counters needs one step per chunk.
 
 from __future__ import annotations
 
+from p2pdist.model.bits import without
+
 
 class Tally:
     """Counts of chunks; a set that is taken out must have been put in before."""
@@ -37,31 +39,40 @@ class Tally:
         for k, plane in enumerate(planes):
             if not borrow:
                 break
-            planes[k], borrow = plane ^ borrow, ~plane & borrow
+            planes[k], borrow = plane ^ borrow, without(borrow, plane)
         assert not borrow, "taken out more often than put in"
         while planes and not planes[-1]:
             planes.pop()
 
+    def any(self) -> int:
+        """The chunks that are counted at all."""
+        bits = 0
+        for plane in self._planes:
+            bits |= plane
+        return bits
+
     def at_least(self, count: int) -> int:
         """The chunks that are counted `count` times or more (`count` >= 1)."""
         assert count >= 1
+        if count == 1:
+            return self.any()
         if count.bit_length() > len(self._planes):
             return 0
         # Equal so far, from the highest plane down; more wherever a plane has a 1 and `count` none.
-        more, equal = 0, ~0
+        more, equal = 0, self.any()
         for k in range(len(self._planes) - 1, -1, -1):
-            plane = self._planes[k]
+            plane = equal & self._planes[k]
             if count >> k & 1:
-                equal &= plane
+                equal = plane
             else:
-                more |= equal & plane
-                equal &= ~plane
+                more |= plane
+                equal ^= plane
         return more | equal
 
     def fewest(self, among: int) -> int:
         """Those of `among` that are counted the fewest times; 0 for none."""
         for plane in reversed(self._planes):
-            among = (among & ~plane) or among
+            among = without(among, plane) or among
         return among
 
     def clear(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Distance
 from p2pdist.swarm.core import fetch as core
-from p2pdist.swarm.core.fetch import QUEUE_S, URGENT_BYTES
+from p2pdist.swarm.core.fetch import URGENT_BYTES
 from p2pdist.swarm.core.flow import PROGRESS_BYTES, Flows
+from p2pdist.swarm.core.picking import QUEUE_S
 from p2pdist.swarm.core.rescue import HEDGE_S, HUNGRY_GAIN_S, HUNGRY_S, STARVE_S, UNOFFERED_S
 from tests.swarm.core.test_fetch import (
     CHUNK,
@@ -147,8 +148,8 @@ def test_a_proxy_is_left_alone_while_peers_together_bring_half_of_what_it_would(
     fetch.handle(core.ReaderMoved(1, 0), 0.0)
     meet(fetch, PROXY, 0, proxy=True, rate=10e6)
     meet(fetch, A, (1 << 64) - 1, rate=3e6)
-    meet(fetch, B, 1, rate=3e6)
     fetch.handle(core.HashesKnown((1 << 64) - 1), 0.0)
+    meet(fetch, B, 1, rate=3e6)  # A was asked for that
 
     assert hunger(fetch.handle_deadline(0.1)) == []
 
