@@ -417,7 +417,7 @@ class BlobFetch:
         """Ask a neighbour for as much as it has room for, but for nothing of `spared`; False when
         the pace holds that back. `among`: for these alone."""
         requests, picker = self._requests, self._picker
-        while (room := picker.room(neighbour, now_s)) and requests.in_flight < self._in_flight_max:
+        while requests.in_flight < self._in_flight_max and (room := picker.room(neighbour, now_s)):
             candidates = requests.of_use(neighbour)
             candidates = without(candidates, spared) if among is None else candidates & among
             if not candidates:
