@@ -172,8 +172,9 @@ class Audience:
         """We hold these chunks, verified and vouched for; `whole`: nothing of the blob lacks."""
         self._plan.landed(bits, now_s, whole=whole)
 
-    def host_holds(self, link: LinkState, bits: int, now_s: float) -> None:
-        self._plan.host_holds(link.host_id, bits, shares=self._shares(link), now_s=now_s)
+    def host_holds(self, link: LinkState, bits: int, now_s: float) -> bool:
+        """It says so; return whether there may be something to offer now."""
+        return self._plan.host_holds(link.host_id, bits, shares=self._shares(link), now_s=now_s)
 
     def host_retracted(self, host: HostId, now_s: float) -> None:
         self._plan.host_retracted(host, now_s)

@@ -256,9 +256,9 @@ class BlobCore:
             bits = ChunkSet.from_ranges(self.geometry.chunk_count, offer.ranges).bits
         except ValueError as error:
             raise PeerFault(str(error)) from None
-        self._audience.host_holds(link, bits, now_s)
         self._asking.feed(fetch.Offered(link.host_id, bits), now_s)
-        self._wake()
+        if self._audience.host_holds(link, bits, now_s):
+            self._wake()
 
     def take_retract(self, link: LinkState, now_s: float) -> None:
         self._audience.host_retracted(link.host_id, now_s)

@@ -200,9 +200,9 @@ class BlobFetch:
 
     def _apply(self, event: Event, now_s: float, orders: list[Order]) -> None:
         requests, attention = self._requests, self._attention
-        # A neighbour that comes offers nothing yet, landed chunks free nothing, and where a reader
-        # is changes what is asked for first, not whether.
-        if not isinstance(event, NeighbourUp | Landed | ReaderMoved):
+        # A neighbour that comes offers nothing yet, landed chunks free nothing, where a reader is
+        # changes what is asked for first, not whether, and what is offered may wait for room.
+        if not isinstance(event, NeighbourUp | Landed | ReaderMoved | Offered):
             self._changed = True
         match event:
             case NeighbourUp(host):
@@ -215,8 +215,7 @@ class BlobFetch:
                 requests.down(host, now_s)
                 attention.left(host)
             case Offered(host, bits):
-                requests.offered(host, bits)
-                attention.call(host)
+                self._offered(host, bits, now_s)
             case Retracted(host):
                 requests.unoffer(host, ~0)
             case HashesKnown(bits):
@@ -250,6 +249,13 @@ class BlobFetch:
                 attention.clear()
             case _:
                 assert_never(event)
+
+    def _offered(self, host: HostId, bits: int, now_s: float) -> None:
+        requests, neighbour = self._requests, self._requests.neighbours.get(host)
+        requests.offered(host, bits)
+        self._attention.call(host)
+        if neighbour is not None and (self._readers.demand or self._picker.room(neighbour, now_s)):
+            self._changed = True
 
     def _reader_moved(self, event: ReaderMoved, now_s: float) -> None:
         if self._requests.satisfied:  # it was not being looked at: what is past is no silence

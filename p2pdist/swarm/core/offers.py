@@ -168,15 +168,18 @@ class OfferPlan:
             self._seeding.gone(host)
             self._promise(now_s)
 
-    def host_holds(self, host: HostId, bits: int, *, shares: bool, now_s: float) -> None:
-        """It says so. `shares`: as in `reader_joined`; what others have, such as the proxy that we
-        copy from, is not to be had there for our readers."""
+    def host_holds(self, host: HostId, bits: int, *, shares: bool, now_s: float) -> bool:
+        """It says so; return whether anything may be due sooner now. `shares`: as in
+        `reader_joined`; what others have, such as the proxy that we copy from, is not to be had
+        there for our readers."""
         if (listener := self._listeners.get(host)) is not None:
             listener.holds |= bits
         self._referrals.holds(host, bits)
-        if self._seeding is not None and shares:
-            self._seeding.holds(host, bits, now_s)
-            self._promise(now_s)
+        if self._seeding is None or not shares:
+            return False
+        self._seeding.holds(host, bits, now_s)
+        self._promise(now_s)
+        return True
 
     def holds_any(self, host: HostId, bits: int) -> bool:
         """It said that it holds some of `bits`."""

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from p2pdist.model.bits import count_of, indexes, lowest, run_length, without
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.patience import Patience
 from p2pdist.swarm.core.tally import Tally
@@ -191,20 +192,20 @@ class SeedPlan:
 
     def _got(self, host: HostId, reader: _Reader, bits: int, now_s: float) -> None:
         """`host` has `bits`: it may be the first to, or those pass them on who were."""
-        fresh = bits & ~reader.got
+        fresh = without(bits, reader.got)
         reader.got |= fresh
-        first = fresh & self._held & ~self._tally.at_least(1)
+        first = without(fresh & self._held, self._tally.counted(fresh))
         passed = fresh & self._single
         self._tally.add(fresh)
-        self._fresh &= ~fresh
-        self._stuck &= ~fresh
-        self._single = self._single & ~passed | first
-        for chunk in each(passed):
+        self._fresh = without(self._fresh, fresh)
+        self._stuck = without(self._stuck, fresh)
+        self._single = without(self._single, passed) | first
+        for chunk in indexes(passed):
             giver, since_s = self._given_to.pop(chunk)
             self._to_pass.took(now_s - since_s)
             if (known := self._of(giver)) is not None:
                 known.passed_s = now_s
-        for chunk in each(first):
+        for chunk in indexes(first):
             self._given_to[chunk] = host, now_s
         if first:
             self._passings.append(_Wait(now_s, host, first))
@@ -213,9 +214,9 @@ class SeedPlan:
 
     def hold(self, bits: int, *, whole: bool) -> None:
         """We can serve `bits` from now on; `whole`: nothing of the blob lacks here."""
-        fresh = bits & ~self._held
+        fresh = without(bits, self._held)
         self._held |= fresh
-        self._fresh |= fresh & ~self._tally.at_least(1)
+        self._fresh |= without(fresh, self._tally.counted(fresh))
         self._whole = whole
 
     def asked(self, host: HostId, bits: int, now_s: float) -> None:
@@ -223,7 +224,7 @@ class SeedPlan:
         reader = self._readers.get(host)
         if reader is None:
             return
-        for chunk in each(bits & reader.promised):
+        for chunk in indexes(bits & reader.promised):
             if (since_s := self._promised_s.pop(chunk, None)) is not None:
                 self._to_ask.took(now_s - since_s)
         self._settle(reader, bits)
@@ -231,12 +232,12 @@ class SeedPlan:
         reader.asked |= bits
         self._owed.add(bits)
         reader.offered |= bits
-        self._owed_chunks += bits.bit_count()
-        self._asked_chunks += bits.bit_count()
-        self._fresh &= ~bits
-        self._stuck &= ~bits
+        self._owed_chunks += count_of(bits)
+        self._asked_chunks += count_of(bits)
+        self._fresh = without(self._fresh, bits)
+        self._stuck = without(self._stuck, bits)
         self._requests.append(_Wait(now_s, host, bits))
-        for chunk in each(bits):
+        for chunk in indexes(bits):
             self._asked_s[chunk] = now_s
 
     def sent(self, host: HostId, bits: int, now_s: float) -> None:
@@ -247,11 +248,11 @@ class SeedPlan:
         self._settle(reader, bits)
         if bits:
             reader.sent_s = now_s
-        for chunk in each(bits):
+        for chunk in indexes(bits):
             if (since_s := self._asked_s.pop(chunk, None)) is not None:
                 self._to_send.took(now_s - since_s)
         self._got(host, reader, bits, now_s)
-        self._adapt(bits.bit_count())
+        self._adapt(count_of(bits))
 
     def unsent(self, host: HostId, bits: int) -> None:
         """It took its request for `bits` back, or they could not be sent."""
@@ -288,10 +289,10 @@ class SeedPlan:
             host = self._turns[0]
             self._turns.rotate(-1)
             reader = self._readers[host]
-            want = pool & ~reader.offered & ~reader.got if self._owed_chunks < limit else 0
+            want = _lacking(pool, reader) if self._owed_chunks < limit else 0
             if not want and host in self._hungry and hungry_limit:
                 want, limit = self._lacking(reader), hungry_limit
-            room = min(self._share - reader.owed.bit_count(), limit - self._owed_chunks)
+            room = min(self._share - count_of(reader.owed), limit - self._owed_chunks)
             if not want or room <= 0:
                 misses += 1
                 continue
@@ -311,13 +312,13 @@ class SeedPlan:
         # All went out once and there is time: help with what fewer than half of the hosts
         # have, the rarest first, a little at a time.
         hosts = len(self._readers) + len(self._rested)
-        scarce = self._held & ~self._tally.at_least(max(2, hosts // 2))
+        scarce = without(self._held, self._tally.at_least(max(2, hosts // 2)))
         return self._tally.fewest(scarce), max(2, self.depth // 4)
 
     def _lacking(self, reader: _Reader) -> int:
         """What to give a hungry reader: what nobody else gets now, the rarest first."""
-        lacking = self._held & ~reader.offered & ~reader.got
-        return self._tally.fewest(lacking & ~self._owed.at_least(1) or lacking)
+        lacking = _lacking(self._held, reader)
+        return self._tally.fewest(without(lacking, self._owed.any()) or lacking)
 
     @property
     def _help_s(self) -> float:
@@ -337,32 +338,34 @@ class SeedPlan:
         reader.promised |= bits
         reader.offered |= bits
         self._owed.add(bits)
-        self._owed_chunks += bits.bit_count()
-        self._fresh &= ~bits
-        self._stuck &= ~bits
+        self._owed_chunks += count_of(bits)
+        self._fresh = without(self._fresh, bits)
+        self._stuck = without(self._stuck, bits)
         self._promises.append(_Wait(now_s, host, bits))
-        for chunk in each(bits):
+        for chunk in indexes(bits):
             self._promised_s[chunk] = now_s
 
     def _settle(self, reader: _Reader, bits: int) -> None:
         """Nothing is owed of `bits` to this reader any more."""
         promised, asked = bits & reader.promised, bits & reader.asked
-        reader.promised &= ~bits
-        reader.asked &= ~bits
+        if not promised and not asked:
+            return
+        reader.promised ^= promised
+        reader.asked ^= asked
         self._owed.remove(promised | asked)
-        self._owed_chunks -= promised.bit_count() + asked.bit_count()
-        self._asked_chunks -= asked.bit_count()
+        self._owed_chunks -= count_of(promised) + count_of(asked)
+        self._asked_chunks -= count_of(asked)
 
     def _give_back(self, bits: int) -> None:
         """What nobody else has or is owed is to be promised anew."""
-        bits &= self._held & ~self._tally.at_least(1)
-        self._single &= ~bits
-        self._stuck &= ~bits
-        for chunk in each(bits):
+        bits = without(bits & self._held, self._tally.counted(bits))
+        self._single = without(self._single, bits)
+        self._stuck = without(self._stuck, bits)
+        for chunk in indexes(bits):
             self._given_to.pop(chunk, None)
         if bits:
             for reader in self._readers.values():
-                bits &= ~reader.owed
+                bits = without(bits, reader.owed)
         self._fresh |= bits
 
     def validate(self) -> None:
@@ -476,24 +479,19 @@ class SeedPlan:
             bits = wait.bits & self._single
             vain |= bits
             self._stuck |= bits
-            self._single &= ~bits
-            for chunk in each(bits):
+            self._single ^= bits
+            for chunk in indexes(bits):
                 del self._given_to[chunk]
         if vain:
             self._to_pass.in_vain()
 
 
+def _lacking(bits: int, reader: _Reader) -> int:
+    """Those of `bits` that a reader has not and was not promised."""
+    return without(without(bits, reader.offered), reader.got)
+
+
 def _lowest_run(bits: int, count_max: int) -> int:
     """The lowest chunk of `bits` (not 0) and those right after it, `count_max` at most."""
-    first = (bits & -bits).bit_length() - 1
-    tail = ~(bits >> first)
-    count = min(count_max, (tail & -tail).bit_length() - 1)
-    return ((1 << count) - 1) << first
-
-
-def each(bits: int) -> Iterator[int]:
-    """The indexes of the bits that are set, ascending."""
-    while bits:
-        low = bits & -bits
-        yield low.bit_length() - 1
-        bits ^= low
+    first = lowest(bits)
+    return ((1 << run_length(bits, first, count_max)) - 1) << first

@@ -51,6 +51,13 @@ class Tally:
             bits |= plane
         return bits
 
+    def counted(self, among: int) -> int:
+        """Those of `among` that are counted at all."""
+        bits = 0
+        for plane in self._planes:
+            bits |= plane & among
+        return bits
+
     def at_least(self, count: int) -> int:
         """The chunks that are counted `count` times or more (`count` >= 1)."""
         assert count >= 1

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pdist.model.bits import indexes as each
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.patience import FIRST_S
-from p2pdist.swarm.core.seeding import Promise, SeedPlan, each
+from p2pdist.swarm.core.seeding import Promise, SeedPlan
 from p2pdist.swarm.core.uplink import Uplink
 
 CHUNK = 256 * 1024

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pdist.swarm.core.seeding import each
+from p2pdist.model.bits import indexes as each
 from p2pdist.swarm.core.tally import Tally
 
 SETS = st.lists(st.integers(0, (1 << 70) - 1), max_size=20)
