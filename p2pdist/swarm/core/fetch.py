@@ -421,7 +421,8 @@ class BlobFetch:
         among: int | None = None,
     ) -> bool:
         """Ask a neighbour for as much as it has room for, but for nothing of `spared`; False when
-        the pace holds that back. `among`: for these alone."""
+        nobody else need be looked at: the pace holds it back, or enough is on the way. `among`: for
+        these alone."""
         requests, picker = self._requests, self._picker
         while requests.in_flight < self._in_flight_max and (room := picker.room(neighbour, now_s)):
             candidates = requests.of_use(neighbour)
@@ -432,4 +433,4 @@ class BlobFetch:
             count = run_length(candidates, first, min(room, picker.run_chunks))
             if not requests.ask(neighbour, first, count, now_s, orders):
                 return False
-        return True
+        return requests.in_flight < self._in_flight_max

@@ -94,8 +94,8 @@ class Picker:
     def sort(self, usable: list[Able]) -> None:
         """Nearest first, then who brings it first."""
         if len(usable) > 1:
-            self._rng.shuffle(usable)
-            usable.sort(key=lambda each: (each.neighbour.distance, each.due_s))
+            chance = self._rng.random
+            usable.sort(key=lambda each: (each.neighbour.distance, each.due_s, chance()))
 
     def first_of(self, candidates: int, urgent: int) -> int:
         """The chunk to begin with; some of `candidates`, which are not empty."""
