@@ -34,6 +34,7 @@ VERBS: Final = {
     "replicas": ("replicas", "where an image lies, datacenter by datacenter, and who is behind"),
     "status": ("status", "show what the daemons of this host are doing"),
     "doctor": ("doctor", "check this host: keys, ports, clocks, disk, engines; each with the fix"),
+    "debug": ("debug", "tell how a blob came to this host, and what took the time"),
     "config": ("config", "show, check or start a configuration"),
     "cluster": ("cluster", "make the files that the hosts of a datacenter start from"),
     "keys": ("keys", "make the cluster secret and the proxy's key"),

@@ -40,6 +40,7 @@ from p2pdist.swarm.assembly import (
     node_samples,
     node_status,
     running_node,
+    story_routes,
 )
 from p2pdist.swarm.sourcing import BlobFinder
 
@@ -127,6 +128,7 @@ async def running_peer(
             ready=lambda: {"mirror": True},
             degraded=running.node.health.names,
             durations=metrics.all(),
+            routes=story_routes(running),
             names=settings.host.http_names,
             settings=partial(as_json, settings),
         )

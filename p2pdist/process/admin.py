@@ -21,6 +21,7 @@ from p2pdist.process.tasks import TaskOwner
 LAG_PROBE_S: Final = 0.25
 LAG_MAX_S: Final = 1.0
 METRICS_CACHE_S: Final = 1.0
+OTHER_HOST: Final = {"error": "told on this host only"}
 
 
 class AdminServer:
@@ -80,13 +81,13 @@ class AdminServer:
     async def _livez(self, request: web.Request) -> web.Response:
         healthy = self._lag_s < LAG_MAX_S
         body = {"alive": healthy, "loop_lag_s": round(self._lag_s, 4)}
-        return _json(body, 200 if healthy else 503)
+        return json_answer(body, 200 if healthy else 503)
 
     async def _readyz(self, request: web.Request) -> web.Response:
         conditions = {**self._ready(), "not_draining": not self.draining}
         ready = all(conditions.values())
         body = {"ready": ready, "conditions": conditions, "degraded": self._degraded()}
-        return _json(body, 200 if ready else 503)
+        return json_answer(body, 200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         now_s = asyncio.get_running_loop().time()
@@ -98,17 +99,16 @@ class AdminServer:
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _version(self, request: web.Request) -> web.Response:
-        return _json({"version": __version__})
+        return json_answer({"version": __version__})
 
     async def _api_status(self, request: web.Request) -> web.Response:
-        return _json({**self._status(), "draining": self.draining})
+        return json_answer({**self._status(), "draining": self.draining})
 
     async def _api_settings(self, request: web.Request) -> web.Response:
         """They name accounts and paths: whoever has a shell here may know, and nobody else."""
-        address = parse_ip(request.remote or "")
-        if self._settings is None or address is None or not address.is_loopback:
-            return _json({"error": "told on this host only"}, 403)
-        return _json(self._settings())
+        if self._settings is None or not from_this_host(request):
+            return json_answer(OTHER_HOST, 403)
+        return json_answer(self._settings())
 
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -132,7 +132,13 @@ class AdminServer:
             yield Sample(name, "counter", text, {"reason": reason}, count)
 
 
-def _json(body: dict[str, Any], status: int = 200) -> web.Response:
+def from_this_host(request: web.Request) -> bool:
+    """Who asks has a shell here, or what amounts to that."""
+    address = parse_ip(request.remote or "")
+    return address is not None and address.is_loopback
+
+
+def json_answer(body: object, status: int = 200) -> web.Response:
     return web.Response(
         body=msgspec.json.encode(body) + b"\n", status=status, content_type="application/json"
     )

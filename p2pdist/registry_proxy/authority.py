@@ -170,18 +170,21 @@ class ProxyAuthority:
                 order = search.handle(event, now_s())
                 match order:
                     case core.FollowSwarm():
+                        active.turned_to("swarm")
                         active.join()
                         event = core.Looked(view_of(active))
                     case core.Introduce(timeout_s):
                         found = await self._introduce(active.digest, names, timeout_s)
                         event = core.Introduced(found, view_of(active))
                     case core.FollowParents():
+                        active.turned_to("parents")
                         self._node.fetch(active)
                         event = core.Looked(view_of(active))
                     case core.Wait():
                         await changed(active, search.next_deadline_s())
                         event = core.Looked(view_of(active))
                     case core.AskOrigin():
+                        active.turned_to("origin_lease")
                         granted = await origin.enter_async_context(self._leases.origin(active))
                         event = core.OriginTold(granted, view_of(active))
                     case core.ReadRegistry(alone):

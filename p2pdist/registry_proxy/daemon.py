@@ -54,6 +54,7 @@ from p2pdist.swarm.assembly import (
     node_samples,
     node_status,
     running_node,
+    story_routes,
 )
 from p2pdist.swarm.outside import DirectSource, WatchedSource
 
@@ -149,6 +150,7 @@ async def running_proxy(
             ready=lambda: {"registry": True, **({"mirror": True} if with_mirror else {})},
             degraded=running.node.health.names,
             durations=metrics.all(),
+            routes=story_routes(running),
             names=settings.host.http_names,
             settings=partial(as_json, settings),
         )

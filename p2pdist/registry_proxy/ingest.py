@@ -79,6 +79,8 @@ class Ingest:
         """The hashes of what lies here."""
         self._body: tuple[OutsideBody, PacedBody, int] | None = None
         """The one that is open, and the chunk with which it goes on."""
+        self._read_at = ""
+        """The registry whose body was opened last."""
         self._store_error: StoreError | None = None
         self.disproved = False
         """All of it was read, and had not the digest."""
@@ -238,6 +240,8 @@ class Ingest:
         """Open a body and do what the core says, until that has it closed."""
         if chunk == 0:
             self._whole = DigestObserver(self._digest)
+        self._read_at = name.upstream
+        self._active.turned_to("registry", name.upstream)
         start, pacing = self._geometry.offset(chunk), PacedBody(self._active)
         await pacing.ask()
         try:
@@ -302,6 +306,7 @@ class Ingest:
         if self._source.label == UPSTREAM:  # else it was made here
             self._node.counters.received[UPSTREAM] += len(data)
             self._active.received[UPSTREAM] = self._active.received.get(UPSTREAM, 0) + len(data)
+            self._active.took(UPSTREAM, self._read_at, len(data))
         known = self._worked_under.hash_of(chunk)
         if known is None:
             observers: list[IngestObserver] = [self._whole]

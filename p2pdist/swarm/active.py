@@ -22,6 +22,7 @@ from p2pdist.swarm.blob_file import BlobFile
 from p2pdist.swarm.bulk import paced
 from p2pdist.swarm.chunks import BlobChunks
 from p2pdist.swarm.core.blob import BlobCore
+from p2pdist.swarm.core.event_log import Kind
 from p2pdist.swarm.core.host_orders import (
     Deliver,
     Fail,
@@ -172,6 +173,20 @@ class ActiveBlob:
         """How long the blob is, once a proxy's signature says so."""
         return self._core.proven_size_bytes
 
+    # --- its log --------------------------------------------------------------------------------
+
+    def note(self, kind: Kind, *, host: str = "", text: str = "", count: int = 1) -> None:
+        """Keep in its log that this happened."""
+        self._core.log.note(kind, self._now_s(), host=host, text=text, count=count)
+
+    def turned_to(self, source: str, host: str = "") -> None:
+        """Another source is tried; see `BlobLog.turned_to`."""
+        self._core.log.turned_to(source, self._now_s(), host=host)
+
+    def took(self, label: str, address: str, nbytes: int) -> None:
+        """Payload came from outside of the swarm, from what `address` names."""
+        self._core.log.received("", label, nbytes, self._now_s(), lambda: address)
+
     # --- readers --------------------------------------------------------------------------------
 
     def open_reader(self, *, demand: bool = False) -> int:
@@ -219,7 +234,11 @@ class ActiveBlob:
 
     async def paced(self, nbytes: int) -> None:
         """Return when `nbytes` more may be taken from outside: at once unless it is bulk."""
-        await paced(self._node, self._core.bulk, nbytes, held_back=self.working)
+        await paced(self._node, self._core.bulk, nbytes, held_back=self._held_back)
+
+    def _held_back(self, for_s: float) -> None:
+        self._core.log.held(for_s, self._now_s())
+        self.working()
 
     # --- neighbours -----------------------------------------------------------------------------
 
@@ -418,6 +437,7 @@ class ActiveBlob:
         """The store cannot keep it: readers go on from outside of the swarm."""
         self.store_error = error
         logs.event(log, logging.ERROR, "store.failed", digest=self.digest, error=str(error))
+        self.note(Kind.UNKEPT, text=str(error))
         self._core.disk_failed()
         if isinstance(error, BlobGone):  # whoever takes it up next fetches it anew
             self._core.lost_all()

@@ -14,6 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, NamedTuple
 
+from aiohttp import web
+
 from p2pdist import __version__
 from p2pdist.control.client import TrackerClient
 from p2pdist.control.core.orders import PrewarmOrder
@@ -33,6 +35,7 @@ from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
+from p2pdist.swarm import stories
 from p2pdist.swarm.ailing import conditions, watchers_of
 from p2pdist.swarm.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
 from p2pdist.swarm.host_id import OwnId, machine_mark
@@ -40,6 +43,7 @@ from p2pdist.swarm.node import Node
 from p2pdist.swarm.refusing import RefusalLog, links_allowed
 from p2pdist.swarm.scrubbing import scrub_for_ever
 from p2pdist.swarm.server import everything
+from p2pdist.swarm.stories import Teller
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +243,16 @@ async def running_node(
         yield RunningNode(
             node, transport, tracker, store, me, own_id, bound, started_s, orders, named
         )
+
+
+def story_routes(running: RunningNode) -> list[web.RouteDef]:
+    """What the admin port tells of the last blobs in motion."""
+
+    def teller() -> Teller:
+        me = running.me()
+        return Teller(me.role.value, me.host_id, me.place.dc)
+
+    return [web.get(stories.PATH, stories.handler(running.node.core.events, teller))]
 
 
 def node_status(running: RunningNode) -> dict[str, Any]:

@@ -33,11 +33,11 @@ def reader_waits(node: BulkPorts) -> Iterator[None]:
 
 
 async def paced(
-    node: BulkPorts, bulk: BlobBulk, nbytes: int, *, held_back: Callable[[], None]
+    node: BulkPorts, bulk: BlobBulk, nbytes: int, *, held_back: Callable[[float], None]
 ) -> None:
     """Return when `nbytes` more of a blob may be taken from outside: at once unless it is bulk.
 
-    `held_back` is called as long as they may not.
+    `held_back` is told for how many seconds they may not, as long as they may not.
     """
     loop = asyncio.get_running_loop()
     while (pace := bulk.pace) is not None:
@@ -46,7 +46,8 @@ async def paced(
             pace.settled(nbytes, loop.time())
             bulk.received(nbytes)
             return
-        held_back()
-        await asyncio.sleep(min(wait_s, TURN_S))
+        held_s = min(wait_s, TURN_S)
+        held_back(held_s)
+        await asyncio.sleep(held_s)
     node.core.urgent_bytes(loop.time())
     node.carry_out()

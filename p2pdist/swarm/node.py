@@ -29,6 +29,7 @@ from p2pdist.process.tasks import TaskOwner
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.store.ports import BlobStore, StoredBlob
 from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.core.event_log import Kind
 from p2pdist.swarm.core.fetch import FetchCounters
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import LocalOrder
@@ -217,6 +218,8 @@ class Node:
         if link is not None:
             active.join()
             active.attach(link)
+        else:
+            active.note(Kind.UNREACHED, host=member.host_id)
         return link
 
     def fetch_totals(self) -> FetchCounters:
@@ -326,6 +329,7 @@ class Node:
         logs.event(
             log, logging.WARNING, "peer.fault", peer=host, reason=fault.reason, error=str(fault)
         )
+        self.core.punished(host, fault.reason, now_s)
         weight = 1 if fault.reason == "hash" else STRIKES_MAX
         # Bits that flip on the way are no fault of a proxy, and there may be no other one: its link
         # is made anew, after a while.

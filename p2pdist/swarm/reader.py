@@ -14,6 +14,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.registry.ports import CACHE, DOUBTED_BYTES_MAX, FileSpan, PullContext
 from p2pdist.store.ports import OpenData, StoredBlob
 from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.core.event_log import Kind
 from p2pdist.swarm.counters import FAILED, FIRST_BYTE, FULL, OTHER_SIZE, STARVED, UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource, is_final, stream_checked
 from p2pdist.swarm.vain import InVain
@@ -49,6 +50,8 @@ reader of every host gets through in the same second: the swarm's own reader has
 a chunk before we go ahead."""
 SPAN_BYTES_MAX: Final = 4 << 20
 TURN_S: Final = 0.5
+OUTSIDE_ADDRESS: Final = "past the swarm"
+"""In the log of a blob: bytes that passed through, and that the swarm never had."""
 
 
 class WholeBlob:
@@ -330,9 +333,11 @@ class SwarmReader:
 
     def _stream(self, source: OutsideSource, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         reason = self._fallback_reason
+        self._active.note(Kind.OUTSIDE, host=source.label, text=reason)
 
         def count(nbytes: int) -> None:
             self._used_fallback(source.label, reason, nbytes)
+            self._active.took(source.label, OUTSIDE_ADDRESS, nbytes)
             self._from_outside[source.label] = self._from_outside.get(source.label, 0) + nbytes
 
         at_chunk, rest = divmod(start, self._active.geometry.chunk_size_bytes)

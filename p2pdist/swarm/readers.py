@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.swarm.bulk import BulkPorts, reader_waits
 from p2pdist.swarm.core.blob import BlobCore
@@ -32,8 +34,11 @@ class BlobReaders:
         earlier, so that the caller looks again."""
         ended = self._core.failure is not None
         if not ended and self.deliverable_end(offset, to_end=to_end) <= offset:
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
             with reader_waits(self._node):
                 await self._waiters.wait(self._core.geometry.chunk_at(offset), timeout_s)
+            self._core.log.waited(loop.time() - began_s, offset, loop.time())
 
     async def wait_progress(self, timeout_s: float) -> None:
         """Return when the first chunk that lacks comes, the blob failed, or the time is over; who

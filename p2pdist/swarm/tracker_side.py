@@ -14,6 +14,7 @@ from p2pdist.process import logs
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.active import ActiveBlob
+from p2pdist.swarm.core.event_log import Kind
 from p2pdist.swarm.finding import SmallFinder
 from p2pdist.swarm.neighbourhood import Neighbourhood
 from p2pdist.swarm.records import OpenedRecords
@@ -51,6 +52,7 @@ class TrackerSide:
         self._node.smalls.named(handout)
         active = self._node.actives.get(Digest(handout.key))
         if active is not None and not active.complete:
+            active.note(Kind.NAMED, count=len(handout.members))
             for member in handout.members:
                 self._node.tasks.start(
                     self._meet(active, member), name=f"meet {member.host_id[:8]}"
@@ -58,7 +60,9 @@ class TrackerSide:
 
     async def _meet(self, active: ActiveBlob, member: Member) -> None:
         link = await self._node.neighbourhood.reach(member)
-        if link is not None and not active.complete:
+        if link is None:
+            active.note(Kind.UNREACHED, host=member.host_id)
+        elif not active.complete:
             active.attach(link)
 
     def revoked(self, records: list[bytes]) -> None:

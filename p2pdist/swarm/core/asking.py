@@ -10,9 +10,11 @@ from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.swarm.core import fetch as core
 from p2pdist.swarm.core.blob_bulk import BlobBulk
+from p2pdist.swarm.core.event_log import BlobLog, Kind
 from p2pdist.swarm.core.host_orders import Send
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.counters import source_of
 
 # As many as a handout names.
 EXCLUDED_MAX: Final = 32
@@ -26,6 +28,7 @@ class Asking:
         host: HostPorts,
         digest: Digest,
         bulk: BlobBulk,
+        log: BlobLog,
         *,
         wake: Callable[[], None],
         look_further: Callable[[Sequence[HostId]], None],
@@ -36,6 +39,7 @@ class Asking:
         self._host = host
         self._digest = digest
         self._bulk = bulk
+        self._log = log
         self._wake = wake
         self._look_further = look_further
         self._neighbours: dict[HostId, LinkState] = {}  # whom we said Interest to
@@ -54,6 +58,24 @@ class Asking:
     def held_at_s(self) -> float | None:
         """When the pace of bulk last kept us from asking."""
         return self._fetch.held_at_s() if self._fetch is not None else None
+
+    @property
+    def held(self) -> bool:
+        """The pace of bulk keeps us from asking."""
+        return self._fetch is not None and self._fetch.held_until_s is not None
+
+    @property
+    def any(self) -> bool:
+        """Somebody is asked."""
+        return bool(self._neighbours)
+
+    def asks_host(self, host: HostId) -> bool:
+        return host in self._neighbours
+
+    @property
+    def asked_of(self) -> HostId | None:
+        """One of those who were asked for what has not come, if anybody was."""
+        return self._fetch.asked_of() if self._fetch is not None else None
 
     @property
     def in_flight(self) -> int:
@@ -79,6 +101,9 @@ class Asking:
         if self.asks(link):
             return False
         self._neighbours[link.host_id] = link
+        self._log.note(
+            Kind.NEIGHBOUR, now_s, host=link.host_id, text=source_of(link.member, self._host.place)
+        )
         self.feed(self._neighbour_up(link), now_s)
         return True
 
@@ -100,6 +125,7 @@ class Asking:
     def link_down(self, link: LinkState, now_s: float) -> None:
         if self.asks(link):
             del self._neighbours[link.host_id]
+            self._log.note(Kind.DOWN, now_s, host=link.host_id)
             self.feed(core.NeighbourDown(link.host_id), now_s)
 
     def part(self, host: HostId, now_s: float) -> None:
@@ -114,8 +140,9 @@ class Asking:
         for host in list(self._neighbours):
             self.part(host, now_s)
 
-    def look_further(self) -> None:
+    def look_further(self, now_s: float) -> None:
         """Have others named than those whom we ask."""
+        self._log.note(Kind.FURTHER, now_s)
         self._look_further([*self._neighbours][:EXCLUDED_MAX])
 
     def _send(self, link: LinkState, frame: Frame) -> None:
@@ -143,6 +170,7 @@ class Asking:
             sequential=self._host.is_proxy,
             verified=verified,
             hashed=chunk_map.known.bits,
+            rescued=self._rescued,
         )
         for link in self._neighbours.values():
             self.feed(self._neighbour_up(link), now_s)
@@ -154,14 +182,15 @@ class Asking:
 
     def feed(self, event: core.Event, now_s: float) -> None:
         if self._fetch is not None:
-            self._carry_out(self._fetch.take(event, now_s))
+            self._carry_out(self._fetch.take(event, now_s), now_s)
             if self._fetch.plan_wanted:
                 self._wake()
 
     def plan(self, now_s: float) -> None:
         """Ask for what can be asked for now."""
         if self._fetch is not None:
-            self._carry_out(self._fetch.plan(now_s))
+            self._carry_out(self._fetch.plan(now_s), now_s)
+            self._note_held(now_s)
 
     def next_deadline_s(self) -> float | None:
         return self._fetch.next_deadline_s() if self._fetch is not None else None
@@ -169,7 +198,17 @@ class Asking:
     def handle_deadline(self, now_s: float) -> None:
         """Look for trouble; the flows have heard what came until now."""
         if self._fetch is not None:
-            self._carry_out(self._fetch.handle_deadline(now_s))
+            self._carry_out(self._fetch.handle_deadline(now_s), now_s)
+            self._note_held(now_s)
+
+    def _note_held(self, now_s: float) -> None:
+        if self._fetch is None or self._fetch.held_at_s() != now_s:
+            return
+        if (until_s := self._fetch.held_until_s) is not None:
+            self._log.held(until_s - now_s, now_s)
+
+    def _rescued(self, what: Kind, host: HostId, now_s: float) -> None:
+        self._log.note(what, now_s, host=host)
 
     def validate(self) -> None:
         """Assert what must hold after every event; for tests and simulations."""
@@ -180,7 +219,7 @@ class Asking:
 
     # --- orders ---------------------------------------------------------------------------------
 
-    def _carry_out(self, orders: list[core.Order]) -> None:
+    def _carry_out(self, orders: list[core.Order], now_s: float) -> None:
         for order in orders:
             match order:
                 case core.Ask(host):
@@ -189,11 +228,13 @@ class Asking:
                     self._host.take_back(self._neighbours[host], request_id)
                 case core.SayHungry(hungry):
                     self._hungry = hungry
+                    if hungry:
+                        self._log.note(Kind.HUNGRY, now_s)
                     for link in self._neighbours.values():
                         if link.to_proxy:
                             self.say_interest(link)
                 case core.LookFurther():
-                    self.look_further()
+                    self.look_further(now_s)
 
     def _ask(self, link: LinkState, ask: core.Ask) -> None:
         assert self._map is not None

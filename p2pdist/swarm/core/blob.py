@@ -19,11 +19,13 @@ from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.swarm.core import fetch
 from p2pdist.swarm.core.blob_bulk import BlobBulk
 from p2pdist.swarm.core.delivery import deliverable_end
+from p2pdist.swarm.core.event_log import Kind, Lack
 from p2pdist.swarm.core.host_orders import Deliver, Fail, RemoveBlob, SyncBlob
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.lookout import Lookout
 from p2pdist.swarm.core.neighbours import BlobNeighbours
+from p2pdist.swarm.core.noting import lack, note_chunk, note_map
 from p2pdist.swarm.core.progress import Progress
 from p2pdist.swarm.core.requests import FetchCounters
 from p2pdist.swarm.core.statements import Said, Statements
@@ -49,6 +51,8 @@ class BlobCore:
         """The store refused it: what comes in passes through, and readers go on from outside."""
         self.due_s = math.inf
         """When the host is to look at it again."""
+        self.log = host.events.begin(digest, size_bytes, now_s)
+        """What happened to it."""
         self._statements = Statements(host, digest, self)
         self._host = host
         self._bulk = BlobBulk(host.bulk)
@@ -56,13 +60,14 @@ class BlobCore:
             host,
             digest,
             self._bulk,
+            self.log,
             chunk_size_bytes=self.geometry.chunk_size_bytes,
             weigh=lambda now_s: self.wanting.weigh(now_s),
             wake=self._wake,
         )
         self._asking, self._audience = self._neighbours.asking, self._neighbours.audience
         self.wanting = Wanting(
-            host, self._bulk, self._neighbours, chunk_at=self._chunk_at, now_s=now_s
+            host, self._bulk, self._neighbours, self.log, chunk_at=self._chunk_at, now_s=now_s
         )
         """Who reads it here, and the orders to have it."""
         self._progress = Progress(now_s)
@@ -186,6 +191,9 @@ class BlobCore:
             self._neighbours.join()
             self._lookout.began(now_s)
             self._wake()  # for the time of that
+            self.log.note(Kind.JOINED, now_s)
+            if not self.complete:
+                self.log.sought(now_s)
             for link in self._audience.links():  # they wanted it while nobody here did
                 self.attach(link, now_s)
 
@@ -205,6 +213,9 @@ class BlobCore:
         """We read the blob from `link`."""
         return self._asking.asks(link)
 
+    def asks_host(self, host: HostId) -> bool:
+        return self._asking.asks_host(host)
+
     def wishes(self) -> dict[HostId, Interest]:
         """What those who listen would have to say again to somebody who knows none of them."""
         return self._audience.wishes()
@@ -212,6 +223,7 @@ class BlobCore:
     def hear_interest(self, link: LinkState, interest: Interest, now_s: float) -> None:
         """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
         self.wanting.used(now_s)
+        self.log.note(Kind.WANTED_BY, now_s)
         admitted = self._neighbours.hear_interest(link, interest, now_s)
         lacking = not self.complete and not self._at_rest
         if admitted and lacking and not self._asking.knows(link):
@@ -261,6 +273,7 @@ class BlobCore:
             self._wake()
 
     def take_retract(self, link: LinkState, now_s: float) -> None:
+        self.log.note(Kind.RETRACTED, now_s, host=link.host_id)
         self._audience.host_retracted(link.host_id, now_s)
         self._asking.feed(fetch.Retracted(link.host_id), now_s)
         if self._host.configured_proxy(link):
@@ -270,12 +283,13 @@ class BlobCore:
 
     def hear_working(self, now_s: float) -> None:
         """A proxy says that it is being brought in."""
+        self.log.note(Kind.COMING, now_s)
         if self._progress.said(now_s):
             self._audience.pass_on_working()
 
     def working(self, now_s: float) -> None:
         """Bytes come in from outside; said to all readers, so that they wait for them."""
-        self._progress.came(now_s)
+        self._came(now_s)
         self._audience.working(now_s)
 
     # --- its map --------------------------------------------------------------------------------
@@ -286,8 +300,10 @@ class BlobCore:
     def map_followed(self, chunk_map: ChunkMap, held: int, now_s: float) -> None:
         """Another map, or the first; `held` of its chunks lie here."""
         recut = self.geometry != chunk_map.geometry
+        self._came(now_s)
         switched = self._statements.followed(chunk_map)
         self.geometry, self.held, self._held_count = chunk_map.geometry, 0, 0
+        note_map(self.log, chunk_map, held, now_s, switched=switched)
         self._host.route_map(chunk_map.map_id, self.digest)
         if recut:
             self._deliver(None)  # they wait for chunks of another cut
@@ -305,26 +321,30 @@ class BlobCore:
 
     def not_taken(self, now_s: float) -> None:
         """The disk did not follow a map, or keep a record, as it was ordered to."""
+        self.log.note(Kind.MAP_REFUSED, now_s)
         self._statements.not_taken(now_s)
 
     def map_grew(self, record: bytes, bits: int, held: int, now_s: float) -> None:
-        self._progress.came(now_s)
+        self._came(now_s)
         self._audience.relay(record, bits, now_s)
         self._asking.feed(fetch.HashesKnown(bits), now_s)
         self.landed(held & bits, now_s)
 
     def map_sealed(self, record: bytes, now_s: float) -> None:
-        self._progress.came(now_s)
+        self._came(now_s)
+        self.log.note(Kind.SEALED, now_s)
         self._audience.tell(record)
         self._note()
         self._deliver(None)
         self._audience.hold(0, now_s, whole=self.complete)
         self._wake()
         if self.complete:  # the seal came after the last chunk
+            self.log.end(Kind.WHOLE, now_s)
             self._neighbours.release(now_s)
 
     def map_revoked(self, record: bytes, now_s: float) -> None:
         self._host.revocations += 1
+        self.log.note(Kind.REVOKED, now_s)
         self._audience.tell(record)
         self.fail("its map was revoked: the upstream's bytes did not have the digest", now_s)
         self._neighbours.take_back()
@@ -350,13 +370,14 @@ class BlobCore:
         fresh = without(vouched, self.held)
         self.held |= fresh
         self._held_count += count_of(fresh)
-        self._progress.came(now_s)
+        self._came(now_s)
         self._asking.feed(fetch.Landed(vouched), now_s)
         self._audience.hold(vouched, now_s, whole=self.complete)
         self._wake()
         self._deliver(vouched)
         self._note()
         if self.complete:
+            self.log.end(Kind.WHOLE, now_s)
             self._neighbours.release(now_s)
             self._host.orders.append(SyncBlob(self.digest))
 
@@ -365,6 +386,10 @@ class BlobCore:
     ) -> None:
         """A chunk that was asked for came and was checked; `good`: it is on disk."""
         link.hear(now_s)
+        if chunk < self.geometry.chunk_count and not self.held >> chunk & 1:
+            self._came(now_s)
+            nbytes = self.geometry.length(chunk)
+            note_chunk(self.log, link.member, self._host.place, nbytes, now_s, good=good)
         answer = fetch.Arrived(link.host_id, request_id, chunk, good)
         self._asking.feed(answer, now_s)
         if good:
@@ -373,12 +398,17 @@ class BlobCore:
 
     def refused(self, link: LinkState, request_id: RequestId, now_s: float, *, gone: bool) -> None:
         """`link` will not bring a run; `gone`: it has it no more."""
+        text = "gone" if gone else "busy"
+        self.log.note(Kind.REFUSED, now_s, host=link.host_id, text=text)
         self._asking.feed(fetch.Refused(link.host_id, request_id, gone), now_s)
 
     def lost(self, bits: int, now_s: float) -> None:
         """These chunks rotted on disk: nobody gets them from here until they came anew."""
         self.held = without(self.held, bits)
         self._held_count = self.held.bit_count()
+        self.log.note(Kind.ROTTED, now_s, count=bits.bit_count())
+        if self.member:
+            self.log.sought(now_s)
         self._asking.feed(fetch.Lost(bits), now_s)
         self._note()
 
@@ -397,6 +427,7 @@ class BlobCore:
     def fail(self, why: str, now_s: float, refusal: ErrorReason | None = None) -> None:
         """Nothing more comes of this blob: its readers end short."""
         self.failure, self.refusal = why, refusal
+        self.log.end(Kind.FAILED, now_s, why)
         self._asking.stop(now_s)
         self._host.orders.append(Fail(self.digest, why))
         self._deliver(None)
@@ -406,6 +437,7 @@ class BlobCore:
 
     def end(self, now_s: float) -> None:
         """Let go of everything; the blob stays in the store as it is."""
+        self.log.end(Kind.LET_GO, now_s)
         self._neighbours.release(now_s)
         self._audience.end()
         self._neighbours.leave()
@@ -434,12 +466,13 @@ class BlobCore:
         self._audience.offer(now_s)
         for link in self._asking.links():
             link.hear(now_s)
+        self.log.looked(self._lack, now_s)
         self._asking.handle_deadline(now_s)
         self.wanting.rest_if_due(now_s, complete=self.complete)
         self._statements.switch_if_stuck(self.idle_s(now_s))
         if (due_s := self._looks_further_at_s) is not None and now_s >= due_s:
             self._lookout.looked(now_s)
-            self._asking.look_further()
+            self._asking.look_further(now_s)
 
     @property
     def _looks_further_at_s(self) -> float | None:
@@ -462,6 +495,14 @@ class BlobCore:
             assert not self._asking.in_flight, "it asks for what it does not want"
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _came(self, now_s: float) -> None:
+        """Bytes of it came in, or word of them."""
+        self._progress.came(now_s)
+        self.log.progressed(self._lack, now_s)
+
+    def _lack(self) -> tuple[Lack, str]:
+        return lack(self.log, self._asking, self.map, self.held)
 
     def _note(self) -> None:
         if self.map is not None:

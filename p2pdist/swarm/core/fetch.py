@@ -42,10 +42,12 @@ from p2pdist.swarm.core.fetch_events import (
     ReaderLeft,
     ReaderMoved,
     Refused,
+    Rescued,
     Retracted,
     SayHungry,
     WholeWanted,
     Withdraw,
+    unheard,
 )
 from p2pdist.swarm.core.picking import RUNS_MAX, Picker, offered_by_peers
 from p2pdist.swarm.core.requests import Awaited, FetchCounters, Neighbour, Readers, Requests
@@ -107,6 +109,7 @@ class BlobFetch:
         sequential: bool = False,
         verified: int = 0,
         hashed: int = 0,
+        rescued: Rescued = unheard,
     ) -> None:
         self.counters = counters
         self._in_flight_max = max(8, IN_FLIGHT_BYTES_MAX // geometry.chunk_size_bytes)
@@ -123,6 +126,7 @@ class BlobFetch:
             run_chunks=self._picker.run_chunks,
             urgent=self._urgent,
             asks_proxies=not sequential,
+            rescued=rescued,
         )
         self._whole = True
         self._changed = False
@@ -138,6 +142,16 @@ class BlobFetch:
     def in_flight(self) -> int:
         """Chunks that were asked for."""
         return self._requests.in_flight
+
+    def asked_of(self) -> HostId | None:
+        """One of those who were asked for what has not come, if anybody was."""
+        asked = (n.host for n in self._requests.neighbours.values() if n.runs)
+        return next(asked, None)
+
+    @property
+    def held_until_s(self) -> float | None:
+        """When the pace, which keeps it from asking, is tried again."""
+        return self._requests.held_until_s
 
     def held_at_s(self) -> float | None:
         """When the pace last kept it from asking: not to ask is not to starve."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pdist.model.ids import HostId, RequestId
 from p2pdist.model.members import Distance
 from p2pdist.swarm.core.bulk import BulkPace
+from p2pdist.swarm.core.event_log import Kind
 from p2pdist.swarm.core.flow import Flows
 
 
@@ -178,3 +180,10 @@ class LookFurther:
 
 
 Order = Ask | Withdraw | SayHungry | LookFurther
+
+Rescued = Callable[[Kind, HostId, float], None]
+"""Hears what was done because an answer stayed away, to which host, and when."""
+
+
+def unheard(what: Kind, host: HostId, now_s: float) -> None:
+    """A `Rescued` that nobody reads."""

@@ -21,6 +21,7 @@ from p2pdist.model.members import Place
 from p2pdist.model.statements import HashBatch, MapHead, Seal
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.bulk import BulkTraffic
+from p2pdist.swarm.core.event_log import EventLog, Kind
 from p2pdist.swarm.core.host_orders import AskRun, Order, TakeBack
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.request_table import RequestTable
@@ -46,6 +47,7 @@ class HostCore:
         self.rng = rng
         self.uplink = Uplink()
         self.bulk = BulkTraffic()
+        self.events = EventLog()
         self.orders: deque[Order] = deque()
         """To be carried out in this order; the shell takes them out."""
         self.revocations = 0
@@ -109,6 +111,12 @@ class HostCore:
         self.requests.link_down(link)
         for blob in self.blobs.values():
             blob.link_down(link, now_s, gone=gone)
+
+    def punished(self, host: HostId, reason: str, now_s: float) -> None:
+        """A wrong word of `host` was counted against it: blobs that are asked of it show that."""
+        for blob in self.blobs.values():
+            if blob.asks_host(host):
+                blob.log.note(Kind.PUNISHED, now_s, host=host, text=reason)
 
     def configured_proxy(self, link: LinkState) -> bool:
         return self._proxy_of_ours(link.host_id)

@@ -11,6 +11,7 @@ from p2pdist.exchange.frames import Request
 from p2pdist.model.ids import Digest, MapId, RequestId
 from p2pdist.model.members import Place
 from p2pdist.swarm.core.bulk import BulkTraffic
+from p2pdist.swarm.core.event_log import EventLog
 from p2pdist.swarm.core.host_orders import Order
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.uplink import Uplink
@@ -24,6 +25,8 @@ class HostPorts(Protocol):
     rng: Random
     uplink: Uplink
     bulk: BulkTraffic
+    events: EventLog
+    """What happened to its blobs."""
     revocations: int
     """Maps of blobs in motion that were taken back."""
     orders: deque[Order]

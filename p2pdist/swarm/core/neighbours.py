@@ -10,6 +10,7 @@ from p2pdist.swarm.core.asking import Asking
 from p2pdist.swarm.core.audience import Audience
 from p2pdist.swarm.core.blob_bulk import BlobBulk
 from p2pdist.swarm.core.circle import Circle
+from p2pdist.swarm.core.event_log import BlobLog, Kind
 from p2pdist.swarm.core.host_orders import JoinSwarm, LeaveSwarm, NoteHeld, Send
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
@@ -23,6 +24,7 @@ class BlobNeighbours:
         host: HostPorts,
         digest: Digest,
         bulk: BlobBulk,
+        log: BlobLog,
         *,
         chunk_size_bytes: int,
         weigh: Callable[[float], None],
@@ -30,13 +32,14 @@ class BlobNeighbours:
     ) -> None:
         """`weigh` is called when others may wait for the blob than before, `wake` when there is
         something to ask or to offer."""
-        self.asking = Asking(host, digest, bulk, wake=wake, look_further=self._look_further)
+        self.asking = Asking(host, digest, bulk, log, wake=wake, look_further=self._look_further)
         self.audience = Audience(host, digest, chunk_size_bytes)
         self.member = False
         """Of the swarm, as the tracker was told."""
         self.asks_proxies = False
         """A link to the proxy that owns the blob is wanted."""
         self._host = host
+        self._log = log
         self._digest = digest
         self._weigh = weigh
         self._wake = wake
@@ -78,6 +81,7 @@ class BlobNeighbours:
     def attach(self, link: LinkState, now_s: float) -> None:
         """Ask `link`; asking again makes a proxy look for the blob again."""
         if not self._admit(link, now_s):
+            self._log.note(Kind.TURNED_AWAY, now_s, host=link.host_id)
             return
         if self.asking.begin(link, now_s):
             self.audience.read_from(link)
@@ -143,6 +147,7 @@ class BlobNeighbours:
 
     def _part(self, host: HostId, now_s: float) -> None:
         """Exchange nothing more of this blob with a neighbour."""
+        self._log.note(Kind.PARTED, now_s, host=host)
         self.asking.part(host, now_s)
         if (link := self.audience.link_of(host)) is not None:
             self._host.orders.append(Send(link, Retract(self._digest)))

@@ -8,7 +8,8 @@ from typing import Final
 
 from p2pdist.model.bits import lowest, run_length, without
 from p2pdist.model.members import Distance
-from p2pdist.swarm.core.fetch_events import LookFurther, Order, SayHungry
+from p2pdist.swarm.core.event_log import Kind
+from p2pdist.swarm.core.fetch_events import LookFurther, Order, Rescued, SayHungry, unheard
 from p2pdist.swarm.core.requests import FetchCounters, Neighbour, Readers, Requests, Run
 
 STALL_S: Final = 2.0  # registry contract 3.7: per-piece deadline 2 s, then another source
@@ -50,8 +51,10 @@ class Rescue:
         run_chunks: int,
         urgent: Callable[[], int],
         asks_proxies: bool,
+        rescued: Rescued = unheard,
     ) -> None:
         """`asks_proxies`: they may help with more than they promise."""
+        self._rescued = rescued
         self._requests = requests
         self._readers = readers
         self._counters = counters
@@ -97,6 +100,7 @@ class Rescue:
             oldest = next(iter(neighbour.runs.values()))
             if silent or now_s - oldest.progress_s > RUN_STALL_S:
                 self._counters.stalls += 1
+                self._rescued(Kind.STALLED, neighbour.host, now_s)
                 requests.withdraw(neighbour, list(neighbour.runs.values()), now_s, orders)
                 neighbour.slow_until_s = now_s + SLOW_PENALTY_S
 
@@ -121,6 +125,7 @@ class Rescue:
                 self._counters.hedges += 1
                 if holder is not None:  # else there is no twin, and others may have it soon
                     self._hedged |= bit
+                self._rescued(Kind.HEDGED, second.host, now_s)
                 requests.ask(second, chunk, 1, now_s, orders)
 
     def withdraw_twins(self, bit: int, now_s: float, orders: list[Order]) -> None:
@@ -201,6 +206,7 @@ class Rescue:
             return
         count = run_length(thief.offered & run.bits, first, self._run_chunks) if flow.rated else 1
         self._counters.steals += 1
+        self._rescued(Kind.STOLEN, victim.host, now_s)
         requests.withdraw(victim, [run], now_s, orders)
         requests.ask(thief, first, count, now_s, orders)
 
@@ -295,7 +301,9 @@ class Rescue:
             count = run_length(wanted, first, self._escape_chunks)
             self._escape_chunks = min(2 * self._escape_chunks, 2 * self._run_chunks)
             self._escaped |= ((1 << count) - 1) << first
-            requests.ask(self._rng.choice(idle), first, count, now_s, orders)
+            proxy = self._rng.choice(idle)
+            self._rescued(Kind.ESCAPED, proxy.host, now_s)
+            requests.ask(proxy, first, count, now_s, orders)
         elif now_s - self._looked_s >= LOOK_FURTHER_S:
             self._looked_s = now_s
             orders.append(LookFurther())

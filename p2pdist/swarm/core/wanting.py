@@ -7,6 +7,7 @@ from collections.abc import Callable
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.swarm.core import fetch
 from p2pdist.swarm.core.blob_bulk import BlobBulk
+from p2pdist.swarm.core.event_log import BlobLog, Kind
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.neighbours import BlobNeighbours
 from p2pdist.swarm.core.reader_places import ReaderPlaces
@@ -21,6 +22,7 @@ class Wanting:
         host: HostPorts,
         bulk: BlobBulk,
         neighbours: BlobNeighbours,
+        log: BlobLog,
         *,
         chunk_at: Callable[[int], int],
         now_s: float,
@@ -31,6 +33,7 @@ class Wanting:
         """Nothing more is to be asked for, until somebody wants it again."""
         self._host = host
         self._bulk = bulk
+        self._log = log
         self._neighbours = neighbours
         self._asking = neighbours.asking
         self._scope = Scope()
@@ -57,6 +60,7 @@ class Wanting:
         """`demand`: it needs a part of the blob and nothing else, and tells which by `reader_at`;
         as long as all readers are such ones, nothing else is fetched."""
         reader = self.readers.open()
+        self._log.note(Kind.OPENED, now_s, text="demand" if demand else "")
         self.reader_at(reader, 0, now_s, until=0 if demand else None)
         return reader
 
@@ -77,6 +81,7 @@ class Wanting:
         """Return whether it was open."""
         if not self.readers.close(reader):
             return False
+        self._log.note(Kind.LEFT, now_s)
         self._asking.feed(fetch.ReaderLeft(reader), now_s)
         if not self.readers:
             self._scope.unread(now_s)
@@ -109,6 +114,7 @@ class Wanting:
         """Ask for nothing more. What came stays, is served to whoever asks, and is where the next
         reader goes on from."""
         self.halted = True
+        self._log.end(Kind.LET_GO, now_s)
         self._asking.feed(fetch.Halted(), now_s)
         self._neighbours.release(now_s)
         self._neighbours.leave()

@@ -1,0 +1,1 @@
+"""How the story of a blob is asked for and told."""
