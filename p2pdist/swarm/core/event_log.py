@@ -302,6 +302,8 @@ class BlobLog:
 
     def progressed(self, lack: Callable[[], tuple[Lack, str]], now_s: float) -> None:
         """Something came. `lack`: what was lacking until now, and of whom."""
+        if self.over or not self.wanted:
+            return  # what nobody seeks may come or not
         silence = self._silence
         if now_s - silence.since_s >= SILENCE_S:
             silence.look(lack, now_s)

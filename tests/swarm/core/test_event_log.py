@@ -171,6 +171,18 @@ def test_a_short_silence_is_none() -> None:
     assert (story.lacks, story.entries) == ({}, [])
 
 
+def test_what_nobody_seeks_is_never_silent() -> None:
+    sent, over = opened(0.0), opened(0.0)
+    over.sought(0.0)
+    over.end(Kind.WHOLE, 1.0)
+
+    for log in (sent, over):
+        log.progressed(nobody, 2.0)
+        log.looked(nobody, 9.0)
+        log.progressed(nobody, 10.0)
+        assert log.story(100.0).lacks == {}
+
+
 def test_after_its_end_there_is_no_silence_until_it_is_sought_again() -> None:
     log = opened(0.0)
     log.sought(0.0)
