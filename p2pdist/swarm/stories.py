@@ -3,8 +3,7 @@
     GET /api/v1/stories                  which blobs there is something to tell of
     GET /api/v1/stories?digest=PREFIX    all that is kept of the one that begins with that
 
-An answer is at most `TOLD_MAX` motions of `event_log.ENTRIES_MAX` entries: below 4 MB, whatever they
-say.
+An answer is at most `TOLD_MAX` motions of `event_log.ENTRIES_MAX` entries: below 4 MB.
 """
 
 from __future__ import annotations
