@@ -8,6 +8,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from p2pdist.model.bits import lowest
+from p2pdist.model.members import Distance
 from p2pdist.swarm.core.requests import Neighbour, Requests
 
 # A run of 1 MiB keeps a 1 Gbit/s link busy for 8 ms; two of them outstanding hide the round trip.
@@ -18,6 +19,11 @@ OUTSTANDING_BYTES_MAX: Final = 2 * RUN_BYTES
 QUEUE_S: Final = 0.1
 # What is offered may lie apart: more and smaller runs, the same bytes.
 RUNS_MAX: Final = 8
+# In another datacenter 2 MiB come back in a round trip of 60 ms at 280 Mbit/s, whatever the link
+# could do. What is asked of it grows with what it brings, until that stops growing.
+FAR_QUEUE_S: Final = 0.2
+FAR_RUNS_MAX: Final = 32
+"""Of 1 MiB: as much as a blob may have on the way."""
 # A neighbour that takes so many times as long as the best one is not asked for what is urgent.
 LAGGING: Final = 2.0
 LAGGING_S: Final = 0.5
@@ -49,20 +55,30 @@ class Picker:
     def room(self, neighbour: Neighbour, now_s: float) -> int:
         """How many chunks more it may be asked for."""
         requests, runs = self._requests, len(neighbour.runs)
-        if runs >= RUNS_MAX:
+        far = neighbour.distance > Distance.DC
+        if runs >= (FAR_RUNS_MAX if far else RUNS_MAX):
             return 0
         pace = requests.pace
         if pace is not None and pace.limited:
             return self.run_chunks  # what is outstanding is bounded by the rate
         if neighbour.proxy:  # promised to us, when it has time for us
             asked = sum(run.left.bit_count() for run in neighbour.runs.values())
-            return max(0, self._outstanding_max - asked)
+            room = self._outstanding_max + self._far_chunks(neighbour, now_s) - asked
+            # Whole runs: many small ones would be as many as there may be, and less.
+            return max(0, room) if room >= self.run_chunks or not (far and runs) else 0
         flow = requests.flow(neighbour)
         if not flow.rated:  # it may be slow
             return 0 if runs else 1
         owed = flow.owed_bytes
         room = int((flow.ahead_bytes(QUEUE_S, now_s) - owed) // self._chunk_bytes) + 1
         return max(0 if runs else 1, min(room, self._outstanding_max - owed // self._chunk_bytes))
+
+    def _far_chunks(self, neighbour: Neighbour, now_s: float) -> int:
+        """How many more may be on the way because of a long round trip."""
+        if neighbour.distance <= Distance.DC:
+            return 0
+        flow = self._requests.flow(neighbour)
+        return int(flow.ahead_bytes(FAR_QUEUE_S, now_s) // self._chunk_bytes)
 
     def able(self, among: Iterable[Neighbour], now_s: float) -> list[Able]:
         """Those of them that answer."""

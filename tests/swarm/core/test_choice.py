@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from p2pdist.model.ids import HostId
+import pytest
+
+from p2pdist.model.ids import HostId, RequestId
 from p2pdist.model.members import Distance
 from p2pdist.swarm.core import fetch as core
 from p2pdist.swarm.core.fetch import IN_FLIGHT_BYTES_MAX, TICK_S, URGENT_BYTES
+from p2pdist.swarm.core.picking import FAR_QUEUE_S, OUTSTANDING_BYTES_MAX, RUN_BYTES
 from p2pdist.swarm.core.rescue import HEDGE_S, HEDGES_MIN, SLOW_PENALTY_S, STALL_S
 from tests.swarm.core.test_fetch import (
     CHUNK,
@@ -139,6 +142,45 @@ def test_what_is_on_the_way_has_an_end_however_many_neighbours_there_are() -> No
     # The last run begins below the bound.
     assert in_flight_max <= fetch.in_flight < in_flight_max + 4
     assert sum(count for _, _, count in asks(orders)) == fetch.in_flight
+
+
+def asked_of_a_proxy(distance: Distance, rate: float | None) -> core.BlobFetch:
+    """What it offers is ten times what a blob may have on the way."""
+    fetch = fetch_of(10 * IN_FLIGHT_BYTES_MAX // CHUNK)
+    everything = (1 << 10 * IN_FLIGHT_BYTES_MAX // CHUNK) - 1
+    meet(fetch, PROXY, everything, proxy=True, rate=rate, distance=distance)
+    fetch.handle(core.HashesKnown(everything), 0.0)
+    return fetch
+
+
+@pytest.mark.parametrize("rate", [None, FAST])
+def test_a_proxy_of_this_datacenter_is_asked_for_two_runs(rate: float | None) -> None:
+    fetch = asked_of_a_proxy(Distance.DC, rate)
+
+    assert fetch.in_flight * CHUNK == OUTSTANDING_BYTES_MAX
+
+
+def test_a_proxy_far_away_is_asked_for_what_it_brings_during_a_long_round_trip() -> None:
+    unknown = asked_of_a_proxy(Distance.ELSEWHERE, None)
+    slow, fast = (asked_of_a_proxy(Distance.ELSEWHERE, rate) for rate in (1e6, FAST))
+
+    assert unknown.in_flight * CHUNK == OUTSTANDING_BYTES_MAX
+    assert OUTSTANDING_BYTES_MAX <= slow.in_flight * CHUNK < 1.2 * OUTSTANDING_BYTES_MAX
+    assert fast.in_flight * CHUNK >= OUTSTANDING_BYTES_MAX + 0.9 * FAR_QUEUE_S * FAST
+    assert fast.in_flight * CHUNK <= IN_FLIGHT_BYTES_MAX
+
+
+def test_a_proxy_far_away_is_asked_for_whole_runs() -> None:
+    """Or its runs would be many and short, and their number what bounds it."""
+    fetch, everything = fetch_of(64, sequential=True), (1 << 64) - 1
+    meet(fetch, PROXY, everything, proxy=True, rate=None, distance=Distance.ELSEWHERE)
+    (first, *_) = asks(fetch.handle(core.HashesKnown(everything), 0.0))
+    assert first == (PROXY, 0, RUN_BYTES // CHUNK)
+
+    came = [core.Arrived(PROXY, RequestId(1), chunk, good=True) for chunk in range(first[2])]
+    asked = [asks(fetch.handle(event, 0.1)) for event in came]
+
+    assert [[count for _, _, count in each] for each in asked] == [[], [], [], [first[2]]]
 
 
 # --- hedges ---------------------------------------------------------------------------------------

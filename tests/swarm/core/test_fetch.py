@@ -64,9 +64,10 @@ def meet(
     *,
     proxy: bool = False,
     rate: float | None = FAST,
+    distance: Distance = Distance.DC,
 ) -> list[core.Order]:
     flows = Flows() if rate is None else known(rate)
-    fetch.handle(core.NeighbourUp(host, Distance.DC, proxy, flows), 0.0)
+    fetch.handle(core.NeighbourUp(host, distance, proxy, flows), 0.0)
     return fetch.handle(core.Offered(host, offered), 0.0)
 
 
