@@ -7,6 +7,7 @@ hashes of the rest are heard of on the way. Chunks come one by one, each in a tu
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
 from random import Random
@@ -36,7 +37,7 @@ HASHES: Final = 64
 PLACE: Final = Place("dc1", "")
 
 
-class Lab:
+class Lab(ABC):
     """A core, its clock and its links; those who use it add what neighbours do."""
 
     def __init__(
@@ -84,9 +85,9 @@ class Lab:
         while self.core.orders:
             self.order(self.core.orders.popleft())
 
+    @abstractmethod
     def order(self, order: orders.Order) -> None:
         """Carry one out."""
-        raise NotImplementedError
 
     def random_half(self) -> int:
         """Runs of chunks, half of the blob together."""
