@@ -37,6 +37,8 @@ from p2pdist.streaming.snapshotter.snapshotter import Broken, Snapshotter
 log = logging.getLogger(__name__)
 
 CLEAN_S: Final = 600.0
+RETRY_S: Final = 5.0
+"""After a look that failed, or that could not tell what is in use; twice as long each time."""
 KEPT_S: Final = 86_400.0
 """After it was asked for last a layer stays for this long in any case: a pull may be under way, and
 an engine that we know nothing of may use it."""
@@ -61,6 +63,7 @@ class ImageStore:
         *,
         shown: Callable[[], None],
         unix_s: Callable[[], float] = clock.unix_s,
+        retry_s: float = RETRY_S,
     ) -> None:
         self._store = store
         self._snapshotter = snapshotter
@@ -69,6 +72,7 @@ class ImageStore:
         self._engines = engines
         self._shown = shown
         self._unix_s = unix_s
+        self._retry_s = retry_s
         self._look = asyncio.Event()
         self._look.set()
         self._one = asyncio.Lock()
@@ -96,18 +100,29 @@ class ImageStore:
             raise Declined(str(error)) from None
 
     async def run(self) -> None:
-        """For ever: show what is unpacked from where that is, and remove what nobody uses."""
+        """Look through it for ever."""
+        pause_s = retry_s = self._retry_s
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLEAN_S):
+                async with asyncio.timeout(pause_s):
                     await self._look.wait()
             self._look.clear()
-            async with self._one:
-                try:
-                    await self._remove_unused()
-                    await self._write()
-                except (StoreError, ConfigError, OSError) as error:
-                    logs.event(log, logging.WARNING, "image-store.failed", error=str(error))
+            if await self.look_through():
+                pause_s, retry_s = CLEAN_S, self._retry_s
+            else:
+                pause_s, retry_s = retry_s, min(2 * retry_s, CLEAN_S)
+
+    async def look_through(self) -> bool:
+        """Show what is unpacked from where that is, and remove what nobody uses; whether nothing
+        was in the way."""
+        async with self._one:
+            try:
+                known = await self._remove_unused()
+                await self._write()
+            except (StoreError, ConfigError, OSError) as error:
+                logs.event(log, logging.WARNING, "image-store.failed", error=str(error))
+                return False
+            return known
 
     async def _show(self, image: LayeredImage, ids: list[str]) -> None:
         known = await self._layers()
@@ -162,20 +177,22 @@ class ImageStore:
         }
         self._files.put(layers, places)
 
-    async def _remove_unused(self) -> None:
+    async def _remove_unused(self) -> bool:
+        """Whether it can be told what is in use. Raises StoreError, OSError."""
         layers = await self._layers()
         try:
             gone = await asyncio.to_thread(self._unused, layers)
         except NotKnown as error:
             logs.event(log, logging.INFO, "image-store.kept", error=str(error))
-            return
+            return False
         if not gone:
-            return
+            return True
         left = {name: layer for name, layer in layers.items() if name not in gone}
         await asyncio.to_thread(self._put, left)  # an engine hears of it first
         for layer in gone:
             await self._snapshotter.remove(f"{IMAGE_STORE}{layer}")
         logs.event(log, logging.INFO, "image-store.removed", layers=len(gone))
+        return True
 
     def _unused(self, layers: dict[str, StoredLayer]) -> list[str]:
         """Blocking. Raises NotKnown."""
@@ -183,7 +200,14 @@ class ImageStore:
         fresh = {layer for layer in layers if self._files.asked_since(layer, since_s)}
         if len(fresh) == len(layers):
             return []
-        return unused(layers, named_in(self._engines), mounted_from(self._files.root), fresh)
+        named, mounted = named_in(self._engines), mounted_from(self._files.root)
+        gone = unused(layers, named, mounted, fresh)
+        logs.event(
+            log, logging.DEBUG, "image-store.looked",
+            layers=len(layers), fresh=len(fresh), gone=len(gone),
+            named=len(named & layers.keys()), mounted=len(mounted),
+        )  # fmt: skip
+        return gone
 
 
 class ShowingWanted:

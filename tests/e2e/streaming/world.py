@@ -154,6 +154,6 @@ async def open_world(
         yield made
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """An engine collects what is gone when it suits it."""
-    await asyncio.to_thread(wait_until, condition, what)
+async def until(condition: Callable[[], bool], what: str, log: Path | None = None) -> None:
+    """An engine collects what is gone when it suits it. `log`: what to show of if it does not."""
+    await asyncio.to_thread(wait_until, condition, what, log=log)
