@@ -196,7 +196,7 @@ class Pull(Lab):
             case orders.TakeBack(link, request_id):
                 left = [each for each in self._of[link].queue if each[0] != request_id]
                 self._of[link].queue = deque(left)
-            case orders.KeepRecord():
+            case orders.KeepRecords():
                 self.agenda.at(self.agenda.now_s + LATENCY_S, self._kept)
             case orders.Deliver(_, bits) if bits is not None and bits >> self._reader_chunk & 1:
                 self.agenda.at(self.agenda.now_s, self._read_on)
@@ -239,7 +239,7 @@ class Pull(Lab):
         self.happens(partial(self.core.hear_statement, link, batch, record, now_s))
 
     def _kept(self) -> None:
-        self.happens(partial(self.blob.record_kept, 0, self.agenda.now_s))
+        self.happens(partial(self.blob.records_kept, 0, self.agenda.now_s))
 
     def _read_on(self) -> None:
         self.happens(partial(self._moved))

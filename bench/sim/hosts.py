@@ -350,7 +350,7 @@ class SimHost:
                 self.on_deliver(digest)
             case orders.FollowMap():
                 self._clock.after(self.costs.disk_s, lambda: self._followed(order))
-            case orders.KeepRecord(digest):
+            case orders.KeepRecords(digest):
                 self._clock.after(self.costs.disk_s, partial(self._kept, digest))
             case orders.Fail() | orders.SyncBlob() | orders.RemoveBlob():
                 pass
@@ -370,7 +370,7 @@ class SimHost:
 
     def _kept(self, digest: Digest) -> None:
         if (blob := self.core.blobs.get(digest)) is not None and self.alive:
-            blob.record_kept(self.held.get(digest, 0), self._clock.now_s)
+            blob.records_kept(self.held.get(digest, 0), self._clock.now_s)
             self.happened()
 
     # --- whom the tracker names -----------------------------------------------------------------

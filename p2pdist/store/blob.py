@@ -272,17 +272,17 @@ class Blob:
 
     # --- map ------------------------------------------------------------------------------------
 
-    async def add_record(self, record: bytes) -> None:
-        """Keep a statement that `chunk_map` took in. A sealed, whole blob is synced, if it can be:
-        what was not is hashed again after another boot. Raises StoreError."""
-        await self._disk.run("write the chunk map", self._append_record, record)
+    async def add_records(self, *records: bytes) -> None:
+        """Keep statements that `chunk_map` took in, in one write. A sealed, whole blob is synced,
+        if it can be: what was not is hashed again after another boot. Raises StoreError."""
+        await self._disk.run("write the chunk map", self._append_records, records)
         if self.complete:
             with contextlib.suppress(StoreError):
                 await self.sync()
 
-    def _append_record(self, record: bytes) -> None:
+    def _append_records(self, records: Sequence[bytes]) -> None:
         with self._lock, self._files.borrow(self._map_file) as fd:
-            write_all(fd, encode_record(record))
+            write_all(fd, b"".join(map(encode_record, records)))
 
     async def replace_map(self, chunk_map: ChunkMap) -> None:
         """Work under another map of the same bytes; chunks with the same hash stay, the others are

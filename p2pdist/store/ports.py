@@ -153,8 +153,8 @@ class StoredBlob(Protocol):
         """Mark the chunks of an earlier map that have the hash which the map gives them by now.
         Raises StoreError."""
 
-    async def add_record(self, record: bytes) -> None:
-        """Keep a statement that `chunk_map` took in. Raises StoreError."""
+    async def add_records(self, *records: bytes) -> None:
+        """Keep statements that `chunk_map` took in, in their order. Raises StoreError."""
 
     async def replace_map(self, chunk_map: ChunkMap) -> None:
         """Work under another map of the same digest and geometry; chunks with the same hash stay,

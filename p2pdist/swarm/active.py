@@ -27,7 +27,7 @@ from p2pdist.swarm.core.host_orders import (
     Deliver,
     Fail,
     FollowMap,
-    KeepRecord,
+    KeepRecords,
     LocalOrder,
     RemoveBlob,
     SyncBlob,
@@ -337,10 +337,10 @@ class ActiveBlob:
             self._core.not_taken(self._now_s())
             self._happened()
 
-    async def _keep(self, record: bytes) -> None:
+    async def _keep(self, records: Sequence[bytes]) -> None:
         refused: StoreError | None = None
         try:
-            await self._file.keep(record)
+            await self._file.keep(records)
         except StoreError as error:
             refused = error
         if self._ended:
@@ -350,7 +350,7 @@ class ActiveBlob:
             self._core.not_taken(self._now_s())
         else:
             held = self.blob.verified.bits if self.blob is not None else 0
-            self._core.record_kept(held, self._now_s())
+            self._core.records_kept(held, self._now_s())
         self._happened()
 
     def doubt(self) -> None:
@@ -419,8 +419,8 @@ class ActiveBlob:
                 logs.event(log, logging.WARNING, "blob.failed", digest=self.digest, reason=why)
             case FollowMap():
                 self._node.tasks.start(self._follow(order), name=f"follow {self.digest[:19]}")
-            case KeepRecord(record=record):
-                self._node.tasks.start(self._keep(record), name=f"keep {self.digest[:19]}")
+            case KeepRecords(records=records):
+                self._node.tasks.start(self._keep(records), name=f"keep {self.digest[:19]}")
             case SyncBlob():
                 self._chunks.sync_soon()
             case RemoveBlob(digest):

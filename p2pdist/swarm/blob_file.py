@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.store.ports import BlobStore, StoredBlob
 
@@ -37,11 +39,11 @@ class BlobFile:
         """Take `blob`, which the caller holds for us."""
         self.blob = blob
 
-    async def keep(self, record: bytes) -> None:
+    async def keep(self, records: Sequence[bytes]) -> None:
         """Write what the map took in; what an earlier run left may have its hashes. Raises
         StoreError."""
         if (blob := self.blob) is not None:
-            await blob.add_record(record)
+            await blob.add_records(*records)
             await blob.reclaim()
 
     def release(self) -> None:

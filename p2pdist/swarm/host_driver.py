@@ -21,7 +21,7 @@ from p2pdist.swarm.core.host_orders import (
     Fail,
     FollowMap,
     JoinSwarm,
-    KeepRecord,
+    KeepRecords,
     LeaveSwarm,
     LocalOrder,
     NoteHeld,
@@ -122,7 +122,7 @@ class HostDriver:
                     link.close(why)
             case Punish(state, fault):
                 self._punish(state.host_id, self._links.link(state), fault)
-            case Deliver() | Fail() | FollowMap() | KeepRecord() | SyncBlob() | RemoveBlob():
+            case Deliver() | Fail() | FollowMap() | KeepRecords() | SyncBlob() | RemoveBlob():
                 self._local(order)
             case _:
                 assert_never(order)

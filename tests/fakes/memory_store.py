@@ -128,7 +128,7 @@ class MemoryBlob:
             if self._right(chunk):
                 self.verified.add(chunk)
 
-    async def add_record(self, record: bytes) -> None:
+    async def add_records(self, *records: bytes) -> None:
         self._check_here()
 
     async def replace_map(self, chunk_map: ChunkMap) -> None:

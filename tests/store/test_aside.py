@@ -103,7 +103,7 @@ async def test_what_was_taken_up_again_survives_the_next_start(tmp_path: Path) -
     for batch in batches:
         record = STRANGER.sign(batch)
         fresh.apply(batch, record)
-        await blob.add_record(record)
+        await blob.add_records(record)
     await blob.reclaim()
     await store.close()
 

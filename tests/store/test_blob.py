@@ -271,14 +271,14 @@ async def test_without_descriptors_a_blob_that_was_begun_goes_on(open_store: Ope
     seal = map_of(DATA).records[-1]
     head, *_ = blob.chunk_map.records
     assert await blob.admit(0, chunk_of(DATA, 0), hash_of(DATA, 0))
-    await blob.add_record(head)
+    await blob.add_records(head)
 
     with no_descriptors():
         with pytest.raises(StoreError):
             await filled(store, random_blob(6))
         for i in blob.geometry.indexes():
             assert await blob.admit(i, chunk_of(DATA, i), hash_of(DATA, i))
-        await blob.add_record(seal)
+        await blob.add_records(seal)
 
     assert blob.verified.complete
     blob.release()
@@ -313,7 +313,7 @@ async def test_a_blob_in_motion_opens_each_of_its_files_once(open_store: OpenSto
     blob = await store.create(map_of(DATA, sealed=False))
     for i in blob.geometry.indexes():
         assert await blob.admit(i, chunk_of(DATA, i), hash_of(DATA, i))
-        await blob.add_record(blob.chunk_map.records[0])
+        await blob.add_records(blob.chunk_map.records[0])
         await blob.read(0, 1)
         blob.open_data().close()
 
@@ -421,7 +421,7 @@ async def test_a_seal_is_kept_also_where_the_blob_cannot_be_synced(
         raise OSError(errno.EIO, "no")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    await blob.add_record(blob.chunk_map.records[-1])
+    await blob.add_records(blob.chunk_map.records[-1])
     monkeypatch.undo()
 
     assert not blob.synced

@@ -78,7 +78,7 @@ OPERATIONS: dict[str, Callable[[Held], Awaitable[object]]] = {
     "admit": lambda on: on.blob.admit(2, chunk_of(DATA, 2), hash_of(DATA, 2)),
     "land": lambda on: on.blob.land(2, chunk_of(DATA, 2), ()),
     "read": lambda on: on.blob.read(0, 1000),
-    "add_record": lambda on: on.blob.add_record(on.blob.chunk_map.records[-1]),
+    "add_records": lambda on: on.blob.add_records(on.blob.chunk_map.records[-1]),
     "check": lambda on: on.blob.check(0, 2),
     "scrub": lambda on: on.blob.scrub(),
     "recover": lambda on: on.blob.recover(),

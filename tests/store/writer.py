@@ -45,7 +45,7 @@ async def main(root: Path, key_path: Path) -> None:
         batch = HashBatch(head.map_id, i, chunk_hash(data))
         record = signer.sign(batch)
         chunk_map.apply(batch, record)
-        await blob.add_record(record)
+        await blob.add_records(record)
         assert await blob.admit(i, data, chunk_hash(data))
         print(i, flush=True)
 

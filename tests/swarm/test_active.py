@@ -312,13 +312,13 @@ async def test_what_the_disk_says_to_a_motion_that_ended_is_nothing_to_the_next_
         assert motion.active.blob is not None
         writing, goes_on = asyncio.Event(), asyncio.Event()
 
-        async def add_record(record: bytes) -> None:
+        async def add_records(*records: bytes) -> None:
             writing.set()
             await goes_on.wait()
             if refuses:
                 raise BlobGone("it is not here any more")
 
-        monkeypatch.setattr(motion.active.blob, "add_record", add_record)
+        monkeypatch.setattr(motion.active.blob, "add_records", add_records)
         motion.active.hear(None, TRUE.batches[0], SIGNER.sign(TRUE.batches[0]))
         async with asyncio.timeout(10):
             await writing.wait()

@@ -315,12 +315,12 @@ class BlobCore:
             self._asking.ask_anew()
         self._statements.go_on(now_s)
 
-    def record_kept(self, held: int, now_s: float) -> None:
+    def records_kept(self, held: int, now_s: float) -> None:
         """What its map took in is on disk; `held` of its chunks lie here."""
         self._statements.kept(held, now_s)
 
     def not_taken(self, now_s: float) -> None:
-        """The disk did not follow a map, or keep a record, as it was ordered to."""
+        """The disk did not follow a map, or keep records, as it was ordered to."""
         self.log.note(Kind.MAP_REFUSED, now_s)
         self._statements.not_taken(now_s)
 

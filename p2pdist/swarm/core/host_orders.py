@@ -122,11 +122,11 @@ class FollowMap:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepRecord:
-    """Write a statement to the map of a blob; then say `record_kept`, or `not_taken`."""
+class KeepRecords:
+    """Write statements to the map of a blob; then say `records_kept`, or `not_taken`."""
 
     digest: Digest
-    record: bytes
+    records: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class RemoveBlob:
     digest: Digest
 
 
-LocalOrder = Deliver | Fail | FollowMap | KeepRecord | SyncBlob | RemoveBlob
+LocalOrder = Deliver | Fail | FollowMap | KeepRecords | SyncBlob | RemoveBlob
 """To be done to one blob of this host."""
 
 Order = (
@@ -159,7 +159,7 @@ Order = (
     | Deliver
     | Fail
     | FollowMap
-    | KeepRecord
+    | KeepRecords
     | SyncBlob
     | RemoveBlob
 )

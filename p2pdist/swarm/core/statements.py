@@ -3,7 +3,7 @@
 | said | what follows |
 | --- | --- |
 | a head, of the map to follow | FollowMap; all else waits until it was, or could not be |
-| hashes, a seal of the followed map | KeepRecord; all else waits until it was, or could not be |
+| hashes, a seal of the followed map | KeepRecords, of all that wait; the rest waits for the disk |
 | a revocation | the map is left, or never followed |
 | an offer, a retraction | taken in at once where nothing waits |
 """
@@ -18,13 +18,18 @@ from p2pdist.model.chunkmap import ChunkMap, MapState
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
 from p2pdist.swarm.core.fair_queue import FairQueue
-from p2pdist.swarm.core.host_orders import CloseLink, FollowMap, KeepRecord, Punish
+from p2pdist.swarm.core.host_orders import CloseLink, FollowMap, KeepRecords, Punish
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.maps import MapChoice
 
-# A map of 4,096 chunks is 66 records; 32 neighbours may all have sent theirs before we read one.
 WAITING_MAX: Final = 4096
+"""Of what is not signed: offers and retractions of up to 48 neighbours."""
+SIGNED_MAX: Final = 1 << 17
+"""Of different signed statements: a map that was made slowly has one for each chunk. All neighbours
+pass the same ones on, which is no reason to part with any of them."""
+KEPT_AT_ONCE: Final = 256
+"""A write costs the same 2 to 30 ms with one record of 200 bytes or with so many."""
 
 MapStatement = MapHead | HashBatch | Seal | Revocation
 Said = MapStatement | Offer | Retract
@@ -56,11 +61,10 @@ class StatementListener(Protocol):
 
 
 class _Keeping(NamedTuple):
-    """A statement that the map took in, on its way to the disk."""
+    """Statements that the map took in, on their way to the disk, with their records."""
 
     chunk_map: ChunkMap
-    statement: HashBatch | Seal
-    record: bytes
+    said: list[tuple[HashBatch | Seal, bytes]]
 
 
 class Statements:
@@ -73,9 +77,13 @@ class Statements:
         self._digest = digest
         self._listener = listener
         self._choice = MapChoice()
-        self._queue: FairQueue[LinkState, tuple[Said, bytes]] = FairQueue(WAITING_MAX)
+        self._queue: FairQueue[LinkState, tuple[Said, bytes]] = FairQueue(
+            WAITING_MAX, alike_max=SIGNED_MAX
+        )
         self._pending: ChunkMap | _Keeping | None = None
         """What the disk was ordered to take, and has not yet."""
+        self._gathered: _Keeping | None = None
+        """What it is to be ordered to take when no more goes with it."""
         self._rival: ChunkMap | None = None
         """The one that is to take the place of a map that stands still."""
 
@@ -90,19 +98,31 @@ class Statements:
     def hear(self, link: LinkState | None, said: Said, record: bytes, now_s: float) -> None:
         """Take in what `link` said (None: our own ingest), now or in its turn."""
         if self.settled:
-            self._take_in(link, said, record, now_s)
+            self._take_in([link], said, record, now_s)
+            self._order_keeping()
+            return
+        if isinstance(said, HashBatch) and self._known_already(said):
+            self._heard_of(said.map_id, [link])
             return
         sheltered = link is not None and self._host.configured_proxy(link)
-        loudest = self._queue.put(link, (said, record), sheltered=sheltered)
+        key = record or None
+        loudest = self._queue.put(link, (said, record), key=key, sheltered=sheltered)
         if loudest is not None:
             why = "says more about a blob than we can take in"
             self._host.orders.append(CloseLink(loudest, why))
 
     def go_on(self, now_s: float) -> None:
         """Take in what waits, until something has to wait for the disk again."""
-        while self._queue and self._pending is None:
-            link, (said, record) = self._queue.pop()
-            self._take_in(link, said, record, now_s)
+        while self._queue and self._may_take_in(self._queue.head[0]):
+            links, (said, record) = self._queue.pop()
+            self._take_in(links, said, record, now_s)
+        self._order_keeping()
+
+    def _may_take_in(self, said: Said) -> bool:
+        """It need not wait for the disk."""
+        if self._gathered is None:
+            return self._pending is None
+        return isinstance(said, HashBatch | Seal) and len(self._gathered.said) < KEPT_AT_ONCE
 
     # --- the disk -------------------------------------------------------------------------------
 
@@ -117,21 +137,21 @@ class Statements:
         return switched
 
     def kept(self, held: int, now_s: float) -> None:
-        """The record is on disk; `held` of the blob's chunks lie here."""
+        """The records are on disk; `held` of the blob's chunks lie here."""
         keeping, self._pending = self._pending, None
         assert isinstance(keeping, _Keeping)
         if self.map is keeping.chunk_map:  # else another one took its place meanwhile
-            self._grow(keeping, held, now_s)
+            for statement, record in keeping.said:
+                self._grow(statement, record, held, now_s)
+            if (due := self.map.due_seal()) is not None:  # it came before the hashes it seals
+                self._apply(self.map, *due)
         self.go_on(now_s)
 
-    def _grow(self, kept: _Keeping, held: int, now_s: float) -> None:
-        if isinstance(kept.statement, Seal):
-            self._listener.map_sealed(kept.record, now_s)
-            return
-        bits = ((1 << kept.statement.count) - 1) << kept.statement.first
-        self._listener.map_grew(kept.record, bits, held, now_s)
-        if (due := kept.chunk_map.due_seal()) is not None:  # it came before the hashes it seals
-            self._apply(kept.chunk_map, *due)
+    def _grow(self, kept: HashBatch | Seal, record: bytes, held: int, now_s: float) -> None:
+        if isinstance(kept, Seal):
+            self._listener.map_sealed(record, now_s)
+        else:
+            self._listener.map_grew(record, _bits_of(kept), held, now_s)
 
     def not_taken(self, now_s: float) -> None:
         """The disk did not do what it was ordered to."""
@@ -148,14 +168,18 @@ class Statements:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _take_in(self, link: LinkState | None, said: Said, record: bytes, now_s: float) -> None:
+    def _take_in(
+        self, links: list[LinkState | None], said: Said, record: bytes, now_s: float
+    ) -> None:
+        """`links`: all that said it before its turn came."""
         try:
-            self._take(link, said, record, now_s)
+            self._take(links, said, record, now_s)
         except PeerFault as fault:
-            if link is not None:
-                self._host.orders.append(Punish(link, fault))
+            orders = self._host.orders
+            orders.extend(Punish(link, fault) for link in links if link is not None)
 
-    def _take(self, link: LinkState | None, said: Said, record: bytes, now_s: float) -> None:
+    def _take(self, links: list[LinkState | None], said: Said, record: bytes, now_s: float) -> None:
+        link = links[0]
         match said:
             case MapHead():
                 self._take_head(said, record)
@@ -165,9 +189,8 @@ class Statements:
                     self.map.state = MapState.REVOKED
                     self._listener.map_revoked(record, now_s)
             case HashBatch() | Seal():
+                self._heard_of(said.map_id, links)
                 if self.map is not None and self.follows(said.map_id):
-                    if link is not None:
-                        self._listener.hears_the_map(link)
                     self._apply(self.map, said, record)
             case Offer():
                 if link is not None:
@@ -191,7 +214,34 @@ class Statements:
         self._pending = chunk_map
         self._host.orders.append(FollowMap(chunk_map, rival))
 
+    def _known_already(self, batch: HashBatch) -> bool:
+        """The map that is followed has these hashes."""
+        if self.map is None or not self.follows(batch.map_id):
+            return False
+        within = batch.first + batch.count <= self.map.geometry.chunk_count
+        return within and not _bits_of(batch) & ~self.map.known.bits
+
+    def _heard_of(self, map_id: MapId, links: list[LinkState | None]) -> None:
+        if self.follows(map_id):
+            for link in links:
+                if link is not None:
+                    self._listener.hears_the_map(link)
+
     def _apply(self, chunk_map: ChunkMap, statement: HashBatch | Seal, record: bytes) -> None:
-        if chunk_map.apply(statement, record):
-            self._pending = _Keeping(chunk_map, statement, record)
-            self._host.orders.append(KeepRecord(self._digest, record))
+        if not chunk_map.apply(statement, record):
+            return
+        if self._gathered is None:
+            self._gathered = _Keeping(chunk_map, [])
+        assert self._gathered.chunk_map is chunk_map
+        self._gathered.said.append((statement, record))
+
+    def _order_keeping(self) -> None:
+        """Have the disk take what was gathered."""
+        if self._gathered is not None:
+            self._pending, self._gathered = self._gathered, None
+            records = tuple(record for _, record in self._pending.said)
+            self._host.orders.append(KeepRecords(self._digest, records))
+
+
+def _bits_of(batch: HashBatch) -> int:
+    return ((1 << batch.count) - 1) << batch.first

@@ -22,7 +22,7 @@ async def tell(blob: StoredBlob, records: Sequence[bytes]) -> None:
     """Have its map take in statements, and keep them."""
     for record in records:
         blob.chunk_map.apply(keyring().open(record), record)
-        await blob.add_record(record)
+        await blob.add_records(record)
 
 
 def claim_of(digest: Digest, size_bytes: int) -> ChunkMap:

@@ -18,13 +18,13 @@ def filled(items_max: int, *senders: str | None) -> tuple[FairQueue[str, int], l
 
 
 def drained(queue: FairQueue[str, int]) -> list[str | None]:
-    return [queue.pop()[0] for _ in range(len(queue))]
+    return [queue.pop()[0][0] for _ in range(len(queue))]
 
 
 def test_what_is_said_is_taken_in_its_order() -> None:
     queue, out = filled(4, "a", "b", "a")
 
-    assert [queue.pop() for _ in range(3)] == [("a", 0), ("b", 1), ("a", 2)]
+    assert [queue.pop() for _ in range(3)] == [(["a"], 0), (["b"], 1), (["a"], 2)]
     assert out == []
 
 
@@ -55,6 +55,40 @@ def test_this_node_itself_is_never_turned_out() -> None:
     assert drained(queue) == [None, None, None, "a"]
 
 
+def alike(items_max: int, alike_max: int) -> FairQueue[str, str]:
+    return FairQueue(items_max, alike_max=alike_max)
+
+
+def test_what_all_say_alike_waits_once_and_turns_nobody_out() -> None:
+    queue = alike(2, 100)
+    for number in range(50):
+        for sender in ("a", "b", "c"):
+            assert queue.put(sender, f"{number}", key=number) is None
+
+    assert len(queue) == 50
+    assert queue.pop() == (["a", "b", "c"], "0")
+    assert queue.put("a", "0", key=0) is None, "it is not waiting any more"
+    assert len(queue) == 50
+
+
+def test_who_says_more_than_can_be_told_apart_takes_room() -> None:
+    queue = alike(2, 3)
+    out = [queue.put("a", f"{number}", key=number) for number in range(6)]
+
+    assert out == [None] * 5 + ["a"]
+    assert [queue.pop()[1] for _ in range(len(queue))] == ["0", "1", "2"]
+
+
+def test_what_somebody_said_alike_stays_when_he_is_turned_out() -> None:
+    queue = alike(1, 3)
+    queue.put("a", "signed", key="signed")
+    queue.put("a", "offer")
+    assert queue.put("a", "offer") == "a"
+
+    assert queue.pop() == (["a"], "signed")
+    assert len(queue) == 0
+
+
 @given(senders=st.lists(SENDERS, max_size=60), pops=st.integers(0, 3))
 def test_it_stays_bounded_and_turns_out_only_the_loudest(
     senders: list[str | None], pops: int
@@ -72,6 +106,6 @@ def test_it_stays_bounded_and_turns_out_only_the_loudest(
             assert waiting[out] == max(waiting[s] for s in rivals)
             del waiting[out]
         for _ in range(min(pops, len(queue))):
-            waiting[queue.pop()[0]] -= 1
+            waiting[queue.pop()[0][0]] -= 1
         assert sum(waiting[s] for s in waiting if s is not None) <= items_max
         assert len(queue) == waiting.total()

@@ -24,7 +24,7 @@ from p2pdist.swarm.core.host_orders import (
     CloseLink,
     FollowMap,
     JoinSwarm,
-    KeepRecord,
+    KeepRecords,
     LeaveSwarm,
     Punish,
     RemoveBlob,
@@ -78,7 +78,7 @@ class HostMachine(RuleBasedStateMachine):
         )
         self.links: dict[str, LinkState] = {}
         self.open: dict[tuple[LinkState, RequestId], set[int]] = {}
-        self.disk: list[FollowMap | KeepRecord] = []
+        self.disk: list[FollowMap | KeepRecords] = []
         self.stored = 0
         """Chunks that lie there, whatever map there is."""
         self.readers: list[int] = []
@@ -108,7 +108,7 @@ class HostMachine(RuleBasedStateMachine):
                     self.open[link, request.request_id] = asked
                 case TakeBack(link, request_id):
                     del self.open[link, request_id]
-                case FollowMap() | KeepRecord() as order:
+                case FollowMap() | KeepRecords() as order:
                     self.disk.append(order)
                     assert len(self.disk) == 1, "two things of one blob are ordered of the disk"
                 case JoinSwarm():
@@ -198,7 +198,7 @@ class HostMachine(RuleBasedStateMachine):
         if isinstance(order, FollowMap):
             self.blob.map_followed(order.chunk_map, self.stored, self.now_s)
         else:
-            self.blob.record_kept(self.stored, self.now_s)
+            self.blob.records_kept(self.stored, self.now_s)
 
     @precondition(lambda self: self.disk)
     @rule(full=st.booleans())

@@ -15,10 +15,11 @@ from p2pdist.swarm.core.host_orders import (
     CloseLink,
     Fail,
     FollowMap,
-    KeepRecord,
+    KeepRecords,
     Order,
     Punish,
 )
+from p2pdist.swarm.core.statements import WAITING_MAX
 from tests.swarm.core.hosts import Orders, host, link_to
 
 SIZE = 8 * 256 * 1024
@@ -68,8 +69,8 @@ def test_what_follows_a_head_waits_until_the_blob_is_there() -> None:
 
     here.follow()
 
-    assert here.ordered() == [KeepRecord(BLOB, b"hashes")]
-    here.blob.record_kept(0, 0.0)
+    assert here.ordered() == [KeepRecords(BLOB, (b"hashes",))]
+    here.blob.records_kept(0, 0.0)
     assert here.blob.map is not None
     assert here.blob.map.known.complete
 
@@ -79,7 +80,7 @@ def test_an_offer_behind_nothing_is_taken_in_at_once() -> None:
     here.blob.hear(None, HEAD, 0.0, b"head")
     here.follow()
     here.blob.hear(None, BATCH, 0.0, b"hashes")
-    here.blob.record_kept(0, 0.0)
+    here.blob.records_kept(0, 0.0)
     here.blob.join(0.0)
     here.blob.attach(peer, 0.0)
     here.blob.hear(peer, OFFER, 0.0)
@@ -87,6 +88,76 @@ def test_an_offer_behind_nothing_is_taken_in_at_once() -> None:
 
     assert here.blob.settled
     assert here.orders.said(peer, Request)
+
+
+def test_a_map_in_many_records_is_kept_in_one_write() -> None:
+    """As a proxy makes it that reads a slow registry: a record for each chunk."""
+    here, peers = Here(), [link_to(name) for name in "abc"]
+    here.blob.join(0.0)
+    for peer in peers:
+        here.blob.attach(peer, 0.0)
+    here.ordered()
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    singles = [HashBatch(HEAD.map_id, i, b"h" * 32) for i in range(8)]
+    for i, batch in enumerate(singles):
+        for peer in peers:
+            here.blob.hear(peer, batch, 0.0, b"hashes %d" % i)
+    here.blob.hear(peers[0], seal(), 0.0, b"seal")
+
+    here.follow()
+
+    records = (*(b"hashes %d" % i for i in range(8)), b"seal")
+    assert here.ordered() == [KeepRecords(BLOB, records)]
+    for peer in peers:
+        here.blob.hear(peer, singles[0], 0.0, b"hashes 0")
+    here.blob.records_kept(0, 0.0)
+    assert here.blob.settled
+    assert here.blob.map is not None
+    assert here.blob.map.sealed
+
+
+def test_neighbours_that_pass_the_same_on_are_not_parted_with() -> None:
+    here, peers = Here(), [link_to(name) for name in "abcdefgh"]
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    for i in range(WAITING_MAX):
+        for peer in peers:
+            here.blob.hear(peer, BATCH, 0.0, b"hashes %d" % i)
+
+    (order,) = here.ordered()
+    assert isinstance(order, FollowMap), "and no CloseLink"
+
+
+def test_an_order_of_the_disk_that_runs_takes_no_more_in() -> None:
+    here, peer = Here(), link_to("a")
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.follow()
+    singles = [HashBatch(HEAD.map_id, i, b"h" * 32) for i in range(3)]
+    here.blob.hear(peer, singles[0], 0.0, b"0")
+    assert here.ordered() == [KeepRecords(BLOB, (b"0",))]
+    here.blob.hear(peer, singles[1], 0.0, b"1")
+    here.blob.hear(peer, OFFER, 0.0)
+    here.blob.hear(peer, singles[2], 0.0, b"2")
+    assert here.ordered() == []
+
+    here.blob.records_kept(0, 0.0)
+    assert here.ordered() == [KeepRecords(BLOB, (b"1",))], "what comes after the offer waits"
+    here.blob.records_kept(0, 0.0)
+    assert here.ordered() == [KeepRecords(BLOB, (b"2",))]
+
+
+def test_another_map_that_is_taken_up_has_the_disk_do_one_thing_at_a_time() -> None:
+    here, peer = Here(), link_to("a")
+    here.blob.hear(None, HEAD, 0.0, b"head")
+    here.follow()
+    here.blob.hear(peer, HashBatch(HEAD.map_id, 0, b"h" * 32), 0.0, b"0")
+    other = MapHead(BLOB, MapId(b"o" * 16), SIZE, GEOMETRY.chunk_size_bytes, 0)
+    here.blob.hear(peer, HashBatch(other.map_id, 0, b"h" * 32), 0.0, b"of the other")
+    assert here.ordered() == [KeepRecords(BLOB, (b"0",))]
+
+    here.blob.map_followed(ChunkMap(other, b"other"), 0, 0.0)
+    assert here.ordered() == []
+    here.blob.records_kept(0, 0.0)
+    assert here.ordered() == [KeepRecords(BLOB, (b"of the other",))]
 
 
 def test_a_seal_that_came_before_the_hashes_is_kept_after_them() -> None:
@@ -97,10 +168,10 @@ def test_a_seal_that_came_before_the_hashes_is_kept_after_them() -> None:
     assert here.ordered() == []
 
     here.blob.hear(None, BATCH, 0.0, b"hashes")
-    assert here.ordered() == [KeepRecord(BLOB, b"hashes")]
-    here.blob.record_kept(0, 0.0)
-    assert here.ordered() == [KeepRecord(BLOB, b"seal")]
-    here.blob.record_kept(0, 0.0)
+    assert here.ordered() == [KeepRecords(BLOB, (b"hashes",))]
+    here.blob.records_kept(0, 0.0)
+    assert here.ordered() == [KeepRecords(BLOB, (b"seal",))]
+    here.blob.records_kept(0, 0.0)
 
     assert here.blob.map is not None
     assert here.blob.map.sealed
@@ -127,7 +198,7 @@ def test_a_record_of_a_map_that_was_left_meanwhile_changes_nothing() -> None:
     here.blob.hear(None, BATCH, 0.0, b"hashes")
     here.blob.map_followed(other, 0, 0.0)  # as our own ingest wants it
 
-    here.blob.record_kept(0b1, 0.0)
+    here.blob.records_kept(0b1, 0.0)
 
     assert here.blob.map is other
     assert here.blob.held == 0
@@ -179,7 +250,7 @@ def test_rogue_links_that_fill_the_queue_are_closed_and_the_proxy_is_heard(
 
     assert len(closed) >= 2
     assert here.proxy not in closed
-    assert here.ordered() == [KeepRecord(BLOB, b"hashes")]
+    assert here.ordered() == [KeepRecords(BLOB, (b"hashes",))]
 
 
 def test_a_blob_that_fails_is_told_of_once() -> None:
