@@ -45,6 +45,7 @@ IDLE_PING_S: Final = 10.0
 DEAD_S: Final = 30.0
 IDLE: Final = "idle"
 """Why a link ended that neither end had a use for: nothing is wrong with the host."""
+CLOSED_THERE: Final = "the other end closed"
 
 
 class LinkHandler(Protocol):
@@ -356,7 +357,7 @@ class Link:
                     return
                 nbytes = self._sock.recv_into(self._buffer)
                 if nbytes == 0:
-                    self.close("the other end closed")
+                    self.close(CLOSED_THERE)
                     return
                 self.heard_s = self._loop.time()
                 for frame in self._decoder.feed(self._buffer[:nbytes]):

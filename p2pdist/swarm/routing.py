@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.exchange import frames as fr
-from p2pdist.exchange.link import IDLE, Link
+from p2pdist.exchange.link import CLOSED_THERE, IDLE, Link
 from p2pdist.exchange.transport import REPLACED
 from p2pdist.model.ids import Digest, RequestId
 from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
+from p2pdist.process import logs
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.active import ActiveBlob
@@ -29,8 +31,13 @@ from p2pdist.swarm.records import OpenedRecords
 from p2pdist.swarm.server import Authority, Server
 from p2pdist.swarm.smalls import SmallAnswer
 
+log = logging.getLogger(__name__)
+
 # Neighbours that ask for what is stored here set no more blobs in motion than this.
 ACTIVE_MAX: Final = 1024
+
+
+_USUAL_ENDS: Final = frozenset({IDLE, REPLACED, CLOSED_THERE})
 
 
 class RouterPorts(Protocol):
@@ -87,12 +94,15 @@ class FrameRouter:
         self._node.smalls.questions.link_down(link)
         for lines in (self._smalls, self._reads, self._bulk_reads):
             lines.link_down(link)
+        level = logging.DEBUG if reason in _USUAL_ENDS else logging.INFO
+        logs.event(log, level, "link.down", host=link.session.member.host_id, reason=reason)
         if reason == REPLACED:  # two dials crossed: what was asked on this one is asked on the next
             blobs = self._node.actives.values()
             self._moving = [active for active in blobs if active.asks(link)]
         idle = reason == IDLE or self._node.neighbourhood.is_aside(link)
         now_s = asyncio.get_running_loop().time()
-        self._node.core.link_down(self._node.links.state(link), now_s, gone=not idle)
+        state = self._node.links.state(link)
+        self._node.core.link_down(state, now_s, gone=not idle, why=reason)
         self._node.links.forget(link)
         self._node.carry_out()
         if self._node.neighbourhood.remove(link):

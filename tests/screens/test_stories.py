@@ -86,7 +86,7 @@ def test_a_pull_that_waited_for_much() -> None:
         Entry(2.12, Kind.MAP, count=1640),
         Entry(2.2, Kind.BAD, LIAR, count=3),
         Entry(2.2, Kind.PUNISHED, LIAR, "hash", 3),
-        Entry(2.3, Kind.DOWN, LIAR),
+        Entry(2.3, Kind.DOWN, LIAR, "banned: chunk 81 with wrong bytes"),
         Entry(3.0, Kind.CHUNKS, SLOW, "dc", 1300, 330 * MB, until_s=113.0),
         Entry(20.5, Kind.SILENCE, SLOW, Lack.ANSWER, for_s=14.0),
         Entry(22.5, Kind.STALLED, SLOW),

@@ -114,6 +114,11 @@ def _refused(entry: Entry, story: Story) -> str:
     return f"{host_text(story, entry.host)} would not send ({why}){times(entry.count)}"
 
 
+def _down(entry: Entry, story: Story) -> str:
+    why = f": {entry.text}" if entry.text else ""
+    return f"the link to {host_text(story, entry.host)} ended{times(entry.count)}{why}"
+
+
 def _waited(entry: Entry, story: Story) -> str:
     return f"a reader waited for {seconds(entry.for_s)}, at {size_text(entry.nbytes)}"
 
@@ -133,7 +138,7 @@ WORDS: Final[Mapping[Kind, Callable[[Entry, Story], str]]] = {
     Kind.UNREACHED: _of("no link to "),
     Kind.NEIGHBOUR: _neighbour,
     Kind.TURNED_AWAY: _of("did not ask ", ": there are enough neighbours"),
-    Kind.DOWN: _of("the link to ", " ended"),
+    Kind.DOWN: _down,
     Kind.PARTED: _of("parted from "),
     Kind.FURTHER: _plain("asked the tracker for more neighbours"),
     Kind.TURNED_TO: _turned,

@@ -125,7 +125,7 @@ class Asking:
     def link_down(self, link: LinkState, now_s: float) -> None:
         if self.asks(link):
             del self._neighbours[link.host_id]
-            self._log.note(Kind.DOWN, now_s, host=link.host_id)
+            self._log.note(Kind.DOWN, now_s, host=link.host_id, text=link.closed_why)
             self.feed(core.NeighbourDown(link.host_id), now_s)
 
     def part(self, host: HostId, now_s: float) -> None:

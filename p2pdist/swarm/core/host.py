@@ -104,10 +104,10 @@ class HostCore:
 
     # --- links ----------------------------------------------------------------------------------
 
-    def link_down(self, link: LinkState, now_s: float, *, gone: bool) -> None:
+    def link_down(self, link: LinkState, now_s: float, *, gone: bool, why: str = "") -> None:
         """Nothing more comes over `link`. `gone`: for all we know its host is, too; else the link
-        alone ended, of no use."""
-        link.closed = True
+        alone ended, of no use. `why`: for who reads of it."""
+        link.closed, link.closed_why = True, why
         self.requests.link_down(link)
         for blob in self.blobs.values():
             blob.link_down(link, now_s, gone=gone)

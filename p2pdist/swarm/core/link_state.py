@@ -23,6 +23,7 @@ class LinkState:
     """It knows what a demand reader is (`handshake.DEMAND`)."""
     closed: bool = False
     """Nothing more can be said on it."""
+    closed_why: str = ""
     flows: Flows = field(init=False)
     """How fast it brings what it is asked for."""
 

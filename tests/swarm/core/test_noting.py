@@ -151,6 +151,19 @@ def test_while_nothing_comes_it_is_said_for_lack_of_what() -> None:
     assert blob._lack() == (Lack.REGISTRY, "")
 
 
+def test_why_a_link_ended_is_told() -> None:
+    core = host()
+    blob = in_motion(core, ONE)
+    blob.join(0.0)
+    a = link_to("a")
+    blob.attach(a, 0.0)
+
+    core.link_down(a, 1.0, gone=True, why="does not read")
+
+    (down,) = [entry for entry in blob.log.story(1.0).entries if entry.kind is Kind.DOWN]
+    assert (down.host, down.text) == (a.host_id, "does not read")
+
+
 def test_bulk_at_a_low_rate_is_held_back_by_its_pace() -> None:
     core = host()
     blob = in_motion(core, ONE)
