@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim sim-guards bench-cores faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim bench-truth sim-guards bench-cores faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -148,6 +148,11 @@ sim-guards: $(VENV)/dev.stamp
 # Whole fleets in one process: the daemons' cores on simulated network cards.
 bench-sim: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.sim $(ARGS)
+
+# The same hosts real and simulated, and how far apart they are (10 minutes); needs root and Debian packages.
+bench-truth: $(VENV)/dev.stamp
+	tests/e2e/install_packages.sh
+	$(BIN)/python -m bench.truth $(ARGS)
 
 # What the cores of one host cost per chunk, alone (1 minute).
 bench-cores: $(VENV)/dev.stamp

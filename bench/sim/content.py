@@ -34,14 +34,14 @@ class Content:
         self._statements: dict[bytes, Statement] = {}
         self._records: dict[tuple[MapId, int, int], bytes] = {}
 
-    def add(self, name: str, size_bytes: int) -> SimBlob:
-        """Make a blob; its bytes are nobody's business."""
+    def add(self, name: str, size_bytes: int, chunks_per_record: int = BATCH_HASHES_MAX) -> SimBlob:
+        """Make a blob; its bytes are nobody's business. `chunks_per_record`: of its map."""
         digest, geometry = digest_of(name.encode()), geometry_for(size_bytes)
         map_id = MapId(digest.encode()[-16:])
         head = MapHead(digest, map_id, size_bytes, geometry.chunk_size_bytes, 0)
         batches = []
-        for first in range(0, geometry.chunk_count, BATCH_HASHES_MAX):
-            count = min(BATCH_HASHES_MAX, geometry.chunk_count - first)
+        for first in range(0, geometry.chunk_count, chunks_per_record):
+            count = min(chunks_per_record, geometry.chunk_count - first)
             hashes = b"".join(chunk_hash(i) for i in range(first, first + count))
             batches.append(HashBatch(map_id, first, hashes))
         whole = ChunkMap(head, b"")

@@ -73,13 +73,15 @@ class Fleet:
         self._running = 0
         self._latencies = Latencies(scenario.latency_ms / 1000, scenario.wan_latency_ms / 1000)
         self._unsent_bytes = UNSENT_BYTES / scenario.byte_stands_for
+        self._turns: dict[HostId, Lane] = {}
+        """What passes on cores that hosts share, by receiver."""
         self.upstream: Upstream | None = None
         if scenario.upstream_mbit:
             latency_s = scenario.upstream_latency_ms / 1000
             self.upstream = Upstream(scenario.upstream_mbit * MBIT, latency_s)
         self.datacenters = self._make_datacenters()
         self.blobs = [
-            self.content.add(f"layer {i}", round(mib * (1 << 20)))
+            self.content.add(f"layer {i}", round(mib * (1 << 20)), scenario.chunks_per_record)
             for i, mib in enumerate(scenario.layers)
         ]
         self.seeds = self._make_seeds()
@@ -206,10 +208,18 @@ class Fleet:
             self.clock,
             sender.card,
             receiver.card,
-            route(here, there, self._latencies, self._unsent_bytes),
+            route(here, there, self._latencies, self._unsent_bytes, self._turn(receiver)),
             take_chunk=partial(receiver.take_chunk, sender.host_id),
             take_frames=partial(receiver.take_frames, sender.host_id),
         )
+
+    def _turn(self, receiver: SimHost) -> tuple[Lane, ...]:
+        """Of the cores that hosts share: a scheduler gives those that want all the same."""
+        scenario = self.scenario
+        if not scenario.cores:
+            return ()
+        fair = scenario.cores / scenario.cpu_s_per_gb * 1e9 / scenario.hosts
+        return (self._turns.setdefault(receiver.host_id, Lane(fair)),)
 
     # --- pulls ----------------------------------------------------------------------------------
 

@@ -38,7 +38,13 @@ class Latencies:
         return self.near_s if here is there else self.far_s
 
 
-def route(here: Datacenter, there: Datacenter, latencies: Latencies, unsent_bytes: float) -> Route:
-    """From a host of one to a host of the other."""
-    lanes = () if here is there else (here.out, there.into)
-    return Route(latencies.between(here, there), lanes, unsent_bytes)
+def route(
+    here: Datacenter,
+    there: Datacenter,
+    latencies: Latencies,
+    unsent_bytes: float,
+    cores: tuple[Lane, ...] = (),
+) -> Route:
+    """From a host of one to a host of the other; `cores`: where the receiver waits its turn."""
+    links = () if here is there else (here.out, there.into)
+    return Route(latencies.between(here, there), (*cores, *links), unsent_bytes)

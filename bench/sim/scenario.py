@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from p2pdist.model.statements import BATCH_HASHES_MAX
+
 HERE: Final = Path(__file__).parent / "scenarios"
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -66,6 +68,12 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the registry from which proxies read what nobody has yet; 0: the seeds have it all."""
     upstream_latency_ms: _Positive = 10.0
     layers_at_once: _Count = 3
+    chunks_per_record: Annotated[int, msgspec.Meta(ge=1, le=BATCH_HASHES_MAX)] = BATCH_HASHES_MAX
+    """Of maps that seeds have from before; a proxy that read slowly signed one for each chunk."""
+    cores: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Of the machine that all hosts are processes of; 0: each has what it needs."""
+    cpu_s_per_gb: _Positive = 1.0
+    """What all processes together take of these cores for each GB that a host receives."""
     faults: Faults = Faults()
     byte_stands_for: _Positive = 1.0
     """See `shrunk`."""
@@ -93,6 +101,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             seed_mbit=self.seed_mbit * share,
             wan_mbit=self.wan_mbit * share,
             upstream_mbit=self.upstream_mbit * share,
+            cpu_s_per_gb=self.cpu_s_per_gb / share,
             byte_stands_for=self.byte_stands_for / share,
         )
 

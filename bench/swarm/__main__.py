@@ -19,48 +19,21 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from bench.swarm.cases import CASES, Case
-from bench.swarm.contenders import Aria2, Contender, P2pdist, World, aria2_version
+from bench.swarm.contenders import Aria2, Contender, P2pdist, aria2_version
 from bench.swarm.images import make_image
-from bench.swarm.measure import busy_s, cpu_s, peak_mb
+from bench.swarm.runs import Run, measured
 from bench.targets import publish
 from p2pdist.demo.report import Target
-from tests.e2e.harness.image import REFERENCE, Image
-from tests.e2e.harness.lab import open_lab
-from tests.e2e.harness.processes import LabError, Process
+from tests.e2e.harness.processes import LabError
 
 OUT: Final = Path("build/bench-swarm.json")
-BURN: Final = [sys.executable, "-c", "while True: pass"]
 SPREAD_ROUNDS: Final = 5
-TIMEOUT_LIMITS: Final = 12
-"""A run that takes longer than so many limits has failed."""
-
-
-@dataclass(slots=True)
-class Run:
-    case: str
-    contender: str
-    seconds: float
-    """Of the last host, from the common start."""
-    ratio: float
-    first_byte_s: float | None
-    """Of the host that got it last."""
-    gap_s: float | None
-    """The longest silence that a client saw in a body."""
-    proxy_copies: float | None
-    cpu_s_per_gb: float
-    """Of all its processes, over the bytes that all hosts got."""
-    peak_mb: float
-    """Of its largest process."""
-    trouble: dict[str, int]
-    foreign_cores: float
-    """What everybody else on the machine used meanwhile: clients, registry, this program."""
 
 
 def main() -> int:
@@ -79,7 +52,7 @@ def main() -> int:
                 if case.rival and not args.no_rival:
                     contenders.append(Aria2())
                 for contender in contenders:
-                    run = _run(case, contender, image)
+                    run = measured(case, contender, image)
                     runs[case.name, contender.name].append(run)
                     print(_line(run, case), flush=True)
             shutil.rmtree(image.layout)
@@ -106,47 +79,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="show the cases and end")
     parser.add_argument("--strict", action="store_true", help="exit 1 where a target is short")
     return parser.parse_args()
-
-
-def _run(case: Case, contender: Contender, image: Image) -> Run:
-    with open_lab() as lab:
-        core_mbit = case.core_mbit_per_s or case.mbit_per_s
-        registry_host = lab.host("registry", mbit_per_s=core_mbit)
-        core = lab.host("core", mbit_per_s=core_mbit)
-        hosts = [lab.host(f"h{n}", mbit_per_s=case.mbit_per_s) for n in range(1, case.hosts + 1)]
-        holders = [lab.host(f"o{n}", mbit_per_s=case.mbit_per_s) for n in range(case.holders)]
-        registry = lab.registry(registry_host, lab.work / "registry")
-        registry.push(image, REFERENCE)
-        world = World(lab, registry, core, hosts, holders, image, case)
-        contender.start(world)
-        if case.holder_up_mbit_per_s is not None:
-            for host in holders:
-                host.limit_uplink(case.holder_up_mbit_per_s)
-        for n in range(case.burners):
-            lab.own(burner := Process(f"burner {n}", BURN, lab.work / f"burner-{n}.log"))
-            burner.start()
-        copies_before = contender.copies(world)
-        pids = [process.pid for process in world.processes]
-        busy_before_s, cpu_before_s, began_s = busy_s(), cpu_s(pids), time.monotonic()
-        pulled = contender.pull(world, case.limit_s * TIMEOUT_LIMITS)
-        took_s = time.monotonic() - began_s
-        pids = [process.pid for process in world.processes]
-        used_s = cpu_s(pids) - cpu_before_s
-        copies = contender.copies(world)
-        seconds = max(host.seconds for host in pulled)
-        return Run(
-            case=case.name,
-            contender=contender.name,
-            seconds=seconds,
-            ratio=seconds / case.limit_s,
-            first_byte_s=max((h.first_byte_s for h in pulled if h.first_byte_s), default=None),
-            gap_s=max((h.gap_s for h in pulled if h.gap_s), default=None),
-            proxy_copies=None if copies is None else copies - (copies_before or 0.0),
-            cpu_s_per_gb=used_s / (case.size_bytes * case.hosts / 1e9),
-            peak_mb=max(map(peak_mb, pids)),
-            trouble=contender.trouble(world),
-            foreign_cores=(busy_s() - busy_before_s - used_s) / took_s,
-        )
 
 
 def _line(run: Run, case: Case) -> str:

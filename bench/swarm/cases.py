@@ -24,6 +24,8 @@ class Case:
     """Hosts beside those that are measured, which hold the image already."""
     holder_up_mbit_per_s: int | None = None
     """What their links carry away from them; None: like the hosts'."""
+    tracker_dies_s: float | None = None
+    """How long after the common start it is killed."""
     burners: int = 0
     """Processes of others that keep a core busy each meanwhile."""
     ratio_max: float | None = 1.10
@@ -53,6 +55,7 @@ CASES: Final = (
     Case("cold_15x100", 15, 100),
     Case("six_layers_8x100", 8, 100, SIX_LAYERS, ratio_max=1.12, rival=True),
     Case("warm_8x100", 8, 100, warm=True, ratio_max=1.20, copies=("warm_proxy_copies", 1.3)),
+    Case("warm_15x50", 15, 50, warm=True, ratio_max=1.20),
     Case(
         "one_holder_12x100",
         *(12, 100, (100,)),

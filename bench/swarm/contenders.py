@@ -88,16 +88,18 @@ class P2pdist:
     name = "p2pdist"
 
     def __init__(self) -> None:
+        self._tracker: Daemon | None = None
         self._proxy: Daemon | None = None
         self.peers: list[Daemon] = []
 
     def start(self, world: World) -> None:
         cluster: Cluster = world.lab.cluster(world.core, world.registry)
-        daemons = [cluster.start_tracker()]
+        self._tracker = cluster.start_tracker()
         self._proxy = cluster.start_proxy()
         holders = [cluster.start_peer(host) for host in world.holders]
         self.peers = [cluster.start_peer(host) for host in world.hosts]
-        world.processes += [d.process for d in (*daemons, self._proxy, *holders, *self.peers)]
+        daemons = (self._tracker, self._proxy, *holders, *self.peers)
+        world.processes += [daemon.process for daemon in daemons]
         if world.case.warm:
             _pull_ahead(world, world.core, cluster.endpoint)
         for host in world.holders:
@@ -108,6 +110,8 @@ class P2pdist:
         clients = [
             _client(world, host, PEER_MIRROR_URL, start_at, "client") for host in world.hosts
         ]
+        if (dies_s := world.case.tracker_dies_s) is not None:
+            self._kill_tracker(world, start_at + dies_s)
         until_s = time.monotonic() + BEGIN_IN_S + timeout_s
         pulled = []
         for client in clients:
@@ -117,6 +121,12 @@ class P2pdist:
                 raise LabError(f"{client.name}: {text[-600:]}")
             pulled.append(Pulled(**json.loads(text.splitlines()[-1])))
         return pulled
+
+    def _kill_tracker(self, world: World, at_s: float) -> None:
+        assert self._tracker is not None
+        time.sleep(max(0.0, at_s - time.monotonic()))
+        world.processes.remove(self._tracker.process)
+        self._tracker.kill9()
 
     def copies(self, world: World) -> float | None:
         assert self._proxy is not None

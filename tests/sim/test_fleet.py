@@ -13,6 +13,7 @@ import pytest
 
 import bench.sim
 from bench.sim.fleet import Fleet
+from bench.sim.hosts import Costs
 from bench.sim.report import GOALS, curves, floor_ratio, line, outcome, targets
 from bench.sim.scenario import Faults, Scenario, Wave, load, names
 from bench.sim.storms import storm, weather
@@ -53,6 +54,29 @@ def test_every_host_gets_all_of_it_and_the_seed_sends_it_about_once(kind: str) -
     copies = sum(seed.card.up.bytes_total for seed in fleet.seeds) / SMALL.size_bytes
     assert 1.0 <= copies / seeds < 3.0
     assert sum(host.wasted_bytes for host in fleet.hosts) <= 0.02 * 12 * SMALL.size_bytes
+
+
+def test_a_map_in_many_records_parts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All neighbours pass all of them on while the disk still takes the first ones."""
+    parted: list[object] = []
+    monkeypatch.setattr(Fleet, "_cut", lambda fleet, host, other: parted.append(other))
+    monkeypatch.setattr("p2pdist.swarm.core.statements.WAITING_MAX", 100)
+    costs = Costs(disk_s=0.02)
+
+    fleet = Fleet(msgspec.structs.replace(SMALL, chunks_per_record=1), 1, costs=costs, checks=True)
+
+    assert fleet.run(end_s=120)
+    assert parted == []
+
+
+def test_hosts_of_one_machine_share_its_cores() -> None:
+    """Each gets an eighth of what its link carries."""
+    link_gb_per_s = SMALL.host_mbit / 8e3
+    shared = msgspec.structs.replace(SMALL, cores=12.0, cpu_s_per_gb=8 / link_gb_per_s)
+    took = max(pull.took_s or 0.0 for pull in ran(shared).pulls)
+
+    least_s = 8 * SMALL.size_bytes / 1e9 / link_gb_per_s
+    assert least_s <= took <= 1.5 * least_s
 
 
 def test_one_seed_has_one_course_whatever_strings_hash_to() -> None:
