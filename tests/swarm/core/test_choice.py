@@ -170,6 +170,17 @@ def test_a_proxy_far_away_is_asked_for_what_it_brings_during_a_long_round_trip()
     assert fast.in_flight * CHUNK <= IN_FLIGHT_BYTES_MAX
 
 
+def test_what_is_on_the_way_has_an_end_where_one_neighbour_takes_much() -> None:
+    in_flight_max = IN_FLIGHT_BYTES_MAX // CHUNK
+    fetch = fetch_of(10 * in_flight_max)
+    everything = (1 << 10 * in_flight_max) - 1
+    for proxy in (PROXY, A):
+        meet(fetch, proxy, everything, proxy=True, rate=FAST, distance=Distance.ELSEWHERE)
+    fetch.handle(core.HashesKnown(everything), 0.0)
+
+    assert in_flight_max <= fetch.in_flight < in_flight_max + RUN_BYTES // CHUNK
+
+
 def test_a_proxy_far_away_is_asked_for_whole_runs() -> None:
     """Or its runs would be many and short, and their number what bounds it."""
     fetch, everything = fetch_of(64, sequential=True), (1 << 64) - 1
