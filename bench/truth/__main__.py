@@ -8,7 +8,8 @@
 a proxy that has nothing yet (`cold`), that has the image (`warm`), and the latter with the tracker
 killed on the way (`tracker_killed`). Two more cases have half of the rate and the size, as on few
 cores the others measure the cores: a byte costs the same in the simulation (all its processes,
-those that pull too, as measured in the same run).
+those that pull too, as measured in the same run). Where all cores were busy that alone makes both
+agree.
 
 Beside each median of the rounds stands what `bench.sim` says of the same hosts, links, cores and
 image (median of as many seeds). The error is the larger one of those of the median host and of the

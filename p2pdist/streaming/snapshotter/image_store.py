@@ -9,9 +9,11 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from p2pdist.errors import ConfigError, StoreError
+from p2pdist.model.backoff import Backoff
 from p2pdist.model.ids import parse_digest
 from p2pdist.oci.layered_image import LayeredImage
 from p2pdist.process import clock, logs
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 
 CLEAN_S: Final = 600.0
 RETRY_S: Final = 5.0
-"""After a look that failed, or that could not tell what is in use; twice as long each time."""
+"""After a look that failed, or that could not tell what is in use; longer each time."""
 KEPT_S: Final = 86_400.0
 """After it was asked for last a layer stays for this long in any case: a pull may be under way, and
 an engine that we know nothing of may use it."""
@@ -101,16 +103,18 @@ class ImageStore:
 
     async def run(self) -> None:
         """Look through it for ever."""
-        pause_s = retry_s = self._retry_s
+        again = Backoff(first_s=self._retry_s, max_s=CLEAN_S, rng=Random())  # noqa: S311  # no secret
+        pause_s = CLEAN_S
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._look.wait()
             self._look.clear()
             if await self.look_through():
-                pause_s, retry_s = CLEAN_S, self._retry_s
+                again.reset()
+                pause_s = CLEAN_S
             else:
-                pause_s, retry_s = retry_s, min(2 * retry_s, CLEAN_S)
+                pause_s = again.next_delay_s()
 
     async def look_through(self) -> bool:
         """Show what is unpacked from where that is, and remove what nobody uses; whether nothing

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 S = TypeVar("S", bound=Hashable)
@@ -21,7 +21,7 @@ class _Waiting(Generic[S, T]):
     senders: list[S | None]
     """The first one to say it, then all others."""
     key: Hashable = None
-    takes_room: bool = field(default=True)
+    takes_room: bool = True
 
 
 class FairQueue(Generic[S, T]):
