@@ -51,6 +51,7 @@ class Lab(ABC):
             rng=Random(seed),
             proxy_of_ours=lambda _: False,
             revoked=lambda _: False,
+            servable=lambda _: True,
         )
         self.content = content
         self.blob: BlobCore = self.core.take_up(blob.digest, blob.geometry.size_bytes, 0.0)

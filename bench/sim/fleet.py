@@ -183,7 +183,7 @@ class Fleet:
         self.clock.after(delay_s, partial(self._connected, host, other))
 
     def _connected(self, host: SimHost, other: SimHost) -> None:
-        banned = other.trust.banned(host.host_id, self.clock.now_s)
+        banned = other.core.trust.banned(host.host_id, self.clock.now_s)
         if banned or not (host.alive and other.alive):
             host.not_linked(other.host_id)
             return

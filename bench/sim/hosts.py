@@ -24,7 +24,6 @@ from p2pdist.swarm.core import host_orders as orders
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.link_state import LinkState
-from p2pdist.swarm.core.trust import TrustBook
 
 CHUNK_S_PER_BYTE: Final = 0.72e-9
 """Receive, hash and write: 0.72 CPU-s/GB of a daemon."""
@@ -79,7 +78,6 @@ class SimHost:
         """Every event is followed by the cores' `validate`."""
         self.lies = False
         """What it sends is wrong."""
-        self.trust = TrustBook()
         self.on_deliver: Callable[[Digest], None] = lambda _: None
         """Some of a blob came, or its end."""
         self.on_wanted: Callable[[Digest], None] = lambda _: None
@@ -90,6 +88,7 @@ class SimHost:
             rng=rng,
             proxy_of_ours=is_proxy_id,
             revoked=lambda _: False,
+            servable=lambda _: True,
         )
         self.line = TrackerLine(
             clock,
@@ -133,6 +132,7 @@ class SimHost:
         self.held[digest] = (1 << blob.geometry.chunk_count) - 1
         core = self.core.take_up(digest, blob.geometry.size_bytes, self._clock.now_s)
         core.map_followed(self._content.whole_map(blob), self.held[digest], self._clock.now_s)
+        self.core.hear_wishes(core, self._clock.now_s)
         self.happened()
         return core
 
@@ -142,6 +142,7 @@ class SimHost:
         if blob is None:
             size = self._content.blobs[digest].geometry.size_bytes
             blob = self.core.take_up(digest, size, self._clock.now_s)
+            self.core.hear_wishes(blob, self._clock.now_s)
         blob.join(self._clock.now_s)
         blob.ask_proxies()
         if (owner := self._owner(digest)) is not None:
@@ -162,6 +163,7 @@ class SimHost:
         """A link to `other`; `back` is its other direction."""
         state = LinkState(other, lambda: back.received_bytes, speaks_demand=True)
         self.links[other.host_id] = SimLink(state, out, Decoder())
+        self.core.link_up(state)
         self.linked(other.host_id)
 
     def linked(self, other: HostId) -> None:
@@ -221,44 +223,29 @@ class SimHost:
         now_s, request_id = self._clock.now_s, RequestId(parcel.request_id)
         blob.arrived(link.state, request_id, parcel.chunk, now_s, good=parcel.good)
         self.happened()
-        if not parcel.good and self.trust.strike(link.state.host_id, now_s):
-            self._cut(self, link.state.host_id)
 
     def _hear(self, link: SimLink, frame: fr.Frame) -> None:
         now_s = self._clock.now_s
         match frame:
-            case fr.Interest(digest):
-                if (blob := self.core.blobs.get(digest)) is None or not blob.complete:
-                    self.on_wanted(digest)
-                if (blob := self.core.blobs.get(digest)) is not None:
-                    blob.hear_interest(link.state, frame, now_s)
-            case fr.Uninterest(digest):
-                if (blob := self.core.blobs.get(digest)) is not None:
-                    blob.lose_interest(link.state, now_s)
             case fr.MapRecord(record):
                 statement = self._content.open(record)
                 if isinstance(statement, MapHead | HashBatch | Seal):
                     self.core.hear_statement(link.state, statement, record, now_s)
-            case fr.Offer(digest) | fr.Retract(digest):
-                if (blob := self.core.blobs.get(digest)) is not None:
-                    blob.hear(link.state, frame, now_s)
-            case fr.Working(digest):
-                if (blob := self.core.blobs.get(digest)) is not None and link.state.to_proxy:
-                    blob.hear_working(now_s)
             case fr.Request():
                 self._serve(link, frame)
             case fr.Cancel(request_id):
                 link.out.cancel(request_id)
-            case fr.Refuse(request_id, reason):
-                self._refused(link, RequestId(request_id), reason)
+            case (
+                fr.Interest()
+                | fr.Uninterest()
+                | fr.Offer()
+                | fr.Retract()
+                | fr.Working()
+                | fr.Refuse()
+            ):
+                self.core.hear(link.state, frame, now_s)
             case _:
                 raise AssertionError(f"nobody says {frame} here")
-
-    def _refused(self, link: SimLink, request_id: RequestId, reason: int) -> None:
-        digest = self.core.requests.refused(link.state, request_id)
-        if digest is not None and (blob := self.core.blobs.get(digest)) is not None:
-            gone = reason != fr.RefuseReason.BUSY
-            blob.refused(link.state, request_id, self._clock.now_s, gone=gone)
 
     def _serve(self, link: SimLink, request: fr.Request) -> None:
         now_s, blob = self._clock.now_s, self.core.blobs.get(request.digest)
@@ -336,7 +323,9 @@ class SimHost:
                 self._say(state, encode(request))
             case orders.TakeBack(state, request_id):
                 self._say(state, encode(fr.Cancel(request_id)))
-            case orders.CloseLink(state) | orders.Punish(state):
+            case orders.Provide(digest):
+                self.on_wanted(digest)
+            case orders.CloseLink(state):
                 self._clock.at(self._clock.now_s, partial(self._cut, self, state.host_id))
             case orders.JoinSwarm(digest, exclude):
                 seq = self.line.core.number()
@@ -352,7 +341,7 @@ class SimHost:
                 self._clock.after(self.costs.disk_s, lambda: self._followed(order))
             case orders.KeepRecords(digest):
                 self._clock.after(self.costs.disk_s, partial(self._kept, digest))
-            case orders.Fail() | orders.SyncBlob() | orders.RemoveBlob():
+            case orders.CountFault() | orders.Fail() | orders.SyncBlob() | orders.RemoveBlob():
                 pass
             case _:
                 assert_never(order)
@@ -400,7 +389,7 @@ class SimHost:
     def _meet(self, digest: Digest, other: HostId) -> None:
         """Ask a host whom the tracker named, once there is a link."""
         blob = self.core.blobs.get(digest)
-        if blob is None or blob.complete or self.trust.banned(other, self._clock.now_s):
+        if blob is None or blob.complete or self.core.trust.banned(other, self._clock.now_s):
             return
         if (link := self.links.get(other)) is not None:
             blob.attach(link.state, self._clock.now_s)

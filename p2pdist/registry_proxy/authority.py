@@ -203,7 +203,7 @@ class ProxyAuthority:
 
     def _try_another_claim(self, active: ActiveBlob, tried: frozenset[int]) -> None:
         """Those who still wait named no repository: what others claim of the blob is as good."""
-        if active.failure is None or not active.wishes():
+        if active.failure is None or not active.core.wishes():
             return
         for claim in self._large_claims(active.digest):
             if claim.size_bytes not in tried:

@@ -10,12 +10,11 @@ import logging
 from collections.abc import Sequence
 
 from p2pdist.errors import BlobGone, ErrorReason, P2pdistError, StoreError
-from p2pdist.exchange.frames import Interest
 from p2pdist.exchange.link import Link
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import Geometry
-from p2pdist.model.ids import Digest, HostId, RequestId
+from p2pdist.model.ids import Digest, RequestId
 from p2pdist.process import logs
 from p2pdist.store.ports import StoredBlob
 from p2pdist.swarm.blob_file import BlobFile
@@ -260,19 +259,6 @@ class ActiveBlob:
         """We read the blob from `link`."""
         return self._core.asks(self._node.links.state(link))
 
-    def wishes(self) -> dict[HostId, Interest]:
-        """What those who listen said last."""
-        return self._core.wishes()
-
-    def hear_interest(self, link: Link, interest: Interest) -> None:
-        """`link` wants this blob: tell what we know and hold, and ask back if we lack some."""
-        self._core.hear_interest(self._node.links.state(link), interest, self._now_s())
-        self._happened()
-
-    def lose_interest(self, link: Link) -> None:
-        self._core.lose_interest(self._node.links.state(link), self._now_s())
-        self._happened()
-
     def withdraw(self) -> None:
         """Tell all who listen that nothing more is to be had here."""
         self._core.withdraw()
@@ -369,11 +355,6 @@ class ActiveBlob:
         self._core.arrived(state, arrival.request_id, arrival.chunk, now_s, good=good)
         self._happened()
 
-    def refused(self, link: Link, request_id: RequestId, *, gone: bool) -> None:
-        """`link` will not bring a run."""
-        self._core.refused(self._node.links.state(link), request_id, self._now_s(), gone=gone)
-        self._happened()
-
     def landed(self, bits: int) -> None:
         """Chunks are on disk; those that the map vouches for are offered and delivered."""
         if self.blob is not None:
@@ -400,11 +381,6 @@ class ActiveBlob:
     def working(self) -> None:
         """Bytes come in from outside; said to all readers, so that they wait for them."""
         self._core.working(self._now_s())
-        self._happened()
-
-    def hear_working(self) -> None:
-        """A proxy says that it is being brought in."""
-        self._core.hear_working(self._now_s())
         self._happened()
 
     # --- orders ---------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "bytes_sent": {receiver: counters.sent[receiver] for receiver in RECEIVERS},
         "wasted_bytes": counters.wasted_bytes,
         "rejected": dict(counters.rejected),
-        "bans": node.trust.bans_total,
+        "bans": node.core.trust.bans_total,
         "fallback_bytes": dict(counters.fallbacks),
         "fallback_reasons": dict(counters.fallback_reasons),
         "hedges": totals.hedges,
@@ -334,9 +334,10 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
             "p2pdist_blob_requests_total", "counter", "Registry requests by where they were met.",
             {"role": running.me().role.value, "cache": cache}, counters.blob_requests[cache],
         )  # fmt: skip
+    bans = node.core.trust.bans_total
     plain: list[tuple[str, Literal["counter", "gauge"], str, float]] = [
         ("wasted_bytes_total", "counter", "Payload for nothing.", counters.wasted_bytes),
-        ("peer_bans_total", "counter", "Hosts banned for wrong answers.", node.trust.bans_total),
+        ("peer_bans_total", "counter", "Hosts banned for wrong answers.", bans),
         ("hedges_total", "counter", "Chunks asked of a second source.", totals.hedges),
         ("escapes_total", "counter", "Runs asked of a proxy that did not offer.", totals.escapes),
         ("stalls_total", "counter", "Neighbours given up as silent.", totals.stalls),
@@ -385,5 +386,5 @@ def _numbers(node: Node) -> dict[str, float]:
     counters = node.counters
     numbers = {f"received_{source}": float(counters.received[source]) for source in SOURCES}
     numbers["sent_peer"] = float(counters.sent["peer"])
-    numbers["bans"] = float(node.trust.bans_total)
+    numbers["bans"] = float(node.core.trust.bans_total)
     return numbers

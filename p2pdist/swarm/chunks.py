@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from p2pdist.errors import PeerFault, StoreError
+from p2pdist.errors import StoreError
 from p2pdist.exchange.link import Link
 from p2pdist.process import logs
 from p2pdist.store.ports import StoredBlob
@@ -52,9 +52,6 @@ class BlobChunks:
         else:
             self._node.counters.wasted_bytes += len(arrival.data)
         self._arrived(arrival, good)
-        if not good:
-            fault = PeerFault(f"chunk {arrival.chunk} with wrong bytes", reason="hash")
-            self._node.punish(arrival.link, fault)
 
     def _count(self, link: Link, nbytes: int) -> None:
         source = source_of(link.session.member, self._node.place)

@@ -17,6 +17,7 @@ from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import (
     AskRun,
     CloseLink,
+    CountFault,
     Deliver,
     Fail,
     FollowMap,
@@ -26,7 +27,7 @@ from p2pdist.swarm.core.host_orders import (
     LocalOrder,
     NoteHeld,
     Order,
-    Punish,
+    Provide,
     RemoveBlob,
     Send,
     SendAll,
@@ -47,12 +48,14 @@ class HostDriver:
         links: LinkTable,
         *,
         tracker: Callable[[], TrackerClient],
-        punish: Callable[[HostId, Link | None, PeerFault], None],
+        count_fault: Callable[[HostId, PeerFault], None],
+        provide: Callable[[Digest, bool], None],
         local: Callable[[LocalOrder], None],
     ) -> None:
-        """`punish` counts a fault against a host, whose link may have closed since; `local` does
-        what is to be done to a blob of this host."""
-        self._punish = punish
+        """`count_fault`: a host was wrong; `provide`: somebody asks for a blob, as bulk or not;
+        `local` does what is to be done to a blob of this host."""
+        self._count_fault = count_fault
+        self._provide = provide
         self._core = core
         self._links = links
         self._tracker = tracker
@@ -120,8 +123,10 @@ class HostDriver:
             case CloseLink(state, why):
                 if (link := self._live(state)) is not None:
                     link.close(why)
-            case Punish(state, fault):
-                self._punish(state.host_id, self._links.link(state), fault)
+            case CountFault(state, fault):
+                self._count_fault(state.host_id, fault)
+            case Provide(digest, bulk):
+                self._provide(digest, bulk)
             case Deliver() | Fail() | FollowMap() | KeepRecords() | SyncBlob() | RemoveBlob():
                 self._local(order)
             case _:

@@ -34,8 +34,6 @@ from p2pdist.swarm.core.fetch import FetchCounters
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import LocalOrder
 from p2pdist.swarm.core.refusals import RefusalBook
-from p2pdist.swarm.core.trust import STRIKES_MAX, TrustBook
-from p2pdist.swarm.core.wishes import Wishes
 from p2pdist.swarm.counters import PROXY as PROXY_SOURCE
 from p2pdist.swarm.counters import SAID_OTHERWISE, NodeCounters, fallback_reason
 from p2pdist.swarm.finding import SmallFinder
@@ -50,8 +48,8 @@ from p2pdist.swarm.tracker_side import TrackerSide
 
 log = logging.getLogger(__name__)
 
-# Digests that neighbours want and we do not have (yet).
-WISHES_MAX: Final = 65536
+# Neighbours that ask for what is stored here set no more blobs in motion than this.
+ACTIVE_MAX: Final = 1024
 # As many as a handout names.
 LAST_KNOWN_MAX: Final = 32
 # A whole blob that nobody asked for since then goes back to being just stored.
@@ -82,13 +80,11 @@ class Node:
         self.health = health or Health()
         self.counters = NodeCounters()
         self.tasks = TaskOwner("node")
-        self.trust = TrustBook()
         self.authority: Authority | None = None
         self.actives: dict[Digest, ActiveBlob] = {}
         self.tracker: TrackerClient
         self.neighbourhood: Neighbourhood
         self.proxy_links: ProxyLinks
-        self.wishes = Wishes(WISHES_MAX)
         self.links = LinkTable()
         self.core = HostCore(
             place,
@@ -96,12 +92,14 @@ class Node:
             rng=rng,
             proxy_of_ours=self._is_configured_proxy,
             revoked=lambda map_id: self.store.revoked(map_id),
+            servable=servable,
         )
         self._driver = HostDriver(
             self.core,
             self.links,
             tracker=lambda: self.tracker,
-            punish=self._punish_host,
+            count_fault=self._count_fault,
+            provide=self._provide,
             local=self._carry_out_locally,
         )
         self.carry_out = self._driver.carry_out
@@ -109,14 +107,15 @@ class Node:
         self.smalls = SmallFinder(self)
         self._servable = servable
         server = Server(store, keyring, self.counters, place, servable)
-        self.router = FrameRouter(self, server, servable)
+        self.router = FrameRouter(self, server)
         self.tracker_side = TrackerSide(self, servable)
         self._rested = FetchCounters()
 
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
         self.tracker = tracker
         refusals = RefusalBook(self.rng)
-        self.neighbourhood = Neighbourhood(transport, self.tasks, self.trust, refusals, self.health)
+        trust = self.core.trust
+        self.neighbourhood = Neighbourhood(transport, self.tasks, trust, refusals, self.health)
         self.proxy_links = ProxyLinks(
             self.proxies,
             self.neighbourhood,
@@ -160,7 +159,7 @@ class Node:
         if active is not None and active.failure is None and not active.unstored:
             return active
         if active is not None:
-            self._remember_wishes(active)
+            self.core.remember_wishes(active.core)
             self._rest(active)
         active = ActiveBlob(self, digest, size_bytes)
         self.actives[digest] = active
@@ -168,23 +167,30 @@ class Node:
         if stored is not None and (stored.geometry == active.geometry or stored.chunk_map.sealed):
             stored.hold()
             active.start_with(stored)
-        for host, interest in self.wishes.take(digest).items():
-            if (link := self.neighbourhood.links.get(host)) is not None:
-                active.hear_interest(link, interest)
+        self.core.hear_wishes(active.core, asyncio.get_running_loop().time())
+        self.carry_out()
         return active
 
     def give_up(self, active: ActiveBlob, why: str) -> None:
         """End a blob so that it can be taken up anew; those who wish for it are remembered."""
-        self._remember_wishes(active)
+        self.core.remember_wishes(active.core)
         active.withdraw()
         active.fail(why)
         self._rest(active)
         if self.actives.get(active.digest) is active:
             del self.actives[active.digest]
 
-    def _remember_wishes(self, active: ActiveBlob) -> None:
-        for host, interest in active.wishes().items():
-            self.wishes.add(host, interest)
+    def _provide(self, digest: Digest, bulk: bool) -> None:
+        """Somebody asks for a blob that is not whole in motion here."""
+        active = self.actives.get(digest)
+        if active is None or active.failure is not None:
+            stored, room = self.store.get(digest), len(self.actives) < ACTIVE_MAX
+            if stored is None or not room:
+                active = None
+            else:
+                active = self.activate(digest, stored.geometry.size_bytes)
+        if self.authority is not None and (active is None or not active.complete):
+            self.authority.wanted(digest, bulk=bulk)
 
     def fetch(self, active: ActiveBlob) -> None:
         """Take part in the swarm of a blob that is not whole here, and ask its owning proxy."""
@@ -307,35 +313,21 @@ class Node:
         if (active := self.actives.get(order.digest)) is not None:
             active.carry_out(order)
 
-    def configured_proxy(self, link: Link) -> bool:
-        """The other end is one of the proxies that this host was told to use."""
-        return self._is_configured_proxy(link.session.member.host_id)
-
     def _is_configured_proxy(self, host: HostId) -> bool:
         return self.proxy_links.name_of(host) is not None
 
     def punish(self, link: Link, fault: PeerFault) -> None:
         """Count a wrong answer; a host with too many is banned and its link closed."""
-        self._punish_host(link.session.member.host_id, link, fault)
+        self.core.punish(self.links.state(link), fault, asyncio.get_running_loop().time())
+        self.carry_out()
 
-    def _punish_host(self, host: HostId, link: Link | None, fault: PeerFault) -> None:
-        """`link`: None where it has closed before its last words were taken in."""
-        now_s = asyncio.get_running_loop().time()
-        if self.trust.banned(host, now_s):
-            return  # checked side by side with the one that banned it
+    def _count_fault(self, host: HostId, fault: PeerFault) -> None:
         self.counters.rejected[fault.reason] += 1
         if isinstance(fault, UnknownKey) and (name := self.proxy_links.name_of(host)) is not None:
             self.proxy_links.signed_by_stranger(name, fault.signer)
         logs.event(
             log, logging.WARNING, "peer.fault", peer=host, reason=fault.reason, error=str(fault)
         )
-        self.core.punished(host, fault.reason, now_s)
-        weight = 1 if fault.reason == "hash" else STRIKES_MAX
-        # Bits that flip on the way are no fault of a proxy, and there may be no other one: its link
-        # is made anew, after a while.
-        ban = not self._is_configured_proxy(host)
-        if self.trust.strike(host, now_s, weight, ban=ban) and link is not None:
-            link.close(f"banned: {fault}" if ban else str(fault))
 
 
 def _reason_of(error: StoreError) -> Reason:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -13,15 +12,13 @@ from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import CLOSED_THERE, IDLE, Link
 from p2pdist.exchange.transport import REPLACED
 from p2pdist.model.ids import Digest, RequestId
-from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
 from p2pdist.process import logs
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.answer_lines import READS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
-from p2pdist.swarm.core.host import HostCore
-from p2pdist.swarm.core.wishes import Wishes
+from p2pdist.swarm.core.host import HostCore, SwarmFrame
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.finding import SmallFinder
 from p2pdist.swarm.link_table import LinkTable
@@ -32,10 +29,6 @@ from p2pdist.swarm.server import Authority, Server
 from p2pdist.swarm.smalls import SmallAnswer
 
 log = logging.getLogger(__name__)
-
-# Neighbours that ask for what is stored here set no more blobs in motion than this.
-ACTIVE_MAX: Final = 1024
-
 
 _USUAL_ENDS: Final = frozenset({IDLE, REPLACED, CLOSED_THERE})
 
@@ -51,14 +44,11 @@ class RouterPorts(Protocol):
     links: LinkTable
     records: OpenedRecords
     actives: dict[Digest, ActiveBlob]
-    wishes: Wishes
     smalls: SmallFinder
     neighbourhood: Neighbourhood
     proxy_links: ProxyLinks
     authority: Authority | None
 
-    def activate(self, digest: Digest, size_bytes: int) -> ActiveBlob: ...
-    def configured_proxy(self, link: Link) -> bool: ...
     def punish(self, link: Link, fault: PeerFault) -> None: ...
     def carry_out(self) -> None: ...
     async def revoke(self, record: bytes) -> None: ...
@@ -67,12 +57,9 @@ class RouterPorts(Protocol):
 class FrameRouter:
     """Implements the exchange's `LinkHandler`; a wrong frame is its sender's fault."""
 
-    def __init__(
-        self, node: RouterPorts, server: Server, servable: Callable[[Digest], bool]
-    ) -> None:
+    def __init__(self, node: RouterPorts, server: Server) -> None:
         self._node = node
         self._server = server
-        self._servable = servable
         self._smalls = AnswerLines(node.tasks, "serve small", at_once=SMALLS_AT_ONCE)
         self._reads, self._bulk_reads = (
             AnswerLines(node.tasks, name, at_once=READS_AT_ONCE)
@@ -86,6 +73,7 @@ class FrameRouter:
     def link_up(self, link: Link) -> None:
         moving, self._moving = self._moving, []
         if self._node.neighbourhood.add(link):
+            self._node.core.link_up(self._node.links.state(link))
             self._node.proxy_links.link_up(link)
             for active in moving:
                 active.attach(link)
@@ -106,7 +94,6 @@ class FrameRouter:
         self._node.links.forget(link)
         self._node.carry_out()
         if self._node.neighbourhood.remove(link):
-            self._node.wishes.forget(link.session.member.host_id)
             self._node.proxy_links.link_down(link, idle=idle)
 
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
@@ -135,21 +122,10 @@ class FrameRouter:
 
     def _dispatch(self, link: Link, frame: fr.Frame) -> None:
         match frame:
-            case fr.Interest():
-                self._hear_interest(link, frame)
-            case fr.Uninterest(digest):
-                if (active := self._node.actives.get(digest)) is not None:
-                    active.lose_interest(link)
-                else:
-                    self._node.wishes.withdraw(link.session.member.host_id, digest)
+            case fr.Interest() | fr.Uninterest() | fr.Offer() | fr.Retract() | fr.Working():
+                self._hear(link, frame)
             case fr.MapRecord(record):
                 self._hear_record(link, record)
-            case fr.Offer(digest) | fr.Retract(digest):
-                if (active := self._node.actives.get(digest)) is not None:
-                    active.hear(link, frame)
-            case fr.Working(digest):
-                if digest in self._node.actives and self._believed(link):
-                    self._node.actives[digest].hear_working()
             case fr.Request():
                 if self._server.takes_time(frame):
                     lines = self._bulk_reads if frame.bulk else self._reads
@@ -158,8 +134,12 @@ class FrameRouter:
                     self._server.serve_run(link, frame, self._node.actives.get(frame.digest))
             case fr.Cancel(request_id):
                 link.cancel_run(request_id)
-            case fr.Refuse(request_id, reason):
-                self._hear_refusal(link, RequestId(request_id), reason)
+            case fr.Refuse(request_id):
+                if self._node.smalls.questions.owns(RequestId(request_id)):
+                    self._node.smalls.questions.answered(link, RequestId(request_id), None)
+                else:
+                    link.forget(request_id)
+                    self._hear(link, frame)
             case fr.GetSmall(request_id, digest):
                 small = self._server.serve_small
                 work = partial(small, link, request_id, digest, self._node.authority)
@@ -174,11 +154,10 @@ class FrameRouter:
             case _:
                 raise PeerFault(f"unexpected frame {type(frame).__name__}")
 
-    def _believed(self, link: Link) -> bool:
-        """Who may have us wait on its word: a proxy of our settings; to a proxy, any proxy."""
-        if self._node.is_proxy:
-            return link.session.member.role is Role.PROXY
-        return self._node.configured_proxy(link)
+    def _hear(self, link: Link, frame: SwarmFrame) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._node.core.hear(self._node.links.state(link), frame, now_s)
+        self._node.carry_out()
 
     @staticmethod
     def _answer(
@@ -203,24 +182,6 @@ class FrameRouter:
         if not link.closed:
             await self._server.serve_read(link, request, self._node.actives.get(request.digest))
 
-    def _hear_interest(self, link: Link, interest: fr.Interest) -> None:
-        digest = interest.digest
-        if not self._servable(digest):  # yet: whoever is told of a repository that has it may be
-            self._node.wishes.add(link.session.member.host_id, interest)
-            return
-        active = self._node.actives.get(digest)
-        if active is not None and active.failure is not None:
-            active = None  # whoever takes the blob up anew finds the wish
-        stored = self._node.store.get(digest)
-        if active is None and stored is not None and len(self._node.actives) < ACTIVE_MAX:
-            active = self._node.activate(digest, stored.geometry.size_bytes)
-        if active is not None:
-            active.hear_interest(link, interest)
-        else:
-            self._node.wishes.add(link.session.member.host_id, interest)
-        if self._node.authority is not None and (active is None or not active.complete):
-            self._node.authority.wanted(digest, bulk=interest.bulk)
-
     def _hear_record(self, link: Link, record: bytes) -> None:
         statement = self._node.records.open(record)
         match statement:
@@ -232,16 +193,6 @@ class FrameRouter:
                 self._node.tasks.start(self._node.revoke(record), name="revoke")
             case TagStatement():
                 raise PeerFault("a tag statement that nobody asked for")
-
-    def _hear_refusal(self, link: Link, request_id: RequestId, reason: int) -> None:
-        if self._node.smalls.questions.owns(request_id):
-            self._node.smalls.questions.answered(link, request_id, None)
-            return
-        digest = self._node.core.requests.refused(self._node.links.state(link), request_id)
-        if digest is not None:
-            link.forget(request_id)
-            gone = reason != fr.RefuseReason.BUSY
-            self._node.actives[digest].refused(link, request_id, gone=gone)
 
     # --- links to proxies -----------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ async def test_a_peer_with_wrong_bytes_is_banned_and_the_pull_succeeds(
     assert bodies[DIGEST] == LAYER
     assert evil.chunks_sent > 0
     assert 1 <= node.counters.rejected["hash"] <= 3
-    assert node.trust.bans_total == 1
+    assert node.core.trust.bans_total == 1
     assert stored_right(peer)
 
 
@@ -111,7 +111,7 @@ async def test_a_forged_map_is_refused_and_its_sender_banned(
 
     assert bodies[DIGEST] == LAYER
     assert peer.running.node.counters.rejected["map"] >= 1
-    assert peer.running.node.trust.bans_total == 1
+    assert peer.running.node.core.trust.bans_total == 1
     assert stored_right(peer)
 
 

@@ -220,7 +220,8 @@ async def test_an_interest_that_crosses_the_end_of_a_link_keeps_it(
     assert proxy_link(peer) is None
     await until(lambda: proxy_link(peer) is ours)
 
-    assert node.wishes.take(ANOTHER) == {theirs_id(proxy): Interest(ANOTHER)}
+    wanted_by = node.activate(ANOTHER, 3 * MIB).core.wishes()
+    assert wanted_by == {theirs_id(proxy): Interest(ANOTHER)}
     assert not ours.closed
     assert not theirs.closed
 

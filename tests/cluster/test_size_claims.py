@@ -231,6 +231,6 @@ async def test_a_proxy_bans_nobody_over_a_size(
         assert await read_blob(client, base, DIGEST) == LAYER
 
         node = second.running.node
-        assert (node.trust.bans_total, dict(node.counters.rejected)) == (0, {})
+        assert (node.core.trust.bans_total, dict(node.counters.rejected)) == (0, {})
         record.outcome = "blob right; 0 banned, 0 rejected"
         record.invariants = ["I2"]

@@ -184,7 +184,7 @@ async def test_a_size_that_a_foreign_manifest_claims_harms_nobody_else(
         assert (await pull(client, url))[DIGEST] == LAYER
 
         node = victim.running.node
-        assert node.trust.bans_total == 0
+        assert node.core.trust.bans_total == 0
         assert node.counters.rejected.total() == 0
         assert registry.payload_bytes[DIGEST] <= 2 * len(LAYER)
         record.bytes = {"upstream": registry.payload_bytes[DIGEST]}

@@ -126,7 +126,7 @@ async def test_a_neighbour_gets_no_rotten_chunk_and_bans_nobody(
         counters = reader.running.node.counters
         assert reading.body == LAYER
         assert counters.rejected["hash"] == 0
-        assert reader.running.node.trust.bans_total == 0
+        assert reader.running.node.core.trust.bans_total == 0
         assert counters.received["dc"] > 0
         check_stores(lab, ("proxy",))
         found = rotten.running.node.counters.rejected["rot"]

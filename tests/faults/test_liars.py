@@ -65,9 +65,9 @@ async def test_row_10_corrupt_chunks_are_fetched_elsewhere(
         assert reading.body == LAYER
         assert evil.chunks_sent > 0
         assert rejected <= STRIKES_MAX
-        assert node.trust.bans_total == (rejected == STRIKES_MAX)
+        assert node.core.trust.bans_total == (rejected == STRIKES_MAX)
         if share == 1.0:
-            assert node.trust.bans_total == 1
+            assert node.core.trust.bans_total == 1
         reading.held_to(record)
         check_stores(lab)
         record.retries = rejected
@@ -77,7 +77,7 @@ async def test_row_10_corrupt_chunks_are_fetched_elsewhere(
         }
         record.outcome = (
             f"{rejected} rejected, fetched elsewhere in the same response, "
-            f"{'banned' if node.trust.bans_total else 'not banned'}"
+            f"{'banned' if node.core.trust.bans_total else 'not banned'}"
         )
         record.invariants = ["I1", "I2", "I4", "I5"]
         assert registry.payload_bytes[DIGEST] <= 1.05 * len(LAYER)
@@ -104,7 +104,7 @@ async def test_row_11_forgeries_with_equal_checksums_are_rejected(
         check_stores(lab)
         record.retries = node.counters.rejected["hash"]
         record.outcome = f"{record.retries} forgeries rejected by BLAKE3, their sender banned"
-        assert node.trust.bans_total == 1
+        assert node.core.trust.bans_total == 1
         record.invariants = ["I1", "I2", "I4"]
 
 
@@ -136,7 +136,7 @@ async def test_row_12_a_third_of_the_swarm_colludes(
         honest_ids = {peer.running.me().host_id for peer in honest}
         for peer in honest:
             now_s = asyncio.get_running_loop().time()
-            trust = peer.running.node.trust
+            trust = peer.running.node.core.trust
             assert not [host for host in honest_ids if trust.banned(host, now_s)]
         record.invariants = ["I1", "I2", "I4", "I5"]
 

@@ -101,7 +101,7 @@ def test_liars_are_left_and_nothing_wrong_is_taken() -> None:
     fleet = ran(msgspec.structs.replace(SMALL, faults=Faults(liars=0.25)))
 
     assert sum(host.wrong_accepted for host in fleet.hosts) == 0
-    assert sum(host.trust.bans_total for host in fleet.hosts) > 0
+    assert sum(host.core.trust.bans_total for host in fleet.hosts) > 0
     assert sum(pull.healthy for pull in fleet.pulls) == 9
 
 

@@ -24,7 +24,7 @@ from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.ports import StoreLimits
 from p2pdist.store.store import Store
 from p2pdist.swarm.active import ActiveBlob
-from p2pdist.swarm.core.host import HostCore
+from p2pdist.swarm.core.host import HostCore, SwarmFrame
 from p2pdist.swarm.core.host_orders import LocalOrder
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.host_driver import HostDriver
@@ -71,17 +71,20 @@ class FakeNode:
             rng=Random(1),
             proxy_of_ours=self.proxies.__contains__,
             revoked=store.revoked,
+            servable=lambda digest: True,
         )
         self.active: ActiveBlob | None = None
         self.driver = HostDriver(
             self.core,
             self.links,
             tracker=lambda: self.tracker,
-            punish=lambda host, link, fault: self.punished.append(str(fault)),
+            count_fault=lambda host, fault: self.punished.append(str(fault)),
+            provide=lambda digest, bulk: self.wanted.append(digest),
             local=self._carry_out_locally,
         )
         self.carry_out = self.driver.carry_out
         self.punished: list[str] = []
+        self.wanted: list[Digest] = []
         self.revoked: list[bytes] = []
 
     def _carry_out_locally(self, order: LocalOrder) -> None:
@@ -157,6 +160,12 @@ class Motion:
         for statement in statements:
             self.active.hear(None, statement, SIGNER.sign(statement))
         await self.active.settle()
+
+    def told(self, link: Link, frame: SwarmFrame) -> None:
+        """A neighbour says this."""
+        now_s = asyncio.get_running_loop().time()
+        self.node.core.hear(self.node.links.state(link), frame, now_s)
+        self.node.carry_out()
 
     def tick(self) -> None:
         """What the blob does by itself is due."""

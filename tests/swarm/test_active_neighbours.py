@@ -105,7 +105,7 @@ async def test_who_waits_for_what_every_registry_refuses_is_told(
 ) -> None:
     listener = link("b")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
-        motion.active.hear_interest(real(listener), Interest(TRUE.digest))
+        motion.told(real(listener), Interest(TRUE.digest))
         motion.active.fail("upstream gave out", refusal)
 
         assert listener.said(Retract) == said
@@ -140,9 +140,9 @@ async def test_a_neighbours_interest_fetches_nothing_that_nobody_here_wants(
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
         await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
         await motion.land(TRUE, 0)
-        motion.active.hear_interest(real(neighbour), Interest(TRUE.digest))
+        motion.told(real(neighbour), Interest(TRUE.digest))
         assert not neighbour.said(Interest)
-        motion.active.lose_interest(real(neighbour))
+        motion.told(real(neighbour), Uninterest(TRUE.digest))
         assert not motion.active.in_use
 
 
@@ -151,11 +151,11 @@ async def test_whoever_wanted_it_before_anybody_here_did_is_asked_when_somebody_
 ) -> None:
     early, late = link("a"), link("b")
     async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
-        motion.active.hear_interest(real(early), Interest(TRUE.digest))
+        motion.told(real(early), Interest(TRUE.digest))
         assert not early.said(Interest)
 
         motion.active.join()
-        motion.active.hear_interest(real(late), Interest(TRUE.digest))
+        motion.told(real(late), Interest(TRUE.digest))
 
         assert early.said(Interest) == late.said(Interest) == [Interest(TRUE.digest)]
 
@@ -191,7 +191,7 @@ async def test_a_blob_that_nobody_reads_a_part_of_any_more_comes_to_rest(
         reader = motion.active.open_reader(demand=True)
         motion.active.join()
         motion.active.attach(real(neighbour))
-        motion.active.hear_interest(real(listener), Interest(TRUE.digest))
+        motion.told(real(listener), Interest(TRUE.digest))
         await motion.land(TRUE, 2)
         motion.active.close_reader(reader)
         async with asyncio.timeout(10):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from p2pdist.errors import PeerFault
-from p2pdist.exchange.frames import Interest, Working
+from p2pdist.exchange.frames import Interest
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.model.members import Role
 from p2pdist.store.store import Store
-from p2pdist.swarm.active import ActiveBlob
-from p2pdist.swarm.core.host_orders import Punish
 from p2pdist.swarm.core.trust import STRIKES_MAX
 from p2pdist.swarm.node import Node
 from p2pdist.swarm.server import everything
@@ -88,7 +85,7 @@ async def test_bits_that_flip_on_the_way_take_no_proxy_away(reason: str) -> None
         node.punish(real(proxy), PeerFault("wrong", reason=reason))
 
     assert proxy.closed
-    assert node.trust.bans_total == 0
+    assert node.core.trust.bans_total == 0
 
 
 async def test_last_words_count_though_their_link_has_closed() -> None:
@@ -97,10 +94,10 @@ async def test_last_words_count_though_their_link_has_closed() -> None:
     node.proxy_links = no_proxies()
     state = node.links.state(real(neighbour))
     node.links.forget(real(neighbour))
-    node.core.orders.append(Punish(state, PeerFault("wrong", reason="map")))
+    node.core.punish(state, PeerFault("wrong", reason="map"), 0.0)
     node.carry_out()
 
-    assert node.trust.bans_total == 1
+    assert node.core.trust.bans_total == 1
     assert node.counters.rejected["map"] == 1
 
 
@@ -135,38 +132,3 @@ async def test_what_may_not_be_served_is_not_fetched_for_a_neighbour(may_serve: 
 
     assert authority.digests == ([TRUE.digest] if may_serve else [])
     assert not node.actives
-
-
-# --- whose word counts --------------------------------------------------------------------------
-
-
-@dataclass
-class Waited:
-    """A blob in motion that notes on whose word it waits on."""
-
-    heard: int = 0
-
-    def hear_working(self) -> None:
-        self.heard += 1
-
-
-@pytest.mark.parametrize(
-    ("is_proxy", "configured", "role", "heard"),
-    [
-        (False, True, Role.PROXY, 1),
-        (False, False, Role.PROXY, 0),  # its role is its own word
-        (True, False, Role.PROXY, 1),  # of another datacenter
-        (True, False, Role.PEER, 0),
-    ],
-)
-async def test_who_may_have_a_reader_wait_on_its_word(
-    is_proxy: bool, configured: bool, role: Role, heard: int
-) -> None:
-    node, blob = node_of(None), Waited()
-    node.is_proxy = is_proxy
-    node.proxy_links = no_proxies("http://proxy" if configured else None)
-    node.actives[TRUE.digest] = cast("ActiveBlob", blob)
-
-    node.router.frame(real(link("a", role=role)), Working(TRUE.digest))
-
-    assert blob.heard == heard

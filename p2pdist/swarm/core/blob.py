@@ -395,6 +395,9 @@ class BlobCore:
         if good:
             self._neighbours.used(link, now_s)
             self.landed(1 << chunk, now_s)
+        else:
+            fault = PeerFault(f"chunk {chunk} with wrong bytes", reason="hash")
+            self._host.punish(link, fault, now_s)
 
     def refused(self, link: LinkState, request_id: RequestId, now_s: float, *, gone: bool) -> None:
         """`link` will not bring a run; `gone`: it has it no more."""

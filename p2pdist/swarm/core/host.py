@@ -14,18 +14,44 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Final, assert_never
 
-from p2pdist.exchange.frames import Request
+from p2pdist.errors import PeerFault
+from p2pdist.exchange.frames import (
+    Interest,
+    Offer,
+    Refuse,
+    RefuseReason,
+    Request,
+    Retract,
+    Uninterest,
+    Working,
+)
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Place
 from p2pdist.model.statements import HashBatch, MapHead, Seal
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.bulk import BulkTraffic
 from p2pdist.swarm.core.event_log import EventLog, Kind
-from p2pdist.swarm.core.host_orders import AskRun, Order, TakeBack
+from p2pdist.swarm.core.host_orders import (
+    AskRun,
+    CloseLink,
+    CountFault,
+    Order,
+    Provide,
+    TakeBack,
+)
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.request_table import RequestTable
+from p2pdist.swarm.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.swarm.core.uplink import Uplink
+from p2pdist.swarm.core.wishes import Wishes
+
+WISHES_MAX: Final = 65536
+"""Digests that others want and that are not in motion here."""
+
+SwarmFrame = Interest | Uninterest | Offer | Retract | Working | Refuse
+"""What hosts say to each other about blobs, beside statements, requests and their answers."""
 
 
 class HostCore:
@@ -39,9 +65,10 @@ class HostCore:
         rng: Random,
         proxy_of_ours: Callable[[HostId], bool],
         revoked: Callable[[MapId], bool],
+        servable: Callable[[Digest], bool],
     ) -> None:
         """`proxy_of_ours`: a host is one of the proxies that this host was told to use; `revoked`:
-        a map was taken back."""
+        a map was taken back; `servable`: others may have a blob from here."""
         self.place = place
         self.is_proxy = is_proxy
         self.rng = rng
@@ -52,10 +79,15 @@ class HostCore:
         """To be carried out in this order; the shell takes them out."""
         self.revocations = 0
         self.requests = RequestTable()
+        self.trust = TrustBook()
+        self.links: dict[HostId, LinkState] = {}
+        """The live link to each host."""
         self.blobs: dict[Digest, BlobCore] = {}
         """In motion: somebody reads, fetches or asks for them."""
         self.revoked = revoked
         self._proxy_of_ours = proxy_of_ours
+        self._servable = servable
+        self._wishes = Wishes(WISHES_MAX)
         self._maps: dict[MapId, Digest] = {}
         """Those of blobs in motion, and the heads that were heard of them."""
         self._woken: dict[Digest, None] = {}
@@ -78,6 +110,66 @@ class HostCore:
             del self.blobs[blob.digest]
             for map_id in [m for m, digest in self._maps.items() if digest == blob.digest]:
                 del self._maps[map_id]
+
+    def hear_wishes(self, blob: BlobCore, now_s: float) -> None:
+        """It was taken up, with all that lies here of it: those who wish for it hear of it."""
+        for host, interest in self._wishes.take(blob.digest).items():
+            if (link := self.links.get(host)) is not None:
+                blob.hear_interest(link, interest, now_s)
+
+    def remember_wishes(self, blob: BlobCore) -> None:
+        """Its motion is to end, and whoever takes it up anew is to find who wanted it."""
+        for host, interest in blob.wishes().items():
+            self._wishes.add(host, interest)
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    def hear(self, link: LinkState, frame: SwarmFrame, now_s: float) -> None:
+        """`link` said this; a wrong frame is its sender's fault."""
+        try:
+            self._hear(link, frame, now_s)
+        except PeerFault as fault:
+            self.punish(link, fault, now_s)
+
+    def _hear(self, link: LinkState, frame: SwarmFrame, now_s: float) -> None:
+        match frame:
+            case Interest():
+                self._hear_interest(link, frame, now_s)
+            case Uninterest(digest):
+                if (blob := self.blobs.get(digest)) is not None:
+                    blob.lose_interest(link, now_s)
+                self._wishes.withdraw(link.host_id, digest)
+            case Offer(digest) | Retract(digest):
+                if (blob := self.blobs.get(digest)) is not None:
+                    blob.hear(link, frame, now_s)
+            case Working(digest):
+                if (blob := self.blobs.get(digest)) is not None and self._believes(link):
+                    blob.hear_working(now_s)
+            case Refuse(request_id, reason):
+                digest_or_none = self.requests.refused(link, RequestId(request_id))
+                if digest_or_none is not None:
+                    gone = reason != RefuseReason.BUSY
+                    blob = self.blobs[digest_or_none]
+                    blob.refused(link, RequestId(request_id), now_s, gone=gone)
+            case _:
+                assert_never(frame)
+
+    def _hear_interest(self, link: LinkState, interest: Interest, now_s: float) -> None:
+        digest = interest.digest
+        blob = self.blobs.get(digest)
+        servable = self._servable(digest)  # or may be, once a repository is known to have it
+        if servable and blob is not None and blob.failure is None:
+            blob.hear_interest(link, interest, now_s)
+            if not self.is_proxy or blob.complete:
+                return
+        else:
+            self._wishes.add(link.host_id, interest)
+        if servable:
+            self.orders.append(Provide(digest, interest.bulk))
+
+    def _believes(self, link: LinkState) -> bool:
+        """Who may have us wait on its word: a proxy of our settings; to a proxy, any proxy."""
+        return link.to_proxy if self.is_proxy else self.configured_proxy(link)
 
     # --- what is signed -------------------------------------------------------------------------
 
@@ -104,19 +196,37 @@ class HostCore:
 
     # --- links ----------------------------------------------------------------------------------
 
+    def link_up(self, link: LinkState) -> None:
+        """From now on this is the link to its host."""
+        self.links[link.host_id] = link
+
     def link_down(self, link: LinkState, now_s: float, *, gone: bool, why: str = "") -> None:
         """Nothing more comes over `link`. `gone`: for all we know its host is, too; else the link
         alone ended, of no use. `why`: for who reads of it."""
         link.closed, link.closed_why = True, why
+        if self.links.get(link.host_id) is link:
+            del self.links[link.host_id]
+            self._wishes.forget(link.host_id)
         self.requests.link_down(link)
         for blob in self.blobs.values():
             blob.link_down(link, now_s, gone=gone)
 
-    def punished(self, host: HostId, reason: str, now_s: float) -> None:
-        """A wrong word of `host` was counted against it: blobs that are asked of it show that."""
+    def punish(self, link: LinkState, fault: PeerFault, now_s: float) -> None:
+        """Count a wrong word, or wrong bytes, against the host at the other end, whose link may
+        have closed since; one with too many is banned and its link closed."""
+        host = link.host_id
+        if self.trust.banned(host, now_s):
+            return  # on its way already when that happened
         for blob in self.blobs.values():
             if blob.asks_host(host):
-                blob.log.note(Kind.PUNISHED, now_s, host=host, text=reason)
+                blob.log.note(Kind.PUNISHED, now_s, host=host, text=fault.reason)
+        self.orders.append(CountFault(link, fault))
+        weight = 1 if fault.reason == "hash" else STRIKES_MAX
+        # Bits that flip on the way are no fault of a proxy, and there may be no other one: its link
+        # is made anew, after a while.
+        ban = not self._proxy_of_ours(host)
+        if self.trust.strike(host, now_s, weight, ban=ban):
+            self.orders.append(CloseLink(link, f"banned: {fault}" if ban else str(fault)))
 
     def configured_proxy(self, link: LinkState) -> bool:
         return self._proxy_of_ours(link.host_id)
@@ -198,6 +308,9 @@ class HostCore:
     def validate(self) -> None:
         """Assert what must hold after every event; for tests and simulations."""
         self.requests.validate()
+        for host, link in self.links.items():
+            assert link.host_id == host
+            assert not link.closed
         assert set(self._maps.values()) <= self.blobs.keys()
         for digest, blob in self.blobs.items():
             assert blob.digest == digest

@@ -54,8 +54,8 @@ class CloseLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Punish:
-    """Count a wrong word against the host at the other end."""
+class CountFault:
+    """The host at the other end was wrong: count it, and say so."""
 
     link: LinkState
     fault: PeerFault
@@ -85,6 +85,18 @@ class NoteHeld:
     digest: Digest
     chunks: int
     whole: bool
+
+
+# --- of neighbours --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Provide:
+    """Somebody asks for a blob that is not whole in motion here: take it up if it lies in the
+    store, and say `hear_wishes`; a proxy has it brought in, too."""
+
+    digest: Digest
+    bulk: bool
 
 
 # --- on this host ---------------------------------------------------------------------------------
@@ -152,10 +164,11 @@ Order = (
     | AskRun
     | TakeBack
     | CloseLink
-    | Punish
+    | CountFault
     | JoinSwarm
     | LeaveSwarm
     | NoteHeld
+    | Provide
     | Deliver
     | Fail
     | FollowMap

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
+from p2pdist.errors import PeerFault
 from p2pdist.exchange.frames import Request
 from p2pdist.model.ids import Digest, MapId, RequestId
 from p2pdist.model.members import Place
@@ -46,6 +47,10 @@ class HostPorts(Protocol):
 
     def take_back(self, link: LinkState, request_id: RequestId) -> None:
         """Cancel a request."""
+        ...
+
+    def punish(self, link: LinkState, fault: PeerFault, now_s: float) -> None:
+        """Count a wrong word, or wrong bytes, against the host at the other end."""
         ...
 
     def revoked(self, map_id: MapId) -> bool:

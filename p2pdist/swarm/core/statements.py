@@ -18,7 +18,7 @@ from p2pdist.model.chunkmap import ChunkMap, MapState
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
 from p2pdist.swarm.core.fair_queue import FairQueue
-from p2pdist.swarm.core.host_orders import CloseLink, FollowMap, KeepRecords, Punish
+from p2pdist.swarm.core.host_orders import CloseLink, FollowMap, KeepRecords
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.maps import MapChoice
@@ -175,8 +175,9 @@ class Statements:
         try:
             self._take(links, said, record, now_s)
         except PeerFault as fault:
-            orders = self._host.orders
-            orders.extend(Punish(link, fault) for link in links if link is not None)
+            for link in links:
+                if link is not None:
+                    self._host.punish(link, fault, now_s)
 
     def _take(self, links: list[LinkState | None], said: Said, record: bytes, now_s: float) -> None:
         link = links[0]

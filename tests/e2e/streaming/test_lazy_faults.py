@@ -174,7 +174,7 @@ async def test_row_94_a_neighbour_that_lies_is_left(scene: Scene) -> None:
         assert node.counters.rejected["hash"] > 0
         record.took("all files", took_s, at_most_s=READ_S_MAX)
         record.retries = node.counters.rejected["hash"]
-        banned = "banned" if node.trust.bans_total else "not banned"
+        banned = "banned" if node.core.trust.bans_total else "not banned"
         record.outcome = f"every file right; the liar {banned}"
 
 

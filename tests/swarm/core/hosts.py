@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 from p2pdist.exchange.frames import Cancel, Frame
-from p2pdist.model.ids import HostId
+from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import AskRun, Order, Send, SendAll, TakeBack
@@ -57,7 +58,12 @@ class Orders:
         return [frame for frame in self._said.get(link, []) if isinstance(frame, kind)]
 
 
-def host(*, is_proxy: bool = False, proxies: set[HostId] | None = None) -> HostCore:
+def host(
+    *,
+    is_proxy: bool = False,
+    proxies: set[HostId] | None = None,
+    servable: Callable[[Digest], bool] = lambda _: True,
+) -> HostCore:
     """`proxies`: those of its settings."""
     known = proxies if proxies is not None else set[HostId]()
     return HostCore(
@@ -66,4 +72,5 @@ def host(*, is_proxy: bool = False, proxies: set[HostId] | None = None) -> HostC
         rng=Random(1),
         proxy_of_ours=known.__contains__,
         revoked=lambda map_id: False,
+        servable=servable,
     )

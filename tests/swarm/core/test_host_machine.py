@@ -26,7 +26,6 @@ from p2pdist.swarm.core.host_orders import (
     JoinSwarm,
     KeepRecords,
     LeaveSwarm,
-    Punish,
     RemoveBlob,
     Send,
     SendAll,
@@ -75,6 +74,7 @@ class HostMachine(RuleBasedStateMachine):
             rng=Random(1),
             proxy_of_ours=PROXY.__eq__,
             revoked=self.revoked.__contains__,
+            servable=lambda digest: True,
         )
         self.links: dict[str, LinkState] = {}
         self.open: dict[tuple[LinkState, RequestId], set[int]] = {}
@@ -118,7 +118,7 @@ class HostMachine(RuleBasedStateMachine):
                     self.member = False
                 case RemoveBlob():
                     self.stored = 0
-                case CloseLink(link=link) | Punish(link=link):
+                case CloseLink(link=link):
                     self.down(link, gone=True)
 
     def link(self, name: str) -> LinkState:

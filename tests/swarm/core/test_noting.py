@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pdist.errors import PeerFault
 from p2pdist.exchange.frames import Offer, Request
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.ids import MapId, RequestId, digest_of
@@ -95,8 +96,7 @@ def test_wrong_bytes_are_no_payload() -> None:
     (a,) = asked(core, blob, "a")
 
     blob.arrived(a, RequestId(1), 0, 0.1, good=False)
-    core.punished(a.host_id, "hash", 0.1)
-    core.punished(link_to("z").host_id, "hash", 0.1)
+    core.punish(link_to("z"), PeerFault("wrong", reason="hash"), 0.1)
 
     (source,) = blob.log.story(1.0).sources
     assert (source.nbytes, source.bad) == (0, 1)

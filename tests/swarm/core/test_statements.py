@@ -13,11 +13,11 @@ from p2pdist.model.statements import HashBatch, MapHead, Seal
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.host_orders import (
     CloseLink,
+    CountFault,
     Fail,
     FollowMap,
     KeepRecords,
     Order,
-    Punish,
 )
 from p2pdist.swarm.core.statements import WAITING_MAX
 from tests.swarm.core.hosts import Orders, host, link_to
@@ -213,9 +213,10 @@ def test_who_contradicts_the_map_is_punished_and_our_own_ingest_is_not() -> None
     here.blob.hear(liar, wrong, 0.0, b"wrong")
     here.blob.hear(None, wrong, 0.0, b"wrong")
 
-    (order,) = here.ordered()
-    assert isinstance(order, Punish)
-    assert order.link is liar
+    counted, closed = here.ordered()
+    assert isinstance(counted, CountFault)
+    assert isinstance(closed, CloseLink)
+    assert counted.link is closed.link is liar
 
 
 def test_chunks_outside_of_the_blob_are_no_offer() -> None:
@@ -224,8 +225,9 @@ def test_chunks_outside_of_the_blob_are_no_offer() -> None:
     here.follow()
     here.blob.hear(liar, Offer(BLOB, HEAD.map_id, ((7, 2),)), 0.0)
 
-    (order,) = here.ordered()
-    assert isinstance(order, Punish)
+    counted, closed = here.ordered()
+    assert isinstance(counted, CountFault)
+    assert isinstance(closed, CloseLink)
 
 
 def test_rogue_links_that_fill_the_queue_are_closed_and_the_proxy_is_heard(
