@@ -4,6 +4,8 @@
     python -m bench.sim kraken warm --hosts 500 --mib 256
     python -m bench.sim my-scenario.toml --seed 7
     python -m bench.sim --storms 1000          random fleets with random faults, checked throughout
+    python -m bench.sim kraken --hosts 20 --trace FILE
+    python -m bench.sim replay FILE...         check traces, of daemons too (`--peer-trace FILE`)
     python -m bench.sim --list
 
 Hosts exchange encoded frames and messages over simulated network cards; a tracker's core names
@@ -23,11 +25,14 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from bench.sim import replay
 from bench.sim.fleet import Fleet
 from bench.sim.report import Outcome, curves, line, outcome, targets
 from bench.sim.scenario import MIB, Scenario, load, names
@@ -44,6 +49,8 @@ CHUNKS_MIN: Final = 256
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["replay"]:
+        return replay.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,6 +60,7 @@ def main() -> int:
     parser.add_argument("--transfers", type=int, default=TRANSFERS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checks", action="store_true", help="validate after every event; slow")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="what the hosts hear and say")
     parser.add_argument("--storms", type=int, metavar="N", help="seeds 1 to N, and nothing else")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
@@ -66,12 +74,15 @@ def main() -> int:
         chosen = {name: load(name) for name in options.scenarios or names()}
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    if options.trace is not None and len(chosen) != 1:
+        parser.error("--trace is of one scenario: name it")
     work = [
         (
             name,
             sized(scenario, options.hosts, options.mib, options.transfers),
             options.seed,
             options.checks,
+            options.trace,
         )
         for name, scenario in chosen.items()
     ]
@@ -98,13 +109,15 @@ def main() -> int:
     return 0 if all(each.finished for each in found) else 1
 
 
-def run(work: tuple[str, Scenario, int, bool]) -> Outcome:
+def run(work: tuple[str, Scenario, int, bool, Path | None]) -> Outcome:
     """Simulate one scenario in a process of its own."""
-    name, scenario, seed, checks = work
+    name, scenario, seed, checks, trace = work
     gc.disable()  # everything lives until the end
     began_s = time.process_time()
-    fleet = Fleet(scenario, seed, checks=checks)
-    finished = fleet.run(end_s=END_S)
+    with trace.open("wb") if trace is not None else nullcontext() as lines:
+        put: Callable[[bytes], object] | None = lines.write if lines is not None else None
+        fleet = Fleet(scenario, seed, checks=checks, write=put)
+        finished = fleet.run(end_s=END_S)
     cpu_s = time.process_time() - began_s
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return outcome(name, fleet, finished=finished, cpu_s=cpu_s, peak_mb=peak_mb)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -55,10 +56,18 @@ class Fleet:
     """Makes the hosts of a scenario and lets them pull. One seed, one course of events."""
 
     def __init__(
-        self, scenario: Scenario, seed: int, *, costs: Costs | None = None, checks: bool = False
+        self,
+        scenario: Scenario,
+        seed: int,
+        *,
+        costs: Costs | None = None,
+        checks: bool = False,
+        write: Callable[[bytes], object] | None = None,
     ) -> None:
-        """`checks`: each core is held to its invariants after every event."""
+        """`checks`: each core is held to its invariants after every event; `write` takes the lines
+        of all hosts' traces."""
         self._checks = checks
+        self._write = write
         self.clock = Clock()
         self.content = Content()
         self.scenario = scenario
@@ -126,6 +135,7 @@ class Fleet:
             cut=self._cut,
             owner=home.owner,
             is_proxy_id=home.proxies.__contains__,
+            write=self._write,
         )
         host.checks = self._checks
         host.line.start(home.tracker, self._latencies.near_s)

@@ -24,6 +24,7 @@ from p2pdist.swarm.core import host_orders as orders
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.core.traced import Trace, TracedHost
 
 CHUNK_S_PER_BYTE: Final = 0.72e-9
 """Receive, hash and write: 0.72 CPU-s/GB of a daemon."""
@@ -65,9 +66,12 @@ class SimHost:
         cut: Callable[[SimHost, HostId], None],
         owner: Callable[[Digest], HostId | None],
         is_proxy_id: Callable[[HostId], bool],
+        write: Callable[[bytes], object] | None = None,
     ) -> None:
         """`connect` makes a link to a host, if that can be had; both then hear `link_up`. `cut`
-        ends one. `owner`: the proxy of its datacenter that is to be asked for a blob."""
+        ends one. `owner`: the proxy of its datacenter that is to be asked for a blob. `write`
+        takes the lines of its trace."""
+        self._clock = clock
         self.member = Member(host_id, role, place)
         self.card = card
         self.links: dict[HostId, SimLink] = {}
@@ -82,7 +86,8 @@ class SimHost:
         """Some of a blob came, or its end."""
         self.on_wanted: Callable[[Digest], None] = lambda _: None
         """Somebody asks for a blob that is not whole here."""
-        self.core = HostCore(
+        make = HostCore if write is None else partial(TracedHost, trace=self._trace(write))
+        self.core = make(
             place,
             is_proxy=role is Role.PROXY,
             rng=rng,
@@ -100,7 +105,6 @@ class SimHost:
         self.held: dict[Digest, int] = {}
         """What lies on its disk."""
         self.costs = costs
-        self._clock = clock
         self._content = content
         self._connect = connect
         self._cut = cut
@@ -113,6 +117,12 @@ class SimHost:
         self._acting = False
         self._busy = False
         self._timer: Timer | None = None
+
+    def _trace(self, write: Callable[[bytes], object]) -> Trace:
+        trace, member = Trace(write), self.member
+        now_s = self._clock.now_s
+        trace.begin(member.host_id, now_s, role=member.role.value, dc=member.place.dc)
+        return trace
 
     @property
     def host_id(self) -> HostId:

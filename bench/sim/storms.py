@@ -5,8 +5,12 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+import msgspec
+
+from bench.sim.checking import Checker
 from bench.sim.fleet import Fleet
 from bench.sim.scenario import Faults, Scenario, Wave
+from p2pdist.swarm.core.trace_lines import Line
 
 END_S: Final = 300.0
 
@@ -47,12 +51,15 @@ def storm(seed: int) -> Scenario:
 
 def weather(seed: int) -> str | None:
     """Let the storm of `seed` pass; return what went wrong, None if nothing did."""
+    checker, decode = Checker(), msgspec.json.Decoder(Line).decode
     try:
-        fleet = Fleet(storm(seed), seed, checks=True)
+        fleet = Fleet(storm(seed), seed, checks=True, write=lambda line: checker.take(decode(line)))
         if not fleet.run(end_s=END_S):
             late = sum(pull.end_s is None and pull.healthy for pull in fleet.pulls)
             return f"{late} healthy hosts had no image after {END_S:.0f} s"
     except AssertionError as error:
         return f"an invariant broke: {error or error.__traceback__}"
+    if checker.faults:
+        return f"{len(checker.faults)} faults in its trace, the first: {checker.faults[0]}"
     wrong = sum(host.wrong_accepted for host in fleet.hosts)
     return f"{wrong} wrong chunks were accepted" if wrong else None

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -34,6 +35,7 @@ from p2pdist.swarm.core.fetch import FetchCounters
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import LocalOrder
 from p2pdist.swarm.core.refusals import RefusalBook
+from p2pdist.swarm.core.traced import Trace, TracedHost
 from p2pdist.swarm.counters import PROXY as PROXY_SOURCE
 from p2pdist.swarm.counters import SAID_OTHERWISE, NodeCounters, fallback_reason
 from p2pdist.swarm.finding import SmallFinder
@@ -70,6 +72,7 @@ class Node:
         proxies: Sequence[ProxyClient] = (),
         servable: Callable[[Digest], bool] = everything,
         health: Health | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.store = store
         self.keyring = keyring
@@ -86,7 +89,8 @@ class Node:
         self.neighbourhood: Neighbourhood
         self.proxy_links: ProxyLinks
         self.links = LinkTable()
-        self.core = HostCore(
+        core = HostCore if trace is None else partial(TracedHost, trace=trace)
+        self.core = core(
             place,
             is_proxy=is_proxy,
             rng=rng,

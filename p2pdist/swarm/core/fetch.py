@@ -305,14 +305,14 @@ class BlobFetch:
         if event.good:
             requests.have(bit)
             self._rescue.arrived(bit, now_s)
-        if not requests.came(event.host, event.request_id, event.chunk, now_s):
-            return
-        if not event.good:
+        asked = requests.came(event.host, event.request_id, event.chunk, now_s)
+        if event.good:
+            # Hedged, or moved from a neighbour that had sent it by then.
+            self._rescue.withdraw_twins(bit, now_s, orders)
+        elif asked:
             self.counters.bad_chunks += 1
             requests.unoffer(event.host, bit)
             self._attention.call_all()
-        else:
-            self._rescue.withdraw_twins(bit, now_s, orders)
 
     def _refused(self, host: HostId, request_id: RequestId, gone: bool, now_s: float) -> None:
         run = self._requests.refused(host, request_id, now_s)

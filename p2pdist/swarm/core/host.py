@@ -100,8 +100,11 @@ class HostCore:
     def take_up(self, digest: Digest, size_bytes: int, now_s: float) -> BlobCore:
         """Begin the motion of a blob; one that was in motion must have been let go."""
         assert digest not in self.blobs
-        blob = self.blobs[digest] = BlobCore(self, digest, size_bytes, now_s)
+        blob = self.blobs[digest] = self._new_blob(digest, size_bytes, now_s)
         return blob
+
+    def _new_blob(self, digest: Digest, size_bytes: int, now_s: float) -> BlobCore:
+        return BlobCore(self, digest, size_bytes, now_s)
 
     def let_go(self, blob: BlobCore, now_s: float) -> None:
         """End its motion; what came of it stays in the store."""

@@ -10,7 +10,7 @@ from p2pdist.model.members import Member, Role
 from p2pdist.swarm.core.flow import Flows
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class LinkState:
     """Made when a link comes up, and known by its identity: two links to one host, of dials that
     crossed, are two states."""

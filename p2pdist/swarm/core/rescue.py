@@ -129,10 +129,11 @@ class Rescue:
                 requests.ask(second, chunk, 1, now_s, orders)
 
     def withdraw_twins(self, bit: int, now_s: float, orders: list[Order]) -> None:
-        """The other copy of a hedged chunk that came is not worth its bytes any more."""
-        if not self._hedged & bit:
+        """Another copy of a chunk that came is not worth its bytes any more. One within a longer
+        run comes all the same."""
+        self._hedged = without(self._hedged, bit)
+        if not self._requests.requested & bit:
             return
-        self._hedged ^= bit
         for neighbour in self._requests.neighbours.values():
             twins = [run for run in neighbour.runs.values() if run.bits == bit]
             self._requests.withdraw(neighbour, twins, now_s, orders)
@@ -190,7 +191,10 @@ class Rescue:
         self, victim: Neighbour, run: Run, able: list[Neighbour], now_s: float, orders: list[Order]
     ) -> None:
         requests = self._requests
-        first = lowest(run.bits)
+        left = without(run.bits, requests.verified)
+        if not left:
+            return  # all of it came from elsewhere; it is on its way here, too
+        first = lowest(left)
         thieves = [
             n
             for n in able
@@ -204,7 +208,7 @@ class Rescue:
         flow = requests.flow(thief)
         if STEAL_FACTOR * flow.eta_s(nbytes, now_s) >= due_s:
             return
-        count = run_length(thief.offered & run.bits, first, self._run_chunks) if flow.rated else 1
+        count = run_length(thief.offered & left, first, self._run_chunks) if flow.rated else 1
         self._counters.steals += 1
         self._rescued(Kind.STOLEN, victim.host, now_s)
         requests.withdraw(victim, [run], now_s, orders)

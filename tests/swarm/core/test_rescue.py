@@ -266,3 +266,32 @@ def test_a_chunk_that_a_second_source_was_asked_for_is_not_asked_of_a_third() ->
     fetch.handle(core.Offered(HostId("c" * 32), 1), hedged_s)
 
     assert fetch.handle_deadline(hedged_s + 0.1) == []
+
+
+def test_a_chunk_that_comes_after_all_from_whom_it_was_taken_is_taken_back_from_the_other() -> None:
+    """It was asked for until it came a second time, and moved on to others meanwhile."""
+    fetch = fetch_of(256)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    meet(fetch, A, bits(0), rate=SLOW)
+    (slow,) = fetch.handle(core.HashesKnown((1 << 256) - 1), 0.0)
+    assert isinstance(slow, core.Ask)
+    meet(fetch, B, (1 << 256) - 1)
+    moved = [order for order in fetch.handle_deadline(0.04) if isinstance(order, core.Ask)]
+    (taken,) = [order for order in moved if order.first == 0]
+
+    orders = fetch.handle(core.Arrived(A, slow.request_id, 0, good=True), 0.05)
+
+    assert core.Withdraw(B, taken.request_id) in orders
+    fetch.validate()
+
+
+def test_a_run_of_which_all_came_from_elsewhere_is_moved_nowhere() -> None:
+    fetch = fetch_of(256)
+    meet(fetch, A, bits(0, 1), rate=SLOW)
+    fetch.handle(core.HashesKnown(0b11), 0.0)
+    fetch.handle(core.Landed(0b11), 0.1)
+    assert fetch.in_flight
+    meet(fetch, B, 0b11)
+    fetch.handle(core.ReaderMoved(1, 0), 0.1)
+
+    assert asks(fetch.handle_deadline(0.2)) == []
