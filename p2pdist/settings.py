@@ -122,6 +122,12 @@ class Proxy:
     links_max: int = _setting(
         COUNT, 32_768, "Exchange links at a time; more hosts are refused and use their peers."
     )
+    trace_file: Path | None = _setting(
+        PATH,
+        None,
+        "File to which all is added that the proxy hears of blobs and decides, for "
+        "`python -m bench.sim replay`; up to 4 GiB, a few KB for each chunk.",
+    )
     layer_index: bool = _setting(
         FLAG,
         True,
@@ -167,6 +173,12 @@ class Peer:
         "Payload for the rest of images that containers run from already, at most; 0: no limit.",
     )
     links_max: int = _setting(COUNT, 1024, "Exchange links at a time; more hosts are refused.")
+    trace_file: Path | None = _setting(
+        PATH,
+        None,
+        "File to which all is added that the peer hears of blobs and decides, for "
+        "`python -m bench.sim replay`; up to 4 GiB, a few KB for each chunk.",
+    )
     tag_ttl_s: float = _setting(DURATION, 30.0, "How long a tag is not looked up again.")
     into_runtime: str = _setting(
         choice("", "docker", "containerd"),

@@ -5,7 +5,7 @@
     python -m bench.sim my-scenario.toml --seed 7
     python -m bench.sim --storms 1000          random fleets with random faults, checked throughout
     python -m bench.sim kraken --hosts 20 --trace FILE
-    python -m bench.sim replay FILE...         check traces, of daemons too (`--peer-trace FILE`)
+    python -m bench.sim replay FILE...         check traces, those of daemons too
     python -m bench.sim --list
 
 Hosts exchange encoded frames and messages over simulated network cards; a tracker's core names

@@ -50,6 +50,8 @@ class Motion:
     chunks: int = 0
     known: int = 0
     sealed: bool = False
+    seal_heard: bool = False
+    """It counts from then on, and is on disk when it is `sealed`."""
     held: int = 0
     member: bool = False
     failed: bool = False
@@ -65,7 +67,8 @@ class Motion:
 
     @property
     def whole(self) -> bool:
-        return self.sealed and bool(self.chunks) and self.held == (1 << self.chunks) - 1
+        counts = self.sealed or self.seal_heard
+        return counts and bool(self.chunks) and self.held == (1 << self.chunks) - 1
 
 
 @dataclass(slots=True)
@@ -158,7 +161,8 @@ class Checker:
     # --- links ----------------------------------------------------------------------------------
 
     def _link_up(self, host: Host, line: Line) -> None:
-        self._must(line.peer not in host.links.values(), "there was a link to that host already")
+        """Of dials that cross, the second link may be up before the end of the first is heard."""
+        self._must(line.link not in host.ever, "it was up before")
         host.links[line.link] = host.ever[line.link] = line.peer
 
     def _link_down(self, host: Host, line: Line) -> None:
@@ -168,7 +172,10 @@ class Checker:
                 asked.open = False
 
     def _hear(self, host: Host, line: Line) -> None:
-        self._must(line.link in host.links, "heard on a link that is down")
+        self._must(line.link in host.links or not line.link, "heard on a link that is down")
+        if line.frame == "Seal":
+            for each in host.motions.values():
+                each.seal_heard |= each.map == line.map
         if line.frame == "Refuse":
             asked = host.requests.get(line.request)
             if asked is not None and asked.link == line.link and asked.open:
@@ -202,6 +209,7 @@ class Checker:
         if not 0 < line.count <= CHUNKS_MAX:
             raise NoTrace("a blob of so many chunks")
         motion = self._motion(host)
+        motion.seal_heard &= motion.map == line.map
         motion.map, motion.chunks, motion.sealed = line.map, line.count, line.sealed
         motion.size_bytes = line.size_bytes
         motion.known, motion.held = self._set(line, motion), 0

@@ -2,7 +2,7 @@
 
     python -m bench.sim replay FILE...
 
-Traces are written by `p2pdist peer --peer-trace FILE`, `p2pdist proxy --proxy-trace FILE` and
+Traces are written by `p2pdist peer --trace FILE`, `p2pdist proxy --trace FILE` and by
 `python -m bench.sim SCENARIO --trace FILE`. Files of several hosts are read one after the other.
 Exit code 1: something did not hold; 2: a file that cannot be read.
 """

@@ -18,7 +18,7 @@ COMMON = ("cluster", "host", "log")
 
 @click.command()
 @config_option
-@setting_flags("proxy", "store", *COMMON)
+@setting_flags("proxy", "store", *COMMON, aliases={"proxy.trace_file": "--trace"})
 def proxy(config: Path | None, **flags: Any) -> None:
     """Run the registry proxy of a datacenter.
 
@@ -60,7 +60,7 @@ def tracker(config: Path | None, **flags: Any) -> None:
 
 @click.command()
 @config_option
-@setting_flags("peer", "store", *COMMON)
+@setting_flags("peer", "store", *COMMON, aliases={"peer.trace_file": "--trace"})
 def peer(config: Path | None, **flags: Any) -> None:
     """Run the peer of a host: the mirror that its runtime pulls from.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,13 +26,17 @@ def config_option(command: F) -> F:
     )(command)
 
 
-def setting_flags(*sections: str) -> Callable[[F], F]:
-    """Add one flag for each setting of `sections`, named `--section-key`."""
+def setting_flags(
+    *sections: str, aliases: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[F], F]:
+    """Add one flag for each setting of `sections`, named `--section-key`; `aliases`: further names
+    of some (`section.key`)."""
 
     def decorate(command: F) -> F:
         for leaf in reversed([leaf for leaf in all_leaves() if leaf.section in sections]):
             command = click.option(
                 leaf.flag,
+                *filter(None, [aliases.get(leaf.name)]),
                 _parameter(leaf.section, leaf.key),
                 type=click.Path() if leaf.kind is PATH else None,
                 metavar=leaf.kind.metavar,

@@ -152,6 +152,7 @@ def _options(settings: Settings) -> NodeOptions:
         links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,
         store_limits=store_limits(settings),
+        trace_file=own.trace_file,
         about=About(
             settings.host.name,
             settings.host.labels,

@@ -32,6 +32,7 @@ class LineWriter:
         said_dropped: Callable[[int], bytes],
         *,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
+        thread_name: str = "log",
     ) -> None:
         self.dropped_total = 0
         self._fd = fd
@@ -43,14 +44,17 @@ class LineWriter:
         self._queue_bytes = 0
         self._unsaid = 0
         self._taken = 0
+        self._closed = False
         # A daemon: one that is stuck in a write must not keep the process from its end.
-        self._thread = threading.Thread(target=self._write_for_ever, name="log", daemon=True)
+        self._thread = threading.Thread(target=self._write_lines, name=thread_name, daemon=True)
         self._thread.start()
 
     def put(self, line: bytes) -> None:
         """Take a line, with its line break, or leave it out; never waits for the reader."""
         with self._changed:
             room = self._queue_bytes_max // (2 if self._unsaid else 1)
+            if self._closed:
+                return
             if self._lines and self._queue_bytes + len(line) > room:
                 self._drop(1)
                 return
@@ -66,6 +70,14 @@ class LineWriter:
                     return False
             return True
 
+    def close(self) -> None:
+        """Let the thread end, once it has written what waits, and wait for it a moment; nothing
+        that is put from here on is written."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(STALLED_S)
+
     def _advanced_from(self, taken: int) -> Callable[[], bool]:
         return lambda: self._taken != taken
 
@@ -79,10 +91,12 @@ class LineWriter:
         self.dropped_total += lines
         self._unsaid += lines
 
-    def _write_for_ever(self) -> None:
+    def _write_lines(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._lines)
+                self._changed.wait_for(lambda: self._lines or self._closed)
+                if not self._lines:
+                    return
                 dropped, line = self._lines[0]
             try:
                 if dropped:

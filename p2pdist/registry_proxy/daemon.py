@@ -265,6 +265,7 @@ def _options(settings: Settings, signer: Signer, *, with_mirror: bool) -> NodeOp
         upload_bytes_per_s=own.upload_rate,
         links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,
+        trace_file=own.trace_file,
         store_limits=StoreLimits(section.max_bytes, section.high_watermark, section.low_watermark),
         about=About(
             settings.host.name,

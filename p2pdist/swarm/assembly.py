@@ -24,7 +24,7 @@ from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe
 from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.model.health import Reason
-from p2pdist.model.ids import Digest
+from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
@@ -33,10 +33,12 @@ from p2pdist.process.health import Health
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
+from p2pdist.process.trace_file import TraceFile
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
 from p2pdist.swarm import stories
 from p2pdist.swarm.ailing import conditions, watchers_of
+from p2pdist.swarm.core.traced import Trace
 from p2pdist.swarm.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
 from p2pdist.swarm.host_id import OwnId, machine_mark
 from p2pdist.swarm.node import Node
@@ -112,6 +114,8 @@ class NodeOptions:
     scrub_bytes_per_s: int = 0
     """0: stored blobs are hashed again when they are read first, and not besides."""
     unix_s: Callable[[], float] = clock.unix_s
+    trace_file: Path | None = None
+    """To which the node writes what it hears and decides."""
     machine: str = field(default_factory=machine_mark)
     """Which one this is, as far as that can be told: the host id is bound to it."""
 
@@ -178,6 +182,7 @@ async def running_node(
         return Member(own_id.current, options.role, options.place, addresses.current)
 
     health = Health(unix_s=options.unix_s)
+    trace_file, trace = opened_trace(options, own_id.current)
     node = Node(
         store=store,
         keyring=keyring,
@@ -187,6 +192,7 @@ async def running_node(
         proxies=proxies,
         servable=servable,
         health=health,
+        trace=trace,
     )
     limits = ExchangeLimits(
         links_max=links_allowed(options.links_max), upload_bytes_per_s=options.upload_bytes_per_s
@@ -226,6 +232,8 @@ async def running_node(
         health=health,
     )
     async with contextlib.AsyncExitStack() as parts:
+        if trace_file is not None:
+            parts.callback(trace_file.close)
         parts.push_async_callback(store.close)
         parts.push_async_callback(transport.close)
         bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)
@@ -243,6 +251,17 @@ async def running_node(
         yield RunningNode(
             node, transport, tracker, store, me, own_id, bound, started_s, orders, named
         )
+
+
+def opened_trace(options: NodeOptions, host: HostId) -> tuple[TraceFile | None, Trace | None]:
+    """Begin the trace of this run, if one is wanted. Raises ConfigError."""
+    if options.trace_file is None:
+        return None, None
+    role = options.role.value
+    file = TraceFile(options.trace_file, host, setting=f"{role}.trace_file")
+    trace, now_s = Trace(file.write), asyncio.get_running_loop().time()
+    trace.begin(host, now_s, role=role, dc=options.place.dc, unix_s=options.unix_s())
+    return file, trace
 
 
 def story_routes(running: RunningNode) -> list[web.RouteDef]:

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.sim import replay
+from bench.sim.checking import Checker
 from p2pdist.model.members import Address
 from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.process.keys import KeyFiles, make_keys
@@ -43,6 +45,8 @@ class Lab:
 
     layer_index: bool = False
     """Most layers here are no archives, and a process for each of them takes its time."""
+    traces: dict[Path, None] = field(default_factory=dict)
+    """Of all proxies and peers."""
     open_store: OpenStore = Store.open
     """What proxies and peers that are started from now on keep their blobs in."""
 
@@ -105,9 +109,16 @@ class Lab:
         """A proxy that later peers are configured with, and that may end before them."""
         settings = self.settings(name, dc)
         settings = replace(settings, proxy=replace(settings.proxy, parents=tuple(parents)))
+        settings = replace(settings, proxy=replace(settings.proxy, trace_file=self._trace(name)))
         async with running_proxy(settings, open_store=self.open_store) as running:
             self.proxies.append(url_of(running.registry))
             yield running
+
+    def _trace(self, name: str) -> Path:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        file = self.directory / f"{name}.trace"
+        self.traces[file] = None
+        return file
 
     async def peer(self, name: str, *, direct: bool = False, dc: str | None = None) -> RunningPeer:
         return await self.stack.enter_async_context(self.peer_context(name, direct=direct, dc=dc))
@@ -117,15 +128,24 @@ class Lab:
         self, name: str, *, direct: bool = False, dc: str | None = None
     ) -> AsyncIterator[RunningPeer]:
         settings = self.settings(name, dc)
-        settings = replace(settings, peer=replace(settings.peer, direct=direct))
+        own = replace(settings.peer, direct=direct, trace_file=self._trace(name))
+        settings = replace(settings, peer=own)
         async with running_peer(settings, open_store=self.open_store) as running:
             yield running
 
 
 @asynccontextmanager
 async def open_lab(directory: Path, upstreams: Mapping[str, str]) -> AsyncIterator[Lab]:
+    """What its proxies and peers heard and decided must hold in the end (`bench.sim.checking`)."""
     async with AsyncExitStack() as stack:
-        yield Lab(directory, make_keys(directory / "keys"), upstreams, stack)
+        lab = Lab(directory, make_keys(directory / "keys"), upstreams, stack)
+        yield lab
+    faults = list[str]()
+    for file in filter(Path.exists, lab.traces):
+        checker = Checker()
+        replay.read(file, checker)
+        faults += checker.faults
+    assert not faults, "\n".join(faults)
 
 
 async def announced(tracker: RunningTracker, peer: RunningPeer) -> None:

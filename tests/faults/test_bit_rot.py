@@ -113,7 +113,7 @@ async def test_the_local_runtime_gets_right_bytes_in_one_response(
 async def test_a_neighbour_gets_no_rotten_chunk_and_bans_nobody(
     registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
 ) -> None:
-    lab.proxy_upload_rate = 3 * len(LAYER) // 2
+    lab.proxy_upload_rate = len(LAYER) // 2
     tracker = await stored(registry, lab, client)
     flip_bits(data_file(lab, "a"), 10)  # with 100 of 120 hardly a run of four would be left
     with recorded(8, "cached file changed on disk", "10 flips, read by a neighbour") as record:

@@ -172,6 +172,10 @@ class Audience:
         """We hold these chunks, verified and vouched for; `whole`: nothing of the blob lacks."""
         self._plan.landed(bits, now_s, whole=whole)
 
+    def lost(self, bits: int, now_s: float) -> None:
+        """These chunks are not here any more."""
+        self._plan.lost(bits, now_s)
+
     def host_holds(self, link: LinkState, bits: int, now_s: float) -> bool:
         """It says so; return whether there may be something to offer now."""
         return self._plan.host_holds(link.host_id, bits, shares=self._shares(link), now_s=now_s)

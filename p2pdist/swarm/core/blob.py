@@ -413,6 +413,8 @@ class BlobCore:
         if self.member:
             self.log.sought(now_s)
         self._asking.feed(fetch.Lost(bits), now_s)
+        self._audience.lost(bits, now_s)
+        self._wake()
         self._note()
 
     def lost_all(self) -> None:

@@ -210,6 +210,24 @@ class OfferPlan:
             self._seeding.hold(fresh, whole=whole)
             self._promise(now_s)
 
+    def lost(self, bits: int, now_s: float) -> None:
+        """These are not here any more: nobody is offered them until they land anew, and who was is
+        offered them again then."""
+        self._held, self._batch = without(self._held, bits), without(self._batch, bits)
+        for listener in self._listeners.values():
+            listener.told = without(listener.told, bits)
+            listener.due = without(listener.due, bits)
+        if self._seeding is None:
+            return
+        self._end_seeding()  # rare enough to begin anew with what is left
+        if self._seed:
+            self._seeding = self._new_seeding(spares=True)
+            self._seeding.hold(self._held, whole=False)
+        for host, listener in self._listeners.items():
+            self._serve(host, listener, now_s)
+            if self._seeding is not None and listener.promised:
+                self._seeding.holds(host, listener.holds, now_s)
+
     def _become_seed(self, now_s: float) -> None:
         """Those who read from us are told the rest; whoever joins from now on is promised."""
         self._flush_batch()

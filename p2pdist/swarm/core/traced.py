@@ -22,6 +22,7 @@ from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.host import HostCore, SwarmFrame
 from p2pdist.swarm.core.host_orders import Order
 from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.core.statements import Said
 from p2pdist.swarm.core.trace_lines import (
     Line,
     began,
@@ -166,6 +167,11 @@ class TracedBlob(BlobCore):
     def _write_down(self, what: str, now_s: float, **fields: Any) -> None:
         self._trace.now_s = now_s
         self._trace.note(what, blob=short(self.digest), **fields)
+
+    def hear(self, link: LinkState | None, said: Said, now_s: float, record: bytes = b"") -> None:
+        if link is None and isinstance(said, MapHead | HashBatch | Seal):  # our own ingest
+            self._write_down("hear", now_s, frame=type(said).__name__, map=map_name(said.map_id))
+        super().hear(link, said, now_s, record)
 
     def map_followed(self, chunk_map: ChunkMap, held: int, now_s: float) -> None:
         self._write_down(

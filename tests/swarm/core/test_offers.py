@@ -301,3 +301,42 @@ def test_nobody_else_is_referred_to_anybody() -> None:
         plan.host_holds(B, ALL, shares=True, now_s=0.0)
 
         assert not plan.refers(A, 0b11, 0.0)
+
+
+def test_what_rotted_is_offered_to_nobody_until_it_is_here_again() -> None:
+    """A whole blob went on to be offered as a whole."""
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.landed(0b1111, 0.0, whole=True)
+
+    plan.lost(0b0110, 1.0)
+
+    plan.reader_joined(A, shares=True, now_s=1.0)
+    assert told(plan.take_orders(1.0)) == {A: 0b1001}
+    plan.landed(0b0110, 2.0, whole=True)
+    assert told(plan.take_orders(2.0, flush=True)) == {A: 0b0110}
+
+
+def test_who_was_offered_what_rotted_is_offered_it_again() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.landed(0b11, 0.0)
+    assert told(plan.take_orders(0.0)) == {A: 0b11}
+
+    plan.lost(0b01, 1.0)
+    plan.landed(0b01, 2.0)
+
+    assert told(plan.take_orders(2.0)) == {A: 0b01}
+
+
+def test_a_proxy_promises_what_is_left_after_some_rotted() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=True)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.landed(0b11, 0.0, whole=True)
+
+    plan.lost(0b01, 1.0)
+
+    plan.reader_joined(B, shares=True, now_s=1.0)
+    promised = told(plan.take_orders(1.0))
+    assert promised
+    assert not any(bits & 0b01 for bits in promised.values())
+    plan.validate()

@@ -91,6 +91,12 @@ class OffersMachine(RuleBasedStateMachine):
         self.held |= bits
         self.plan.landed(bits, self.now_s, whole=self.held == ALL)
 
+    @rule(bits=chunks)
+    def rots(self, bits: int) -> None:
+        self.held &= ~bits
+        self.told = {host: told & ~bits for host, told in self.told.items()}
+        self.plan.lost(bits, self.now_s)
+
     @rule(host=hosts, bits=chunks)
     def asks(self, host: HostId, bits: int) -> None:
         bits &= self.held & ~self.asked[host]
