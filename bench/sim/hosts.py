@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv6Address
 from random import Random
 from typing import Final, assert_never
 
@@ -18,7 +19,7 @@ from p2pdist.exchange import frames as fr
 from p2pdist.exchange.codec import Decoder, encode
 from p2pdist.model.control import Delta, Handout, digest_key
 from p2pdist.model.ids import Digest, HostId, RequestId
-from p2pdist.model.members import Member, Place, Role
+from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import HashBatch, MapHead, Seal
 from p2pdist.swarm.core import host_orders as orders
 from p2pdist.swarm.core.blob import BlobCore
@@ -72,7 +73,8 @@ class SimHost:
         ends one. `owner`: the proxy of its datacenter that is to be asked for a blob. `write`
         takes the lines of its trace."""
         self._clock = clock
-        self.member = Member(host_id, role, place)
+        address = Address(str(IPv6Address(int(host_id, 16))), 1)
+        self.member = Member(host_id, role, place, (address,))
         self.card = card
         self.links: dict[HostId, SimLink] = {}
         self.alive = True
@@ -101,6 +103,7 @@ class SimHost:
             rng,
             inventory=self._inventory,
             take_handout=self._take_handout,
+            moved=self._tracker_moved,
         )
         self.held: dict[Digest, int] = {}
         """What lies on its disk."""
@@ -171,7 +174,9 @@ class SimHost:
 
     def link_up(self, other: Member, out: End, back: End) -> None:
         """A link to `other`; `back` is its other direction."""
-        state = LinkState(other, lambda: back.received_bytes, speaks_demand=True)
+        state = LinkState(
+            other, lambda: back.received_bytes, speaks_demand=True, speaks_who_else=True
+        )
         self.links[other.host_id] = SimLink(state, out, Decoder())
         self.core.link_up(state)
         self.linked(other.host_id)
@@ -252,6 +257,8 @@ class SimHost:
                 | fr.Retract()
                 | fr.Working()
                 | fr.Refuse()
+                | fr.WhoElse()
+                | fr.Others()
             ):
                 self.core.hear(link.state, frame, now_s)
             case _:
@@ -335,6 +342,9 @@ class SimHost:
                 self._say(state, encode(fr.Cancel(request_id)))
             case orders.Provide(digest):
                 self.on_wanted(digest)
+            case orders.Meet(digest, members):
+                for member in members:
+                    self._meet(digest, member.host_id)
             case orders.CloseLink(state):
                 self._clock.at(self._clock.now_s, partial(self._cut, self, state.host_id))
             case orders.JoinSwarm(digest, exclude):
@@ -378,7 +388,12 @@ class SimHost:
         blobs = self.core.blobs.items()
         return [Delta(digest_key(d), b.held.bit_count(), b.complete) for d, b in blobs if b.held]
 
+    def _tracker_moved(self, up: bool) -> None:
+        self.core.tracker_moved(self._clock.now_s, up=up)
+        self.happened()
+
     def _take_handout(self, handout: Handout) -> None:
+        self.core.tracker_named(Digest(handout.key))
         for member in handout.members:
             self._meet(Digest(handout.key), member.host_id)
 

@@ -26,6 +26,7 @@ from p2pdist.exchange.frames import (
     LinkUse,
     MapRecord,
     Offer,
+    Others,
     Ping,
     Pong,
     Refuse,
@@ -35,6 +36,7 @@ from p2pdist.exchange.frames import (
     Small,
     StatementIs,
     Uninterest,
+    WhoElse,
     Working,
 )
 from p2pdist.model.ids import (
@@ -45,6 +47,7 @@ from p2pdist.model.ids import (
     digest_from_wire,
     digest_to_wire,
 )
+from p2pdist.model.member_wire import MEMBERS_BYTES_MAX, members_from_wire, members_to_wire
 from p2pdist.model.statements import RECORD_BYTES_MAX
 
 HEADER: Final = struct.Struct(">IB")
@@ -116,6 +119,11 @@ def _encode(frame: Frame) -> tuple[int, bytes]:  # one line a type
             return 16, digest_to_wire(digest)
         case LinkUse(needed):
             return 17, bytes([needed])
+        case WhoElse(digest):
+            return 18, digest_to_wire(digest)
+        case Others(digest, members):
+            name = digest_to_wire(digest)
+            return 19, bytes([len(name)]) + name + members_to_wire(members)
         case _:
             assert_never(frame)
 
@@ -181,6 +189,11 @@ def _statement(data: bytes) -> StatementIs:
     return StatementIs(RequestId(request_id), data[_ID.size :])
 
 
+def _others(data: bytes) -> Others:
+    end = 1 + data[0]
+    return Others(digest_from_wire(data[1:end]), members_from_wire(data[end:]))
+
+
 # type -> (largest payload, decoder)
 _DECODERS: Final[dict[int, tuple[int, Callable[[bytes], Frame]]]] = {
     1: (1 + _DIGEST_MAX, _interest),
@@ -199,6 +212,8 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[bytes], Frame]]]] = {
     15: (_PING.size, lambda d: Pong(_PING.unpack(d)[0])),
     16: (_DIGEST_MAX, lambda d: Working(digest_from_wire(d))),
     17: (1, lambda d: LinkUse(_flag(d[0]))),
+    18: (_DIGEST_MAX, lambda d: WhoElse(digest_from_wire(d))),
+    19: (1 + _DIGEST_MAX + MEMBERS_BYTES_MAX, _others),
 }
 
 

@@ -1,6 +1,7 @@
 """What two nodes say to each other: the records that the codec turns into bytes and back.
 
-Nodes speak of digests, map ids and chunk numbers only; no path, URL or host name crosses here.
+Of content, nodes speak by digests, map ids and chunk numbers only; no path, URL or host name
+crosses here. Where hosts are named, it is by ids and IP addresses (`member_wire`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.model.ids import Digest, MapId, RequestId, TagKey
+from p2pdist.model.members import Member
 
 # A slice of 64 KiB takes 5 ms on 100 Mbit/s: that is how long a control frame may have to wait.
 SLICE_BYTES_MAX: Final = 64 * 1024
@@ -156,6 +158,23 @@ class LinkUse:
     needed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WhoElse:
+    """To a proxy: no tracker names anybody, who else reads this blob? The answer is `Others`. Only
+    to who knows it, see `handshake.WHO_ELSE`."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Some peers that read this blob or have some of it, within the bounds of `member_wire`; none,
+    where the proxy knows of none or is asked too often."""
+
+    digest: Digest
+    members: tuple[Member, ...]
+
+
 Frame = (
     Interest
     | Uninterest
@@ -174,4 +193,6 @@ Frame = (
     | Ping
     | Pong
     | LinkUse
+    | WhoElse
+    | Others
 )

@@ -31,6 +31,7 @@ from p2pdist.model.handshake import (
     LINK_USE,
     NO_PROOF,
     PROOF_BYTES,
+    WHO_ELSE,
     ClientHandshake,
     Hello,
     Refusal,
@@ -56,7 +57,7 @@ FULL_RETRY_S: Final = 30
 ID_IN_USE_RETRY_S: Final = 1
 # A restart takes a few seconds.
 DRAINING_RETRY_S: Final = 2
-FEATURES: Final = LINK_USE | DEMAND
+FEATURES: Final = LINK_USE | DEMAND | WHO_ELSE
 REPLACED: Final = "replaced by another connection"
 """Why a link ends whose host is told at once, by `link_up`, to have another one."""
 _LENGTH: Final = struct.Struct(">H")

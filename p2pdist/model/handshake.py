@@ -39,6 +39,8 @@ LINK_USE: Final = 1
 """It knows the frame `LinkUse`, by which idle links are ended."""
 DEMAND: Final = 2
 """It knows the flag `demand` of `Interest`: a host that says so is to be promised nothing."""
+WHO_ELSE: Final = 4
+"""It knows the frames `WhoElse` and `Others`, by which proxies name readers to each other."""
 
 FULL: Final = "full"
 DRAINING: Final = "draining"

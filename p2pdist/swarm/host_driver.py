@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from p2pdist.control.client import TrackerClient
@@ -13,6 +13,7 @@ from p2pdist.exchange.frames import Cancel
 from p2pdist.exchange.link import Link
 from p2pdist.model.control import digest_key
 from p2pdist.model.ids import Digest, HostId
+from p2pdist.model.members import Member
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import (
     AskRun,
@@ -25,6 +26,7 @@ from p2pdist.swarm.core.host_orders import (
     KeepRecords,
     LeaveSwarm,
     LocalOrder,
+    Meet,
     NoteHeld,
     Order,
     Provide,
@@ -50,15 +52,18 @@ class HostDriver:
         tracker: Callable[[], TrackerClient],
         count_fault: Callable[[HostId, PeerFault], None],
         provide: Callable[[Digest, bool], None],
+        meet: Callable[[Digest, Sequence[Member]], None],
         local: Callable[[LocalOrder], None],
     ) -> None:
         """`count_fault`: a host was wrong; `provide`: somebody asks for a blob, as bulk or not;
-        `local` does what is to be done to a blob of this host."""
+        `meet` asks hosts that were named for a blob; `local` does what is to be done to a blob of
+        this host."""
         self._count_fault = count_fault
         self._provide = provide
         self._core = core
         self._links = links
         self._tracker = tracker
+        self._meet = meet
         self._local = local
         self._busy = False
         self._loop = asyncio.get_running_loop()
@@ -120,6 +125,8 @@ class HostDriver:
                 self._tracker().leave(digest_key(digest))
             case NoteHeld(digest, chunks, whole):
                 self._tracker().note(digest_key(Digest(digest)), chunks, whole)
+            case Meet(digest, members):
+                self._meet(digest, members)
             case CloseLink(state, why):
                 if (link := self._live(state)) is not None:
                     link.close(why)

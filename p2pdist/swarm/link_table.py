@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pdist.exchange.link import Link
-from p2pdist.model.handshake import DEMAND
+from p2pdist.model.handshake import DEMAND, WHO_ELSE
 from p2pdist.swarm.core.link_state import LinkState
 
 
@@ -22,6 +22,7 @@ class LinkTable:
                 link.session.member,
                 lambda: link.payload_received,
                 speaks_demand=bool(link.session.features & DEMAND),
+                speaks_who_else=bool(link.session.features & WHO_ELSE),
                 closed=link.closed,
             )
             if not link.closed:

@@ -104,6 +104,7 @@ class Node:
             tracker=lambda: self.tracker,
             count_fault=self._count_fault,
             provide=self._provide,
+            meet=lambda digest, members: self.tracker_side.meet(digest, members),
             local=self._carry_out_locally,
         )
         self.carry_out = self._driver.carry_out

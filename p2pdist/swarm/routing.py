@@ -124,6 +124,8 @@ class FrameRouter:
         match frame:
             case fr.Interest() | fr.Uninterest() | fr.Offer() | fr.Retract() | fr.Working():
                 self._hear(link, frame)
+            case fr.WhoElse() | fr.Others():
+                self._hear(link, frame)
             case fr.MapRecord(record):
                 self._hear_record(link, record)
             case fr.Request():

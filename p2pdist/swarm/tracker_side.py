@@ -1,9 +1,10 @@
-"""What the tracker says to this node, and what the node says that it holds."""
+"""What the tracker says to this node, or a proxy in its stead, and what the node says it holds."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from p2pdist.errors import PeerFault
@@ -15,6 +16,7 @@ from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.core.event_log import Kind
+from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.finding import SmallFinder
 from p2pdist.swarm.neighbourhood import Neighbourhood
 from p2pdist.swarm.records import OpenedRecords
@@ -28,10 +30,12 @@ class TrackerSidePorts(Protocol):
     store: BlobStore
     tasks: TaskOwner
     records: OpenedRecords
+    core: HostCore
     actives: dict[Digest, ActiveBlob]
     smalls: SmallFinder
     neighbourhood: Neighbourhood
 
+    def carry_out(self) -> None: ...
     async def revoke(self, record: bytes) -> None: ...
 
 
@@ -44,19 +48,32 @@ class TrackerSide:
 
     def tracker_up(self) -> None:
         logs.event(log, logging.INFO, "tracker.up")
+        self._moved(up=True)
 
     def tracker_down(self) -> None:
         logs.event(log, logging.WARNING, "tracker.down")
+        self._moved(up=False)
+
+    def _moved(self, *, up: bool) -> None:
+        self._node.core.tracker_moved(asyncio.get_running_loop().time(), up=up)
+        self._node.carry_out()
 
     def handout(self, handout: Handout) -> None:
         self._node.smalls.named(handout)
-        active = self._node.actives.get(Digest(handout.key))
+        digest = Digest(handout.key)
+        self._node.core.tracker_named(digest)
+        active = self._node.actives.get(digest)
         if active is not None and not active.complete:
             active.note(Kind.NAMED, count=len(handout.members))
-            for member in handout.members:
-                self._node.tasks.start(
-                    self._meet(active, member), name=f"meet {member.host_id[:8]}"
-                )
+        self.meet(digest, handout.members)
+
+    def meet(self, digest: Digest, members: Sequence[Member]) -> None:
+        """Ask those for a blob whom the tracker, or a proxy in its stead, named."""
+        active = self._node.actives.get(digest)
+        if active is None or active.complete:
+            return
+        for member in members:
+            self._node.tasks.start(self._meet(active, member), name=f"meet {member.host_id[:8]}")
 
     async def _meet(self, active: ActiveBlob, member: Member) -> None:
         link = await self._node.neighbourhood.reach(member)

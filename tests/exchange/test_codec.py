@@ -14,7 +14,9 @@ from p2pdist.errors import PeerFault
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.codec import BUFFER_BYTES_MAX, HEADER, Decoder, data_header, encode
 from p2pdist.model.ids import Digest, MapId, RequestId, TagKey
+from p2pdist.model.member_wire import MEMBERS_MAX
 from p2pdist.model.statements import RECORD_BYTES_MAX
+from tests.model.test_member_wire import members
 
 u32 = st.integers(0, (1 << 32) - 1)
 request_ids = u32.map(RequestId)
@@ -25,6 +27,7 @@ records = st.binary(min_size=1, max_size=200)
 ranges = st.lists(st.tuples(u32, u32), max_size=20).map(tuple)
 run_lengths = st.integers(1, fr.RUN_CHUNKS_MAX)
 media_types = st.text("abcdefghijklmnopqrstuvwxyz/+.-", max_size=80)
+named = st.lists(members, max_size=MEMBERS_MAX).map(tuple)
 payloads = st.binary(min_size=1, max_size=3000).map(lambda data: memoryview(data))
 
 frames = st.one_of(
@@ -53,6 +56,8 @@ frames = st.one_of(
     st.builds(fr.Ping, st.integers(0, (1 << 64) - 1)),
     st.builds(fr.Pong, st.integers(0, (1 << 64) - 1)),
     st.builds(fr.LinkUse, st.booleans()),
+    st.builds(fr.WhoElse, digests | long_digests),
+    st.builds(fr.Others, digests | long_digests, named),
 )
 
 
@@ -115,7 +120,7 @@ def test_one_changed_byte_is_a_peers_fault_or_another_frame(
     assert decoder.buffered_bytes <= BUFFER_BYTES_MAX
 
 
-@pytest.mark.parametrize("kind", [*range(1, 18)])
+@pytest.mark.parametrize("kind", [*range(1, 20)])
 def test_an_oversize_frame_is_refused_from_its_header_alone(kind: int) -> None:
     with pytest.raises(PeerFault):
         Decoder().feed(HEADER.pack(1 << 20, kind))

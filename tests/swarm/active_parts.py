@@ -80,6 +80,7 @@ class FakeNode:
             tracker=lambda: self.tracker,
             count_fault=lambda host, fault: self.punished.append(str(fault)),
             provide=lambda digest, bulk: self.wanted.append(digest),
+            meet=lambda digest, members: None,
             local=self._carry_out_locally,
         )
         self.carry_out = self.driver.carry_out

@@ -141,6 +141,8 @@ WORDS: Final[Mapping[Kind, Callable[[Entry, Story], str]]] = {
     Kind.DOWN: _down,
     Kind.PARTED: _of("parted from "),
     Kind.FURTHER: _plain("asked the tracker for more neighbours"),
+    Kind.ASKED_WHO: _of("no tracker names neighbours: asked ", " for some"),
+    Kind.TOLD_WHO: lambda e, s: f"{host_text(s, e.host)} named {counted(e.count, 'neighbour')}",
     Kind.TURNED_TO: _turned,
     Kind.OUTSIDE: lambda e, s: (
         f"a reader went past the swarm, on from the {outside(e.host)}: "

@@ -31,7 +31,7 @@ class Asking:
         log: BlobLog,
         *,
         wake: Callable[[], None],
-        look_further: Callable[[Sequence[HostId]], None],
+        look_further: Callable[[Sequence[HostId], float], None],
     ) -> None:
         """`wake` has `plan` called, once for all that happens at a time; `look_further` is told
         which neighbours do not suffice."""
@@ -143,7 +143,7 @@ class Asking:
     def look_further(self, now_s: float) -> None:
         """Have others named than those whom we ask."""
         self._log.note(Kind.FURTHER, now_s)
-        self._look_further([*self._neighbours][:EXCLUDED_MAX])
+        self._look_further([*self._neighbours][:EXCLUDED_MAX], now_s)
 
     def _send(self, link: LinkState, frame: Frame) -> None:
         self._host.orders.append(Send(link, frame))

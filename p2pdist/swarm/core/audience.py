@@ -8,7 +8,8 @@ from p2pdist.exchange.frames import Frame, Interest, MapRecord, Offer, Retract, 
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
 from p2pdist.model.ids import Digest, HostId
-from p2pdist.model.members import Role
+from p2pdist.model.members import Member, Role
+from p2pdist.swarm.core.acquaintances import Acquaintances
 from p2pdist.swarm.core.host_orders import Send, SendAll
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
@@ -40,6 +41,7 @@ class Audience:
         self._plan = OfferPlan(chunk_size_bytes, host.uplink, seed=host.is_proxy)
         self._said_working_s = -WORKING_S
         self._relays = RelayPlan(authority=host.is_proxy, holds_any=self._plan.holds_any)
+        self._known = Acquaintances(host.rng)
 
     def __bool__(self) -> bool:
         return bool(self._links)
@@ -68,6 +70,8 @@ class Audience:
             self._demanding.add(host)
         else:
             self._demanding.discard(host)
+        if self._host.is_proxy:
+            self._known.met(link.member)
         if self._links.get(host) is link:
             self._plan.reader_demands(host, interest.demand, now_s)
             self._plan.reader_hungry(host, interest.hungry, now_s)
@@ -97,7 +101,13 @@ class Audience:
             self._waiting.discard(host)
             self._demanding.discard(host)
             self._relays.left(host)
+            if not self._plan.holds_any(host, -1):
+                self._known.gone(host)
             self._plan.reader_left(host, now_s)
+
+    def others(self, link: LinkState) -> tuple[Member, ...]:
+        """Whom to name to who reads it at the other end of `link`."""
+        return self._known.others(link.member)
 
     def read_from(self, link: LinkState) -> None:
         """A seed near by is told what we hold: it must know what was passed on."""
@@ -115,6 +125,8 @@ class Audience:
     def link_down(self, link: LinkState, now_s: float, *, gone: bool) -> bool:
         """Return whether that changes anything. Not `gone`: what its host has is still there."""
         host = link.host_id
+        if gone:
+            self._known.gone(host)
         was_reader = self._links.get(host) is link
         was_source = self._sources.get(host) is link
         if was_reader:
@@ -181,6 +193,7 @@ class Audience:
         return self._plan.host_holds(link.host_id, bits, shares=self._shares(link), now_s=now_s)
 
     def host_retracted(self, host: HostId, now_s: float) -> None:
+        self._known.gone(host)
         self._plan.host_retracted(host, now_s)
 
     def refers(self, host: HostId, bits: int, now_s: float) -> bool:
@@ -247,3 +260,4 @@ class Audience:
             for host, link in links.items():
                 assert link.host_id == host
         self._plan.validate()
+        self._known.validate()

@@ -188,7 +188,7 @@ class BlobCore:
         """Become a member of the swarm, once; the host attaches whom the handout names."""
         self.wanting.halted = False
         if not self.member:
-            self._neighbours.join()
+            self._neighbours.join(now_s)
             self._lookout.began(now_s)
             self._wake()  # for the time of that
             self.log.note(Kind.JOINED, now_s)
@@ -208,6 +208,11 @@ class BlobCore:
         if self._host.configured_proxy(link):
             self._progress.denied = False
         self._neighbours.attach(link, now_s)
+
+    @property
+    def neighbours(self) -> BlobNeighbours:
+        """With whom it is exchanged."""
+        return self._neighbours
 
     def asks(self, link: LinkState) -> bool:
         """We read the blob from `link`."""
@@ -461,6 +466,7 @@ class BlobCore:
         deadlines = (
             self._audience.next_deadline_s(),
             self._asking.next_deadline_s(),
+            self._neighbours.next_deadline_s(),
             self.wanting.rests_at_s,
             self._looks_further_at_s,
         )
@@ -473,6 +479,7 @@ class BlobCore:
             link.hear(now_s)
         self.log.looked(self._lack, now_s)
         self._asking.handle_deadline(now_s)
+        self._neighbours.handle_deadline(now_s)
         self.wanting.rest_if_due(now_s, complete=self.complete)
         self._statements.switch_if_stuck(self.idle_s(now_s))
         if (due_s := self._looks_further_at_s) is not None and now_s >= due_s:

@@ -20,11 +20,13 @@ from p2pdist.errors import PeerFault
 from p2pdist.exchange.frames import (
     Interest,
     Offer,
+    Others,
     Refuse,
     RefuseReason,
     Request,
     Retract,
     Uninterest,
+    WhoElse,
     Working,
 )
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
@@ -39,8 +41,10 @@ from p2pdist.swarm.core.host_orders import (
     CountFault,
     Order,
     Provide,
+    Send,
     TakeBack,
 )
+from p2pdist.swarm.core.introducing import introduce
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.request_table import RequestTable
 from p2pdist.swarm.core.trust import STRIKES_MAX, TrustBook
@@ -50,7 +54,7 @@ from p2pdist.swarm.core.wishes import Wishes
 WISHES_MAX: Final = 65536
 """Digests that others want and that are not in motion here."""
 
-SwarmFrame = Interest | Uninterest | Offer | Retract | Working | Refuse
+SwarmFrame = Interest | Uninterest | Offer | Retract | Working | Refuse | WhoElse | Others
 """What hosts say to each other about blobs, beside statements, requests and their answers."""
 
 
@@ -77,6 +81,7 @@ class HostCore:
         self.events = EventLog()
         self.orders: deque[Order] = deque()
         """To be carried out in this order; the shell takes them out."""
+        self.tracker_up = False
         self.revocations = 0
         self.requests = RequestTable()
         self.trust = TrustBook()
@@ -154,6 +159,12 @@ class HostCore:
                     gone = reason != RefuseReason.BUSY
                     blob = self.blobs[digest_or_none]
                     blob.refused(link, RequestId(request_id), now_s, gone=gone)
+            case WhoElse(digest):
+                blob = self.blobs.get(digest) if self._servable(digest) else None
+                self.orders.append(Send(link, introduce(blob, link, digest, now_s)))
+            case Others(digest, members):
+                if (blob := self.blobs.get(digest)) is not None:
+                    blob.neighbours.hear_others(link, members, now_s)
             case _:
                 assert_never(frame)
 
@@ -233,6 +244,21 @@ class HostCore:
 
     def configured_proxy(self, link: LinkState) -> bool:
         return self._proxy_of_ours(link.host_id)
+
+    # --- the tracker ----------------------------------------------------------------------------
+
+    def tracker_moved(self, now_s: float, *, up: bool) -> None:
+        """A tracker can be asked for neighbours from now on, or cannot any more."""
+        self.tracker_up = up
+        for blob in self.blobs.values():
+            blob.neighbours.tracker_moved(now_s)
+            if blob.member:
+                self.wake(blob.digest)  # for the time of an inquiry
+
+    def tracker_named(self, digest: Digest) -> None:
+        """It answered, with whomever it knew."""
+        if (blob := self.blobs.get(digest)) is not None:
+            blob.neighbours.named()
 
     # --- requests -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from p2pdist.errors import PeerFault
 from p2pdist.exchange.frames import Frame, Request
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.ids import Digest, HostId, RequestId
+from p2pdist.model.members import Member
 from p2pdist.swarm.core.link_state import LinkState
 
 # --- over links -----------------------------------------------------------------------------------
@@ -99,6 +100,14 @@ class Provide:
     bulk: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Meet:
+    """A proxy named these for a blob: ask them for it, like those whom the tracker names."""
+
+    digest: Digest
+    members: Sequence[Member]
+
+
 # --- on this host ---------------------------------------------------------------------------------
 
 
@@ -169,6 +178,7 @@ Order = (
     | LeaveSwarm
     | NoteHeld
     | Provide
+    | Meet
     | Deliver
     | Fail
     | FollowMap

@@ -28,6 +28,8 @@ class HostPorts(Protocol):
     bulk: BulkTraffic
     events: EventLog
     """What happened to its blobs."""
+    tracker_up: bool
+    """A tracker is there to name neighbours."""
     revocations: int
     """Maps of blobs in motion that were taken back."""
     orders: deque[Order]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Member, Role
 from p2pdist.swarm.core.flow import Flows
@@ -21,11 +22,15 @@ class LinkState:
     """Payload that came over it until now."""
     speaks_demand: bool = False
     """It knows what a demand reader is (`handshake.DEMAND`)."""
+    speaks_who_else: bool = False
+    """It names readers to each other, if it is a proxy (`handshake.WHO_ELSE`)."""
     closed: bool = False
     """Nothing more can be said on it."""
     closed_why: str = ""
     flows: Flows = field(init=False)
     """How fast it brings what it is asked for."""
+    questions: TokenBucket | None = None
+    """How often it may ask for names; None: it did not yet."""
 
     def __post_init__(self) -> None:
         self.flows = Flows(self.received_bytes())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from p2pdist.exchange.frames import Interest, Retract
+from p2pdist.exchange.frames import Interest, Retract, WhoElse
 from p2pdist.model.ids import Digest, HostId
+from p2pdist.model.members import Member
 from p2pdist.swarm.core.asking import Asking
 from p2pdist.swarm.core.audience import Audience
 from p2pdist.swarm.core.blob_bulk import BlobBulk
 from p2pdist.swarm.core.circle import Circle
 from p2pdist.swarm.core.event_log import BlobLog, Kind
-from p2pdist.swarm.core.host_orders import JoinSwarm, LeaveSwarm, NoteHeld, Send
+from p2pdist.swarm.core.host_orders import JoinSwarm, LeaveSwarm, Meet, NoteHeld, Send
 from p2pdist.swarm.core.host_ports import HostPorts
+from p2pdist.swarm.core.inquiry import ENOUGH, Inquiry
 from p2pdist.swarm.core.link_state import LinkState
 
 
@@ -44,13 +46,15 @@ class BlobNeighbours:
         self._weigh = weigh
         self._wake = wake
         self._circle = Circle()
+        self._inquiry = Inquiry(host.rng)
 
     # --- the swarm ------------------------------------------------------------------------------
 
-    def join(self) -> None:
+    def join(self, now_s: float) -> None:
         """Become a member of the swarm, once."""
         if not self.member:
             self.member = True
+            self._inquiry.sought(now_s)
             self._host.orders.append(JoinSwarm(self._digest))
 
     def leave(self) -> None:
@@ -58,9 +62,10 @@ class BlobNeighbours:
             self.member = False
             self._host.orders.append(LeaveSwarm(self._digest))
 
-    def _look_further(self, known: Sequence[HostId]) -> None:
+    def _look_further(self, known: Sequence[HostId], now_s: float) -> None:
         """Have the tracker name others; who has left the swarm does not come back for that."""
         if self.member:
+            self._inquiry.sought(now_s)
             self._host.orders.append(JoinSwarm(self._digest, known))
 
     def note(self, held: int, *, whole: bool) -> None:
@@ -76,6 +81,51 @@ class BlobNeighbours:
         self.withdraw()
         self.note(0, whole=False)
 
+    # --- who else reads it ----------------------------------------------------------------------
+
+    def named(self) -> None:
+        """The tracker named neighbours."""
+        self._inquiry.named()
+
+    def tracker_moved(self, now_s: float) -> None:
+        self._inquiry.tracker_moved(now_s, up=self._host.tracker_up)
+
+    def next_deadline_s(self) -> float | None:
+        """When to ask a proxy for names; a proxy itself reads it from outside instead."""
+        if not self.member or self._host.is_proxy or not self.asking.any:
+            return None
+        return self._inquiry.due_s(tracker_up=self._host.tracker_up)
+
+    def handle_deadline(self, now_s: float) -> None:
+        due_s = self.next_deadline_s()
+        if due_s is None or now_s < due_s:
+            return
+        links = self.asking.links()
+        proxies = [link for link in links if self._names(link)]
+        enough = sum(not link.to_proxy for link in links) >= ENOUGH
+        proxy = self._host.rng.choice(proxies) if proxies and not enough else None
+        self._inquiry.looked(now_s, proxy)
+        if proxy is not None:
+            self._log.note(Kind.ASKED_WHO, now_s, host=proxy.host_id)
+            self._host.orders.append(Send(proxy, WhoElse(self._digest)))
+
+    def hear_others(self, link: LinkState, members: Sequence[Member], now_s: float) -> None:
+        """A proxy answers; who is elsewhere is left to the proxies, as by a tracker."""
+        if not self._names(link) or not self._inquiry.answered(link):
+            return
+        self._log.note(Kind.TOLD_WHO, now_s, host=link.host_id, count=len(members))
+        new = [
+            member
+            for member in members
+            if member.place.dc == self._host.place.dc and not self.asking.asks_host(member.host_id)
+        ]
+        if new and self.member:
+            self._host.orders.append(Meet(self._digest, new))
+
+    def _names(self, link: LinkState) -> bool:
+        """It is a proxy of our own settings, and knows that question."""
+        return link.speaks_who_else and self._host.configured_proxy(link)
+
     # --- links ----------------------------------------------------------------------------------
 
     def attach(self, link: LinkState, now_s: float) -> None:
@@ -85,6 +135,8 @@ class BlobNeighbours:
             return
         if self.asking.begin(link, now_s):
             self.audience.read_from(link)
+            if self._names(link):
+                self._inquiry.linked(now_s)
             self._wake()
         self.asking.say_interest(link)
 

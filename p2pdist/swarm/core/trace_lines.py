@@ -81,6 +81,10 @@ def fill_frame(line: Line, frame: fr.Frame) -> None:
     match frame:
         case fr.Interest(digest) | fr.Uninterest(digest) | fr.Retract(digest) | fr.Working(digest):
             line.blob = short(digest)
+        case fr.WhoElse(digest):
+            line.blob = short(digest)
+        case fr.Others(digest, members):
+            line.blob, line.count = short(digest), len(members)
         case fr.Offer(digest, map_id, runs):
             line.blob, line.map, line.runs = short(digest), map_name(map_id), list(runs)
         case fr.Refuse(request_id, reason):
@@ -107,6 +111,8 @@ def fill_order(line: Line, order: orders.Order) -> None:
             line.why = fault.reason
         case orders.JoinSwarm(digest, exclude):
             line.blob, line.count = short(digest), len(exclude)
+        case orders.Meet(digest, members):
+            line.blob, line.count = short(digest), len(members)
         case orders.NoteHeld(digest, chunks, whole):
             line.blob, line.count, line.whole = short(digest), chunks, whole
         case orders.Deliver(digest, bits):

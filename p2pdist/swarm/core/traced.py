@@ -146,6 +146,11 @@ class TracedHost(HostCore):
         self.trace.put(line)
         super().hear_statement(link, statement, record, now_s)
 
+    def tracker_moved(self, now_s: float, *, up: bool) -> None:
+        self.trace.now_s = now_s
+        self.trace.note("tracker_moved", good=up)
+        super().tracker_moved(now_s, up=up)
+
     def act(self, now_s: float) -> None:
         self.trace.now_s = now_s
         super().act(now_s)
