@@ -57,6 +57,8 @@ def _is_fit(address: Address) -> bool:
         there = ip_address(address.host)
     except ValueError:
         return False
+    if "%" in address.host:  # an interface of that host, and any text behind it
+        return False
     return 0 < address.port < 1 << 16 and not (there.is_unspecified or there.is_multicast)
 
 

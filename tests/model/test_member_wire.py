@@ -61,6 +61,7 @@ UNFIT = [
     Unfit(Member(HOST, Role.PROXY, HERE, (THERE,)), "a proxy"),
     Unfit(Member(HOST, Role.PEER, HERE), "no address"),
     Unfit(Member(HOST, Role.PEER, HERE, (Address("peer.internal", 1),)), "a host name"),
+    Unfit(Member(HOST, Role.PEER, HERE, (Address("fe80::1%eth0", 1),)), "an interface"),
     Unfit(Member(HOST, Role.PEER, HERE, (Address("10.0.0.1", 65536),)), "no such port"),
     Unfit(Member(HOST, Role.PEER, HERE, (THERE,) * (ADDRESSES_MAX + 1)), "many addresses"),
     Unfit(Member(HOST, Role.PEER, Place("d" * (PLACE_CHARS_MAX + 1)), (THERE,)), "a long place"),

@@ -49,9 +49,15 @@ def smaller(scenario: Scenario) -> Scenario:
     return msgspec.structs.replace(scenario, layers=layers, faults=faults)
 
 
-def figures(name: str) -> dict[str, float]:
-    """Let the small version run; infinite times where some hosts had not all of it in the end."""
-    fleet = Fleet(smaller(load(name)), 1)
+def figures(name: str, *, tracker_killed_at_s: float | None = None) -> dict[str, float]:
+    """Let the small version run; infinite times where some hosts had not all of it in the end.
+    `tracker_killed_at_s`: instead of when its scenario has it; hosts begin from 1.0 s on."""
+    scenario = smaller(load(name))
+    if tracker_killed_at_s is not None:
+        faults = scenario.faults
+        faults = msgspec.structs.replace(faults, tracker_killed_at_s=tracker_killed_at_s)
+        scenario = msgspec.structs.replace(scenario, faults=faults)
+    fleet = Fleet(scenario, 1)
     gc.disable()  # everything lives until the end
     try:
         finished = fleet.run(end_s=END_S)

@@ -1,4 +1,4 @@
-"""Rows 5 and 17: the tracker is killed and comes back, or was never to be reached."""
+"""Rows 5, 17, 100: the tracker is killed and comes back, was never to be reached, or stays away."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ AWAY_S: Final = (0, 10, 60) if os.environ.get("P2PDIST_SLOW_FAULTS") == "1" else
 EXTRA_S_MAX: Final = 2.0
 KNOWN_AGAIN_S_MAX: Final = 5.0
 FIRST_BYTE_S_MAX: Final = 2.0
+HOSTS: Final = 6
+COPIES_MAX: Final = 2.0
+"""Of the layer that leave the proxy; one for each host where they do not find each other."""
 
 
 @pytest.mark.parametrize("away_s", AWAY_S)
@@ -39,7 +42,7 @@ def test_pulls_go_on_while_the_tracker_is_away(scene: Scene, away_s: int) -> Non
     before, running, fresh = (scene.layer(number) for number in range(3))
     with recorded(5, "tracker killed and restarted", f"after {away_s} s") as record:
         peers = [scene.peer(name) for name in ("a", "b")]
-        calm = _read_both(peers, before)
+        calm = _read_all(peers, before)
         with reading(peers, running) as pulls:
             for peer in peers:
                 wait_for_share(peer, running, 0.3, since_bytes=before.size_bytes)
@@ -49,7 +52,7 @@ def test_pulls_go_on_while_the_tracker_is_away(scene: Scene, away_s: int) -> Non
             if not away_s:
                 known_s = _restart(scene.tracker, hosts=len(peers) + 1)
             survived = [pull.result() for pull in pulls]
-        without = _read_both(peers, fresh)
+        without = _read_all(peers, fresh)
         if away_s:
             time.sleep(max(0.0, killed_s + away_s - time.monotonic()))  # the fault itself
             known_s = _restart(scene.tracker, hosts=len(peers) + 1)
@@ -78,7 +81,7 @@ def test_a_pull_needs_no_tracker_from_the_start(scene: Scene) -> None:
         peers = [scene.cluster.start_peer(host) for host in hosts]
 
         manifest_s = max(_manifest_s(peer) for peer in peers)
-        readings = _read_both(peers, layer)
+        readings = _read_all(peers, layer)
 
         assert_served(record, readings, layer)
         first_byte_s = max(reading.first_byte_s for reading in readings)
@@ -97,7 +100,28 @@ def test_a_pull_needs_no_tracker_from_the_start(scene: Scene) -> None:
         assert_no_orphans(record, scene, peers[0])
 
 
-def _read_both(peers: list[Daemon], layer: Blob) -> list[mirror.Reading]:
+def test_hosts_that_come_after_its_death_share_what_the_proxy_sends_once(scene: Scene) -> None:
+    layer = scene.layer(0)
+    with recorded(100, "hosts come while the tracker is dead", f"{HOSTS} hosts") as record:
+        scene.tracker.kill9()
+        peers = [scene.peer(f"host{number}") for number in range(HOSTS)]
+
+        readings = _read_all(peers, layer)
+
+        assert_served(record, readings, layer)
+        sent_bytes = scene.proxy.status().sent["peer"]
+        record.bytes["proxy"] = sent_bytes
+        copies = sent_bytes / layer.size_bytes
+        slowest_s = max(reading.seconds for reading in readings)
+        record.outcome = f"{copies:.2f} copies left the proxy; slowest pull {slowest_s:.1f} s"
+        assert copies <= COPIES_MAX
+        assert [peer.page()["fallback_bytes"] for peer in peers] == [{}] * HOSTS
+        assert_frugal(record, scene, [layer])
+        assert_verified(record, scene, peers)
+        assert_no_orphans(record, scene, peers[0])
+
+
+def _read_all(peers: list[Daemon], layer: Blob) -> list[mirror.Reading]:
     with reading(peers, layer) as pulls:
         return [pull.result() for pull in pulls]
 
