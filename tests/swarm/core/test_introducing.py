@@ -94,6 +94,13 @@ def test_of_a_blob_that_does_not_move_nobody_is_named() -> None:
     assert told(core, link) == set()
 
 
+def test_of_a_blob_that_may_not_be_handed_out_nobody_is_named() -> None:
+    core, a, b = host(is_proxy=True, servable=lambda _: False), link_to(1), link_to(2)
+    core.take_up(BLOB, SIZE_BYTES, 0.0).hear_interest(a, Interest(BLOB), 0.0)
+
+    assert told(core, b) == set()
+
+
 def test_a_peer_that_is_asked_names_nobody() -> None:
     core, a, b = host(), link_to(1), link_to(2)
     blob = core.take_up(BLOB, SIZE_BYTES, 0.0)
