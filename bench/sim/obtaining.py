@@ -44,7 +44,8 @@ class Obtaining:
         self._leases: list[_Lease] = []
         self._watch = Watch(clock)
         self.ingest: Ingesting | None = None
-        host.core.take_up(digest, content.blobs[digest].geometry.size_bytes, clock.now_s)
+        core = host.core.take_up(digest, content.blobs[digest].geometry.size_bytes, clock.now_s)
+        host.core.hear_wishes(core, clock.now_s)
 
     def begin(self) -> None:
         key = digest_key(self._digest)

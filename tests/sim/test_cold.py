@@ -45,6 +45,15 @@ def test_a_cold_image_is_read_once_signed_sealed_and_spread(proxies: int) -> Non
     assert fleet.limit_s() == pytest.approx(COLD.size_bytes / (250e6 / 8))
 
 
+def test_a_host_that_is_alone_gets_what_it_was_the_first_to_want() -> None:
+    fleet = ran(msgspec.structs.replace(COLD, waves=[Wave(1)]))
+
+    assert read_from_upstream(fleet) == COLD.size_bytes
+    (pull,) = fleet.pulls
+    assert pull.took_s is not None
+    assert pull.took_s / fleet.limit_s() < 1.2
+
+
 def test_the_hashes_come_in_batches_as_the_body_does() -> None:
     """The first chunk is vouched for at once, the seal comes when all of it has come."""
     fleet = Fleet(msgspec.structs.replace(COLD, layers=[16.0]), 1)
