@@ -38,13 +38,14 @@ class Scene:
         image: Image,
         storage: Path,
         *,
+        core_mbit_per_s: int = 1000,
         registry_mbit_per_s: int | None = None,
         proxy_state_dir: Path | None = None,
     ) -> None:
         self.lab = lab
         self.image = image
         self.registry = lab.registry(lab.host("registry", mbit_per_s=registry_mbit_per_s), storage)
-        self.core = lab.host("core", mbit_per_s=1000)
+        self.core = lab.host("core", mbit_per_s=core_mbit_per_s)
         self.cluster = lab.cluster(self.core, self.registry)
         self.tracker = self.cluster.start_tracker()
         self.proxy = self.cluster.start_proxy(state_dir=proxy_state_dir)

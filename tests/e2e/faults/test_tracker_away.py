@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.e2e.faults.scene import (
+    LINK_MBIT_PER_S,
     Scene,
     assert_frugal,
     assert_no_orphans,
@@ -19,7 +21,8 @@ from tests.e2e.faults.scene import (
     wait_for_share,
 )
 from tests.e2e.harness import mirror
-from tests.e2e.harness.image import REPOSITORY, Blob
+from tests.e2e.harness.image import REPOSITORY, Blob, Image
+from tests.e2e.harness.lab import Lab
 from tests.e2e.harness.p2p import LOOPBACK, PEER_PORT, TRACKER_PORT, Daemon
 from tests.e2e.harness.processes import wait_until
 from tests.faults.records import recorded
@@ -100,7 +103,11 @@ def test_a_pull_needs_no_tracker_from_the_start(scene: Scene) -> None:
         assert_no_orphans(record, scene, peers[0])
 
 
-def test_hosts_that_come_after_its_death_share_what_the_proxy_sends_once(scene: Scene) -> None:
+def test_hosts_that_come_after_its_death_share_what_the_proxy_sends_once(
+    lab: Lab, layered: Image, layered_storage: Path
+) -> None:
+    """The proxy's link is no faster than theirs: on a faster one a proxy that idles helps."""
+    scene = Scene(lab, layered, layered_storage, core_mbit_per_s=LINK_MBIT_PER_S)
     layer = scene.layer(0)
     with recorded(100, "hosts come while the tracker is dead", f"{HOSTS} hosts") as record:
         scene.tracker.kill9()

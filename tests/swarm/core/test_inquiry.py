@@ -82,9 +82,9 @@ def test_who_asks_again_waits_longer_each_time() -> None:
 def test_a_proxy_that_was_not_there_before_is_asked_at_once() -> None:
     inquiry = Inquiry(Random(1))
     inquiry.looked(3.0, None)
-    inquiry.linked(3.1)
+    inquiry.linked(3.01)
 
-    assert due_s(inquiry, tracker_up=False) == 3.1
+    assert due_s(inquiry, tracker_up=False) == 3.01
 
 
 def test_one_answer_counts_of_the_one_who_was_asked() -> None:

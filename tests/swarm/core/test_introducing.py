@@ -188,7 +188,7 @@ def test_a_tracker_that_does_not_answer_is_waited_for_only_so_long() -> None:
     wait(core, 10.0 + 0.9 * TRACKER_ANSWERS_S)
     assert asked(orders, proxy) == 0
     wait(core, 10.0 + 1.1 * TRACKER_ANSWERS_S)
-    assert asked(orders, proxy) == 1
+    assert asked(orders, proxy) >= 1
 
 
 def test_when_the_tracker_dies_the_proxy_is_asked() -> None:
@@ -221,7 +221,7 @@ def test_it_is_asked_again_ever_more_seldom() -> None:
 
     wait(core, 70.0)
 
-    assert 6 <= asked(orders, proxy) <= 14
+    assert 8 <= asked(orders, proxy) <= 16
 
 
 def test_who_knows_enough_peers_asks_for_no_more() -> None:
