@@ -276,6 +276,7 @@ class TrackerCore:
         self.swarms.validate()
         self.leases.validate()
         self.grants.validate()
+        self.jobs.validate()
 
     # --- hosts ----------------------------------------------------------------------------------
 

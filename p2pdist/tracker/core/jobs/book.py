@@ -83,6 +83,16 @@ class JobBook:
     def handle_deadline(self, now_s: float) -> None:
         self._alarms.run_due(now_s)
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        self._ledger.validate()
+        self._course.validate()
+        for job in self.jobs.values():
+            for target in (job.targets | job.proxies).values():
+                host = self._hosts.get(HostId(target.host_id))
+                there = host is not None and host.link is not None
+                assert target.host is None or (there and target.host is host)
+
     # --- operators ------------------------------------------------------------------------------
 
     def candidates(self, spec: JobSpec) -> list[Candidate]:
@@ -115,9 +125,12 @@ class JobBook:
         return job
 
     def enlist(self, job: Job, chosen: Iterable[Chosen], now_s: float) -> None:
-        """Add hosts; those that are gone meanwhile are left out."""
-        for one in chosen:
+        """Add hosts; those that are gone meanwhile are left out, and those that joined late before
+        it was their turn. A job that is cancelled meanwhile takes nobody in."""
+        for one in chosen if not job.ended else ():
             host = self._hosts.get(HostId(one.host_id))
+            if self._ledger.target(job, one.host_id) is not None:
+                continue
             if host is not None and host.about is not None:
                 target = self._enlist(job, host, host.about, one.wave, now_s)
                 if host.link is not None:
@@ -143,9 +156,7 @@ class JobBook:
             for group in job.groups.values():
                 if group is not None:
                     self._course.prover.watch(job, group, now_s)
-        self._alarms.each(
-            list(job.failed.values()), lambda t, at_s: self._course.again(job, t, at_s)
-        )
+        self._course.each(job, job.failed.values(), self._course.again)
         self._course.tick(job, now_s)
 
     def resume(self, job: Job, now_s: float) -> None:
@@ -208,7 +219,7 @@ class JobBook:
         job.enlist(target)
         self._ledger.add_target(job, target)
         self._ledger.note_target(job, target)
-        if job.active and len(job.platforms[host.dc]) > known:
+        if len(job.platforms[host.dc]) > known:
             job.renew_proxies(host.dc)
             self._course.share_link(job, host.dc, now_s, always=True)
         return target

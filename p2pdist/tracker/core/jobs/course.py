@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Final
 
@@ -74,13 +74,13 @@ class Course:
     # --- a host of a job ------------------------------------------------------------------------
 
     def attach(self, job: Job, target: Target, host: Host, about: Candidate, now_s: float) -> None:
+        if target.name != about.name or target.code == "lost":
+            self._ledger.note_target(job, target)
         target.host, target.name = host, about.name
         target.unpacked = False
         if target.brings is None and job.leads(about):
             job.add_leader(target)
-        target.runtime_missing = (
-            job.spec.into_runtime and not job.spec.proxies_only and not about.runtimes
-        )
+        target.runtime_missing = job.into_runtime and not about.runtimes
         job.add_missing(target, target.recount())
         if target.code == "lost":
             target.code = target.reason = ""
@@ -122,14 +122,13 @@ class Course:
             proxies = (job.targets if spec.proxies_only else job.proxies).values()
             connected = sum(p.host is not None and p.dc == target.dc for p in proxies)
             rate = -(-spec.dc_rate // max(1, connected))
-        into_runtime = spec.into_runtime and not target.proxy and not spec.proxies_only
         return Prewarm(
             job.id,
             list(parts.images),
             rate,
             spec.priority,
             job.pin_until_unix_s,
-            into_runtime,
+            job.into_runtime and not target.proxy,
         )
 
     def share_link(self, job: Job, dc: str, now_s: float, *, always: bool = False) -> None:
@@ -227,6 +226,8 @@ class Course:
     def _refresh(self, job: Job, target: Target, now_s: float) -> None:
         was_good = target.good
         job.refresh(target)
+        if target.good and not was_good:  # what it failed by is forgotten
+            self._ledger.note_target(job, target)
         if was_good and not target.good and not target.proxy and job.state != "cancelled":
             self._ledger.counters.withdrawn_total += 1
         if job.active:
@@ -265,14 +266,23 @@ class Course:
         if job.wave >= len(job.spec.waves):
             return
         job.wave += 1
-        job.opening = True
         job.reason = ""
         self._ledger.note(job)
-        wave = [target for target in job.targets.values() if target.wave == job.wave - 1]
+        wave = (target for target in job.targets.values() if target.wave == job.wave - 1)
+        self.each(job, wave, self._open)
+
+    def each(
+        self,
+        job: Job,
+        targets: Iterable[Target],
+        work: Callable[[Job, Target, float], None],
+    ) -> None:
+        """Have `work` done for all of them; until then no count says what becomes of the job."""
+        job.opening += 1
         self._alarms.each(
-            wave,
-            lambda target, at_s: self._open(job, target, at_s),
-            then=lambda at_s: self._opened(job, at_s),
+            targets,
+            lambda target, at_s: work(job, target, at_s),
+            then=lambda at_s: self._gone_through(job, at_s),
         )
 
     def _open(self, job: Job, target: Target, now_s: float) -> None:
@@ -285,8 +295,8 @@ class Course:
         else:  # also where all of it lies there already: the order pins it
             self._order(job, target, now_s)
 
-    def _opened(self, job: Job, now_s: float) -> None:
-        job.opening = False
+    def _gone_through(self, job: Job, now_s: float) -> None:
+        job.opening -= 1
         if job.active:
             self._advance(job, now_s)
 
@@ -307,6 +317,18 @@ class Course:
                     f"hosts failed, the gate asks for {job.spec.wave_gate:.0%}"
                 )
                 self.set_state(job, "held")
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        for job in self._ledger.jobs.values():
+            for target in job.targets.values():
+                assert 0 <= target.tries <= len(BACKOFF_S)
+            if job.active and not job.opening:
+                assert not job.settled, "it is over, and nobody noticed"
+                if job.wave < len(job.spec.waves):
+                    assert not job.gate_passed, "the next wave is not opened"
+                    assert job.state == "held" or not job.gate_out_of_reach
+        self.prover.validate()
 
     def end(self, job: Job, state: JobState, now_s: float) -> None:
         self.set_state(job, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection
 from typing import Final
 
 from p2pdist.model.jobs import JobSpec, JobState
@@ -33,6 +34,23 @@ class Group:
         self.watch = 0
         """Number of the round of rounds that goes on; earlier ones end."""
 
+    def validate(self, hosts: Collection[Target]) -> None:
+        """Assert what must hold after every event; `hosts`: those of its platform, without
+        proxies."""
+        assert not self.fresh.keys() & self.proven.keys()
+        assert all(host.whole and not host.proven for host in self.fresh.values())
+        assert self.asking_fresh or all(host.asked for host in self.fresh.values())
+        assert set(self.proven) == {host.host_id for host in hosts if host.proven}
+        waiting = {id(host) for host in self.queue}
+        assert len(waiting) == len(self.queue), "who is asked twice as often as others"
+        assert all(host.queued for host in self.queue)
+        for host in hosts:
+            assert host.parts is self.parts
+            assert id(host) in waiting or not host.queued
+            assert host.queued or not host.proven
+            asked = host.host_id in self.fresh or host.proven
+            assert asked or not host.whole or host.final or host.retrying, "never asked again"
+
 
 class Job:
     """Counts are kept by `enlist`, `add_missing` and `refresh` alone."""
@@ -49,8 +67,8 @@ class Job:
         self.reason = ""
         self.wave = 0
         """Waves that are open."""
-        self.opening = False
-        """The hosts of the last wave are still being told."""
+        self.opening = 0
+        """Lists of its hosts that are still gone through: a wave's, or those of a retry."""
         self.ticking = False
         self.targets: dict[str, Target] = {}
         self.proxies: dict[str, Target] = {}
@@ -74,6 +92,11 @@ class Job:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def into_runtime(self) -> bool:
+        """Never of a job for proxies alone: they are ordered to fill their stores."""
+        return self.spec.into_runtime and not self.spec.proxies_only
 
     @property
     def pin_until_unix_s(self) -> float:
@@ -148,6 +171,8 @@ class Job:
                 proxy.brings = self._proxy_parts(dc)
                 if proxy.proxy:
                     proxy.parts = proxy.brings
+                    proxy.recount()
+                    self.refresh(proxy)
 
     def _proxy_parts(self, dc: str) -> Parts:
         """What the hosts of a datacenter need, all of it."""
@@ -168,13 +193,13 @@ class Job:
 
     def refresh(self, target: Target) -> None:
         """Bring the counts in line with what changed at a host; O(1)."""
-        state, good = target.derive(into_runtime=self.spec.into_runtime)
-        if target.proxy:
-            target.state, target.good = state, good
-            return
+        state, good = target.derive(into_runtime=self.into_runtime)
         if good:
             self.set_final(target, False)
             target.code = target.reason = ""
+        if target.proxy:
+            target.state, target.good = state, good
+            return
         if state != target.state:
             self.tallies[target.dc].move(target.state, state)
             target.state = state
@@ -231,6 +256,62 @@ class Job:
             and not self.opening
             and self.opened_good + self.opened_final >= self.opened
         )
+
+    # --- checks ---------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert self.ended is (self.ended_unix_s > 0)
+        assert 0 <= self.wave <= len(self.spec.waves)
+        assert self.opening >= 0
+        assert self.wave or not (self.active or self.opening)
+        assert self.ticking or not self.active
+        assert bool(self.reason) is (self.state == "held")
+        if self.summary is not None:
+            assert self.ended
+            kept = (self.targets, self.proxies, self.groups, self.failed, self.tallies)
+            assert not any(kept), "who is not watched any more takes no memory"
+            return
+        self._validate_hosts()
+        self._validate_counts()
+        for platform, group in self.groups.items():
+            if group is not None:
+                hosts = [t for t in self.targets.values() if t.platform == platform]
+                group.validate([t for t in hosts if not t.trusted])
+
+    def _validate_hosts(self) -> None:
+        for target in (*self.targets.values(), *self.proxies.values()):
+            target.validate(into_runtime=self.into_runtime)
+        platforms: dict[str, set[str]] = {}
+        for host_id, target in self.targets.items():
+            assert target.host_id == host_id
+            assert not target.proxy
+            assert 0 <= target.wave < len(self.spec.waves)
+            assert target.wave < self.wave or not target.opened
+            if self.active and not self.opening:
+                assert target.opened is (target.wave < self.wave)
+            assert (host_id in self.proxies) is (target.brings is not None)
+            platforms.setdefault(target.dc, set()).add(target.platform)
+        assert self.platforms == platforms
+        for host_id, proxy in self.proxies.items():
+            assert proxy.host_id == host_id
+            assert proxy.brings is not None
+            assert proxy.proxy or self.targets[host_id] is proxy
+            assert proxy.brings.sizes == self._proxy_parts(proxy.dc).sizes, "all that they need"
+
+    def _validate_counts(self) -> None:
+        by_dc: dict[str, list[Target]] = {}
+        for target in self.targets.values():
+            by_dc.setdefault(target.dc, []).append(target)
+        assert self.tallies.keys() == by_dc.keys()
+        for dc, tally in self.tallies.items():
+            tally.validate(by_dc[dc])
+        opened = [target for target in self.targets.values() if target.opened]
+        assert self.opened == len(opened)
+        assert self.opened_good == sum(target.good for target in opened)
+        assert self.opened_final == sum(target.final for target in opened)
+        failed = {i: t for i, t in self.targets.items() if t.final or t.state == "lost"}
+        assert self.failed == failed
 
     # --- on disk --------------------------------------------------------------------------------
 

@@ -103,6 +103,33 @@ class Ledger:
                 del self.jobs[job.id]
                 self._dirty_jobs.add(job.id)
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        for job_id, job in self.jobs.items():
+            assert job.id == job_id
+            job.validate()
+        unfinished = {job_id: job for job_id, job in self.jobs.items() if not job.ended}
+        assert self.unfinished == unfinished
+        ended = len(self.jobs) - len(unfinished)
+        watched = sum(job.ended and job.summary is None for job in self.jobs.values())
+        assert watched <= WATCHED_ENDED_MAX
+        assert ended <= ENDED_KEPT_MAX + watched
+        known = {
+            (host_id, job.id): target
+            for job in self.jobs.values()
+            for host_id, target in (job.targets | job.proxies).items()
+        }
+        assert all(self._of_host.values())
+        assert known == {
+            (host_id, job_id): target
+            for host_id, of_host in self._of_host.items()
+            for job_id, target in of_host.items()
+        }
+        for key, target in self._dirty_targets.items():
+            assert not target.proxy
+            job_of = self.jobs.get(key[0])
+            assert job_of is None or job_of.targets.get(key[1], target) is target
+
     # --- on disk --------------------------------------------------------------------------------
 
     def take_changes(self, targets_max: int) -> Changes:

@@ -61,6 +61,25 @@ class _Round:
     answers: dict[bytes, list[Target]] = field(default_factory=dict)
     """While it is not known what is right."""
 
+    def judges(self, target: Target) -> bool:
+        """Whether what a host held when it was asked is what it holds now, and the job still asks:
+        one that is over lets go of its hosts at any time."""
+        return target.asked == self.message.seq and target.whole and bool(self.job.targets)
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        if not self.begun:
+            assert self.witness, "somebody is asked, or the round never goes on"
+            assert not self.asked
+            assert not self.answers
+            assert self.expected is None
+        assert self.expected is None or not self.answers
+        chosen = {host.host_id: host for host in self.hosts}
+        answered = [host for given in self.answers.values() for host in given]
+        waited_for = [*self.asked.values(), *answered]
+        assert all(chosen[host.host_id] is host for host in waited_for)
+        assert len({host.host_id for host in waited_for}) == len(waited_for)
+
 
 class Prover:
     def __init__(
@@ -130,6 +149,12 @@ class Prover:
             target.queued = True
             group.queue.append(target)
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        for seq, round_ in self._rounds.items():
+            assert round_.message.seq == seq
+            round_.validate()
+
     # --- one round ------------------------------------------------------------------------------
 
     def _begin(self, job: Job, group: Group, hosts: list[Target], now_s: float) -> None:
@@ -182,8 +207,8 @@ class Prover:
                 self._ask_witness(round_, now_s)
 
     def _judge(self, round_: _Round, target: Target, answer: bytes, now_s: float) -> None:
-        if target.asked != round_.message.seq or not target.whole:
-            return  # what it held when it was asked is not what it holds now
+        if not round_.judges(target):
+            return
         if not answer:
             self._verdicts.proof_wrong(round_.job, target, now_s)
         elif round_.expected is None:
@@ -211,7 +236,7 @@ class Prover:
         verdict: Callable[[Job, Target, float], None],
     ) -> None:
         def work(target: Target, now_s: float) -> None:
-            if target.asked == round_.message.seq and target.whole:
+            if round_.judges(target):
                 verdict(round_.job, target, now_s)
 
         self._alarms.each(targets, work)

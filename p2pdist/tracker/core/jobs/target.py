@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Collection
 from typing import Final
 
 from p2pdist.model.control import Delta, SwarmKey
@@ -58,6 +59,16 @@ class Tally:
         if not self.missing_bytes:
             return 0.0
         return self.missing_bytes / self.rate if self.rate > 0 else None
+
+    def validate(self, hosts: Collection[Target]) -> None:
+        """Assert that it counts these, the hosts of its datacenter; for tests and simulations."""
+        assert self.hosts == len(hosts)
+        assert min(self.counts.values(), default=0) >= 0
+        assert +Counter(self.counts) == Counter(host.state for host in hosts)
+        assert self.lost_for_good == sum(host.lost_for_good for host in hosts)
+        assert self.total_bytes == sum(host.parts.total_bytes for host in hosts if host.parts)
+        assert self.missing_bytes == sum(host.missing_bytes for host in hosts)
+        assert 0 <= self.missing_bytes <= self.total_bytes
 
 
 class Target:
@@ -142,19 +153,23 @@ class Target:
     def recount(self) -> int:
         """Look all parts up anew, O(parts); return how many missing bytes were added."""
         before = self.missing_bytes
-        self.missing_parts = self.missing_bytes = 0
-        if self.parts is not None:
-            entries = self.host.entries if self.host is not None else {}
-            for key, size in self.parts.sizes.items():
-                entry = entries.get(key)
-                if entry is None:
-                    self.missing_bytes += size
-                    self.missing_parts += 1
-                    continue
-                held = self.parts.held_bytes(key, entry.held_chunks, entry.complete)
-                self.missing_bytes += size - held
-                self.missing_parts += not entry.complete
+        self.missing_parts, self.missing_bytes = self._lacking()
         return self.missing_bytes - before
+
+    def _lacking(self) -> tuple[int, int]:
+        """Return how many parts it lacks, and bytes of them."""
+        missing_parts = missing_bytes = 0
+        entries = self.host.entries if self.host is not None else {}
+        for key, size in self.parts.sizes.items() if self.parts is not None else ():
+            entry = entries.get(key)
+            if entry is None:
+                missing_bytes += size
+                missing_parts += 1
+                continue
+            assert self.parts is not None
+            missing_bytes += size - self.parts.held_bytes(key, entry.held_chunks, entry.complete)
+            missing_parts += not entry.complete
+        return missing_parts, missing_bytes
 
     def changed(self, key: SwarmKey, before: tuple[int, bool], after: Delta) -> int:
         """Take in what the host now holds of one part, O(1); return the bytes it has more."""
@@ -179,6 +194,24 @@ class Target:
         if trusted:
             return "ready", False
         return ("fetching" if self.opened else "waiting"), False
+
+    def validate(self, *, into_runtime: bool) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert (self.state, self.good) == self.derive(into_runtime=into_runtime)
+        if self.host is not None:
+            assert (self.missing_parts, self.missing_bytes) == self._lacking()
+        assert self.whole or not self.proven
+        assert self.whole or not self.asked, "what was asked before a loss proves nothing"
+        assert not (self.good and (self.final or self.code or self.reason))
+        assert self.code or not self.final
+        assert self.tries or not self.retrying
+        if self.proxy:
+            assert self.trusted
+            assert self.opened
+            assert self.brings is not None
+            assert self.parts is self.brings
+        else:
+            assert self.lost_for_good is (self.final and self.state == "lost")
 
     def status(self) -> HostStatus:
         return HostStatus(

@@ -165,6 +165,8 @@ class FleetHost:
 class Fleet:
     def __init__(self) -> None:
         self.now_s = 0.0
+        self.checks = True
+        """The books are gone through after every event."""
         self.links = itertools.count(1)
         self.by_link: dict[int, FleetHost] = {}
         self.hosts: list[FleetHost] = []
@@ -218,6 +220,8 @@ class Fleet:
                     self._deliver(link, order.message)
             else:
                 assert not isinstance(order, Close), order.reason
+        if self.checks:
+            self.core.validate()
 
     def _deliver(self, link: int, message: FromTracker) -> None:
         def arrive() -> None:
