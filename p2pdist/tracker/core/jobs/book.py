@@ -276,9 +276,7 @@ class JobBook:
         elif job.active:
             self._course.watch(job, now_s)
             self._course.watch_deadline(job, now_s)
-            self._alarms.each(
-                job.targets.values(), lambda t, at_s: self._course.watch_lost(job, t, at_s)
-            )
+            self._course.each(job, job.targets.values(), self._course.watch_lost)
         elif not job.targets or job.pin_until_unix_s <= self._ledger.unix_s(now_s):
             self._ledger.keep_summary(job, stored)
         else:

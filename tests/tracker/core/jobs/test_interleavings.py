@@ -168,3 +168,20 @@ def test_a_job_for_proxies_alone_waits_for_no_runtime() -> None:
     fleet.run(5.0)
 
     assert state_of(job) == "done"
+
+
+def test_a_job_all_of_whose_hosts_had_failed_is_over_after_a_restart() -> None:
+    fleet = fleet_of(OTHER)
+    job = fleet.core.jobs.create("j1", SPEC, fleet.now_s)
+    fleet.core.jobs.enlist(job, [Chosen(fleet.hosts[1].id, 0)], fleet.now_s)
+    fleet.core.jobs.begin(job, fleet.now_s)
+    fleet.core.jobs.handle_deadline(fleet.now_s)
+    assert state_of(job) == "running"
+
+    stored = fleet.stored()
+    fleet.restart()
+    for record, targets in stored:
+        fleet.core.jobs.restore(record, targets, fleet.now_s)
+    fleet.run(1.0)
+
+    assert state_of(fleet.core.jobs.jobs["j1"]) == "partly"
