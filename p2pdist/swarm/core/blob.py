@@ -501,7 +501,8 @@ class BlobCore:
         assert not self.held & ~known, "it holds what no map vouches for"
         assert self.map is None or self.map.geometry == self.geometry
         assert self._held_count == self.held.bit_count()
-        self.wanting.readers.validate()
+        self.wanting.validate()
+        self._statements.validate()
         self._neighbours.validate()
         if self.failure is not None or self.complete:
             assert not self._asking.in_flight, "it asks for what it does not want"

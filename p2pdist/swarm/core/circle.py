@@ -7,6 +7,7 @@ as many on the average; the first ones of a swarm are asked by far more, who are
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -62,6 +63,12 @@ class Circle:
         """It gave us a chunk or asked for one."""
         if (member := self._members.get(host)) is not None:
             member.used_s = now_s
+
+    def validate(self, peers: Iterable[HostId]) -> None:
+        """Assert that the blob is exchanged with its members alone, and with no more than may be;
+        for tests and simulations."""
+        assert self._members.keys() >= set(peers)
+        assert len(self._members) <= self._size_max
 
     def left(self, host: HostId) -> None:
         self._members.pop(host, None)

@@ -86,6 +86,24 @@ class FairQueue(Generic[S, T]):
                 self._forget(sender)
         return waiting.senders, waiting.item
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        room = Counter[S]()
+        keyed: dict[Hashable, _Waiting[S, T]] = {}
+        for waiting in self._items:
+            assert waiting.senders
+            assert len(set(waiting.senders)) == len(waiting.senders)
+            if waiting.key is not None:
+                keyed[waiting.key] = waiting
+            elif (sender := waiting.senders[0]) is not None:
+                room[sender] += 1
+            assert waiting.takes_room is (waiting.key is None)
+        assert self._by_key == keyed, "what waits, and nothing else, is known again"
+        assert len(keyed) <= self._alike_max
+        assert self._room == room
+        assert self._total == room.total() <= self._items_max
+        assert self._sheltered <= room.keys()
+
     def _turn_out(self) -> S:
         def claim(sender: S) -> tuple[bool, int]:
             return sender not in self._sheltered, self._room[sender]

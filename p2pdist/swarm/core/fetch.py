@@ -206,6 +206,7 @@ class BlobFetch:
         self._requests.validate()
         self._readers.validate()
         self._attention.validate(self._requests.neighbours)
+        self._rescue.validate()
         whole = self._readers.ordinary or self._whole
         everything = self._requests.everything
         assert self._requests.scope == (everything if whole else self._readers.demanded())

@@ -116,6 +116,16 @@ class Flow:
             return now_s - self.progress_s if self._owed else 0.0
         return (self.owed_bytes + nbytes) / max(rate, 1.0)
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert self._owed >= 0, "more came, or was taken back, than was asked for"
+        assert 0 <= self._weight <= 1
+        assert (self._rate is None) is (self._weight == 0)
+        assert self._rate is None or self._rate >= 0
+        assert self._sampled >= 0
+        assert self._since_chunk >= 0
+        assert 0 <= self._unmarked < PROGRESS_BYTES
+
     def _fold(self, now_s: float) -> None:
         span_s = now_s - self._sampled_s
         if span_s <= 0 or (self._rate is None and not self._sampled):
@@ -140,3 +150,7 @@ class Flows:
     def heard(self, total_bytes: int, now_s: float) -> None:
         self.urgent.heard(total_bytes, now_s)
         self.bulk.heard(total_bytes, now_s)
+
+    def validate(self) -> None:
+        self.urgent.validate()
+        self.bulk.validate()

@@ -186,6 +186,8 @@ class BlobNeighbours:
         """Assert what must hold after every event; for tests and simulations."""
         self.asking.validate()
         self.audience.validate()
+        links = () if self._host.is_proxy else (*self.audience.links(), *self.asking.links())
+        self._circle.validate(link.host_id for link in links if not link.to_proxy)
 
     def _admit(self, link: LinkState, now_s: float) -> bool:
         """A peer may have to wait until another one is of no use; a proxy and its own never do."""

@@ -207,3 +207,15 @@ class ProxyLinkPlan:
             elif now_s - used_s >= self.idle_s:
                 idle.append(host)
         return idle
+
+    def validate(self, key: str, now_s: float) -> None:
+        """Assert what must hold after every event, for a blob as for any; for tests and
+        simulations."""
+        for name, proxy in self._proxies.items():
+            assert proxy.retry_s <= now_s + RETRY_MAX_S, "it would be left alone for too long"
+            assert proxy.asked_s is None or proxy.asked_s <= now_s
+            assert not (self.linked(name) and self.waits(name, now_s))
+        assert all(used_s <= now_s for used_s in self._used_s.values())
+        assert sorted(self.order(key, now_s)) == sorted(self._proxies), "one is never asked"
+        assert self.settled_s(now_s) <= IDENTIFY_S + 1e-6
+        assert all(not self.waits(name, now_s) for name in self.to_dial([key], now_s))

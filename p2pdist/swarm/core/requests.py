@@ -322,6 +322,7 @@ class Requests:
         assert not (self.verified | self.hashed | self.scope) & ~self.everything
         for host, neighbour in self.neighbours.items():
             asked = 0
+            neighbour.flows.validate()
             for request_id, run in neighbour.runs.items():
                 assert (run.host, run.request_id) == (host, request_id)
                 assert neighbour.host == host

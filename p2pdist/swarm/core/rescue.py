@@ -87,6 +87,14 @@ class Rescue:
         self._feel(now_s, orders)
         self._escape(now_s, orders)
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        requests = self._requests
+        assert not (self._hedged | self._escaped) & ~requests.everything
+        assert 1 <= self._escape_chunks <= 2 * self._run_chunks
+        assert self._counters.hedges <= max(HEDGES_MIN, int(requests.count * HEDGE_SHARE))
+        assert self._asks_proxies or not self._hungry
+
     # --- silence --------------------------------------------------------------------------------
 
     def give_up_silent(self, now_s: float, orders: list[Order]) -> None:

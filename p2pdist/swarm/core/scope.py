@@ -39,6 +39,12 @@ class Scope:
         if not self.whole:
             self._rests_at_s = now_s + REST_S
 
+    def validate(self, *, read: bool) -> None:
+        """Assert what must hold after every event, of a blob that has readers or not; for tests
+        and simulations."""
+        assert self._rests_at_s is None or not (self.whole or read)
+        assert self.whole or not self._said
+
     @property
     def rests_at_s(self) -> float | None:
         """When it is left alone: nobody needs a part of it any more."""

@@ -124,6 +124,16 @@ class Statements:
             return self._pending is None
         return isinstance(said, HashBatch | Seal) and len(self._gathered.said) < KEPT_AT_ONCE
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        self._queue.validate()
+        assert self._gathered is None, "what the map took in is not on its way to the disk"
+        assert self._pending is not None or not self._queue, "it waits for nothing"
+        assert self._rival is None or self._rival is self._pending
+        if isinstance(self._pending, _Keeping):
+            # A seal that came before the hashes goes with them.
+            assert 0 < len(self._pending.said) <= KEPT_AT_ONCE + 1
+
     # --- the disk -------------------------------------------------------------------------------
 
     def followed(self, chunk_map: ChunkMap) -> bool:
@@ -155,7 +165,7 @@ class Statements:
 
     def not_taken(self, now_s: float) -> None:
         """The disk did not do what it was ordered to."""
-        self._pending = None
+        self._pending = self._rival = None
         self.go_on(now_s)
 
     def switch_if_stuck(self, idle_s: float) -> None:

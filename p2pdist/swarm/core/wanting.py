@@ -142,3 +142,14 @@ class Wanting:
         self._asking.feed(fetch.WholeWanted(self._scope.whole), now_s)
         for place in self.readers.places():
             self._asking.feed(place, now_s)
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        self.readers.validate()
+        self._scope.validate(read=bool(self.readers))
+        assert self._scope.whole or not (self.readers.ordinary or self._host.is_proxy)
+        assert self._asking.demand is not self._scope.whole, "neighbours were told otherwise"
+        urgent_elsewhere = self._host.is_proxy and self._neighbours.audience.urgent
+        waited_for = bool(self.readers) or urgent_elsewhere
+        assert bool(self._bulk) is (self._bulk.ordered and not waited_for)
+        assert not (self.halted and self._asking.in_flight), "it asks for what nobody wants"

@@ -109,3 +109,17 @@ def test_it_stays_bounded_and_turns_out_only_the_loudest(
             waiting[queue.pop()[0][0]] -= 1
         assert sum(waiting[s] for s in waiting if s is not None) <= items_max
         assert len(queue) == waiting.total()
+        queue.validate()
+
+
+@given(
+    said=st.lists(st.tuples(SENDERS, st.sampled_from(["", "x", "y", "z"]), st.integers(0, 2))),
+)
+def test_its_books_agree_whatever_is_said_alike(said: list[tuple[str | None, str, int]]) -> None:
+    queue = alike(4, 2)
+    for sender, key, pops in said:
+        queue.put(sender, key, key=key or None, sheltered=sender == "proxy")
+        queue.validate()
+        for _ in range(min(pops, len(queue))):
+            queue.pop()
+            queue.validate()

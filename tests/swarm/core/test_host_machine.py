@@ -18,6 +18,7 @@ from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.bulk import bulk_bucket
+from p2pdist.swarm.core.circle import Circle
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.host_orders import (
     AskRun,
@@ -321,7 +322,16 @@ class ProxyMachine(HostMachine):
     is_proxy = True
 
 
-for machine in (HostMachine, ProxyMachine):
+class CrowdedMachine(HostMachine):
+    """Two peers come to it, and one of them has to wait."""
+
+    def take_up(self) -> None:
+        super().take_up()
+        self.blob._neighbours._circle = Circle(1)
+
+
+for machine in (HostMachine, ProxyMachine, CrowdedMachine):
     machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestHostMachine = HostMachine.TestCase
 TestProxyMachine = ProxyMachine.TestCase
+TestCrowdedMachine = CrowdedMachine.TestCase

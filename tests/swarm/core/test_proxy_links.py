@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2pdist.model.ids import HostId
 from p2pdist.model.rendezvous import ranked
@@ -291,3 +293,52 @@ def test_a_proxy_that_failed_is_looked_at_once_at_a_time_until_it_answers() -> N
     plan.answered(NAMES[0])
     assert plan.to_look_at(later_s) == []
     assert plan.reachable(later_s)
+
+
+# --- whatever comes, in any order ---------------------------------------------------------------
+
+STEPS = ("ask", "look", "told", "answered", "failed", "up", "down", "used", "left", "refused")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(STEPS),
+            st.sampled_from(NAMES),
+            st.sampled_from([*HOSTS.values(), HostId("f" * 32)]),
+            st.sampled_from([0.0, 0.1, 1.0, 20.0]),
+        ),
+        max_size=60,
+    )
+)
+def test_no_proxy_is_forgotten_or_dialled_too_soon(
+    steps: list[tuple[str, str, HostId, float]],
+) -> None:
+    bench, now_s = Bench(), 0.0
+    plan = bench.plan
+    for step, name, host, later_s in steps:
+        now_s += later_s
+        match step:
+            case "ask":
+                plan.unknown(now_s)
+            case "look":
+                plan.to_look_at(now_s)
+            case "told":
+                plan.told(name, host)
+            case "answered":
+                plan.answered(name)
+            case "failed":
+                plan.failed(name, now_s)
+            case "up":
+                plan.up(host, now_s)
+            case "down":
+                plan.down(host, now_s)
+            case "used":
+                plan.used(host, now_s)
+            case "left":
+                plan.left(host)
+            case _:
+                bench.refusals.refused(host, 1.0, now_s)
+        for key in KEYS[:3]:
+            plan.validate(key, now_s)
