@@ -174,6 +174,13 @@ class Links:
                 entry.made_of = record.made_of
                 self._entries[record.digest] = entry
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        for entry in self._entries.values():
+            assert len(entry.claims) <= self._names_max
+            assert entry.refuted.keys() <= entry.claims.keys(), "of names that are remembered"
+            assert {name.upstream for name in entry.claims} <= entry.upstreams.keys()
+
     def _entry(self, digest: Digest, media_type: str, *, is_manifest: bool) -> _Entry:
         entry = self._entries.get(digest)
         if entry is None:

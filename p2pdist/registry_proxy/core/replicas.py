@@ -212,6 +212,20 @@ class Replicas:
     def overdue(replica: Replica, now_s: float) -> bool:
         return replica.tries > 0 and now_s - replica.queued_s > GIVE_UP_S
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert len(self._all) <= REPLICAS_MAX
+        assert self._busy <= self._all.keys()
+        for (rule, image), replica in self._all.items():
+            assert (replica.rule, replica.image) == (rule, image)
+            assert rule in self._dcs
+            assert replica.digest or not (replica.jobs or replica.outdated)
+            assert set(replica.behind) <= {*replica.dcs, *self._dcs[rule]}
+            if replica.state == "done":
+                assert not replica.behind
+                assert not replica.outdated
+        assert not any(replica in self._all.values() for replica in self.pushed_out)
+
     # --- figures --------------------------------------------------------------------------------
 
     def queue_length(self) -> int:

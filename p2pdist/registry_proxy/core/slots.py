@@ -20,7 +20,7 @@ class FairSlots(Generic[Claim]):
     def __init__(self, total: int, limits: Mapping[str, int] | None = None) -> None:
         """`limits`: what an upstream may have at most, for those that may not have all there is."""
         assert total > 0
-        self._free = total
+        self._total = self._free = total
         self._limits = limits or {}
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[Claim]] = {}
@@ -59,6 +59,15 @@ class FairSlots(Generic[Claim]):
                 del self._waiting[least]
             self._give(least)
         return granted
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert self._free >= 0
+        assert self._free + self._held.total() == self._total
+        for upstream, held in self._held.items():
+            assert 0 < held <= self._limits.get(upstream, self._total)
+        assert all(self._waiting.values())
+        assert not any(self._within(upstream) for upstream in self._waiting), "it waits for nothing"
 
     def _within(self, upstream: str) -> bool:
         held = self._held[upstream]

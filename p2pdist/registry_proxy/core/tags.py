@@ -151,3 +151,8 @@ class TagCache:
 
     def _usable(self, entry: TagEntry, now_s: float) -> bool:
         return now_s < entry.checked_s + self._stale_if_error_s
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert not self._entries.keys() & self._refused.keys(), "upstream said both"
+        assert not self._troubles.keys() & self._refused.keys(), "an answer ends all trouble"
