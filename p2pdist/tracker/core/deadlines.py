@@ -46,6 +46,11 @@ class Deadlines(Generic[K]):
         """When the first key falls due."""
         return next(iter(self._due_at_s.values()), None)
 
+    def validate(self) -> None:
+        """Assert that the order is that of falling due; for tests and simulations."""
+        moments = list(self._due_at_s.values())
+        assert moments == sorted(moments)
+
     def pop_due(self, now_s: float) -> list[K]:
         """Take out and return the keys that are due, oldest first."""
         due = []

@@ -100,6 +100,8 @@ class Intake(Generic[T]):
             _, connection, who = self._waiting.popleft()
             self._gone(who)
             stale.append(connection)
+        if not self._here:
+            self._last_done_s = None  # nobody waits: what comes next is not the pace
         self.dropped_total += len(stale)
         return stale
 
@@ -107,6 +109,19 @@ class Intake(Generic[T]):
         self._here[who] -= 1
         if not self._here[who]:
             del self._here[who]
+
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert 0 <= self._greeted <= self._handshakes_max
+        assert len(self._waiting) <= WAITING_MAX
+        waiting = Counter(who for _, _, who in self._waiting)
+        assert waiting <= self._here
+        assert self._here.total() == len(self._waiting) + self._greeted
+        assert all(0 < here <= PER_ADDRESS_MAX for here in self._here.values())
+        moments = [came_s for came_s, _, _ in self._waiting]
+        assert moments == sorted(moments)
+        assert PACE_MIN_S <= self._pace_s <= PACE_MAX_S
+        assert self._here or self._last_done_s is None, "idle time would count as a slow pace"
 
     def greet(self, most: int) -> list[tuple[T, str]]:
         """Take out up to `most` whose handshake begins now, each with its address; each is `done`

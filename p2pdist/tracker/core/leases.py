@@ -128,6 +128,8 @@ class Leases:
         assert len(self._live) <= self._leases_max
         assert len(self._past) <= self._leases_max
         assert not self._live.keys() & self._past.keys()
+        self._expiry.validate()
+        self._forgetting.validate()
         assert set(self._expiry) == self._live.keys()
         assert set(self._forgetting) == self._past.keys()
         assert self._before.keys() <= self._live.keys()

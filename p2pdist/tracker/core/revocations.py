@@ -43,6 +43,12 @@ class Revocations:
         for start in range(0, len(records), REVOCATIONS_MAX):
             yield records[start : start + REVOCATIONS_MAX]
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        assert len(self._records) <= self._kept_max
+        assert self._seen == set(self._records.values())
+        assert len(self._seen) == len(self._records)
+
     def _add(self, record: bytes) -> bool:
         if record in self._seen:
             return False

@@ -277,6 +277,10 @@ class TrackerCore:
         self.leases.validate()
         self.grants.validate()
         self.jobs.validate()
+        self.revocations.validate()
+        self.traces.validate()
+        self._away.validate()
+        self._silent.validate()
 
     # --- hosts ----------------------------------------------------------------------------------
 

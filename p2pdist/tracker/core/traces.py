@@ -59,6 +59,14 @@ class Traces:
             return
         self._merged[layer] = _merged(known, units, now_s)
 
+    def validate(self) -> None:
+        """Assert what must hold after every event; for tests and simulations."""
+        for known in self._merged.values():
+            assert 1 <= known.traces <= WEIGHT_MAX
+            assert len(known.units) == len(known.counts) == len(known.places) <= TRACE_UNITS_MAX
+            assert len(set(known.units)) == len(known.units)
+            assert all(1 <= count <= known.traces for count in known.counts)
+
     def of(self, layer: Digest) -> list[int]:
         """The units that a start is likely to read, in the order in which it is likely to."""
         known = self._merged.get(layer)

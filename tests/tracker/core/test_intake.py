@@ -201,3 +201,42 @@ def test_silence_of_the_other_end_is_not_the_pace_of_the_tracker() -> None:
         intake.done(who, now_s, silent=True)
 
     assert intake.pace_s == pace_s
+
+
+def test_a_quiet_night_after_hosts_that_gave_up_is_no_slow_pace() -> None:
+    intake: Intake[int] = Intake()
+    for connection in (1, 2):
+        intake.arrive(connection, f"host {connection}", 0.0)
+    intake.greet(1)
+    intake.done("host 1", 0.001)
+    assert intake.drop_stale(STALE_S + 0.1) == [2]
+    pace_s = intake.pace_s
+
+    intake.arrive(3, "host 3", 40_000.0)
+    intake.greet(1)
+    intake.done("host 3", 40_000.001)
+
+    assert intake.pace_s == pace_s
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_its_books_agree_whatever_comes_in_any_order(seed: int) -> None:
+    rng, now_s = Random(seed), 0.0
+    intake: Intake[int] = Intake(handshakes_max=3)
+    greeted: list[str] = []
+    for connection in range(500):
+        now_s += rng.choice([0.0, 0.01, 1.0, CONNECT_S])
+        match rng.choice(["arrive", "arrive", "greet", "done", "stale"]):
+            case "arrive":
+                intake.arrive(connection, rng.choice("abc"), now_s)
+            case "greet":
+                greeted += [who for _, who in intake.greet(rng.randrange(3))]
+            case "done" if greeted:
+                who = greeted.pop(rng.randrange(len(greeted)))
+                intake.done(who, now_s, silent=rng.random() < 0.3)
+            case "stale":
+                intake.drop_stale(now_s)
+            case _:
+                pass
+        intake.validate()
+        assert intake.greeted == len(greeted)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 from p2pdist.model.control import REVOCATIONS_MAX
 from p2pdist.model.ids import Digest, MapId
 from p2pdist.model.statements import Keyring, Revocation, Seal, Signer
@@ -48,6 +50,13 @@ def test_the_oldest_makes_room() -> None:
     kept.add([record(1), record(2), record(3)])
 
     assert list(kept.batches()) == [[record(2), record(3)]]
+
+
+def test_what_is_known_again_is_what_is_kept() -> None:
+    rng, kept = Random(1), revocations(kept_max=3)
+    for _ in range(100):
+        kept.add([record(rng.randrange(6), rng.randrange(2)) for _ in range(rng.randrange(4))])
+        kept.validate()
 
 
 def test_batches_fit_into_a_message() -> None:

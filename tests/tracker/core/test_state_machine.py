@@ -54,6 +54,7 @@ WORDS = st.one_of(
     st.builds(control.Announce, st.lists(DELTAS, max_size=3), st.booleans()),
     st.builds(control.Join, st.just(1), DIGESTS, st.booleans()),
     st.builds(control.Leave, DIGESTS),
+    st.builds(control.Trace, DIGESTS, st.lists(st.integers(0, 4), max_size=5)),
     st.builds(control.Status, st.dictionaries(st.just("bytes"), st.floats(0, 1e6))),
     st.builds(
         control.LeaseAsk,

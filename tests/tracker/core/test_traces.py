@@ -83,6 +83,7 @@ def test_whatever_is_sent_is_bounded_and_of_what_was_sent(sent: list[list[int]])
     traces = Traces()
     for number, units in enumerate(sent):
         traces.add(LAYER, units, number * EVERY_S)
+        traces.validate()
 
     told = traces.of(LAYER)
     assert len(told) <= TRACE_UNITS_MAX
