@@ -104,13 +104,15 @@ class Course:
 
     def _order(self, job: Job, target: Target, now_s: float) -> None:
         """Send a host its order; one that cannot carry it out fails at once."""
-        if target.final or target.host is None or target.host.link is None:
+        parts = target.brings or target.parts
+        if parts is None or target.host is None or target.host.link is None:
+            return
+        if target.final and target.parts is not None:  # else it brings what the others need
             return
         if target.runtime_missing and not target.proxy:
             reason = "the host lets no job into a runtime (peer.into_runtime)"
             self.failed(job, target, "runtime", reason, now_s, final=True)
             return
-        parts = target.brings or target.parts
         key = (job.id, target.dc if target.trusted else "", id(parts))
         self._ordered.setdefault(key, []).append((job, target))
 

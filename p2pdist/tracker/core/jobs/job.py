@@ -135,8 +135,10 @@ class Job:
         elif (group := self.group(target.platform)) is not None:
             target.parts = group.parts
         else:
-            target.code, target.final = "not_found", True
-            target.reason = f"no image for {target.platform or 'a host that names no platform'}"
+            target.final = True
+            if not target.code:
+                platform = target.platform or "a host that names no platform"
+                target.code, target.reason = "not_found", f"no image for {platform}"
         tally = self.tallies.setdefault(target.dc, Tally())
         tally.hosts += 1
         tally.total_bytes += target.parts.total_bytes if target.parts else 0

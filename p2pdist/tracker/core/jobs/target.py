@@ -184,7 +184,7 @@ class Target:
         """Return the state that follows from all else, and whether it is what the job is after."""
         if self.host is None:
             return "lost", False
-        trusted = not self.missing_parts and (self.proven or self.trusted)
+        trusted = self.whole and (self.proven or self.trusted)
         if trusted and self.unpacked and into_runtime:
             return "unpacked", True
         if trusted and not into_runtime:
@@ -202,6 +202,7 @@ class Target:
             assert (self.missing_parts, self.missing_bytes) == self._lacking()
         assert self.whole or not self.proven
         assert self.whole or not self.asked, "what was asked before a loss proves nothing"
+        assert self.whole or not self.good
         assert not (self.good and (self.final or self.code or self.reason))
         assert self.code or not self.final
         assert self.tries or not self.retrying

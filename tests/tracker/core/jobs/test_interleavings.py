@@ -39,6 +39,19 @@ def test_a_proxy_among_the_hosts_brings_what_hosts_need_that_are_enlisted_after_
     assert {blob("layer one", AMD), blob("layer one", ARM)} <= ordered(fleet.hosts[0])
 
 
+def test_a_proxy_that_no_image_is_for_is_not_ready_and_brings_what_others_need() -> None:
+    fleet = Fleet()
+    proxy = fleet.add("dc1/p", Role.PROXY, mirror=True, platform=OTHER)
+    fleet.add(platform=AMD)
+    fleet.run(0.1)
+    job = fleet.submit(SPEC)
+    fleet.run(5.0)
+
+    assert job.targets[proxy.id].code == "not_found"
+    assert (state_of(job), states(job)) == ("partly", {"failed": 1, "ready": 1})
+    assert blob("layer one", AMD) in ordered(proxy)
+
+
 def test_a_proxy_is_whole_again_once_it_has_what_a_late_joiner_needs() -> None:
     fleet = fleet_of(AMD)
     job = fleet.submit(JobSpec(SPEC.images, waves=[0.5, 1.0], wave_gate=1.0))

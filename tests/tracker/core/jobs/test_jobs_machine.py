@@ -109,7 +109,6 @@ class JobsMachine(RuleBasedStateMachine):
         fails=st.sampled_from([None, None, ("error", "because"), ("no_space", "it is full")]),
         lies=st.sampled_from([False, False, True]),
         mute=st.sampled_from([False, False, True]),
-        unpacks=st.booleans(),
     )
     def a_host_changes(
         self,
@@ -118,12 +117,9 @@ class JobsMachine(RuleBasedStateMachine):
         fails: tuple[str, str] | None,
         lies: bool,
         mute: bool,
-        unpacks: bool,
     ) -> None:
         host = self.fleet.hosts[which % len(self.fleet.hosts)]
-        host.fetch_s, host.fails, host.lies, host.mute, host.unpacks = (
-            fetch_s, fails, lies, mute, unpacks
-        )  # fmt: skip
+        host.fetch_s, host.fails, host.lies, host.mute = fetch_s, fails, lies, mute
 
     # --- operators ------------------------------------------------------------------------------
 
@@ -225,10 +221,8 @@ class JobsMachine(RuleBasedStateMachine):
         """Once nobody misbehaves any more, every job is over or waits for an operator: some hosts
         stay away."""
         for host in self.fleet.hosts:
-            host.lies, host.mute, host.fails, host.fetch_s, host.unpacks = (
-                False, False, None, 0.5, True
-            )  # fmt: skip
-        self.fleet.run(100.0)
+            host.lies, host.mute, host.fails, host.fetch_s = False, False, None, 0.5
+        self.fleet.run(200.0)
         jobs = self.fleet.core.jobs.jobs.values()
         assert all(job.ended or job.state == "held" for job in jobs)
         self.the_store_knows_what_the_tracker_knows()
