@@ -41,7 +41,7 @@ def test_an_image_that_reads_something_else_by_now_is_followed() -> None:
     traces = Traces()
     for number in range(WEIGHT_MAX):
         traces.add(LAYER, [1, 2], number * EVERY_S)
-    for number in range(2 * WEIGHT_MAX):
+    for number in range(8 * WEIGHT_MAX):
         traces.add(LAYER, [5], (WEIGHT_MAX + number) * EVERY_S)
         traces.validate()
 
