@@ -46,6 +46,12 @@ def _setting(kind: Kind, default: Any, text: str) -> Any:
     return field(default=default, metadata={"kind": kind, "help": text})
 
 
+_IDENTITY: Final = (
+    "Directory with ca.pem, cert.pem and key.pem, as `p2pdist ca issue --role {}` writes it; with "
+    "it, control connections are TLS. Empty: the cluster secret alone."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """What all daemons of one cluster share."""
@@ -60,6 +66,12 @@ class Cluster:
     )
     proxy_keys_file: Path | None = _setting(
         PATH, None, "File with more such keys, one a line, as `p2pdist keys init` writes proxy.pub."
+    )
+    require_identity: bool = _setting(
+        FLAG,
+        False,
+        "Control connections only with certificates of both ends (`identity_dir` of each daemon); "
+        "else hosts without one are taken under the cluster secret alone.",
     )
 
 
@@ -98,6 +110,7 @@ class Tracker:
     federation: tuple[str, ...] = _setting(
         TRACKERS, (), "Trackers of the other datacenters, such as tcp://10.1.0.2:5200."
     )
+    identity_dir: Path | None = _setting(PATH, None, _IDENTITY.format("tracker"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +159,7 @@ class Proxy:
     notify_secret_file: Path | None = _setting(
         PATH, None, "File with the secret (16 bytes or more) that registries notify us with."
     )
+    identity_dir: Path | None = _setting(PATH, None, _IDENTITY.format("proxy"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +208,7 @@ class Peer:
         Path("/etc/containerd/certs.d"),
         "The directory of hosts.toml files, as containerd's `config_path` says.",
     )
+    identity_dir: Path | None = _setting(PATH, None, _IDENTITY.format("peer"))
 
 
 @dataclass(frozen=True, slots=True)

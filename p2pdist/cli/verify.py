@@ -10,7 +10,10 @@ from typing import Any, Final
 from yarl import URL
 
 from p2pdist.errors import ConfigError
+from p2pdist.model.members import Role
 from p2pdist.model.private_places import parse_ip
+from p2pdist.process.clock import unix_s
+from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_notify_secret, read_secret, read_signer
 from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
 from p2pdist.registry.reading.net import UpstreamEntry
@@ -33,6 +36,9 @@ def problems(settings: Settings) -> tuple[list[str], list[str]]:
 
     attempt(lambda: read_secret(settings.cluster.secret_file))
     attempt(lambda: proxy_keys(settings))
+    for role in Role:  # one file serves all daemons: here are those of its host
+        if getattr(settings, role.value).identity_dir is not None:
+            attempt(partial(host_identity, settings, role, unix_s()))
     attempt(lambda: upstream_hosts(settings))
     entries: list[UpstreamEntry] = []
     for upstream in settings.upstream:  # one by one: the first fault hides no other

@@ -1,0 +1,154 @@
+"""`p2pdist ca`: the certificate authority of a cluster, and the certificates of its hosts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from p2pdist.process.terminal import printable
+
+if TYPE_CHECKING:
+    from p2pdist.process.certificates import Certificate
+
+ROLES: Final = ("peer", "proxy", "tracker", "operator")
+_DIRECTORY: Final = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group()
+def ca() -> None:
+    """Make the CA of a cluster, and certificates for its hosts.
+
+    A certificate says which host shows it, and in which role. Trackers and hosts that have one
+    speak TLS 1.3 and believe nobody's mere word on that: who steals one host's key is that host,
+    and no other one. The cluster secret stays beside it.
+
+    \b
+    On the machine that keeps the CA, which runs no daemon:
+      p2pdist ca init
+      p2pdist ca issue --role tracker --out out/tracker-1
+      p2pdist ca issue --role peer --out out/host-17
+    On each host, with its three files in /etc/p2pdist/identity, in its configuration:
+      [peer]
+      identity_dir = "/etc/p2pdist/identity"
+    """
+
+
+@ca.command("init")
+@click.option(
+    "--dir",
+    "directory",
+    type=_DIRECTORY,
+    default=Path("/etc/p2pdist/ca"),
+    show_default=True,
+    help="Where to put ca.key and ca.pem.",
+)
+def init(directory: Path) -> None:
+    """Make a CA: ca.key, which signs for all hosts, and ca.pem, which all hosts get.
+
+    Whoever has ca.key can be any host: keep it on a machine of its own, and a copy elsewhere. A CA
+    that is there is not replaced.
+
+    \b
+    Example:
+      p2pdist ca init --dir /root/p2pdist-ca
+    """
+    from p2pdist.process import clock
+    from p2pdist.process.ca import make_ca
+
+    made = make_ca(directory, clock.unix_s())
+    click.echo(printable(f"wrote ca.key and ca.pem in {directory}: {made.subject}"))
+
+
+@ca.command("issue")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What the host runs.")
+@click.option(
+    "--host-id",
+    metavar="HEX",
+    help="Host id, 32 hex characters; without it, the one of the certificate in --out, else a "
+    "new one. The daemon goes by it.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 397),
+    default=30,
+    show_default=True,
+    help="How long it is good.",
+)
+@click.option(
+    "--out",
+    type=_DIRECTORY,
+    required=True,
+    help="Where to put ca.pem, cert.pem and key.pem; a certificate of the same host there is "
+    "replaced.",
+)
+@click.option(
+    "--dir",
+    "directory",
+    type=_DIRECTORY,
+    default=Path("/etc/p2pdist/ca"),
+    show_default=True,
+    help="Where the CA is.",
+)
+def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path) -> None:
+    """Make a key and a certificate for one daemon of one host.
+
+    Copy the three files to the host, key.pem readable by the daemon's user alone, name their
+    directory in identity_dir of its section, and restart it. The same command again makes the next
+    certificate, for the same host id; do so before the old one ends: `p2pdist doctor` on the host
+    and p2pdist_identity_expires_seconds say when.
+
+    \b
+    Examples:
+      p2pdist ca issue --role tracker --out out/tracker-1
+      p2pdist ca issue --role peer --host-id $(head -1 /var/lib/p2pdist-peer/peer/host_id) \\
+          --out out/host-17             a host keeps the id that it has
+    """
+    from p2pdist.errors import ConfigError
+    from p2pdist.model.identity import IdentityRole
+    from p2pdist.model.ids import parse_host_id
+    from p2pdist.process import clock
+    from p2pdist.process.ca import issue_files, read_ca
+
+    try:
+        wanted = None if host_id is None else parse_host_id(host_id)
+    except ValueError as error:
+        raise ConfigError(f"--host-id: {error}; 32 lower-case hex characters") from None
+    now_s = clock.unix_s()
+    found = issue_files(read_ca(directory), out, IdentityRole(role), wanted, days=days, now_s=now_s)
+    click.echo(printable(f"wrote ca.pem, cert.pem and key.pem in {out}"), err=True)
+    _show(found, now_s)
+
+
+@ca.command("show")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def show(file: Path) -> None:
+    """Say who a certificate is for, until when, and who issued it.
+
+    \b
+    Example:
+      p2pdist ca show /etc/p2pdist/identity/cert.pem
+    """
+    from p2pdist.process import clock
+    from p2pdist.process.ca import show_file
+
+    for one in show_file(file):
+        _show(one, clock.unix_s())
+
+
+def _show(certificate: Certificate, now_s: float) -> None:
+    for line in certificate_lines(certificate, now_s):
+        click.echo(printable(line))
+
+
+def certificate_lines(certificate: Certificate, now_s: float) -> list[str]:
+    """What people are told of a certificate."""
+    from p2pdist.process.certificates import span_text
+
+    who = str(certificate.identity or f"CA, {certificate.subject}")
+    ends = datetime.fromtimestamp(certificate.ends_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    left = f"another {span_text(certificate.ends_s - now_s)}"
+    state = certificate.fault_at(now_s) or left
+    return [f"for    {who}", f"until  {ends} ({state})", f"by     {certificate.issuer}"]

@@ -1,0 +1,155 @@
+"""The identity of a daemon: its certificate, checked at the start, and what it speaks TLS with."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from p2pdist.errors import ConfigError, PeerFault
+from p2pdist.model.identity import Identity
+from p2pdist.model.members import Role
+from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME
+from p2pdist.process.certificates import (
+    CA_FILE_BYTES_MAX,
+    CERTIFICATE_BYTES_MAX,
+    Certificate,
+    described,
+    issued_by,
+    read_cas,
+    read_one,
+)
+from p2pdist.process.metrics import Sample
+from p2pdist.process.secret_files import KEY_FILE_BYTES_MAX, read_secret_file, read_small_file
+from p2pdist.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class HostIdentity:
+    """Who this daemon is. Both contexts speak TLS 1.3 alone, show the certificate and believe what
+    the CAs of the cluster signed: names of hosts count for nothing, roles and host ids do."""
+
+    identity: Identity
+    says: Certificate
+    required: bool
+    """Nobody who has no identity is spoken to."""
+    client: ssl.SSLContext = field(repr=False)
+    server: ssl.SSLContext = field(repr=False)
+
+
+def host_identity(settings: Settings, role: Role, now_s: float) -> HostIdentity | None:
+    """Return the identity of this host's daemon of `role`, None where none is set.
+
+    Raises ConfigError, with the setting, the file and the fix, for one that is no good now.
+    """
+    directory: Path | None = getattr(settings, role.value).identity_dir
+    required = settings.cluster.require_identity
+    setting = f"{role.value}.identity_dir"
+    if directory is None:
+        if required:
+            raise ConfigError(f"cluster.require_identity is set, but {setting} is not")
+        return None
+    try:
+        return read_identity(directory, role, now_s, required=required)
+    except ValueError as error:
+        raise ConfigError(f"{setting}: {error}") from None
+
+
+def read_identity(
+    directory: Path, role: Role, now_s: float, *, required: bool = False
+) -> HostIdentity:
+    """Read `ca.pem`, `cert.pem` and `key.pem`; raise ValueError, with the file and the fix."""
+    anew = f"p2pdist ca issue --role {role.value} --out {directory}"
+    cert_path, key_path, ca_path = (directory / name for name in (CERT_NAME, KEY_NAME, CA_NAME))
+    key_pem = read_secret_file(key_path, KEY_FILE_BYTES_MAX)
+    cert_pem, _ = read_small_file(cert_path, CERTIFICATE_BYTES_MAX * 2)
+    ca_pem, status = read_small_file(ca_path, CA_FILE_BYTES_MAX)
+    if status.st_mode & 0o022:  # whoever may add a CA here is anybody
+        raise ValueError(f"{ca_path} may be changed by others; run: chmod go-w {ca_path}")
+    try:
+        cas = read_cas(ca_pem)
+    except ValueError as error:
+        raise ValueError(f"{ca_path} is no CA: {error}") from None
+    try:
+        certificate = x509.load_pem_x509_certificate(cert_pem)
+        says = described(certificate)
+    except ValueError as error:
+        raise ValueError(f"{cert_path} is no certificate of ours: {error}") from None
+    if says.identity is None or says.identity.role.value != role.value:
+        raise ValueError(f"{cert_path} is for {says.identity or 'a CA'}, not for a {role.value}")
+    if fault := says.fault_at(now_s):
+        raise ValueError(f"{cert_path} {fault}; where the CA is, run: {anew}")
+    if not issued_by(certificate, cas):
+        raise ValueError(f"{cert_path} was not issued by a CA in {ca_path}; issue both: {anew}")
+    if not _fits(certificate, key_pem):
+        raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
+    contexts = [_context(kind, directory, ca_pem) for kind in _KINDS]
+    return HostIdentity(says.identity, says, required, *contexts)
+
+
+def identity_status(own: HostIdentity | None) -> dict[str, Any]:
+    """For `/api/v1/status`."""
+    if own is None:
+        return {"identity": None}
+    ends_s, required = round(own.says.ends_s), own.required
+    told = {"role": own.identity.role.value, "host_id": own.identity.host_id}
+    return {"identity": {**told, "ends_unix_s": ends_s, "required": required}}
+
+
+def identity_samples(own: HostIdentity | None, now_s: float) -> Iterable[Sample]:
+    text = "Until the certificate of this daemon ends; negative: since it has."
+    if own is not None:
+        left_s = own.says.ends_s - now_s
+        yield Sample("p2pdist_identity_expires_seconds", "gauge", text, {}, left_s)
+
+
+_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)
+
+
+def identity_shown(der: bytes) -> Identity:
+    """Return who the other end's certificate is for; raise PeerFault for one that is none of ours.
+
+    That a CA of ours issued it, and its dates, TLS has seen to.
+    """
+    try:
+        found = read_one(der).identity
+    except ValueError as error:
+        raise PeerFault(f"no certificate of ours: {error}") from None
+    if found is None:
+        raise PeerFault("the certificate of a CA, not of a host")
+    return found
+
+
+def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
+    try:
+        key: Any = load_pem_private_key(key_pem, password=None)
+    except (ValueError, TypeError):
+        return False
+    raw = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    same: bool = certificate.public_key().public_bytes(*raw) == key.public_key().public_bytes(*raw)
+    return same
+
+
+def _context(kind: int, directory: Path, ca_pem: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(kind)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # who it is says the URI, which whoever uses this looks at
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    if kind == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0  # hosts stay for days: nothing is there to be resumed
+    try:
+        context.load_cert_chain(directory / CERT_NAME, directory / KEY_NAME)
+        context.load_verify_locations(cadata=ca_pem.decode("ascii"))
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ValueError(f"{directory} is of no use for TLS: {error}") from None
+    return context

@@ -1,0 +1,88 @@
+"""`p2pdist ca`: what it writes is what daemons start with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from p2pdist.cli.ca import ca, certificate_lines
+from p2pdist.errors import ConfigError
+from p2pdist.model.identity import Identity, IdentityRole
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Role
+from p2pdist.process import clock
+from p2pdist.process.certificates import DAY_S, Certificate
+from p2pdist.process.host_identity import read_identity
+from tests.screens.golden import is_screen
+
+ID = "0123456789abcdef" * 2
+
+
+def ran(*arguments: str) -> Result:
+    return CliRunner().invoke(ca, arguments, catch_exceptions=False)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> str:
+    ran("init", "--dir", str(tmp_path / "ca"))
+    return str(tmp_path / "ca")
+
+
+@pytest.mark.parametrize("role", ["peer", "proxy", "tracker"])
+def test_what_is_issued_is_what_a_daemon_starts_with(tmp_path: Path, kept: str, role: str) -> None:
+    out = tmp_path / "out"
+
+    done = ran("issue", "--dir", kept, "--role", role, "--host-id", ID, "--out", str(out))
+
+    assert f"for    {role} {ID}" in done.output
+    own = read_identity(out, Role(role), clock.unix_s())
+    assert own.identity == Identity(IdentityRole(role), HostId(ID))
+    assert 29 * DAY_S < own.says.ends_s - clock.unix_s() <= 30 * DAY_S
+
+
+def test_the_same_command_again_is_for_the_same_host(tmp_path: Path, kept: str) -> None:
+    command = ("issue", "--dir", kept, "--role", "peer", "--out", str(tmp_path / "out"))
+    first = read_who(ran(*command, "--days", "10"))
+
+    assert read_who(ran(*command)) == first
+
+
+def read_who(done: Result) -> str:
+    (who,) = [line for line in done.output.splitlines() if line.startswith("for ")]
+    return who
+
+
+@pytest.mark.parametrize("host_id", ["", "A" * 32, "../../etc", "a" * 33])
+def test_a_host_id_is_one(tmp_path: Path, kept: str, host_id: str) -> None:
+    with pytest.raises(ConfigError, match="32 lower-case hex"):
+        ran("issue", "--dir", kept, "--role", "peer", "--host-id", host_id, "--out", str(tmp_path))
+
+
+def test_files_that_are_none_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("none")
+
+    with pytest.raises(ConfigError, match=r"cert\.pem: "):
+        ran("show", str(tmp_path / "cert.pem"))
+    with pytest.raises(ConfigError, match=r"other\.pem: No such file"):
+        ran("show", str(tmp_path / "other.pem"))
+
+
+def test_what_is_shown() -> None:
+    now_s = 1_800_000_000.0
+    identity = Identity(IdentityRole.PEER, HostId(ID))
+    issuer = "CN=p2pdist CA 01234567"
+    host = Certificate(identity, now_s - 300, now_s + 30 * DAY_S, issuer, f"CN=peer {ID}")
+    authority = Certificate(None, now_s - 300, now_s + 3650 * DAY_S, issuer, issuer)
+
+    is_screen(
+        "ca-show",
+        [
+            *certificate_lines(host, now_s),
+            "",
+            *certificate_lines(host, now_s + 33 * DAY_S),
+            "",
+            *certificate_lines(authority, now_s),
+        ],
+    )
