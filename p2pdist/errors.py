@@ -4,6 +4,7 @@
     ├── ConfigError      the operator can fix it; names the setting
     ├── PeerFault        a remote peer broke the protocol or served bad bytes
     │   ├── WrongSecret  it does not know our cluster secret
+    │   ├── NoIdentity   its certificate is not for who it says it is, or it has none
     │   └── UnknownKey   it passed on what a key signed that we were not told to believe
     ├── LinkRefused      a host of ours keeps no link with us for now
     ├── UpstreamError    a registry could not serve us
@@ -101,6 +102,10 @@ class WrongSecret(PeerFault):
 
     def __init__(self) -> None:
         super().__init__("the other end does not know the cluster secret")
+
+
+class NoIdentity(PeerFault):
+    """The other end's certificate is not for who its hello names, or it has to show one."""
 
 
 class UnknownKey(PeerFault):

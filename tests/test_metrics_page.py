@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from p2pdist.model.ids import HostId
 from p2pdist.model.jobs import JobSpec
 from p2pdist.model.members import Address, Role
 from p2pdist.peer.daemon import running_peer
@@ -32,6 +33,7 @@ from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.layers_mount import Mounted
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry, Fault
+from tests.process.identities import TestCa
 from tests.tracker.core.jobs.fleet import UNIX_S, Fleet, image
 
 ROOT: Final = Path(__file__).parents[1]
@@ -131,6 +133,11 @@ async def _scraped(directory: Path) -> dict[str, str]:
         registry.add_image("library/app", "1", [random_bytes(3 << 20, 1)])
         registry.faults["1"] = Fault(headers={"ratelimit-remaining": "76;w=21600"})
         async with open_lab(directory, {"docker.io": registry.url}) as lab:
+            ca = TestCa(directory)
+            lab.identities = {
+                role: ca.directory(role, HostId(f"{number:032x}"))
+                for number, role in enumerate(("tracker", "proxy", "peer"))
+            }
             return await _of_daemons(lab, client)
 
 

@@ -38,10 +38,10 @@ COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
 def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: Any) -> int:
     """Check this host for a role, before its daemon starts or while it runs.
 
-    Looks at keys, ports, trackers and proxies (up to the proof that they have the same secret),
-    clocks, registries (a token and a manifest), disk, limits, who can reach what listens here, and
-    whether the container engines ask the peer. Of a snapshotter: kernel, mirror, and who starts
-    containers by it. One line each: PASS, WARN or FAIL and the fix.
+    Looks at keys, certificates, ports, trackers and proxies (up to the proof that they have the
+    same secret), clocks, registries (a token and a manifest), disk, limits, who can reach what
+    listens here, and whether the container engines ask the peer. Of a snapshotter: kernel, mirror,
+    and who starts containers by it. One line each: PASS, WARN or FAIL and the fix.
     Changes nothing.
 
     Without --config it looks at the settings of the daemon that runs here, else at those of its
@@ -69,6 +69,8 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
     """Look at everything; `explicit`: at the settings of `loaded`, whatever runs here."""
     from p2pdist.doctor import local, network, runtimes, upstreams
     from p2pdist.doctor.in_force import settings_in_force
+    from p2pdist.model.members import Role
+    from p2pdist.process import clock
 
     settings, found = await settings_in_force(loaded, role, explicit=explicit)
     if role == "snapshotter":
@@ -79,6 +81,7 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
         found.append(made)
     if role != "all-in-one" or settings.cluster.secret_file is not None:
         found += local.check_keys(settings, "proxy" if "proxy" in parts else role)
+    found += [local.check_identity(settings, Role(part), clock.unix_s()) for part in parts]
     mirror = role in ("peer", "all-in-one")
     looks: list[Coroutine[Any, Any, list[Finding]]] = [
         _listed(network.check_ports(settings, part)) for part in parts

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,6 +37,7 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.members import Member
 from p2pdist.process import logs
 from p2pdist.process.health import TRACKER, Health
+from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.tasks import TaskOwner
 
 HANG_UP_S: Final = 1.0
@@ -84,11 +86,13 @@ class TrackerClient:
         instance: bytes = b"",
         on_id_in_use: Callable[[str], None] = lambda _: None,
         health: Health | None = None,
+        identity: HostIdentity | None = None,
     ) -> None:
         """`describe`: what to say of this host first; without it, it takes no prewarm orders.
         `on_order` gets the tracker's; called on the event loop, must not block. `health` is told of
         other secrets and clocks. `instance`: of this process, see `clones`; `on_id_in_use` hears
-        what a tracker says of another host with our id, before it is dialled again."""
+        what a tracker says of another host with our id, before it is dialled again. `identity`:
+        with it TLS is spoken; a tracker without one is then spoken to in clear, unless required."""
         self._core = ControlCore(urls, rng=rng, describes=describe is not None)
         self._secret = secret
         self._me = me
@@ -100,6 +104,10 @@ class TrackerClient:
         self._instance = instance
         self._on_id_in_use = on_id_in_use
         self._health = health or Health()
+        self._identity = identity
+        self._clear: set[str] = set()
+        """The trackers to speak to in clear at the next dial: they were found to have no TLS."""
+        self._said_clear: set[str] = set()
         self._codecs = shared_codecs()
         self._tasks = TaskOwner("tracker client")
         self._dial: TrackerDial | None = None
@@ -256,6 +264,8 @@ class TrackerClient:
     def _tell_host(self, order: orders.HostOrder) -> None:
         match order:
             case orders.TrackerUp():
+                if self._dial is not None:
+                    self._health.mended(Reason.IDENTITY_REFUSED, self._dial.url)
                 self._listener.tracker_up()
             case orders.TrackerDown():
                 self._listener.tracker_down()
@@ -325,6 +335,12 @@ class TrackerClient:
         line.on_clock = partial(self._hear_clock, dial.url)
         return line, me
 
+    def tls(self, dial: TrackerDial) -> ssl.SSLContext | None:
+        if self._identity is None or dial.url in self._clear:
+            self._clear.discard(dial.url)  # the dial after this one tries TLS again
+            return None
+        return self._identity.client
+
     def lost(self, dial: TrackerDial, why: str) -> None:
         if self._core.phase is Phase.CLOSED:
             return
@@ -333,7 +349,24 @@ class TrackerClient:
             self._health.happened(Reason.WRONG_SECRET, url, f"the tracker {url} has another secret")
         if line is not None and line.id_in_use:
             self._on_id_in_use(f"{url}: {line.id_in_use}")
+        if line is not None and line.identity_refused:
+            self._health.happened(Reason.IDENTITY_REFUSED, url, f"{url}: {line.identity_refused}")
+        elif dial.without_tls:
+            self._no_identity(url)
         logs.event(log, logging.INFO, "tracker.lost", url=url, error=why)
+
+    def _no_identity(self, url: str) -> None:
+        """It answered in clear to a dial for TLS."""
+        assert self._identity is not None
+        if self._identity.required:
+            detail = f"the tracker {url} has no identity, and cluster.require_identity is set"
+            self._health.happened(Reason.IDENTITY_REFUSED, url, detail)
+            return
+        self._clear.add(url)
+        if url not in self._said_clear:
+            self._said_clear.add(url)
+            text = "it has no identity: it is spoken to in clear, under the cluster secret alone"
+            logs.event(log, logging.WARNING, "tracker.no_identity", url=url, detail=text)
 
     def _hear_clock(self, url: str, told: ClockHeard) -> None:
         self._health.mended(Reason.WRONG_SECRET, url)  # it is told behind the tracker's proof only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from typing import Protocol
 
 from p2pdist.control.core.events import Connected, Greeted, Heard, LineEvent, LineLost, Received
@@ -14,6 +15,7 @@ from p2pdist.model.control_wire import CloseCode, parse_tracker_url
 from p2pdist.model.handshake import Session
 from p2pdist.model.members import Member
 from p2pdist.process.tasks import TaskOwner
+from p2pdist.process.tls import TlsTransport
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,10 @@ class Dialler(Protocol):
 
     def line(self, dial: TrackerDial, from_host: str) -> tuple[ControlLine, Member]:
         """Return the line to use from that address of ours, and whom its hello names."""
+        ...
+
+    def tls(self, dial: TrackerDial) -> ssl.SSLContext | None:
+        """What to speak TLS with to that tracker; None: it is spoken to in clear."""
         ...
 
     def happened(self, event: LineEvent) -> None: ...
@@ -39,12 +45,21 @@ class TrackerDial:
         self.number = number
         self.url = url
         self.line: ControlLine | None = None
+        self.tls: TlsTransport | None = None
+        """Between the line and the wire, where the dial is for TLS."""
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why."""
         self._client = client
         self._stands = False
         self._why = ""
         self._task: asyncio.Task[None]
+
+    @property
+    def without_tls(self) -> bool:
+        """The tracker answered a dial for TLS in clear. One that is asked too much says so unread:
+        that tells nothing."""
+        put_off = self.line is not None and self.line.retry_after_s is not None
+        return self.tls is not None and self.tls.in_clear and not put_off
 
     def start(self, tasks: TaskOwner) -> None:
         self._task = tasks.start(self._run(), name="dial")
@@ -79,7 +94,10 @@ class TrackerDial:
             self.line = line
             line.on_heard = lambda: self._client.happened(Heard(self.number))
             self._client.happened(Connected(self.number, me))
-            await asyncio.get_running_loop().create_connection(lambda: line, sock=sock)
+            protocol: asyncio.Protocol = line
+            if (context := self._client.tls(self)) is not None:
+                protocol = self.tls = TlsTransport(line, context, server_side=False)
+            await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
         except BaseException:
             sock.close()
             raise

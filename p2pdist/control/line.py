@@ -30,7 +30,9 @@ from p2pdist.model.control_wire import (
     read_retry,
 )
 from p2pdist.model.handshake import NO_PROOF, PROOF_BYTES, ClientHandshake, Session
-from p2pdist.model.members import Member
+from p2pdist.model.members import Member, Role
+from p2pdist.process.host_identity import identity_shown
+from p2pdist.process.tls import CERTIFICATE, TlsRefused
 
 # An inventory of 100,000 blobs is 8 MB: a tracker that lets more pile up takes nothing in.
 WRITE_BYTES_MAX: Final = 16 << 20
@@ -77,6 +79,7 @@ class ControlLine(asyncio.Protocol):
         "_why",
         "clock",
         "id_in_use",
+        "identity_refused",
         "on_clock",
         "on_heard",
         "retry_after_s",
@@ -101,6 +104,8 @@ class ControlLine(asyncio.Protocol):
         """The tracker does not know our cluster secret."""
         self.id_in_use = ""
         """What the tracker says of another host with our id, which is connected."""
+        self.identity_refused = ""
+        """Why one end does not believe the other one's certificate, or asks for one."""
         self.clock: ClockHeard | None = None
         """What the tracker told last of its wall clock."""
         self.on_clock: Callable[[ClockHeard], None] = lambda _: None
@@ -183,6 +188,8 @@ class ControlLine(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.resume_writing()
+        if isinstance(exc, TlsRefused):
+            self.identity_refused = str(exc)
         self._user.line_lost(self, self._why or str(exc or "connection closed"))
 
     # --- the parts of a connection --------------------------------------------------------------
@@ -206,6 +213,8 @@ class ControlLine(asyncio.Protocol):
     def _closed(self, code: int, reason: str) -> None:
         if code == CloseCode.ID_IN_USE and self._handshake is None:  # behind the tracker's proof
             self.id_in_use = reason
+        elif code == CloseCode.IDENTITY:
+            self.identity_refused = reason
         self.abort(f"closed by the tracker: {reason}")
 
     def _hear_clock(self, unix_ms: int) -> None:
@@ -217,11 +226,24 @@ class ControlLine(asyncio.Protocol):
         if handshake is None:
             raise PeerFault("a second answer")
         proof, session = handshake.finish(answer[PROOF_BYTES:], answer[:PROOF_BYTES])
+        self._check_identity(session.member)
         self._write(frame(Kind.PROOF, proof))
         self._hear_clock(session.unix_ms)
         self._reader.limits = SESSION
         self._codec = self._codecs[session.features]
         self._user.line_up(self, session)
+
+    def _check_identity(self, tracker: Member) -> None:
+        """Who spoke TLS is the tracker that its hello names: the secret alone all hosts know."""
+        der: bytes | None = self._transport.get_extra_info(CERTIFICATE)
+        if der is None:
+            return
+        why = identity_shown(der).against(tracker)
+        if not why and tracker.role is not Role.TRACKER:
+            why = f"the certificate is for a {tracker.role.value}, not for a tracker"
+        if why:
+            self.identity_refused = why
+            raise PeerFault(why)
 
     def _write(self, data: bytes) -> None:
         if self._transport.get_write_buffer_size() > WRITE_BYTES_MAX:

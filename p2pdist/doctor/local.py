@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from p2pdist.doctor.findings import Finding, Level, failed, passed, registries_text, warned
 from p2pdist.errors import ConfigError
-from p2pdist.model.members import Address
+from p2pdist.model.members import Address, Role
+from p2pdist.process.certificates import span_text
+from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret, read_signer
 from p2pdist.process.keys import KEY_NAME, SECRET_NAME, find_or_make_keys
 from p2pdist.registry.reading.entries import upstream_entries
@@ -44,6 +46,23 @@ def check_keys(settings: Settings, role: str) -> Iterator[Finding]:
     )
     if role == "proxy":
         yield _attempt("signing key", lambda: _signing(settings), "`p2pdist keys init`")
+
+
+def check_identity(settings: Settings, role: Role, now_s: float) -> Finding:
+    """The certificate of a daemon: is there one, and for how long."""
+    fix = f"p2pdist ca issue --role {role.value} --out DIR, then {role.value}.identity_dir = DIR"
+    try:
+        own = host_identity(settings, role, now_s)
+    except ConfigError as error:
+        return failed("identity", str(error), fix)
+    if own is None:
+        return passed("identity", f"off for the {role.value}: whoever has the secret is believed")
+    left = f"{own.identity}, for another {span_text(own.says.ends_s - now_s)}"
+    if now_s >= own.says.renew_from_s:
+        again = f"p2pdist ca issue --role {role.value} --out DIR, then restart the {role.value}"
+        return warned("identity", left, again)
+    alone = "others are refused" if own.required else "hosts without one are taken, too"
+    return passed("identity", f"{left}; {alone}")
 
 
 def with_found_keys(settings: Settings) -> tuple[Settings, Finding]:

@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +32,9 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import key_id
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.process.clock import unix_s
+from p2pdist.process.host_identity import HostIdentity, host_identity
 from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.tls import TlsTransport
 from p2pdist.registry.proxy_client import EXCHANGE_PORT, KEY_ID, read_key_id
 from p2pdist.settings import Settings
 
@@ -134,7 +137,9 @@ async def check_others(settings: Settings, role: str) -> AsyncIterator[Finding]:
         fix = "peer.proxies = http://PROXY:5100"
         yield failed("proxy", "none is named: nobody signs chunk maps for this peer", fix)
     for what, urls in lists.items():
-        for finding in await asyncio.gather(*(_check_other(what, url, settings) for url in urls)):
+        for finding in await asyncio.gather(
+            *(_check_other(what, url, settings, role) for url in urls)
+        ):
             for one in finding:
                 yield one
 
@@ -171,44 +176,86 @@ async def _status(admin: Address) -> dict[str, Any] | None:
     return status if isinstance(status, dict) else None
 
 
-async def _check_other(what: str, url: str, settings: Settings) -> list[Finding]:
+async def _check_other(what: str, url: str, settings: Settings, role: str) -> list[Finding]:
     if what == "tracker":
-        return await _check_tracker(url, settings.cluster.secret_file)
+        return await _check_tracker(url, settings, Role(role))
     return await _check_proxy(url, settings)
 
 
-async def _check_tracker(url: str, secret_file: Path | None) -> list[Finding]:
-    """Shake hands up to the tracker's proof: it shows that both know the same secret.
+async def _check_tracker(url: str, settings: Settings, role: Role) -> list[Finding]:
+    """Shake hands up to the tracker's proof: it shows that both know the same secret, and, where
+    this host has an identity, believe each other's certificates.
 
     Without a secret, which is another check's fault, whoever listens will do."""
     try:
         address = parse_tracker_url(url)
     except ValueError as error:
         return [failed("tracker", f"{url} cannot be asked: {error}", TRACKER_NAMED)]
-    secret = _secret_of(secret_file)
+    secret, identity = _secret_of(settings.cluster.secret_file), _identity_of(settings, role)
+    found: list[Finding] = []
     try:
         if secret is None:
             await _connect(address)
             return [passed("tracker", f"{url} answers")]
-        prober = _Prober()
-        line = ControlLine(prober, secret, _myself(), shared_codecs())
-        async with asyncio.timeout(REACH_S):
-            loop = asyncio.get_running_loop()
-            await loop.create_connection(lambda: line, sock=await connected(address))
-            why = await prober.ended
+        probed = await _probe_tracker(address, secret, identity)
+        if probed.in_clear and identity is not None and not identity.required:
+            text = f"{url} has none: it is spoken to in clear, under the cluster secret alone"
+            found.append(warned("identity", text, "tracker.identity_dir at the tracker"))
+            probed = await _probe_tracker(address, secret, None)
     except (OSError, TimeoutError) as error:
         reason = str(error) or "no answer"
         fix = f"is it running, and does the firewall let {address.port} through?"
         return [failed("tracker", f"{url} does not answer: {reason}", fix, remote=True)]
+    line = probed.line
+    if line.identity_refused:
+        text = f"{url}: {line.identity_refused}"
+        return [failed("identity", text, RULES[Reason.IDENTITY_REFUSED].fix)]
+    if probed.in_clear:
+        text = f"{url} has no identity, and cluster.require_identity is set"
+        return [failed("identity", text, "tracker.identity_dir at the tracker")]
     if line.wrong_secret:
         fix = RULES[Reason.WRONG_SECRET].fix
         return [failed("tracker", f"{url} has another cluster secret", fix)]
-    if prober.proven or line.retry_after_s is not None:
-        found = [passed("tracker", f"{url} answers")]
-        if prober.proven and (told := line.clock) is not None:
+    if probed.proven or line.retry_after_s is not None:
+        found.append(passed("tracker", f"{url} answers"))
+        if probed.proven and (told := line.clock) is not None:
             found += _clock(url, told.unix_ms, told.asked_s, told.answered_s)
         return found
-    return [failed("tracker", f"{url} is no tracker of ours: {why}", TRACKER_NAMED)]
+    return [failed("tracker", f"{url} is no tracker of ours: {probed.why}", TRACKER_NAMED)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """What came of one try."""
+
+    line: ControlLine
+    proven: bool
+    in_clear: bool
+    """It answered in clear to TLS."""
+    why: str
+
+
+async def _probe_tracker(address: Address, secret: bytes, identity: HostIdentity | None) -> _Probed:
+    """Raises OSError, which TimeoutError is as well, where nobody answers."""
+    prober = _Prober()
+    line = ControlLine(prober, secret, _myself(), shared_codecs())
+    tls = None
+    if identity is not None:
+        tls = TlsTransport(line, identity.client, server_side=False)
+    async with asyncio.timeout(REACH_S):
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: tls or line, sock=await connected(address))
+        why = await prober.ended
+    in_clear = tls is not None and tls.in_clear and line.retry_after_s is None
+    return _Probed(line, prober.proven, in_clear, why)
+
+
+def _identity_of(settings: Settings, role: Role) -> HostIdentity | None:
+    """The identity of this host; None where it has none, or none that is any good."""
+    try:
+        return host_identity(settings, role, unix_s())
+    except ConfigError:
+        return None
 
 
 def _secret_of(path: Path | None) -> bytes | None:

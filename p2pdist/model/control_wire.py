@@ -70,6 +70,8 @@ class CloseCode(enum.IntEnum):
     """The other end did what it must not do; the reason says what."""
     ID_IN_USE = 3
     """A host whose id another one has, which is connected; the reason says where."""
+    IDENTITY = 4
+    """Its certificate is not for who the hello names, or it has none; the reason says more."""
 
 
 Limits = Mapping[int, int]

@@ -27,6 +27,7 @@ class Reason(enum.StrEnum):
     FEW_DESCRIPTORS = "few_descriptors"
     STRANGERS = "strangers"
     HOST_CLONED = "host_cloned"
+    IDENTITY_REFUSED = "identity_refused"
     LAYERS_UNSHOWN = "layers_unshown"
     READS_WAIT = "reads_wait"
 
@@ -81,6 +82,11 @@ RULES: Final[Mapping[Reason, Rule]] = {
     ),
     Reason.HOST_CLONED: Rule(
         "it took a new host id; remove host.state_dir from the image that machines are made from"
+    ),
+    Reason.IDENTITY_REFUSED: Rule(
+        "`p2pdist ca show cert.pem` on both hosts: role, end, issuer; then issue anew what is"
+        " wrong, and restart the daemon",
+        event_s=_BAN_OUTLIVED_S,
     ),
     # A worker that was killed is back within a second.
     Reason.LAYERS_UNSHOWN: Rule(

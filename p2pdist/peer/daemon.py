@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
@@ -21,6 +21,7 @@ from p2pdist.peer.snapshotter_desk import snapshotter_desk
 from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
+from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret
 from p2pdist.process.listening import HttpServer
 from p2pdist.registry.proxy_client import ProxyClient
@@ -66,7 +67,7 @@ async def running_peer(
 
     Raises ConfigError, StoreError, OSError.
     """
-    own, options = settings.peer, replace(_options(settings), unix_s=unix_s)
+    own, options = settings.peer, _options(settings, unix_s)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         proxies = [ProxyClient(url, session) for url in own.proxies]
@@ -137,7 +138,7 @@ async def running_peer(
         yield RunningPeer(running, mirror.address, address, admin, mirror.server, backend)
 
 
-def _options(settings: Settings) -> NodeOptions:
+def _options(settings: Settings, unix_s: Callable[[], float]) -> NodeOptions:
     own = settings.peer
     return NodeOptions(
         role=Role.PEER,
@@ -148,6 +149,7 @@ def _options(settings: Settings) -> NodeOptions:
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         trackers=own.trackers,
+        identity=host_identity(settings, Role.PEER, unix_s()),
         upload_bytes_per_s=own.upload_rate,
         links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,
@@ -158,6 +160,7 @@ def _options(settings: Settings) -> NodeOptions:
             settings.host.labels,
             admitted_runtimes(settings),
         ),
+        unix_s=unix_s,
     )
 
 

@@ -30,6 +30,7 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
 from p2pdist.process.health import Health
+from p2pdist.process.host_identity import HostIdentity, identity_samples, identity_status
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
@@ -113,6 +114,8 @@ class NodeOptions:
     about: About = field(default_factory=About)
     scrub_bytes_per_s: int = 0
     """0: stored blobs are hashed again when they are read first, and not besides."""
+    identity: HostIdentity | None = None
+    """What says who this host is to trackers; without it the file of the state directory does."""
     unix_s: Callable[[], float] = clock.unix_s
     trace_file: Path | None = None
     """To which the node writes what it hears and decides."""
@@ -140,6 +143,7 @@ class RunningNode:
     orders: Orders
     named: Named
     """How many trackers and proxies the settings name."""
+    identity: HostIdentity | None
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
@@ -166,7 +170,10 @@ async def running_node(
     `servable`: which blobs and manifests may leave this host; asked before each of them does.
     """
     state_directory(options.state_dir)
-    own_id = OwnId.load(options.state_dir, options.machine)
+    if options.identity is None:
+        own_id = OwnId.load(options.state_dir, options.machine)
+    else:
+        own_id = OwnId.certified(options.identity.identity.host_id)
     keyring = Keyring(list(options.proxy_keys))
     rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
     store = await open_store(
@@ -207,6 +214,9 @@ async def running_node(
             node.tasks.start(asyncio.to_thread(keep), name="keep the host id")
             transport.drop_links("this host has a new id")
             tracker.tell_who_we_are()
+        elif own_id.is_certified:
+            text = f"another host shows the certificate of this one: {detail}"
+            health.happened(Reason.HOST_CLONED, "", text)
 
     transport = ExchangeTransport(
         node.router,
@@ -230,6 +240,7 @@ async def running_node(
         instance=instance,
         on_id_in_use=id_in_use,
         health=health,
+        identity=options.identity,
     )
     async with contextlib.AsyncExitStack() as parts:
         if trace_file is not None:
@@ -249,8 +260,9 @@ async def running_node(
         started_s = asyncio.get_running_loop().time()
         named = Named(len(options.trackers), len(proxies))
         yield RunningNode(
-            node, transport, tracker, store, me, own_id, bound, started_s, orders, named
-        )
+            node, transport, tracker, store, me, own_id, bound, started_s, orders, named,
+            options.identity,
+        )  # fmt: skip
 
 
 def opened_trace(options: NodeOptions, host: HostId) -> tuple[TraceFile | None, Trace | None]:
@@ -288,6 +300,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "uptime_s": round(asyncio.get_running_loop().time() - running.started_s, 3),
         "exchange": str(running.exchange_address),
         "tracker_connected": running.tracker.connected,
+        **identity_status(running.identity),
         "named": running.named._asdict(),
         "links": len(node.neighbourhood.links),
         "links_refused": dict(running.transport.refused),
@@ -343,6 +356,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
                 {"by": by, "reason": reason}, refused[reason],
             )  # fmt: skip
     yield from node.health.samples()
+    yield from identity_samples(running.identity, node.health.unix_s())
     for reason in FALLBACK_REASONS:
         yield Sample(
             "p2pdist_fallback_bytes_total", "counter", "Bytes from outside of the swarm by reason.",

@@ -69,13 +69,22 @@ def machine_mark(path: Path = MACHINE_ID_PATH) -> str:
 class OwnId:
     """The id that this host goes by now."""
 
-    def __init__(self, path: Path, host_id: HostId, machine: str) -> None:
+    def __init__(self, path: Path | None, host_id: HostId, machine: str) -> None:
         self.current = host_id
         self.renewed_total = 0
         """Ids given up because another host has them."""
         self._path = path
         self._machine = machine
         self._renewed_s: float | None = None
+
+    @classmethod
+    def certified(cls, host_id: HostId) -> OwnId:
+        """The id that a certificate is for: it stays, and no file is asked."""
+        return cls(None, host_id, "")
+
+    @property
+    def is_certified(self) -> bool:
+        return self._path is None
 
     @classmethod
     def load(cls, state_dir: Path, machine: str) -> OwnId:
@@ -111,8 +120,12 @@ class OwnId:
     def renew(self, now_s: float, detail: str) -> Callable[[], None] | None:
         """Another host has this id: go by a new one from now on.
 
-        Return what keeps it, which blocks; None where nothing is to be done, as the id is new.
+        Return what keeps it, which blocks; None where nothing is to be done, as the id is new, or
+        can be done, as a certificate is for it.
         """
+        path = self._path
+        if path is None:
+            return None
         if self._renewed_s is not None and now_s - self._renewed_s < RENEW_PAUSE_S:
             return None
         self._renewed_s = now_s
@@ -127,7 +140,7 @@ class OwnId:
             given_up=given_up,
         )
         kept = Kept(self.current, self._machine)
-        return lambda: _keep(self._path, kept)
+        return lambda: _keep(path, kept)
 
 
 def _keep(path: Path, kept: Kept) -> None:

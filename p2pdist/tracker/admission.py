@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pdist.errors import PeerFault
+from p2pdist.errors import NoIdentity, PeerFault
 from p2pdist.model.members import Member
+from p2pdist.process.host_identity import HostIdentity, identity_shown
 
 ADDRESSES_MAX: Final = 8
 # RFC 1035: a host name has at most 253 characters; names of places are held to the same.
@@ -22,3 +23,18 @@ def check_member(member: Member) -> None:
         raise PeerFault("a host with a malformed place or address")
     if any(not address.host or not 0 < address.port < 65536 for address in member.addresses):
         raise PeerFault("a host with a malformed address")
+
+
+def check_identity(own: HostIdentity | None, certificate: bytes | None, member: Member) -> None:
+    """Raise NoIdentity where `member`, by its hello, is not who the certificate of its connection
+    is for; `own` is the tracker's identity, and says whether there has to be one."""
+    if certificate is None:
+        if own is not None and own.required:
+            raise NoIdentity("this tracker takes hosts with a certificate only")
+        return
+    try:
+        why = identity_shown(certificate).against(member)
+    except PeerFault as error:
+        why = str(error)
+    if why:
+        raise NoIdentity(why)

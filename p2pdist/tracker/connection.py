@@ -18,6 +18,7 @@ from p2pdist.model.control_wire import (
 )
 from p2pdist.model.handshake import ServerHandshake
 from p2pdist.model.members import Member
+from p2pdist.process.tls import CERTIFICATE, TlsRefused
 
 # A handout is about 2 KB, all revocations that are kept about 750 KB: a host that lets 4 MiB
 # pile up reads no more. Full: the connection is cut, the host comes back and announces anew.
@@ -41,8 +42,8 @@ class Taker(Protocol):
         """What came is no control connection, or none any more."""
         ...
 
-    def ended(self, connection: Connection) -> None:
-        """Called once; nothing is received after it."""
+    def ended(self, connection: Connection, why: str) -> None:
+        """Called once; nothing is received after it. `why`: where TLS came to nothing."""
         ...
 
 
@@ -87,6 +88,12 @@ class Connection(asyncio.Protocol):
     def peer(self) -> str:
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if name else ""
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The host's certificate in DER, of a CA of ours; None for a connection in clear."""
+        der: bytes | None = self._transport.get_extra_info(CERTIFICATE)
+        return der
 
     # --- sending --------------------------------------------------------------------------------
 
@@ -157,7 +164,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # What came before is still to be taken in: a host says goodbye and closes.
-        self._taker.ended(self)
+        self._taker.ended(self, str(exc) if isinstance(exc, TlsRefused) else "")
 
 
 def cost_bytes(payload: bytes) -> int:

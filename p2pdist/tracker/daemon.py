@@ -16,10 +16,17 @@ from p2pdist import __version__
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
+from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.collector import short_pauses
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
+from p2pdist.process.host_identity import (
+    HostIdentity,
+    host_identity,
+    identity_samples,
+    identity_status,
+)
 from p2pdist.process.identity import proxy_keys, read_secret
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.settings import Settings
@@ -45,7 +52,9 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
     """Run a tracker for as long as the block lasts. Raises ConfigError, OSError."""
     own = settings.tracker
     state_dir = state_directory(settings.host.state_dir / "tracker")
-    me = Member(HostId(secrets.token_hex(16)), Role.TRACKER, Place(settings.host.dc))
+    identity = host_identity(settings, Role.TRACKER, clock.unix_s())
+    own_id = HostId(secrets.token_hex(16)) if identity is None else identity.identity.host_id
+    me = Member(own_id, Role.TRACKER, Place(settings.host.dc))
     secret = read_secret(settings.cluster.secret_file)
     server = TrackerServer(
         own.listen,
@@ -57,6 +66,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         state_dir=state_dir,
         federation=own.federation,
         job_store=sqlite_job_store(state_dir / FILE_NAME),
+        identity=identity,
     )
     started_s = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:
@@ -65,12 +75,13 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
 
         def status() -> dict[str, Any]:
             uptime_s = asyncio.get_running_loop().time() - started_s
-            return {**_status(server, me), "uptime_s": round(uptime_s, 3), "control": str(control)}
+            told = {"uptime_s": round(uptime_s, 3), "control": str(control)}
+            return {**_status(server, me), **told, **identity_status(identity)}
 
         admin = AdminServer(
             own.admin_listen,
             status=status,
-            samples=lambda: _samples(server, me),
+            samples=lambda: _samples(server, me, identity),
             ready=lambda: {"control": True},
             degraded=server.health.names,
             routes=JobHttp(JobDesk(server), secret).routes(),
@@ -98,7 +109,7 @@ def _status(server: TrackerServer, me: Member) -> dict[str, Any]:
     }
 
 
-def _samples(server: TrackerServer, me: Member) -> Iterable[Sample]:
+def _samples(server: TrackerServer, me: Member, identity: HostIdentity | None) -> Iterable[Sample]:
     core = server.core
     yield node_info(me.role, me.place)
     text = "Hosts with a control connection."
@@ -118,6 +129,7 @@ def _samples(server: TrackerServer, me: Member) -> Iterable[Sample]:
     text = "Connections dropped unread: they had waited for longer than a host does."
     yield Sample("p2pdist_tracker_dropped_total", "counter", text, {}, intake.dropped_total)
     yield from server.health.samples()
+    yield from identity_samples(identity, clock.unix_s())
     yield from job_samples(core.jobs)
     yield from fleet_samples(core.sums.totals)
 

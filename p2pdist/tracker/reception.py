@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from p2pdist.errors import PeerFault, WrongSecret
+from p2pdist.errors import NoIdentity, PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.model.control_wire import (
     FEATURE_ZSTD,
@@ -30,8 +30,10 @@ from p2pdist.model.control_wire import (
 from p2pdist.model.handshake import HELLO_BYTES_MAX, ServerHandshake
 from p2pdist.model.members import Address, Member
 from p2pdist.process import clock
+from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.tasks import TaskOwner
-from p2pdist.tracker.admission import check_member
+from p2pdist.process.tls import TlsTransport
+from p2pdist.tracker.admission import check_identity, check_member
 from p2pdist.tracker.connection import Connection, cost_bytes
 from p2pdist.tracker.core.deadlines import Deadlines
 from p2pdist.tracker.core.intake import Intake
@@ -77,11 +79,20 @@ class Attendant(Protocol):
 class Reception:
     """All control connections of one tracker, from `accept` to their end."""
 
-    def __init__(self, attendant: Attendant, *, secret: bytes, me: Member) -> None:
+    def __init__(
+        self,
+        attendant: Attendant,
+        *,
+        secret: bytes,
+        me: Member,
+        identity: HostIdentity | None = None,
+    ) -> None:
+        """`identity`: with it hosts may speak TLS, on the same port."""
         self.intake: Intake[socket.socket] = Intake()
         self._attendant = attendant
         self._secret = secret
         self._me = me
+        self._identity = identity
         self._links = itertools.count(1)
         self._codecs = shared_codecs()
         self._connections: set[Connection] = set()
@@ -151,8 +162,11 @@ class Reception:
         handshake = ServerHandshake(self._secret, self._me, os.urandom, FEATURES, now_ms)
         connection = Connection(self, next(self._links), handshake)
         self._greeted[connection] = who
+        protocol: asyncio.Protocol = connection
+        if self._identity is not None:
+            protocol = TlsTransport(connection, self._identity.server, server_side=True)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
         except BaseException as error:
             sock.close()
             if connection not in self._connections:
@@ -196,10 +210,10 @@ class Reception:
     def faulted(self, connection: Connection, error: PeerFault) -> None:
         self._refuse(connection, str(error))
 
-    def ended(self, connection: Connection) -> None:
+    def ended(self, connection: Connection, why: str) -> None:
         self._connections.discard(connection)
         if connection.handshake is not None and not connection.closing:
-            self._attendant.refused(connection, "it ended within the handshake")
+            self._attendant.refused(connection, why or "it ended within the handshake")
         self._shaken(connection)
         self._inbox.put((connection, _LOST, b""))
         if not self._connections:
@@ -220,7 +234,8 @@ class Reception:
         except (PeerFault, msgspec.DecodeError) as error:
             if isinstance(error, WrongSecret):
                 self._attendant.stranger(connection)
-            self._refuse(connection, str(error))
+            code = CloseCode.IDENTITY if isinstance(error, NoIdentity) else CloseCode.REFUSED
+            self._refuse(connection, str(error), code)
             return False
         if not more:
             connection.taken(cost_bytes(payload))
@@ -247,6 +262,7 @@ class Reception:
     def _let_in(self, connection: Connection, handshake: ServerHandshake, proof: bytes) -> None:
         session = handshake.finish(proof)
         check_member(session.member)
+        check_identity(self._identity, connection.certificate, session.member)
         connection.member, connection.instance = session.member, session.instance
         connection.codec = self._codecs[session.features & FEATURE_ZSTD]
         connection.handshake = None
@@ -254,10 +270,12 @@ class Reception:
         self._shaken(connection)
         self._attendant.welcome(connection)
 
-    def _refuse(self, connection: Connection, reason: str) -> None:
+    def _refuse(
+        self, connection: Connection, reason: str, code: CloseCode = CloseCode.REFUSED
+    ) -> None:
         if not connection.closing:
             self._attendant.refused(connection, reason)
-            connection.close(reason)
+            connection.close(reason, code)
 
 
 def _unix_ms() -> int:

@@ -28,6 +28,7 @@ from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.health import Health
+from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
@@ -63,7 +64,8 @@ class TrackerServer:
     """Serves the control connections of one tracker.
 
     `me` is what hosts are told about the tracker; `state_dir` keeps the snapshot, None: none;
-    `federation` are the base URLs of other datacenters' trackers; `job_store` outlives the process.
+    `federation` are the base URLs of other datacenters' trackers; `job_store` outlives the
+    process; `identity`: what TLS is spoken with, see `Reception`.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class TrackerServer:
         state_dir: Path | None = None,
         federation: Sequence[str] = (),
         job_store: JobStore | None = None,
+        identity: HostIdentity | None = None,
     ) -> None:
         self._listen = listen
         self._secret = secret
@@ -97,6 +100,7 @@ class TrackerServer:
             me=me,
             rng=rng,
             health=self.health,
+            identity=identity,
             changed=lambda dcs: self._feed(RemotesChanged(dcs)),
             answered=lambda forward, answer: self._feed(RemoteAnswered(forward, answer)),
         )
@@ -106,7 +110,7 @@ class TrackerServer:
         self._refusals = logs.Sparing()
         self._closings = logs.Sparing()
         self._clones = logs.Sparing()
-        self.reception = Reception(self, secret=secret, me=me)
+        self.reception = Reception(self, secret=secret, me=me, identity=identity)
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
         self.core: TrackerCore

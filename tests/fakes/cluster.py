@@ -49,6 +49,8 @@ class Lab:
     """Of all proxies and peers."""
     open_store: OpenStore = Store.open
     """What proxies and peers that are started from now on keep their blobs in."""
+    identities: Mapping[str, Path] = field(default_factory=dict)
+    """By role: the certificates of daemons that are started from now on."""
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -60,7 +62,11 @@ class Lab:
             cluster=Cluster(self.keys.secret_file, (self.keys.public_key,)),
             host=Host(self.directory / name, dc or self.dc),
             tracker=Tracker(
-                any_port, any_port, announce_interval_s=0.1, federation=self.federation
+                any_port,
+                any_port,
+                announce_interval_s=0.1,
+                federation=self.federation,
+                identity_dir=self.identities.get("tracker"),
             ),
             proxy=Proxy(
                 any_port,
@@ -72,6 +78,7 @@ class Lab:
                 tag_ttl_s=self.tag_ttl_s,
                 upload_rate=self.proxy_upload_rate,
                 layer_index=self.layer_index,
+                identity_dir=self.identities.get("proxy"),
             ),
             peer=Peer(
                 any_port,
@@ -81,6 +88,7 @@ class Lab:
                 tuple(self.proxies),
                 direct=False,
                 tag_ttl_s=self.tag_ttl_s,
+                identity_dir=self.identities.get("peer"),
             ),
             store=StoreSection(max_bytes=4_000_000_000),
             upstream=tuple(Upstream(host, url) for host, url in self.upstreams.items()),

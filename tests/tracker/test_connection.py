@@ -65,7 +65,7 @@ class FakeTaker:
     def faulted(self, connection: Connection, error: PeerFault) -> None:
         self.faults.append(str(error))
 
-    def ended(self, connection: Connection) -> None: ...
+    def ended(self, connection: Connection, why: str) -> None: ...
 
 
 @pytest.fixture

@@ -1,0 +1,237 @@
+"""TLS between a transport and a protocol of ours, over memory buffers.
+
+Not asyncio's own: that one keeps 256 KiB for each connection, of which a tracker has tens of
+thousands, drops the alert that tells the other end why it is refused, and cannot share a port.
+
+Both ends may find that the other one speaks no TLS, from its first byte: a server then serves it
+as it did before there was TLS; a client says nothing, and hears what it was told in clear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import ssl
+from typing import Any, Final, cast
+
+_RECORD_BYTES: Final = 16 << 10
+# The first byte of a TLS record, RFC 8446, section 5.1: alert, handshake.
+_ALERT: Final = 0x15
+_HANDSHAKE: Final = 0x16
+CERTIFICATE: Final = "p2pdist_certificate"
+"""The extra information that is the other end's certificate, in DER."""
+
+# What the other end's alert means, by OpenSSL's name of it.
+_ALERTS: Final = {
+    "ALERT_UNKNOWN_CA": "the other end does not believe the CA of our certificate",
+    "ALERT_CERTIFICATE_EXPIRED": "our certificate has expired by the other end's clock",
+    "ALERT_BAD_CERTIFICATE": "the other end does not take our certificate",
+    "ALERT_UNSUPPORTED_CERTIFICATE": "the other end does not take our certificate",
+    "ALERT_CERTIFICATE_REQUIRED": "the other end asks for a certificate",
+}
+
+
+class TlsRefused(OSError):
+    """The handshake came to nothing; the text says why."""
+
+
+class _State(enum.Enum):
+    OPEN = enum.auto()
+    """Nothing came yet."""
+    SHAKING = enum.auto()
+    UP = enum.auto()
+    CLEAR = enum.auto()
+    """The other end speaks no TLS."""
+    ENDED = enum.auto()
+
+
+class TlsTransport(asyncio.Protocol, asyncio.Transport):
+    """The protocol of a real transport and the transport of `inner`, without a task or a timer.
+
+    `inner` is told of the connection before the handshake, so that its deadlines hold for that as
+    well; its `connection_lost` gets TlsRefused where the handshake failed. What a client writes
+    before the handshake is done goes out right behind it.
+    """
+
+    __slots__ = ("_failure", "_incoming", "_inner", "_outgoing", "_pending", "_raw", "_state",
+                 "_tls", "certificate", "in_clear", "server_side")  # fmt: skip
+
+    def __init__(
+        self, inner: asyncio.Protocol, context: ssl.SSLContext, *, server_side: bool
+    ) -> None:
+        self.certificate = b""
+        """The other end's, in DER, once the handshake is done."""
+        self.in_clear = False
+        """The other end turned out to speak no TLS."""
+        self.server_side = server_side
+        self._inner: asyncio.Protocol | None = inner
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side
+        )
+        self._pending = b""
+        self._state = _State.OPEN
+        self._failure: TlsRefused | None = None
+        self._raw: asyncio.Transport
+
+    # --- called by the real transport -----------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's class is one by its methods only.
+        self._raw = cast(asyncio.Transport, transport)
+        assert self._inner is not None
+        self._inner.connection_made(self)
+        if not self.server_side and self._state is _State.OPEN:
+            self._shake()
+
+    def data_received(self, data: bytes) -> None:
+        if self._state is _State.OPEN:
+            self._state = _State.SHAKING if self._speaks_tls(data[0]) else _State.CLEAR
+            if self._state is _State.CLEAR:
+                self._go_on_in_clear()
+        if self._state is _State.CLEAR:
+            self._hand_on(data)
+            return
+        if self._state is _State.ENDED:
+            return
+        self._incoming.write(data)
+        if self._state is _State.UP or self._shake():
+            self._read()
+
+    def eof_received(self) -> bool:
+        return False  # what was to be told has its own end
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state = _State.ENDED
+        inner, self._inner, self._tls = self._inner, None, None
+        if inner is not None:
+            inner.connection_lost(self._failure or exc)
+
+    # --- called by the protocol -----------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._state is _State.UP:
+            self._encrypt(data)
+            self._flush()
+        elif self._state is _State.CLEAR:
+            self._raw.write(data)
+        elif self._state is not _State.ENDED and not self.server_side:
+            self._pending += data
+        # A server has nothing to say to whom it does not know.
+
+    def close(self) -> None:
+        if self._state is _State.UP and self._tls is not None:
+            self._state = _State.ENDED
+            with contextlib.suppress(ssl.SSLError):  # it waits for the other end's word: we do not
+                self._tls.unwrap()
+            self._flush()
+        self._raw.close()
+
+    def abort(self) -> None:
+        self._raw.abort()
+
+    def is_closing(self) -> bool:
+        return self._raw.is_closing()
+
+    def get_write_buffer_size(self) -> int:
+        return self._raw.get_write_buffer_size() + len(self._pending)
+
+    def pause_reading(self) -> None:
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._raw.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == CERTIFICATE:
+            return self.certificate or default
+        return self._raw.get_extra_info(name, default)
+
+    # --- TLS ------------------------------------------------------------------------------------
+
+    def _speaks_tls(self, first: int) -> bool:
+        return first == _HANDSHAKE or (not self.server_side and first == _ALERT)
+
+    def _go_on_in_clear(self) -> None:
+        """A client's own words stay unsaid: it asked for TLS."""
+        self.in_clear = True
+        self._tls, self._pending = None, b""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+
+    def _hand_on(self, data: bytes) -> None:
+        if self._inner is not None:
+            self._inner.data_received(data)
+
+    def _shake(self) -> bool:
+        """Go on with the handshake; return whether it is done."""
+        assert self._tls is not None
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        except ssl.SSLError as error:
+            self._fail(error)
+            return False
+        self._state = _State.UP
+        self.certificate = self._tls.getpeercert(binary_form=True) or b""
+        pending, self._pending = self._pending, b""
+        self._encrypt(pending)
+        self._flush()
+        return True
+
+    def _read(self) -> None:
+        assert self._tls is not None
+        parts, ended = [], False
+        try:
+            while part := self._tls.read(_RECORD_BYTES):
+                parts.append(part)
+            ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        self._flush()
+        if parts:
+            self._hand_on(b"".join(parts))
+        if ended:
+            self.close()
+
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        assert self._tls is not None
+        view = memoryview(data)
+        while view:
+            view = view[self._tls.write(view) :]
+
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._raw.write(data)
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        """End it; the alert that OpenSSL made of it tells the other end why."""
+        self._state, self._failure = _State.ENDED, TlsRefused(refusal_text(error))
+        self._flush()
+        self._raw.close()
+
+
+def refusal_text(error: ssl.SSLError) -> str:
+    """Say what went wrong with a handshake, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the other end's certificate is not believed: {error.verify_message}"
+    reason = getattr(error, "reason", None) or ""  # only OpenSSL gives one
+    for name, text in _ALERTS.items():
+        if reason.endswith(name):
+            return text
+    if "PEER_DID_NOT_RETURN_A_CERTIFICATE" in reason:
+        return "the other end shows no certificate"
+    return f"TLS failed: {reason.replace('_', ' ').lower() or error}"
