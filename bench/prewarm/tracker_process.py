@@ -100,8 +100,10 @@ async def running_tracker(
     profile: Path | None = None,
     probed: Path | None = None,
     limit: Callable[[int], None] | None = None,
+    identity_dir: Path | None = None,
 ) -> AsyncIterator[TrackerProcess]:
-    """A tracker with keys and state of its own in `directory`, for as long as the block lasts."""
+    """A tracker with keys and state of its own in `directory`, for as long as the block lasts;
+    `identity_dir`: its certificate."""
     control, admin = free_ports(2)
     keys = make_keys(directory / "keys")
     sections: dict[str, dict[str, str | list[str]]] = {
@@ -109,6 +111,8 @@ async def running_tracker(
         "host": {"state_dir": str(directory / "state"), "dc": "dc1"},
         "tracker": {"listen": f"127.0.0.1:{control}", "admin_listen": f"127.0.0.1:{admin}"},
     }
+    if identity_dir is not None:
+        sections["tracker"]["identity_dir"] = str(identity_dir)
     lines = []
     for section, values in sections.items():
         lines += [f"[{section}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items())]

@@ -4,6 +4,7 @@
     python -m bench.scale links                   a proxy with up to 10,000 links
     python -m bench.scale neighbours              a peer with 4 and with 100 neighbours
     python -m bench.scale costs                   a tracker with 10,000 hosts: memory, pauses, stop
+    python -m bench.scale identity                2,000 hosts with certificates, and without
     python -m bench.scale storm5000 storm15000    its fall, with a quarter of a core and a whole one
 
 Needs 20,000 descriptors.
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench.scale import links, neighbours
+from bench.scale import identity, links, neighbours
 from bench.scale.costs import costs
 from bench.scale.storm import storm
 from bench.targets import publish
@@ -50,6 +51,7 @@ PARTS: Final[dict[str, Callable[[], Found]]] = {
     "links": links.measure,
     "neighbours": neighbours.measure,
     "costs": _costs,
+    "identity": identity.measure,
     "storm5000": lambda: _storm(5_000, 0.25),
     "storm15000": lambda: _storm(15_000, 1.0),
 }

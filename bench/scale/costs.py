@@ -26,7 +26,7 @@ async def costs(hosts: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         probed = Path(name) / "probe.json"
         async with running_tracker(Path(name), probed=probed) as tracker:
-            _part_cores(tracker.pid)
+            part_cores(tracker.pid)
             os.kill(tracker.pid, signal.SIGUSR1)  # what starting took is no pause of anybody's
             empty_mb = tracker.rss_mb("VmRSS")
             fleet = Fleet("127.0.0.1", tracker.control_port, tracker.secret, Random(1))
@@ -58,7 +58,7 @@ async def costs(hosts: int) -> dict[str, Any]:
                 await fleet.close()
 
 
-def _part_cores(tracker_pid: int) -> None:
+def part_cores(tracker_pid: int) -> None:
     """The tracker has a core, and its 10,000 hosts here the others: a loop that waits for a core
     that the hosts have is late, too, and no pause of its own."""
     cores = sorted(os.sched_getaffinity(0))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import resource
+import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -20,6 +21,7 @@ from p2pdist.model.handshake import Session
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.process.tasks import TaskOwner
+from p2pdist.process.tls import TlsTransport
 
 BLOBS: Final = 50
 HOSTS_PER_RACK: Final = 40
@@ -43,6 +45,10 @@ def key(number: int) -> SwarmKey:
     return SwarmKey(f"sha256:{hashlib.sha256(b'%d' % number).hexdigest()}")
 
 
+def host_id(number: int) -> HostId:
+    return HostId(f"{number + 1:032x}")
+
+
 INVENTORY: Final = [Delta(key(number), 8, True) for number in range(BLOBS)]
 
 
@@ -62,6 +68,8 @@ class Fleet:
     refused: int = 0
     lag_max_s: float = 0.0
     """Of this process: beyond a second it is the hosts that are slow, not the tracker."""
+    contexts: Sequence[ssl.SSLContext] = ()
+    """What each host speaks TLS with; none: in clear."""
     hosts: list[ScaleHost] = field(default_factory=list)
     tasks: TaskOwner = field(default_factory=lambda: TaskOwner("fleet"))
     codecs: dict[int, FrameCodec] = field(default_factory=shared_codecs)
@@ -117,7 +125,7 @@ class ScaleHost:
     def __init__(self, fleet: Fleet, number: int) -> None:
         address = Address("127.0.0.1", 1024 + number % 64_000)
         place = Place("dc1", f"r{number // HOSTS_PER_RACK}")
-        self.member = Member(HostId(f"{number + 1:032x}"), Role.PEER, place, (address,))
+        self.member = Member(host_id(number), Role.PEER, place, (address,))
         self.line: ControlLine | None = None
         self._fleet = fleet
         self._number = number
@@ -136,11 +144,14 @@ class ScaleHost:
         line = ControlLine(self, fleet.secret, self.member, fleet.codecs)
         # Behind the time-out of the connection itself: from here on there is one to abort.
         self._after(CONNECT_S + 0.01, lambda: line.abort("no answer in time"))
+        protocol: asyncio.Protocol = line
+        if fleet.contexts:
+            protocol = TlsTransport(line, fleet.contexts[self._number], server_side=False)
         source = (f"127.0.0.{2 + self._number % SOURCES}", 0)
         try:
             async with asyncio.timeout(CONNECT_S):
                 await loop.create_connection(
-                    lambda: line, fleet.host, fleet.port, local_addr=source
+                    lambda: protocol, fleet.host, fleet.port, local_addr=source
                 )
         except OSError as error:  # TimeoutError is one
             fleet.lost[f"no connection: {error.strerror or 'timed out'}"] += 1

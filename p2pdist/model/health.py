@@ -81,7 +81,8 @@ RULES: Final[Mapping[Reason, Rule]] = {
         " yours",
     ),
     Reason.HOST_CLONED: Rule(
-        "it took a new host id; remove host.state_dir from the image that machines are made from"
+        "it took a new host id; remove host.state_dir from the image that machines are made from;"
+        " where both show one certificate: `p2pdist ca issue` for each of them"
     ),
     Reason.IDENTITY_REFUSED: Rule(
         "`p2pdist ca show cert.pem` on both hosts: role, end, issuer; then issue anew what is"

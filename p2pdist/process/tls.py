@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import enum
 import ssl
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 _RECORD_BYTES: Final = 16 << 10
@@ -54,22 +55,31 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
     before the handshake is done goes out right behind it.
     """
 
-    __slots__ = ("_failure", "_incoming", "_inner", "_outgoing", "_pending", "_raw", "_state",
-                 "_tls", "certificate", "in_clear", "server_side")  # fmt: skip
+    __slots__ = ("_context", "_failure", "_incoming", "_inner", "_later", "_outgoing", "_pending",
+                 "_raw", "_state", "_tls", "certificate", "in_clear", "server_side")  # fmt: skip
 
     def __init__(
-        self, inner: asyncio.Protocol, context: ssl.SSLContext, *, server_side: bool
+        self,
+        inner: asyncio.Protocol,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        later: Callable[[TlsTransport], None] | None = None,
     ) -> None:
+        """`later` is to have `go_on` called for each step of the handshake, of half a millisecond:
+        a thousand of them in one turn of the loop are half a second. None: it is done at once."""
         self.certificate = b""
         """The other end's, in DER, once the handshake is done."""
         self.in_clear = False
         """The other end turned out to speak no TLS."""
         self.server_side = server_side
         self._inner: asyncio.Protocol | None = inner
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls: ssl.SSLObject | None = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side
-        )
+        self._context = context
+        self._incoming: ssl.MemoryBIO
+        self._outgoing: ssl.MemoryBIO
+        self._tls: ssl.SSLObject | None = None
+        """There once TLS has begun, as are the buffers; None again at the end."""
+        self._later = later
         self._pending = b""
         self._state = _State.OPEN
         self._failure: TlsRefused | None = None
@@ -82,21 +92,32 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         self._raw = cast(asyncio.Transport, transport)
         assert self._inner is not None
         self._inner.connection_made(self)
-        if not self.server_side and self._state is _State.OPEN:
+        if not self.server_side and not self._raw.is_closing():
+            self._begin()
             self._shake()
 
     def data_received(self, data: bytes) -> None:
         if self._state is _State.OPEN:
-            self._state = _State.SHAKING if self._speaks_tls(data[0]) else _State.CLEAR
-            if self._state is _State.CLEAR:
-                self._go_on_in_clear()
+            self._hear_first(data[0])
         if self._state is _State.CLEAR:
             self._hand_on(data)
             return
         if self._state is _State.ENDED:
             return
         self._incoming.write(data)
-        if self._state is _State.UP or self._shake():
+        if self._state is _State.SHAKING and self._later is not None:
+            self._raw.pause_reading()  # what waits here is what came at once, and no more
+            self._later(self)
+        else:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Take in what came, unless it has ended meanwhile."""
+        if self._state is _State.SHAKING:
+            if self._later is not None and not self._raw.is_closing():
+                self._raw.resume_reading()
+            self._shake()
+        if self._state is _State.UP:
             self._read()
 
     def eof_received(self) -> bool:
@@ -158,36 +179,41 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
 
     # --- TLS ------------------------------------------------------------------------------------
 
-    def _speaks_tls(self, first: int) -> bool:
-        return first == _HANDSHAKE or (not self.server_side and first == _ALERT)
+    def _hear_first(self, first: int) -> None:
+        """Go on with TLS or in clear; what a client has to say stays unsaid: it asked for TLS."""
+        if first == _HANDSHAKE or (first == _ALERT and not self.server_side):
+            self._state = _State.SHAKING
+            if self.server_side:
+                self._begin()
+        else:
+            self._state, self.in_clear = _State.CLEAR, True
+            self._tls, self._pending = None, b""
 
-    def _go_on_in_clear(self) -> None:
-        """A client's own words stay unsaid: it asked for TLS."""
-        self.in_clear = True
-        self._tls, self._pending = None, b""
+    def _begin(self) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = self._context.wrap_bio(
+            self._incoming, self._outgoing, server_side=self.server_side
+        )
 
     def _hand_on(self, data: bytes) -> None:
         if self._inner is not None:
             self._inner.data_received(data)
 
-    def _shake(self) -> bool:
-        """Go on with the handshake; return whether it is done."""
+    def _shake(self) -> None:
         assert self._tls is not None
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
-            return False
+            return
         except ssl.SSLError as error:
             self._fail(error)
-            return False
+            return
         self._state = _State.UP
         self.certificate = self._tls.getpeercert(binary_form=True) or b""
         pending, self._pending = self._pending, b""
         self._encrypt(pending)
         self._flush()
-        return True
 
     def _read(self) -> None:
         assert self._tls is not None

@@ -99,6 +99,7 @@ class Reception:
         self._greeted: dict[Connection, str] = {}  # and from which address
         self._handshakes: Deadlines[Connection] = Deadlines(HANDSHAKE_S)
         self._inbox: Inbox[Item] = Inbox(self._deal)
+        self._shaking: Inbox[TlsTransport] = Inbox(_go_on)
         self._acceptor = Acceptor(self._accepted, backlog=BACKLOG, per_turn=ACCEPTS_PER_TURN)
         self._greetings = TaskOwner("greetings")
         self._turn: asyncio.Handle | None = None
@@ -122,6 +123,7 @@ class Reception:
                 sock.close()
                 self.intake.done(who, time.monotonic())
         self._inbox.close()
+        self._shaking.close()
         for number, connection in enumerate(list(self._connections), 1):
             connection.close(reason, CloseCode.GOING_AWAY)
             if number % CLOSES_PER_TURN == 0:
@@ -164,7 +166,9 @@ class Reception:
         self._greeted[connection] = who
         protocol: asyncio.Protocol = connection
         if self._identity is not None:
-            protocol = TlsTransport(connection, self._identity.server, server_side=True)
+            protocol = TlsTransport(
+                connection, self._identity.server, server_side=True, later=self._shaking.put
+            )
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
         except BaseException as error:
@@ -276,6 +280,11 @@ class Reception:
         if not connection.closing:
             self._attendant.refused(connection, reason)
             connection.close(reason, code)
+
+
+def _go_on(tls: TlsTransport) -> bool:
+    tls.go_on()
+    return False
 
 
 def _unix_ms() -> int:

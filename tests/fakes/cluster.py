@@ -51,6 +51,7 @@ class Lab:
     """What proxies and peers that are started from now on keep their blobs in."""
     identities: Mapping[str, Path] = field(default_factory=dict)
     """By role: the certificates of daemons that are started from now on."""
+    require_identity: bool = False
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -59,7 +60,11 @@ class Lab:
     def settings(self, name: str, dc: str | None = None) -> Settings:
         any_port = Address(self.loopback, 0)
         return Settings(
-            cluster=Cluster(self.keys.secret_file, (self.keys.public_key,)),
+            cluster=Cluster(
+                self.keys.secret_file,
+                (self.keys.public_key,),
+                require_identity=self.require_identity,
+            ),
             host=Host(self.directory / name, dc or self.dc),
             tracker=Tracker(
                 any_port,

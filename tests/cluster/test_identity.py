@@ -1,0 +1,204 @@
+"""Daemons with certificates: pulls as ever, and what is said where one is not believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from p2pdist.doctor.findings import Finding, Level
+from p2pdist.doctor.local import check_identity
+from p2pdist.doctor.network import check_others
+from p2pdist.errors import ConfigError
+from p2pdist.model.ids import HostId
+from p2pdist.model.members import Role
+from p2pdist.peer.daemon import running_peer
+from p2pdist.process import clock
+from p2pdist.process.certificates import DAY_S
+from p2pdist.settings import Settings
+from tests.fakes.cluster import Lab, url_of
+from tests.fakes.pulling import pull, random_bytes
+from tests.fakes.registry import FakeRegistry
+from tests.process.identities import TestCa
+from tests.tracker.servers import wait_until
+
+IDS = {role: HostId(f"{number:032x}") for number, role in enumerate(("tracker", "proxy", "peer"))}
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FakeRegistry]:
+    async with FakeRegistry() as found:
+        found.add_image("library/app", "1", [random_bytes(3 << 20, 1)])
+        yield found
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> TestCa:
+    return TestCa(tmp_path)
+
+
+def certified(lab: Lab, ca: TestCa, *roles: str) -> None:
+    lab.identities = {role: ca.directory(role, IDS[role]) for role in roles}
+
+
+async def status_of(client: aiohttp.ClientSession, admin: Any) -> dict[str, Any]:
+    async with client.get(f"{url_of(admin)}/api/v1/status") as answer:
+        found: dict[str, Any] = json.loads(await answer.read())
+        return found
+
+
+async def looked_at(settings: Settings, role: str = "peer") -> list[Finding]:
+    return [finding async for finding in check_others(settings, role)]
+
+
+async def test_a_cluster_that_requires_certificates_pulls_as_ever(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession
+) -> None:
+    certified(lab, ca, "tracker", "proxy", "peer")
+    lab.require_identity = True
+    tracker, proxy, peer = await lab.tracker(), await lab.proxy(), await lab.peer("one")
+    await wait_until(lambda: tracker.server.core.hosts_connected == 2)
+
+    await pull(client, url_of(peer.mirror))
+
+    hosts = set(tracker.server.core.hosts)
+    assert hosts == {proxy.running.me().host_id, peer.running.me().host_id}
+    assert hosts == {IDS["proxy"], IDS["peer"]}
+    for role, admin in (("tracker", tracker.admin), ("peer", peer.admin), ("proxy", proxy.admin)):
+        status = await status_of(client, admin)
+        assert status["host_id"] == status["identity"]["host_id"] == IDS[role]
+        assert status["identity"]["required"]
+        assert status["degraded"] == []
+    found = await looked_at(lab.settings("one"))
+    assert {f.level for f in found} == {Level.PASS}, found
+    assert {"tracker", "proxy", "exchange"} <= {f.check for f in found}
+    assert tracker.server.core.hosts.keys() == hosts, "doctor is no host, and ends nobody's line"
+
+
+async def test_a_host_with_the_secret_alone_is_refused_there_and_pulls_by_its_proxy(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession
+) -> None:
+    certified(lab, ca, "tracker", "proxy")
+    lab.require_identity = True
+    await lab.tracker()
+    await lab.proxy()
+    lab.require_identity = False
+    peer = await lab.peer("one")
+    await wait_until(lambda: "identity_refused" in peer.running.node.health.names())
+
+    await pull(client, url_of(peer.mirror))
+
+    (trouble,) = [
+        t
+        for t in (await status_of(client, peer.admin))["degraded"]
+        if t["reason"] == "identity_refused"
+    ]
+    assert "takes hosts with a certificate only" in trouble["detail"]
+    assert "p2pdist ca show" in trouble["fix"]
+
+
+async def test_a_cluster_half_way_goes_on(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession
+) -> None:
+    certified(lab, ca, "tracker", "peer")
+    tracker = await lab.tracker()
+    await lab.proxy()
+    peer = await lab.peer("one")
+    await wait_until(lambda: tracker.server.core.hosts_connected == 2)
+
+    await pull(client, url_of(peer.mirror))
+
+    assert peer.running.node.health.names() == []
+
+
+async def test_doctor_says_that_a_tracker_has_no_certificate(lab: Lab, ca: TestCa) -> None:
+    await lab.tracker()
+    await lab.proxy()
+    certified(lab, ca, "peer")
+
+    found = [f for f in await looked_at(lab.settings("one")) if f.check in ("identity", "tracker")]
+
+    assert [(f.check, f.level) for f in found] == [
+        ("identity", Level.WARN),
+        ("tracker", Level.PASS),
+    ]
+    assert "in clear" in found[0].text
+    lab.require_identity = True
+    found = [f for f in await looked_at(lab.settings("one")) if f.check in ("identity", "tracker")]
+    assert [(f.check, f.level) for f in found] == [("identity", Level.FAIL)]
+
+
+async def test_doctor_says_whose_certificate_is_not_believed(
+    lab: Lab, ca: TestCa, tmp_path: Path
+) -> None:
+    certified(lab, ca, "tracker")
+    await lab.tracker()
+    (tmp_path / "other").mkdir()
+    certified(lab, TestCa(tmp_path / "other"), "peer")
+
+    (found,) = [f for f in await looked_at(lab.settings("one")) if f.check == "identity"]
+
+    assert found.level is Level.FAIL
+    assert "certificate is not believed" in found.text
+    assert "p2pdist ca show" in found.fix
+
+
+def test_doctor_says_how_long_it_is_good(lab: Lab, ca: TestCa) -> None:
+    now_s = clock.unix_s()
+
+    def check(later_days: float = 0.0) -> Finding:
+        return check_identity(lab.settings("one"), Role.PEER, now_s + later_days * DAY_S)
+
+    assert (check().level, check().text) == (
+        Level.PASS,
+        "off for the peer: whoever has the secret is believed",
+    )
+    certified(lab, ca, "peer")
+    good, late, over = check(), check(21), check(31)
+    assert good.level is Level.PASS
+    assert f"peer {IDS['peer']}, for another 30 days; hosts without one" in good.text
+    assert (late.level, over.level) == (Level.WARN, Level.FAIL)
+    assert "for another 9 days" in late.text
+    assert "ca issue --role peer" in late.fix
+    assert "expired 24 hours ago" in over.text
+    lab.require_identity = True
+    assert "others are refused" in check().text
+
+
+async def test_a_daemon_does_not_start_with_a_certificate_that_has_ended(
+    lab: Lab, ca: TestCa
+) -> None:
+    certified(lab, ca, "peer")
+
+    with pytest.raises(ConfigError, match=r"peer\.identity_dir: .*expired 2 days ago"):
+        async with running_peer(lab.settings("one"), unix_s=lambda: clock.unix_s() + 32 * DAY_S):
+            pass
+
+
+async def test_two_hosts_with_one_certificate_are_named_and_keep_their_id(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession
+) -> None:
+    certified(lab, ca, "tracker", "peer")
+    await lab.tracker()
+    await lab.proxy()
+    one, two = await lab.peer("one"), await lab.peer("two")
+
+    def told() -> list[str]:
+        return [
+            trouble.detail
+            for peer in (one, two)
+            for trouble in peer.running.node.health.look()
+            if trouble.reason.value == "host_cloned"
+        ]
+
+    await wait_until(told)
+
+    assert told()[0].startswith("another host shows the certificate of this one")
+    for peer in (one, two):
+        assert peer.running.me().host_id == IDS["peer"]
+        await pull(client, url_of(peer.mirror))
+    assert not (lab.settings("one").host.state_dir / "peer" / "host_id").exists()
