@@ -24,9 +24,9 @@ from p2pdist.process.certificates import (
     CERTIFICATE_BYTES_MAX,
     Certificate,
     described,
+    identity_in,
     issued_by,
     read_cas,
-    read_one,
 )
 from p2pdist.process.metrics import Sample
 from p2pdist.process.secret_files import KEY_FILE_BYTES_MAX, read_secret_file, read_small_file
@@ -121,12 +121,9 @@ def identity_shown(der: bytes) -> Identity:
     That a CA of ours issued it, and its dates, TLS has seen to.
     """
     try:
-        found = read_one(der).identity
+        return identity_in(der)
     except ValueError as error:
         raise PeerFault(f"no certificate of ours: {error}") from None
-    if found is None:
-        raise PeerFault("the certificate of a CA, not of a host")
-    return found
 
 
 def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:

@@ -29,9 +29,9 @@ from p2pdist.process.certificates import (
     CERTIFICATE_BYTES_MAX,
     DAY_S,
     described,
+    identity_in,
     issued_by,
     read_cas,
-    read_one,
     span_text,
 )
 
@@ -230,7 +230,7 @@ def test_what_is_complete_is_read() -> None:
 @pytest.mark.parametrize("der", [b"", b"\x30\x82", bytes(200), bytes(CERTIFICATE_BYTES_MAX + 1)])
 def test_bytes_that_are_no_certificate_are_none(der: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # the library's own words, or ours
-        read_one(der)
+        identity_in(der)
 
 
 def test_an_oversized_certificate_is_not_even_parsed() -> None:
@@ -241,7 +241,7 @@ def test_an_oversized_certificate_is_not_even_parsed() -> None:
 
     assert described(issued).identity == PEER
     with pytest.raises(ValueError, match=r"a certificate of \d+ bytes"):
-        read_one(issued.public_bytes(Encoding.DER))
+        identity_in(issued.public_bytes(Encoding.DER))
 
 
 @pytest.mark.parametrize(
