@@ -208,20 +208,23 @@ def test_in_clear_a_server_goes_on_and_a_client_says_nothing(ca: TestCa, run: Ru
         assert await server_end.wait_lost() is None
         listener.close()
 
-        heard = bytearray()
+        heard, done = bytearray(), asyncio.Event()
 
         async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             heard.extend(await reader.read(4096))
             writer.write(b"\0\0no TLS here")
-            writer.close()
             heard.extend(await reader.read())
+            writer.close()
+            done.set()
 
         clear = await asyncio.start_server(old, "127.0.0.1", 0)
         client_end = End(b"the hello")
         tls = TlsTransport(client_end, peer.client, server_side=False)
         await loop.create_connection(lambda: tls, *clear.sockets[0].getsockname()[:2])
         assert await client_end.wait_heard(13) == b"\0\0no TLS here"
+        tls.close()
         await client_end.wait_lost()
+        await done.wait()
         assert tls.in_clear
         assert b"the hello" not in heard
         clear.close()

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from p2pdist.control.client import TrackerClient
 from p2pdist.model.control import Announce
 from p2pdist.model.control_wire import HANDSHAKE_S
+from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Role
 from p2pdist.model.statements import Keyring
@@ -179,6 +180,31 @@ async def test_a_stolen_peers_certificate_is_no_tracker_for_hosts(ca: TestCa) ->
     async with dialling(server_of(identity), ca.identity("peer", ME.host_id)) as (client, health):
         assert "for a peer, the hello for a tracker" in await refusal(health)
         assert not client.connected
+
+
+async def test_a_peer_that_says_so_is_no_tracker_either(ca: TestCa) -> None:
+    """It is not even told that the host knows the secret."""
+    identity = ca.identity("tracker", TRACKER.host_id)
+    thief = ca.directory("peer", TRACKER.host_id)
+    identity.server.load_cert_chain(thief / "cert.pem", thief / "key.pem")
+    server = server_of(identity, replace(TRACKER, role=Role.PEER))
+    async with dialling(server, ca.identity("peer", ME.host_id)) as (_, health):
+        assert "for a peer, not for a tracker" in await refusal(health)
+        assert not server.core.counters.connections_total
+
+
+async def test_a_refusal_is_over_once_the_tracker_takes_the_host(ca: TestCa) -> None:
+    server, health, host = tracker_of(ca), Health(), Host(ME)
+    async with running(server) as url:
+        client = client_of(host, url, ca.identity("peer", ME.host_id), health, SECRET)
+        health.happened(Reason.IDENTITY_REFUSED, url, "the certificate had ended")
+        assert health.names() == ["identity_refused"]
+        client.start()
+        try:
+            await wait_until(lambda: client.connected)
+            assert health.names() == []
+        finally:
+            await client.close()
 
 
 async def test_a_tracker_that_names_another_host_than_its_certificate_is_left(ca: TestCa) -> None:
