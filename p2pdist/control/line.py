@@ -73,6 +73,7 @@ class ControlLine(asyncio.Protocol):
         "_drained",
         "_handshake",
         "_heard",
+        "_proves",
         "_reader",
         "_transport",
         "_user",
@@ -95,9 +96,11 @@ class ControlLine(asyncio.Protocol):
         *,
         unix_ms: int = 0,
         instance: bytes = b"",
+        proves: bool = True,
     ) -> None:
         """`unix_ms`: what to tell the tracker of this host's clock; 0: nothing. `instance`: of this
-        process, see `clones`; empty: none."""
+        process, see `clones`; empty: none. `proves`: without it the tracker gets no proof of ours,
+        and takes no host in."""
         self.retry_after_s: float | None = None
         """The delay that the tracker named in place of an answer."""
         self.wrong_secret = False
@@ -113,6 +116,7 @@ class ControlLine(asyncio.Protocol):
         """Something came, for the first time since a ping."""
         self._heard = False
         self._user = user
+        self._proves = proves
         self._codecs = codecs
         self._handshake: ClientHandshake | None = ClientHandshake(
             secret, me, os.urandom, FEATURES, unix_ms, instance
@@ -227,7 +231,8 @@ class ControlLine(asyncio.Protocol):
             raise PeerFault("a second answer")
         proof, session = handshake.finish(answer[PROOF_BYTES:], answer[:PROOF_BYTES])
         self._check_identity(session.member)
-        self._write(frame(Kind.PROOF, proof))
+        if self._proves:
+            self._write(frame(Kind.PROOF, proof))
         self._hear_clock(session.unix_ms)
         self._reader.limits = SESSION
         self._codec = self._codecs[session.features]

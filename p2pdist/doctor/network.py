@@ -24,7 +24,7 @@ from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.transport import probe
 from p2pdist.model.clocks import SKEW_TOLERATED_S, ClockBook
 from p2pdist.model.control import FromTracker
-from p2pdist.model.control_wire import parse_tracker_url, shared_codecs
+from p2pdist.model.control_wire import CloseCode, parse_tracker_url, shared_codecs
 from p2pdist.model.handshake import Session
 from p2pdist.model.health import RULES, Reason
 from p2pdist.model.ids import HostId
@@ -238,7 +238,7 @@ class _Probed:
 async def _probe_tracker(address: Address, secret: bytes, identity: HostIdentity | None) -> _Probed:
     """Raises OSError, which TimeoutError is as well, where nobody answers."""
     prober = _Prober()
-    line = ControlLine(prober, secret, _myself(), shared_codecs())
+    line = ControlLine(prober, secret, _myself(), shared_codecs(), proves=False)
     tls = None
     if identity is not None:
         tls = TlsTransport(line, identity.client, server_side=False)
@@ -279,7 +279,7 @@ class _Prober:
 
     def line_up(self, line: ControlLine, session: Session) -> None:
         self.proven = session.member.role is Role.TRACKER
-        line.abort()
+        line.hang_up(CloseCode.GOODBYE)
 
     def take(self, line: ControlLine, message: FromTracker) -> None:
         line.abort()

@@ -77,6 +77,9 @@ async def test_a_cluster_that_requires_certificates_pulls_as_ever(
     assert {f.level for f in found} == {Level.PASS}, found
     assert {"tracker", "proxy", "exchange"} <= {f.check for f in found}
     assert tracker.server.core.hosts.keys() == hosts, "doctor is no host, and ends nobody's line"
+    await wait_until(lambda: len(tracker.server.reception._connections) == len(hosts))
+    counters = tracker.server.core.counters
+    assert (counters.connections_total, counters.protocol_faults_total) == (2, 0)
 
 
 async def test_a_host_with_the_secret_alone_is_refused_there_and_pulls_by_its_proxy(
