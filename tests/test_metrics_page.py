@@ -39,9 +39,9 @@ from tests.tracker.core.jobs.fleet import UNIX_S, Fleet, image
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = (ROOT / "docs" / "metrics.md").read_text()
 SECTIONS: Final = {
-    "peer": ("Every daemon", "Peer and proxy"),
-    "proxy": ("Every daemon", "Peer and proxy", "Proxy"),
-    "tracker": ("Every daemon", "Tracker"),
+    "peer": ("Every daemon", "Peer, proxy and tracker", "Peer and proxy"),
+    "proxy": ("Every daemon", "Peer, proxy and tracker", "Peer and proxy", "Proxy"),
+    "tracker": ("Every daemon", "Peer, proxy and tracker", "Tracker"),
     "snapshotter": ("Every daemon", "Snapshotter"),
 }
 ROLES: Final = tuple(SECTIONS)
