@@ -58,7 +58,7 @@ class Lab:
         return replace(self, dc=dc, trackers=[], proxies=[], directory=self.directory / dc)
 
     def settings(self, name: str, dc: str | None = None) -> Settings:
-        any_port = Address(self.loopback, 0)
+        any_port, trace_file = Address(self.loopback, 0), self._trace(name)
         return Settings(
             cluster=Cluster(
                 self.keys.secret_file,
@@ -82,6 +82,7 @@ class Lab:
                 parents=(),
                 tag_ttl_s=self.tag_ttl_s,
                 upload_rate=self.proxy_upload_rate,
+                trace_file=trace_file,
                 layer_index=self.layer_index,
                 identity_dir=self.identities.get("proxy"),
             ),
@@ -92,6 +93,7 @@ class Lab:
                 tuple(self.trackers),
                 tuple(self.proxies),
                 direct=False,
+                trace_file=trace_file,
                 tag_ttl_s=self.tag_ttl_s,
                 identity_dir=self.identities.get("peer"),
             ),
@@ -122,7 +124,6 @@ class Lab:
         """A proxy that later peers are configured with, and that may end before them."""
         settings = self.settings(name, dc)
         settings = replace(settings, proxy=replace(settings.proxy, parents=tuple(parents)))
-        settings = replace(settings, proxy=replace(settings.proxy, trace_file=self._trace(name)))
         async with running_proxy(settings, open_store=self.open_store) as running:
             self.proxies.append(url_of(running.registry))
             yield running
@@ -141,8 +142,7 @@ class Lab:
         self, name: str, *, direct: bool = False, dc: str | None = None
     ) -> AsyncIterator[RunningPeer]:
         settings = self.settings(name, dc)
-        own = replace(settings.peer, direct=direct, trace_file=self._trace(name))
-        settings = replace(settings, peer=own)
+        settings = replace(settings, peer=replace(settings.peer, direct=direct))
         async with running_peer(settings, open_store=self.open_store) as running:
             yield running
 
