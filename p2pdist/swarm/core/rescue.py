@@ -62,7 +62,6 @@ class Rescue:
         self._run_chunks = run_chunks
         self._urgent = urgent
         self._asks_proxies = asks_proxies
-        self._hedged = 0
         self._hungry = False
         self._progress_s = 0.0
         self._looked_s = -LOOK_FURTHER_S
@@ -90,7 +89,7 @@ class Rescue:
     def validate(self) -> None:
         """Assert what must hold after every event; for tests and simulations."""
         requests = self._requests
-        assert not (self._hedged | self._escaped) & ~requests.everything
+        assert not self._escaped & ~requests.everything
         assert 1 <= self._escape_chunks <= 2 * self._run_chunks
         assert self._counters.hedges <= max(HEDGES_MIN, int(requests.count * HEDGE_SHARE))
         assert self._asks_proxies or not self._hungry
@@ -120,7 +119,7 @@ class Rescue:
         budget = max(HEDGES_MIN, int(requests.count * HEDGE_SHARE))
         for at, chunk, since_s, _ in self._readers.awaited(requests):
             bit = 1 << chunk
-            if self._hedged & bit or self._counters.hedges >= budget:
+            if requests.twins & bit or self._counters.hedges >= budget:
                 continue
             holder = self._holder(bit)
             if holder is not None:
@@ -131,15 +130,12 @@ class Rescue:
             second = self._second_source(bit, holder, now_s) if late else None
             if second is not None:
                 self._counters.hedges += 1
-                if holder is not None:  # else there is no twin, and others may have it soon
-                    self._hedged |= bit
                 self._rescued(Kind.HEDGED, second.host, now_s)
                 requests.ask(second, chunk, 1, now_s, orders)
 
     def withdraw_twins(self, bit: int, now_s: float, orders: list[Order]) -> None:
         """Another copy of a chunk that came is not worth its bytes any more. One within a longer
         run comes all the same."""
-        self._hedged = without(self._hedged, bit)
         if not self._requests.requested & bit:
             return
         for neighbour in self._requests.neighbours.values():
@@ -186,7 +182,7 @@ class Rescue:
         slow.sort(key=lambda n: -requests.flow(n).eta_s(0, now_s))
         for victim in slow:
             for run in list(victim.runs.values())[::-1]:
-                if not run.bits & self._hedged:  # else another one was asked already
+                if not run.bits & requests.twins:  # else another one was asked already
                     able = list(requests.neighbours.values()) if run.bits & front else idle
                     self._steal(victim, run, able, now_s, orders)
 

@@ -295,3 +295,28 @@ def test_a_run_of_which_all_came_from_elsewhere_is_moved_nowhere() -> None:
     fetch.handle(core.ReaderMoved(1, 0), 0.1)
 
     assert asks(fetch.handle_deadline(0.2)) == []
+
+
+def test_a_hedged_chunk_whose_sources_both_go_may_be_hedged_again() -> None:
+    fetch = fetch_of(1)
+    c, d = HostId("c" * 32), HostId("d" * 32)
+    fetch.handle(core.ReaderMoved(1, 0), 0.0)
+    fetch.handle(core.HashesKnown(1), 0.0)
+    for host in (A, B):
+        meet(fetch, host, 1)
+    first = asks(fetch.plan(0.0))
+    hedged_s = HEDGE_S + 0.1
+    fetch.handle_deadline(hedged_s)
+    assert fetch.counters.hedges == 1
+    for host in (A, B):
+        fetch.handle(core.NeighbourDown(host), hedged_s)
+    for host in (c, d):
+        fetch.handle(core.NeighbourUp(host, Distance.DC, False, known(FAST)), hedged_s)
+        fetch.handle(core.Offered(host, 1), hedged_s)
+    fetch.handle_deadline(hedged_s + 0.1)
+    assert fetch.in_flight
+
+    fetch.handle_deadline(hedged_s + 0.2 + HEDGE_S)
+
+    assert fetch.counters.hedges == 2, first
+    fetch.validate()
