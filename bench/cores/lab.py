@@ -309,7 +309,7 @@ class Serve(Lab):
 
     def _serves(self, link: LinkState, bits: int) -> None:
         if not self.blob.refers(link, bits, self.agenda.now_s):
-            self.blob.sending(link, bits, self.agenda.now_s)
+            self.blob.neighbours.asked(link, bits, self.agenda.now_s)
 
     def _send(self) -> None:
         if self._line and not self._sending:
@@ -327,7 +327,7 @@ class Serve(Lab):
             if other is not reader and bits & ~other.has:
                 due_s = self.agenda.now_s + PASSED_ON_S * self.rng.random()
                 self.agenda.at(due_s, partial(self._passed_on, other, bits))
-        self.happens(partial(self.blob.sent, reader.link, bits, 0, self.agenda.now_s))
+        self.happens(partial(self.blob.neighbours.sent, reader.link, bits, 0, self.agenda.now_s))
 
     def _passed_on(self, reader: Neighbour, bits: int) -> None:
         self._news[reader.link] |= bits

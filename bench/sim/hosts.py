@@ -273,7 +273,7 @@ class SimHost:
         if blob.refers(link.state, bits, now_s):
             self._refuse(link, request, fr.RefuseReason.BUSY)
             return
-        blob.sending(link.state, bits, now_s)
+        blob.neighbours.asked(link.state, bits, now_s)
         good, length = not self.lies, blob.geometry.length
         parcels = deque(
             Parcel(request.request_id, i, length(i), good)
@@ -284,7 +284,7 @@ class SimHost:
 
     def _sent(self, blob: BlobCore, link: SimLink, asked: int, sent: int) -> None:
         if self.alive and self.core.blobs.get(blob.digest) is blob:
-            blob.sent(link.state, sent, asked & ~sent, self._clock.now_s)
+            blob.neighbours.sent(link.state, sent, asked & ~sent, self._clock.now_s)
             self.happened()
 
     def _refuse(self, link: SimLink, request: fr.Request, reason: fr.RefuseReason) -> None:

@@ -261,7 +261,7 @@ class ActiveBlob:
 
     def withdraw(self) -> None:
         """Tell all who listen that nothing more is to be had here."""
-        self._core.withdraw()
+        self._core.neighbours.withdraw()
         self._happened()
 
     # --- what goes out --------------------------------------------------------------------------
@@ -272,12 +272,12 @@ class ActiveBlob:
 
     def asked(self, link: Link, bits: int) -> None:
         """`link` is being sent `bits`, which it asked for."""
-        self._core.sending(self._node.links.state(link), bits, self._now_s())
+        self._core.neighbours.asked(self._node.links.state(link), bits, self._now_s())
         self._happened()
 
     def sent(self, link: Link, bits: int, unsent: int) -> None:
         """That is over: `bits` went out, `unsent` did not."""
-        self._core.sent(self._node.links.state(link), bits, unsent, self._now_s())
+        self._core.neighbours.sent(self._node.links.state(link), bits, unsent, self._now_s())
         self._happened()
 
     # --- statements and offers ------------------------------------------------------------------

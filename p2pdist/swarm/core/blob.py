@@ -11,15 +11,13 @@ import math
 
 from p2pdist.errors import ErrorReason, PeerFault
 from p2pdist.exchange.frames import Interest, Offer
-from p2pdist.model.bits import count_of, without
 from p2pdist.model.chunkmap import ChunkMap
-from p2pdist.model.chunkset import ChunkSet
-from p2pdist.model.geometry import Geometry, geometry_for
+from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.swarm.core import fetch
 from p2pdist.swarm.core.blob_bulk import BlobBulk
-from p2pdist.swarm.core.delivery import deliverable_end
 from p2pdist.swarm.core.event_log import Kind, Lack
+from p2pdist.swarm.core.holding import Holding
 from p2pdist.swarm.core.host_orders import Deliver, Fail, RemoveBlob, SyncBlob
 from p2pdist.swarm.core.host_ports import HostPorts
 from p2pdist.swarm.core.link_state import LinkState
@@ -38,11 +36,7 @@ class BlobCore:
     def __init__(self, host: HostPorts, digest: Digest, size_bytes: int, now_s: float) -> None:
         """`size_bytes`: as a manifest claims it."""
         self.digest = digest
-        self.geometry: Geometry = geometry_for(size_bytes)
-        """As it was claimed, until a signed head says how it is."""
-        self.held = 0
-        """The chunks that lie here and that the map vouches for."""
-        self._held_count = 0
+        self._holding = Holding(size_bytes)
         self.failure: str | None = None
         """Why nothing more will come of this blob; its readers end short."""
         self.refusal: ErrorReason | None = None
@@ -67,7 +61,12 @@ class BlobCore:
         )
         self._asking, self._audience = self._neighbours.asking, self._neighbours.audience
         self.wanting = Wanting(
-            host, self._bulk, self._neighbours, self.log, chunk_at=self._chunk_at, now_s=now_s
+            host,
+            self._bulk,
+            self._neighbours,
+            self.log,
+            chunk_at=self._holding.chunk_at,
+            now_s=now_s,
         )
         """Who reads it here, and the orders to have it."""
         self._progress = Progress(now_s)
@@ -79,9 +78,19 @@ class BlobCore:
     # --- how it is ------------------------------------------------------------------------------
 
     @property
+    def geometry(self) -> Geometry:
+        """As a manifest claims it, until a signed head says how it is."""
+        return self._holding.geometry
+
+    @property
     def map(self) -> ChunkMap | None:
         """The one that is followed."""
-        return self._statements.map
+        return self._holding.map
+
+    @property
+    def held(self) -> int:
+        """The chunks that lie here and that the map vouches for."""
+        return self._holding.bits
 
     @property
     def settled(self) -> bool:
@@ -91,8 +100,7 @@ class BlobCore:
     @property
     def complete(self) -> bool:
         """All chunks are here and the map is sealed."""
-        sealed = self.map is not None and self.map.sealed
-        return sealed and self._held_count == self.geometry.chunk_count
+        return self._holding.whole
 
     @property
     def in_use(self) -> bool:
@@ -139,7 +147,7 @@ class BlobCore:
     @property
     def proven_size_bytes(self) -> int | None:
         """How long the blob is, once a proxy's signature says so."""
-        return self.geometry.size_bytes if self.map is not None else None
+        return self._holding.proven_size_bytes
 
     def idle_s(self, now_s: float) -> float:
         """Seconds since bytes of this blob came in, or since it was held back last."""
@@ -151,15 +159,9 @@ class BlobCore:
 
         `to_end`: the body is read to the end of the blob (see `delivery`).
         """
-        if self.map is None or self.failure is not None:
+        if self.failure is not None:
             return offset
-        verified = ChunkSet(self.geometry.chunk_count, self.held)
-        sealed = self.map.sealed
-        return deliverable_end(self.geometry, verified, offset, sealed=sealed, to_end=to_end)
-
-    def _chunk_at(self, offset: int) -> int:
-        """A reader that was told another size may wait behind the end."""
-        return min(self.geometry.chunk_at(offset), self.geometry.chunk_count - 1)
+        return self._holding.deliverable_end(offset, to_end=to_end)
 
     # --- readers and bulk -----------------------------------------------------------------------
 
@@ -234,31 +236,15 @@ class BlobCore:
         if admitted and lacking and not self._asking.knows(link):
             self.attach(link, now_s)
 
-    def lose_interest(self, link: LinkState, now_s: float) -> None:
-        """`link` wants it no more."""
-        self._neighbours.lose_interest(link, now_s)
-
     def link_down(self, link: LinkState, now_s: float, *, gone: bool) -> None:
         """`gone`: for all we know its host is, too; else the link alone ended, of no use."""
         self._neighbours.link_down(link, now_s, gone=gone)
-
-    def withdraw(self) -> None:
-        """Tell all who listen that nothing more is to be had here."""
-        self._neighbours.withdraw()
 
     # --- what goes out --------------------------------------------------------------------------
 
     def refers(self, link: LinkState, bits: int, now_s: float) -> bool:
         """`link` is to get elsewhere what it asks for."""
         return self._audience.refers(link.host_id, bits, now_s)
-
-    def sending(self, link: LinkState, bits: int, now_s: float) -> None:
-        """`link` is being sent `bits`, which it asked for."""
-        self._neighbours.asked(link, bits, now_s)
-
-    def sent(self, link: LinkState, bits: int, unsent: int, now_s: float) -> None:
-        """That is over: `bits` went out, `unsent` did not."""
-        self._neighbours.sent(link, bits, unsent, now_s)
 
     # --- what is said ---------------------------------------------------------------------------
 
@@ -267,12 +253,9 @@ class BlobCore:
         self._statements.hear(link, said, record, now_s)
 
     def take_offer(self, link: LinkState, offer: Offer, now_s: float) -> None:
-        if self.map is None or self.map.map_id != offer.map_id:
+        bits = self._holding.offered(offer)
+        if not bits:
             return  # about another map
-        try:
-            bits = ChunkSet.from_ranges(self.geometry.chunk_count, offer.ranges).bits
-        except ValueError as error:
-            raise PeerFault(str(error)) from None
         self._asking.feed(fetch.Offered(link.host_id, bits), now_s)
         if self._audience.host_holds(link, bits, now_s):
             self._wake()
@@ -304,10 +287,9 @@ class BlobCore:
 
     def map_followed(self, chunk_map: ChunkMap, held: int, now_s: float) -> None:
         """Another map, or the first; `held` of its chunks lie here."""
-        recut = self.geometry != chunk_map.geometry
         self._came(now_s)
         switched = self._statements.followed(chunk_map)
-        self.geometry, self.held, self._held_count = chunk_map.geometry, 0, 0
+        recut = self._holding.follow(chunk_map)
         note_map(self.log, chunk_map, held, now_s, switched=switched)
         self._host.route_map(chunk_map.map_id, self.digest)
         if recut:
@@ -369,12 +351,9 @@ class BlobCore:
 
     def landed(self, bits: int, now_s: float) -> None:
         """Chunks are on disk; those that the map vouches for are offered and delivered."""
-        vouched = bits & self.map.known.bits if self.map is not None else 0
+        vouched = self._holding.take(bits)
         if not vouched:
             return
-        fresh = without(vouched, self.held)
-        self.held |= fresh
-        self._held_count += count_of(fresh)
         self._came(now_s)
         self._asking.feed(fetch.Landed(vouched), now_s)
         self._audience.hold(vouched, now_s, whole=self.complete)
@@ -391,7 +370,7 @@ class BlobCore:
     ) -> None:
         """A chunk that was asked for came and was checked; `good`: it is on disk."""
         link.hear(now_s)
-        if chunk < self.geometry.chunk_count and not self.held >> chunk & 1:
+        if self._holding.lacks(chunk):
             self._came(now_s)
             nbytes = self.geometry.length(chunk)
             note_chunk(self.log, link.member, self._host.place, nbytes, now_s, good=good)
@@ -412,8 +391,7 @@ class BlobCore:
 
     def lost(self, bits: int, now_s: float) -> None:
         """These chunks rotted on disk: nobody gets them from here until they came anew."""
-        self.held = without(self.held, bits)
-        self._held_count = self.held.bit_count()
+        self._holding.lose(bits)
         self.log.note(Kind.ROTTED, now_s, count=bits.bit_count())
         if self.member:
             self.log.sought(now_s)
@@ -495,12 +473,8 @@ class BlobCore:
 
     def validate(self) -> None:
         """Assert what must hold after every event; for tests and simulations."""
-        everything = (1 << self.geometry.chunk_count) - 1
-        known = self.map.known.bits if self.map is not None else 0
-        assert not known & ~everything
-        assert not self.held & ~known, "it holds what no map vouches for"
-        assert self.map is None or self.map.geometry == self.geometry
-        assert self._held_count == self.held.bit_count()
+        self._holding.validate()
+        assert self.map is self._statements.map
         self.wanting.validate()
         self._statements.validate()
         self._neighbours.validate()
@@ -519,7 +493,7 @@ class BlobCore:
 
     def _note(self) -> None:
         if self.map is not None:
-            self._neighbours.note(self._held_count, whole=self.complete)
+            self._neighbours.note(self._holding.count, whole=self.complete)
 
     def _deliver(self, bits: int | None) -> None:
         self._host.orders.append(Deliver(self.digest, bits))

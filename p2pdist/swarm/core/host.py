@@ -145,7 +145,7 @@ class HostCore:
                 self._hear_interest(link, frame, now_s)
             case Uninterest(digest):
                 if (blob := self.blobs.get(digest)) is not None:
-                    blob.lose_interest(link, now_s)
+                    blob.neighbours.lose_interest(link, now_s)
                 self._wishes.withdraw(link.host_id, digest)
             case Offer(digest) | Retract(digest):
                 if (blob := self.blobs.get(digest)) is not None:

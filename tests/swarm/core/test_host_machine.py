@@ -162,7 +162,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @rule(name=names)
     def is_not(self, name: str) -> None:
-        self.blob.lose_interest(self.link(name), self.now_s)
+        self.blob.neighbours.lose_interest(self.link(name), self.now_s)
 
     @rule(name=names, which=st.sampled_from(MAPS), some=bits)
     def offers(self, name: str, which: MapId, some: int) -> None:
@@ -269,8 +269,8 @@ class HostMachine(RuleBasedStateMachine):
     def runs_go_out(self, name: str, some: int, sent: int) -> None:
         link, held = self.link(name), some & self.blob.held
         if held and not self.blob.refers(link, held, self.now_s):
-            self.blob.sending(link, held, self.now_s)
-            self.blob.sent(link, held & sent, held & ~sent, self.now_s)
+            self.blob.neighbours.asked(link, held, self.now_s)
+            self.blob.neighbours.sent(link, held & sent, held & ~sent, self.now_s)
 
     @rule(after_s=st.sampled_from([0.0, 0.01, 0.3, 2.0, 12.0]))
     def time_passes(self, after_s: float) -> None:

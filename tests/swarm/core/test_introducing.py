@@ -70,7 +70,7 @@ def test_who_is_gone_or_left_without_any_of_it_is_not_named() -> None:
     core = proxy_with(a, died, left, dropped)
 
     core.link_down(died, 1.0, gone=True)
-    core.blobs[BLOB].lose_interest(left, 1.0)
+    core.blobs[BLOB].neighbours.lose_interest(left, 1.0)
     core.blobs[BLOB].take_retract(dropped, 1.0)
 
     assert told(core, a) == set()
@@ -82,7 +82,7 @@ def test_who_is_done_is_named_for_what_it_has() -> None:
     blob = core.blobs[BLOB]
     blob.neighbours.audience.host_holds(done, 0b1111, 1.0)
 
-    blob.lose_interest(done, 1.0)
+    blob.neighbours.lose_interest(done, 1.0)
     core.link_down(done, 2.0, gone=False)  # idle: the host is still there
 
     assert told(core, a) == {done.host_id}
