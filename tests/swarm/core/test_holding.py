@@ -28,6 +28,11 @@ def map_of(known: int, size_bytes: int = SIZE, map_id: MapId = MAP) -> ChunkMap:
     return chunk_map
 
 
+def is_whole(holding: Holding) -> bool:
+    """It changes between two looks, which mypy does not expect of a property."""
+    return holding.whole
+
+
 def test_only_what_the_map_vouches_for_counts() -> None:
     holding = Holding(SIZE)
     assert holding.take(0b1111) == 0
@@ -45,23 +50,23 @@ def test_it_is_whole_when_all_is_here_and_the_map_is_sealed() -> None:
     holding, chunk_map = Holding(SIZE), map_of(4)
     holding.follow(chunk_map)
     holding.take(0b1111)
-    assert not holding.whole
+    assert not is_whole(holding)
 
     chunk_map.apply(Seal(DIGEST, MAP, 4, chunk_map.root()), b"seal")
 
-    assert holding.whole
+    assert is_whole(holding)
     holding.lose(0b0100)
-    assert (holding.whole, holding.lacks(2), holding.lacks(4)) == (False, True, False)
+    assert (is_whole(holding), holding.lacks(2), holding.lacks(4)) == (False, True, False)
     holding.validate()
 
 
 def test_a_size_is_a_claim_until_a_map_is_followed() -> None:
     holding = Holding(SIZE)
-    assert holding.proven_size_bytes is None
+    sizes = [holding.proven_size_bytes]
     assert holding.deliverable_end(0, to_end=True) == 0
 
     assert not holding.follow(map_of(0))
-    assert holding.proven_size_bytes == SIZE
+    assert [*sizes, holding.proven_size_bytes] == [None, SIZE]
     assert holding.follow(map_of(0, size_bytes=2 * CHUNK))
     assert holding.chunk_at(3 * CHUNK) == 1  # a reader that was told the other size
 
