@@ -42,6 +42,7 @@ FIRING: Final = {
     "P2pdistUpstreamErrors",
     "P2pdistUpstreamRateLimited",
     "P2pdistNoTracker",
+    "P2pdistIdentityEnds",
     "P2pdistPrewarmLate",
     "P2pdistPrewarmDeadlineMissed",
     "P2pdistHostsLie",

@@ -7,7 +7,7 @@ Two datacenters with a tracker, a proxy and hosts each, in this process:
 - a job at a low rate misses its deadline; `lab-1`, ready for it, loses its store;
 - the registry refuses some requests, and says to one who pulls at a proxy that it grants 12 more;
 - somebody sends what is no HTTP;
-- a peer sends wrong chunks to `web-1`; `lonely` reaches no tracker;
+- a peer sends wrong chunks to `web-1`; `lonely` reaches no tracker, and its certificate ends soon;
 - beside `web-1` a snapshotter shows an image, without a kernel: its counts are the script's.
 """
 
@@ -26,11 +26,13 @@ import aiohttp
 
 from p2pdist.control.jobs_client import JobsClient
 from p2pdist.demo.processes import free_ports
+from p2pdist.model.identity import IdentityRole
 from p2pdist.model.ids import digest_of
 from p2pdist.model.jobs import JobImage, JobSpec
 from p2pdist.model.members import Address
 from p2pdist.oci.reference import parse_reference
 from p2pdist.peer.daemon import RunningPeer, running_peer
+from p2pdist.process.ca import issue_files, new_ca
 from p2pdist.process.clock import unix_s
 from p2pdist.process.identity import read_secret
 from p2pdist.process.operator_token import operator_token
@@ -242,7 +244,8 @@ async def open_release(directory: Path) -> AsyncIterator[Release]:
         for name in ("web-1", "web-2", "lab-1"):
             await _peer(release, "dc1", name)
         await _peer(release, "dc1", "small", store_bytes=2 * MIB)
-        await _peer(release, "dc1", "lonely", trackers=(f"tcp://127.0.0.1:{free_ports(1)[0]}",))
+        nobody = (f"tcp://127.0.0.1:{free_ports(1)[0]}",)
+        await _peer(release, "dc1", "lonely", trackers=nobody, days_left=3)
         for name in ("web-3", "web-4"):
             await _peer(release, "dc2", name)
         for dc, known in (("dc1", 5), ("dc2", 3)):
@@ -268,7 +271,9 @@ async def _peer(
     *,
     store_bytes: int = 0,
     trackers: tuple[str, ...] | None = None,
+    days_left: int = 0,
 ) -> None:
+    """`days_left`: of its certificate; 0: it has none."""
     lab = release.labs[dc]
     settings: Settings = lab.settings(name)
     settings = replace(settings, host=replace(settings.host, name=name))
@@ -276,4 +281,10 @@ async def _peer(
         settings = replace(settings, store=replace(settings.store, max_bytes=store_bytes))
     if trackers is not None:
         settings = replace(settings, peer=replace(settings.peer, trackers=trackers))
+    if days_left:
+        directory = lab.directory / f"identity-{name}"
+        issue_files(
+            new_ca(unix_s()), directory, IdentityRole.PEER, None, days=days_left, now_s=unix_s()
+        )
+        settings = replace(settings, peer=replace(settings.peer, identity_dir=directory))
     release.peers[name] = await lab.stack.enter_async_context(running_peer(settings))
