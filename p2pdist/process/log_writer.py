@@ -70,13 +70,14 @@ class LineWriter:
                     return False
             return True
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Let the thread end, once it has written what waits, and wait for it a moment; nothing
-        that is put from here on is written."""
+        that is put from here on is written. False: it is stuck, and still uses the descriptor."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(STALLED_S)
+        return not self._thread.is_alive()
 
     def _advanced_from(self, taken: int) -> Callable[[], bool]:
         return lambda: self._taken != taken

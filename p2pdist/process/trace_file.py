@@ -54,11 +54,12 @@ class TraceFile:
         self._writer.put(line)
 
     def close(self) -> None:
-        """Write what waits, as far as the disk takes it, and take nothing more."""
+        """Write what waits, as far as the disk takes it, and take nothing more. Waits for the
+        disk: not to be called on the event loop."""
         self._left_bytes = -1
         self._writer.flush()
-        self._writer.close()
-        os.close(self._fd)
+        if self._writer.close():  # else the next file with its number would get the rest
+            os.close(self._fd)
 
     def _said_dropped(self, lines: int) -> bytes:
         said = {"t": 0.0, "host": self._host, "what": "left_out", "left_out": lines}

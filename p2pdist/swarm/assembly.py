@@ -244,7 +244,7 @@ async def running_node(
     )
     async with contextlib.AsyncExitStack() as parts:
         if trace_file is not None:
-            parts.callback(trace_file.close)
+            parts.push_async_callback(asyncio.to_thread, trace_file.close)
         parts.push_async_callback(store.close)
         parts.push_async_callback(transport.close)
         bound = await transport.listen(options.exchange_listen.host, options.exchange_listen.port)

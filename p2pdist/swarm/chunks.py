@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class BlobChunks:
-    """Counts what was checked, punishes for what was wrong, and finds out what has rotted."""
+    """Counts what was checked, and finds out what has rotted."""
 
     def __init__(
         self,

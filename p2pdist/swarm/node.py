@@ -89,8 +89,8 @@ class Node:
         self.neighbourhood: Neighbourhood
         self.proxy_links: ProxyLinks
         self.links = LinkTable()
-        core = HostCore if trace is None else partial(TracedHost, trace=trace)
-        self.core = core(
+        make = HostCore if trace is None else partial(TracedHost, trace=trace)
+        self.core = make(
             place,
             is_proxy=is_proxy,
             rng=rng,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from p2pdist.errors import PeerFault
-from p2pdist.exchange.link import Link
 from p2pdist.model.members import Place
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.ports import BlobStore
@@ -28,5 +26,3 @@ class NodePorts(Protocol):
     def carry_out(self) -> None:
         """Do what the core orders."""
         ...
-
-    def punish(self, link: Link, fault: PeerFault) -> None: ...

@@ -86,3 +86,27 @@ def test_nothing_is_followed_to_another_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         TraceFile(tmp_path / "trace", HOST)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_disk_that_hangs_keeps_its_descriptor_until_it_has_taken_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number would be that of the next file, which got what still waited."""
+    monkeypatch.setattr("p2pdist.process.log_writer.STALLED_S", 0.05)
+    os.mkfifo(tmp_path / "hung")
+    reading = os.open(tmp_path / "hung", os.O_RDONLY | os.O_NONBLOCK)
+    file = TraceFile(tmp_path / "hung", HOST)
+    line = b"x" * 99_999 + b"\n"
+    for _ in range(3):
+        file.write(line)
+
+    file.close()
+
+    os.set_blocking(reading, True)
+    found = b""
+    while len(found) < 3 * len(line):
+        part = os.read(reading, 1 << 20)
+        assert part, "closed under the one who writes"
+        found += part
+    os.close(reading)
+    assert found == 3 * line

@@ -14,7 +14,7 @@ from bench.sim import replay
 from bench.sim.checking import Checker, NoTrace
 from bench.sim.fleet import Fleet
 from bench.sim.scenario import Faults
-from p2pdist.swarm.core.trace_lines import Line
+from p2pdist.swarm.core.trace_lines import VERSION, Line
 from tests.sim.test_fleet import SMALL
 
 Lines = list[dict[str, Any]]
@@ -126,6 +126,49 @@ def test_what_no_host_may_do_is_found(lines: Lines, fault: str) -> None:
     checker = checked(WRONG[fault](lines))
 
     assert any(fault in found for found in checker.faults)
+
+
+def of_one_blob(*lines: dict[str, Any]) -> Lines:
+    """A host with three neighbours, a blob of four chunks and all hashes; then `lines`."""
+    begun: Lines = [
+        {"what": "began", "role": "peer", "dc": "dc1", "version": VERSION},
+        *({"what": "link_up", "link": n, "peer": f"{n}" * 32} for n in (1, 2, 3)),
+        {"what": "take_up", "blob": "b", "size_bytes": 4 << 18},
+        {"what": "map_followed", "blob": "b", "map": "m", "count": 4, "runs": [(0, 4)]},
+    ]
+    return [{"t": 0.0, "host": "a" * 32, **line} for line in [*begun, *lines]]
+
+
+def ask(number: int, first: int, count: int = 1) -> dict[str, Any]:
+    """Of neighbour `number`, under that number."""
+    where = {"blob": "b", "map": "m", "link": number, "request": number}
+    return {"what": "AskRun", **where, "first": first, "count": count}
+
+
+def test_two_may_be_asked_for_a_chunk_and_no_third_one() -> None:
+    assert checked(of_one_blob(ask(1, 0), ask(2, 1), ask(3, 0, 2))).faults == []
+
+    (fault,) = checked(of_one_blob(ask(1, 0), ask(2, 0), ask(3, 0))).faults
+
+    assert "asked of a third host at a time" in fault
+
+
+@pytest.mark.parametrize(
+    ("ends", "faults"),
+    [
+        ({"what": "TakeBack", "link": 1, "request": 1}, 0),
+        ({"what": "hear", "frame": "Refuse", "link": 1, "request": 1}, 0),
+        ({"what": "hear", "frame": "Refuse", "link": 2, "request": 1}, 1),
+        ({"what": "link_down", "link": 1}, 0),
+        ({"what": "link_down", "link": 2}, 1),
+        ({"what": "arrived", "blob": "b", "link": 1, "request": 1, "good": True}, 0),
+    ],
+)
+def test_what_is_let_go_has_no_request_open(ends: dict[str, Any], faults: int) -> None:
+    found = checked(of_one_blob(ask(1, 0), ends, {"what": "let_go", "blob": "b"})).faults
+
+    assert len(found) == faults
+    assert all("let go with requests open" in fault for fault in found)
 
 
 def test_of_a_host_whose_lines_were_left_out_nothing_more_is_said(lines: Lines) -> None:

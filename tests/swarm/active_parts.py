@@ -11,7 +11,6 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
-from p2pdist.errors import PeerFault
 from p2pdist.exchange.codec import Decoder
 from p2pdist.exchange.frames import Frame
 from p2pdist.exchange.link import Link
@@ -91,9 +90,6 @@ class FakeNode:
     def _carry_out_locally(self, order: LocalOrder) -> None:
         if self.active is not None:
             self.active.carry_out(order)
-
-    def punish(self, link: Link, fault: PeerFault) -> None:
-        self.punished.append(str(fault))
 
     async def revoke(self, record: bytes) -> None:
         self.revoked.append(record)

@@ -8,6 +8,8 @@ as simulated hosts; `python -m bench.sim replay FILE` checks them.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from p2pdist.exchange import frames as fr
@@ -15,7 +17,7 @@ from p2pdist.model.bits import ranges
 from p2pdist.model.ids import Digest, HostId, MapId
 from p2pdist.swarm.core import host_orders as orders
 
-VERSION = 1
+VERSION: Final = 1
 
 
 class Line(msgspec.Struct, omit_defaults=True):
