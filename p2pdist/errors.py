@@ -9,6 +9,7 @@
     ├── LinkRefused      a host of ours keeps no link with us for now
     ├── UpstreamError    a registry could not serve us
     ├── RegistryError    the answer our own client gets, as an OCI error body
+    │   └── CallerRefused  its credentials do not do for the registry
     ├── StoreError       the local disk could not serve us
     └── BlobFailed       a blob cannot be delivered any further
 
@@ -21,7 +22,7 @@ Expected outcomes are values, not exceptions.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 
@@ -40,6 +41,9 @@ class ErrorReason(enum.StrEnum):
     """The proxy reads it with an account that is not for everybody."""
     CREDENTIALS = "credentials"
     """The registry, or its token service, does not accept who we say we are."""
+    CALLER = "caller"
+    """The registry does not let the caller read it by the credentials that came with the request,
+    or none came."""
     DENIED = "denied"
     """The registry knows who we are, and refuses."""
     RATE_LIMITED = "rate_limited"
@@ -155,6 +159,17 @@ class RegistryError(P2pdistError):
         self.status = status
         self.code = code
         self.reason = reason
+
+
+class CallerRefused(RegistryError):
+    """A registry does not let the caller read it; `challenges` (`WWW-Authenticate`) say how it may
+    become one that is let. Without one there is none better."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, challenges: Sequence[str] = ()
+    ) -> None:
+        super().__init__(status, code, message, reason=ErrorReason.CALLER)
+        self.challenges = tuple(challenges)
 
 
 class StoreError(P2pdistError):

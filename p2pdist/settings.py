@@ -150,6 +150,15 @@ class Proxy:
     stale_if_error_s: float = _setting(
         DURATION, 86400.0, "How long a known tag is served while upstream fails."
     )
+    caller_grace_s: float = _setting(
+        DURATION,
+        600.0,
+        "How long a caller whom a `passthrough` registry let before keeps access while that one "
+        "does not answer.",
+    )
+    caller_max_bytes: int = _setting(
+        ROOM, 10_000_000_000, "Room for blobs of `passthrough` registries, beside the store."
+    )
     job_trackers: tuple[str, ...] = _setting(
         URLS,
         (),
@@ -283,9 +292,10 @@ class Upstream:
     host: str = _setting(HOST, "", "Name in image references, such as docker.io or ghcr.io.")
     url: str = _setting(URL, "", "Base URL; empty: https:// and the host.")
     access: str = _setting(
-        choice("public", "private", "shared"),
+        choice("public", "private", "shared", "passthrough"),
         "public",
-        "With credentials: `shared` serves what they can read to every host, else to none.",
+        "With credentials: `shared` serves what they can read to every host, else to none. "
+        "`passthrough`: without any; those of each caller decide what it may read.",
     )
     username: str = _setting(TEXT, "", "User for the registry.")
     password_file: Path | None = _setting(PATH, None, "File with the password or token.")

@@ -24,6 +24,7 @@ _EXITS: Final[Mapping[ErrorReason, Exit]] = {
     ErrorReason.NOT_LISTED: Exit.DENIED,
     ErrorReason.NOT_SHARED: Exit.DENIED,
     ErrorReason.CREDENTIALS: Exit.DENIED,
+    ErrorReason.CALLER: Exit.DENIED,
     ErrorReason.DENIED: Exit.DENIED,
 }
 _SETTING: Final = re.compile(rf"({'|'.join(SECTIONS)})\.[a-z_]+\b|({'|'.join(TABLES)}) ")

@@ -36,10 +36,11 @@ class HostMirror:
         refused: RefusedRequests,
         upload: Upload | None,
         renew: Callable[[], Awaitable[None]] | None = None,
+        by_caller: Callable[[], bool] = lambda: False,
         beside: Mapping[str, Handler] | None = None,
     ) -> None:
-        """`registries`, `upload`, `renew` and `beside`: as `RegistryEndpoint`'s. `metrics` and
-        `refused` may be shared with another endpoint of the daemon."""
+        """`registries`, `upload`, `renew`, `by_caller` and `beside`: as `RegistryEndpoint`'s.
+        `metrics` and `refused` may be shared with another endpoint of the daemon."""
         self._recent = RecentPulls()
         endpoint = RegistryEndpoint(
             backend,
@@ -49,6 +50,7 @@ class HostMirror:
             default_upstream=settings.peer.default_upstream,
             upload=upload,
             refused=refused,
+            by_caller=by_caller,
             beside=beside,
         )
         names = settings.host.http_names

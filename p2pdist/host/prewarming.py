@@ -61,6 +61,7 @@ _DENIALS: Final = frozenset(
         ErrorReason.NOT_LISTED,
         ErrorReason.NOT_SHARED,
         ErrorReason.CREDENTIALS,
+        ErrorReason.CALLER,
         ErrorReason.DENIED,
     }
 )

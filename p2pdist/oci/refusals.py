@@ -19,6 +19,7 @@ _STATUS: Final[Mapping[ErrorReason, int]] = {
     ErrorReason.NOT_LISTED: 404,
     ErrorReason.NOT_SHARED: 403,
     ErrorReason.CREDENTIALS: 403,
+    ErrorReason.CALLER: 403,
     ErrorReason.DENIED: 403,
     ErrorReason.EXHAUSTED: 503,
 }
@@ -28,6 +29,7 @@ _CODE: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.NOT_LISTED: "NAME_UNKNOWN",
     ErrorReason.NOT_SHARED: "DENIED",
     ErrorReason.CREDENTIALS: "UNAUTHORIZED",
+    ErrorReason.CALLER: "DENIED",
     ErrorReason.DENIED: "DENIED",
 }
 
@@ -38,6 +40,10 @@ _FIX: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.CREDENTIALS: (
         "check the account of [[upstream]] {registry} at the proxy; some registries say so of an"
         " image that does not exist"
+    ),
+    ErrorReason.CALLER: (
+        "give the runtime an account of {registry} for this mirror that may read the image, or let"
+        " it ask {registry} itself"
     ),
     ErrorReason.DENIED: (
         "give the account of [[upstream]] {registry} at the proxy the right to read it"
@@ -68,6 +74,7 @@ DEFINITE: Final = frozenset(
         ErrorReason.UNKNOWN,
         ErrorReason.NOT_SHARED,
         ErrorReason.CREDENTIALS,
+        ErrorReason.CALLER,
         ErrorReason.DENIED,
     }
 )

@@ -14,6 +14,7 @@ import aiohttp
 from p2pdist.host.mirror import HostMirror, admitted_runtimes, runtime_puller
 from p2pdist.host.prewarming import Prewarmer
 from p2pdist.model.members import Address, Place, Role
+from p2pdist.peer.callers import CallerForward
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.mirror import MirrorBackend
 from p2pdist.peer.ordering import PeerSource
@@ -24,9 +25,10 @@ from p2pdist.process.daemon import notify
 from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret
 from p2pdist.process.listening import HttpServer
+from p2pdist.registry.by_registry import BackendByRegistry
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient
-from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
+from p2pdist.registry.reading.entries import by_caller, upstream_entries, upstream_hosts
 from p2pdist.registry.reading.metrics import payload_samples
 from p2pdist.registry.serving.pull_metrics import PullMetrics
 from p2pdist.registry.serving.refused import RefusedRequests
@@ -94,16 +96,18 @@ async def running_peer(
         )
         running.orders.go_to(prewarmer.take)
         links = running.node.proxy_links
-        links.registries.add_own(upstream_hosts(settings))
+        links.registries.add_own(upstream_hosts(settings), by_caller(settings))
+        forward = CallerForward(running.node, proxies, upstream)
         metrics, refused = PullMetrics(links.registries), RefusedRequests()
         mirror = HostMirror(
             settings,
-            backend,
+            BackendByRegistry(backend, forward, links.decides_by_caller),
             registries=links.registries,
             metrics=metrics,
             refused=refused,
             upload=running.transport.upload,
             renew=links.renew_registries,
+            by_caller=lambda: bool(links.registries.by_caller),
             beside=snapshotter_desk(
                 backend.image_of_chain, running.node.tracker, backend.wanted, backend.coming
             ),

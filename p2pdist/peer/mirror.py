@@ -98,8 +98,9 @@ class MirrorBackend:
     async def _bring_index(self, name: ImageName, layer: Digest) -> None:
         """Nobody hears of a failure: who reads it asks anew."""
         try:
-            index = await self.layer_index(name, layer)
-            (await self.open_blob(name, index, PullContext("coming"))).close()
+            context = PullContext("coming")
+            index = await self.layer_index(name, layer, context)
+            (await self.open_blob(name, index, context)).close()
         except RegistryError:
             pass
         finally:
@@ -155,21 +156,21 @@ class MirrorBackend:
         self._node.proxy_links.doubt_all()
         self._finder.look(name, active)
 
-    async def tags(self, name: ImageName, query: str) -> TagPage:
+    async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:
         async def listed(client: ProxyClient) -> TagPage:
             return await client.tags(name, query, timeout_s=FORWARD_S)
 
         return await self._forwarded(name, f"the tags of {name}", listed)
 
     async def referrers(
-        self, name: ImageName, digest: Digest, artifact_type: str | None
+        self, name: ImageName, digest: Digest, artifact_type: str | None, context: PullContext
     ) -> Manifest:
         async def listed(client: ProxyClient) -> Manifest:
             return await client.referrers(name, digest, artifact_type, timeout_s=FORWARD_S)
 
         return await self._forwarded(name, f"the referrers of {digest}", listed)
 
-    async def layer_index(self, name: ImageName, digest: Digest) -> Digest:
+    async def layer_index(self, name: ImageName, digest: Digest, context: PullContext) -> Digest:
         told = await self._indexes.find(digest)
         self._book.learn_size(name, told.digest, told.size_bytes)
         return told.digest

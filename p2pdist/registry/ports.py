@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from p2pdist.model.ids import Digest
+from p2pdist.oci.callers import NOBODY, Caller
 from p2pdist.oci.names import ImageName
 
 client_network: ContextVar[str] = ContextVar("client network", default="")
@@ -17,6 +19,27 @@ our own. What a request starts, such as a look-up that others wait for too, is o
 client_accept: ContextVar[tuple[str, ...]] = ContextVar("client accept", default=())
 """The media types of manifests that the client named beyond ours: a strict registry gives nobody
 what they did not ask for. Bounded by `oci.media_types`; goes on to proxies and upstream."""
+
+speaks_for: ContextVar[tuple[str, Caller] | None] = ContextVar("speaks for", default=None)
+"""Whose credentials a registry that decides by itself is to be shown, and which one it is. Set
+around each question on behalf of a caller, and nowhere else; no other registry is shown them."""
+
+Asker = tuple[tuple[str, ...], tuple[str, Caller] | None]
+
+
+def asker() -> Asker:
+    """For whom a question is: who asks the same for another one does not wait for its answer."""
+    return client_accept.get(), speaks_for.get()
+
+
+@contextmanager
+def speaking_for(upstream: str, caller: Caller) -> Iterator[None]:
+    """Ask `upstream` in this block as `caller`."""
+    token = speaks_for.set((upstream, caller))
+    try:
+        yield
+    finally:
+        speaks_for.reset(token)
 
 
 CACHE: Final = "cache"
@@ -67,6 +90,8 @@ class PullContext:
     has_snapshotter: bool = False
     """The client is an engine of this host that asks a snapshotter for each layer before it
     fetches it."""
+    caller: Caller = NOBODY
+    """Whose credentials came with it, for registries that decide by them."""
     bytes_by_source: dict[str, int] = field(default_factory=dict)
     """`CACHE`, `rack`, `dc`, `proxy`, `wan`, `upstream`: where the bytes of what was asked for came
     from while it was read."""
@@ -131,15 +156,15 @@ class RegistryBackend(Protocol):
         self, name: ImageName, digest: Digest, context: PullContext
     ) -> BlobSource: ...
 
-    async def tags(self, name: ImageName, query: str) -> TagPage:
+    async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:
         """`query` is the registry's own, or its client's."""
         ...
 
     async def referrers(
-        self, name: ImageName, digest: Digest, artifact_type: str | None
+        self, name: ImageName, digest: Digest, artifact_type: str | None, context: PullContext
     ) -> Manifest: ...
 
-    async def layer_index(self, name: ImageName, digest: Digest) -> Digest:
+    async def layer_index(self, name: ImageName, digest: Digest, context: PullContext) -> Digest:
         """The blob of `name` that is the index of its layer `digest`, as a proxy signed that it is;
         404 where there is none."""
         ...

@@ -32,10 +32,16 @@ from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_ACCEPT, media_type_of
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.paging import following_query
-from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
+from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_by_caller, parse_registries
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.process.off_loop import parsed
-from p2pdist.registry.ports import USER_AGENT, Manifest, TagPage, client_accept
+from p2pdist.registry.ports import (
+    USER_AGENT,
+    Manifest,
+    TagPage,
+    client_accept,
+    speaks_for,
+)
 from p2pdist.registry.reading.body import UpstreamBody, blob_span, content_length, read_bounded
 from p2pdist.registry.reading.net import BadAnswer, exhausted
 from p2pdist.registry.reading.net_errors import cause
@@ -73,6 +79,8 @@ class Greeting:
     does not tell."""
     registries: frozenset[str] | None = None
     """Those that it serves; None: it does not tell."""
+    by_caller: frozenset[str] = frozenset()
+    """Those of them that decide by the credentials of each caller."""
 
 
 class ProxyClient:
@@ -116,7 +124,8 @@ class ProxyClient:
         try:
             host = None if told is None else parse_host_id(told)
             registries = await parsed(parse_registries, body)
-            return Greeting(int(text), host, read_key_id(key), registries)
+            by_caller = await parsed(parse_by_caller, body)
+            return Greeting(int(text), host, read_key_id(key), registries, by_caller)
         except ValueError as error:
             raise BadAnswer(f"{self.base_url}: {error}") from None
 
@@ -189,6 +198,8 @@ class ProxyClient:
         self, method: str, url: str, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         sent = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **headers}
+        if (spoken := speaks_for.get()) is not None and spoken[1].authorization:
+            sent[hdrs.AUTHORIZATION] = spoken[1].authorization
         try:
             async with asyncio.timeout(HEADERS_S):
                 response = await self._session.request(
@@ -224,14 +235,20 @@ class ProxyClient:
     async def _refusal(self, response: aiohttp.ClientResponse) -> UpstreamRefusal:
         """What the proxy said of its registry; an older one has a status only."""
         body = b"" if response.method == hdrs.METH_HEAD else await error_body_of(response)
+        challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, ())
         if (told := told_error(body)) is not None:
-            return UpstreamRefusal(
-                told.message, status=response.status, code=told.code, reason=told.reason
+            text, code, reason = told.message, told.code, told.reason
+        else:
+            text, code, reason = (
+                f"{self.base_url} answered {response.status}",
+                error_code(body),
+                None,
             )
-        text, reason = f"{self.base_url} answered {response.status}", None
-        if (named := response.headers.get(REASON)) in _REASONS:
-            text, reason = f"{self.base_url} says {named}", ErrorReason(named)
-        return UpstreamRefusal(text, status=response.status, code=error_code(body), reason=reason)
+            if (named := response.headers.get(REASON)) in _REASONS:
+                text, reason = f"{self.base_url} says {named}", ErrorReason(named)
+        return UpstreamRefusal(
+            text, status=response.status, code=code, reason=reason, challenges=challenges
+        )
 
 
 def read_key_id(text: str) -> bytes | None:

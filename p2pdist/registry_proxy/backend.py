@@ -8,12 +8,12 @@ from p2pdist.oci.names import ImageName
 from p2pdist.registry.ports import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.manifests import ManifestService
-from p2pdist.registry_proxy.passing import PassingBlob
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource
 from p2pdist.swarm.layer_indexes import LayerIndexes
 from p2pdist.swarm.node import Node
+from p2pdist.swarm.passing import PassingBlob
 from p2pdist.swarm.reader import SwarmReader, WholeBlob
 from p2pdist.swarm.smalls import SmallAnswer
 
@@ -87,15 +87,15 @@ class ProxyBackend:
         if not active.complete:
             self._authority.obtain(active.digest, active.geometry.size_bytes, names)
 
-    async def tags(self, name: ImageName, query: str) -> TagPage:
+    async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:
         return await self._manifests.lists.tags(name, query)
 
     async def referrers(
-        self, name: ImageName, digest: Digest, artifact_type: str | None
+        self, name: ImageName, digest: Digest, artifact_type: str | None, context: PullContext
     ) -> Manifest:
         return await self._manifests.lists.referrers(name, digest, artifact_type)
 
-    async def layer_index(self, name: ImageName, digest: Digest) -> Digest:
+    async def layer_index(self, name: ImageName, digest: Digest, context: PullContext) -> Digest:
         await self._manifests.blob_size(name, digest)  # who may have the layer may have its index
         return (await self._indexes.find(digest)).digest
 

@@ -27,9 +27,11 @@ from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret, read_signer
 from p2pdist.process.listening import HttpServer
 from p2pdist.process.metrics import Sample
+from p2pdist.registry.by_registry import BackendByRegistry
+from p2pdist.registry.ports import RegistryBackend
 from p2pdist.registry.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient
-from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
+from p2pdist.registry.reading.entries import by_caller, upstream_entries, upstream_hosts
 from p2pdist.registry.reading.metrics import asking_samples, payload_samples
 from p2pdist.registry.serving.endpoint import RegistryEndpoint
 from p2pdist.registry.serving.pull_metrics import PullMetrics
@@ -37,6 +39,7 @@ from p2pdist.registry.serving.refused import RefusedRequests
 from p2pdist.registry_proxy import links_file, notifications_http
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.backend import ProxyBackend
+from p2pdist.registry_proxy.callers_setup import callers
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.misses import MissBudget
@@ -98,7 +101,12 @@ async def running_proxy(
         links = Links()
         links_path = state_directory(settings.host.state_dir / "proxy") / links_file.FILE_NAME
         await links_file.load(links, links_path)  # before anybody may ask what is servable
-        access = Access(upstream.servable_hosts, links, accounts=upstream.account_hosts)
+        access = Access(
+            upstream.servable_hosts,
+            links,
+            accounts=upstream.account_hosts,
+            callers=upstream.caller_hosts,
+        )
         options = _options(settings, signer, with_mirror=with_mirror)
         node = running_node(options, parents, servable=access.servable, open_store=open_store)
         running = await stack.enter_async_context(node)
@@ -127,7 +135,11 @@ async def running_proxy(
         prewarmer = Prewarmer(running.node, ProxyOrderSource(manifests, authority), runtime)
         authority.budget_of = prewarmer.budget_of
         running.orders.go_to(prewarmer.take)
-        backend = ProxyBackend(running.node, manifests, authority, source)
+        calls = callers(settings, running, upstream, signer, manifests.misses)
+        stack.push_async_callback(calls.backend.close)
+        backend = BackendByRegistry(
+            ProxyBackend(running.node, manifests, authority, source), calls.backend, calls.decides
+        )
         endpoint = _endpoint(settings, running, backend, metrics, rules, signer)
         registry = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
         stack.push_async_callback(registry.close)
@@ -146,6 +158,7 @@ async def running_proxy(
             samples=lambda: itertools.chain(
                 _samples(running, upstream, rules, prewarmer, manifests.misses),
                 indexer.samples(),
+                calls.gate.samples(),
                 endpoint.refused.samples(),
                 metrics.samples(),
             ),
@@ -212,16 +225,17 @@ async def _held_part(store: BlobStore, digest: Digest, start: int, count: int) -
 def _endpoint(
     settings: Settings,
     running: RunningNode,
-    backend: ProxyBackend,
+    backend: RegistryBackend,
     metrics: PullMetrics,
     rules: Replicating,
     signer: Signer,
 ) -> RegistryEndpoint:
-    hosts = frozenset(upstream_hosts(settings))
+    hosts, deciding = frozenset(upstream_hosts(settings)), by_caller(settings)
     return RegistryEndpoint(
         backend,
         upstreams=hosts,
-        ping_body=encode_registries(hosts),
+        ping_body=encode_registries(hosts, deciding),
+        by_caller=lambda: bool(deciding),
         default_upstream=settings.proxy.default_upstream,
         on_done=metrics.note,
         upload=running.transport.upload,
@@ -237,7 +251,7 @@ def _endpoint(
 def _mirror(
     settings: Settings,
     running: RunningNode,
-    backend: ProxyBackend,
+    backend: RegistryBackend,
     metrics: PullMetrics,
     refused: RefusedRequests,
 ) -> HostMirror:
@@ -249,6 +263,7 @@ def _mirror(
         metrics=metrics,
         refused=refused,
         upload=running.transport.upload,
+        by_caller=lambda: bool(by_caller(settings)),
     )
 
 

@@ -31,7 +31,7 @@ from p2pdist.process.clock import unix_s
 from p2pdist.process.off_loop import parsed
 from p2pdist.process.single_flight import SingleFlight
 from p2pdist.registry.kept_manifests import kept_type
-from p2pdist.registry.ports import Manifest, PullContext, client_accept
+from p2pdist.registry.ports import Asker, Manifest, PullContext, asker, client_accept, speaks_for
 from p2pdist.registry.reading.client import (
     BadAnswer,
     UpstreamClient,
@@ -56,7 +56,6 @@ from p2pdist.swarm.counters import UPSTREAM, WAN
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Accept = tuple[str, ...]
 
 # 2 ms of the loop's time.
 LINKS_AT_ONCE: Final = 1000
@@ -133,11 +132,11 @@ class ManifestService:
         self._expiry_unix_s = expiry_unix_s
         self.proven = proven
         self._doubts = Doubts()
-        self._lookups: SingleFlight[tuple[TagKey, Accept], Manifest] = SingleFlight("tag look-up")
-        self._fetches: SingleFlight[tuple[ImageName, Digest, Accept], Manifest] = SingleFlight(
+        self._lookups: SingleFlight[tuple[TagKey, Asker], Manifest] = SingleFlight("tag look-up")
+        self._fetches: SingleFlight[tuple[ImageName, Digest, Asker], Manifest] = SingleFlight(
             "manifest"
         )
-        self._sizes: SingleFlight[tuple[ImageName, Digest], int] = SingleFlight("blob size")
+        self._sizes: SingleFlight[tuple[ImageName, Digest, Asker], int] = SingleFlight("blob size")
         self.stale_served_total = 0
 
     async def close(self) -> None:
@@ -191,7 +190,7 @@ class ManifestService:
         self.check_servable(name)
         if (kept := await self._kept_for(name, digest)) is not None:
             return kept
-        flight = name, digest, client_accept.get()
+        flight = name, digest, asker()
         return await self._fetches.run(flight, lambda: self._fetch(name, digest))
 
     async def fresh(self, name: ImageName, tag: str) -> Manifest:
@@ -247,7 +246,7 @@ class ManifestService:
         return await self._looked_up(name, tag, key)
 
     async def _looked_up(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
-        flight = key, client_accept.get()
+        flight = key, asker()
         return await self._lookups.run(flight, lambda: self._look_up(name, tag, key))
 
     async def _look_up(self, name: ImageName, tag: str, key: TagKey) -> Manifest:
@@ -271,7 +270,8 @@ class ManifestService:
     async def _without_answer(self, name: ImageName, key: TagKey, error: UpstreamError) -> Manifest:
         refusal = _refusal(error, name.upstream)
         if is_answer(error):
-            self._tags.refused(key, refusal, self._now_s(), accepted=client_accept.get())
+            if speaks_for.get() is None:  # what one caller is told is nothing to another one
+                self._tags.refused(key, refusal, self._now_s(), accepted=client_accept.get())
             raise refusal
         if isinstance(error, MissesSpent):
             raise refusal
@@ -336,7 +336,9 @@ class ManifestService:
             await self.blob_size(name, layer)  # who may have that may have what was made of it
         size = await self._known_size(name, digest)
         if size is None:
-            size = await self._sizes.run((name, digest), lambda: self._ask_size(name, digest))
+            size = await self._sizes.run(
+                (name, digest, asker()), lambda: self._ask_size(name, digest)
+            )
         if layer is None and await self._showing.refuses(name, digest, size):
             text = f"{name.upstream} does not show {digest}"
             raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
@@ -471,6 +473,11 @@ class ManifestService:
         """What we can read with an account is not for everybody, unless the operator says so."""
         if not self.access.may_serve(name):
             text = f"{name.upstream} is not shared by this proxy"
+            if self.access.by_caller(name):
+                text = (
+                    f"{name.upstream} is read with the credentials of each caller, and nobody "
+                    "calls here"
+                )
             raise refusals.refusal(ErrorReason.NOT_SHARED, name.upstream, text)
 
     @staticmethod

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of
+from p2pdist.oci.callers import Caller
 from p2pdist.oci.names import ImageName
+from p2pdist.registry.ports import speaking_for
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient
 from p2pdist.registry.reading.net import BadAnswer
@@ -89,6 +91,53 @@ class DirectSource:
         self, name: ImageName, digest: Digest, *, start: int = 0
     ) -> AbstractAsyncContextManager[OutsideBody]:
         return self._upstream.open_blob(name, digest, start=start)
+
+
+class AsCaller:
+    """A source that is asked with the credentials of a caller."""
+
+    def __init__(self, source: OutsideSource, caller: Caller) -> None:
+        self.label: Final = source.label
+        self._source = source
+        self._caller = caller
+
+    @asynccontextmanager
+    async def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AsyncIterator[OutsideBody]:
+        async with AsyncExitStack() as stack:
+            with speaking_for(name.upstream, self._caller):
+                opening = self._source.open_blob(name, digest, start=start)
+                body = await stack.enter_async_context(opening)
+            yield body
+
+
+class FirstSource:
+    """The first of several sources that opens a blob."""
+
+    def __init__(self, sources: Sequence[OutsideSource]) -> None:
+        """There is one at least."""
+        self.label: Final = sources[0].label
+        self._sources = sources
+
+    @asynccontextmanager
+    async def open_blob(
+        self, name: ImageName, digest: Digest, *, start: int = 0
+    ) -> AsyncIterator[OutsideBody]:
+        async with AsyncExitStack() as stack:
+            yield await self._opened(stack, name, digest, start)
+
+    async def _opened(
+        self, stack: AsyncExitStack, name: ImageName, digest: Digest, start: int
+    ) -> OutsideBody:
+        *others, last = self._sources
+        for source in others:
+            try:
+                return await stack.enter_async_context(source.open_blob(name, digest, start=start))
+            except UpstreamError as error:
+                if error.reason is ErrorReason.CALLER:
+                    raise
+        return await stack.enter_async_context(last.open_blob(name, digest, start=start))
 
 
 class WatchedSource:

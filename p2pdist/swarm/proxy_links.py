@@ -171,10 +171,17 @@ class ProxyLinks:
         ]
         await asyncio.wait(asked, timeout=LISTS_S)
 
+    async def decides_by_caller(self, registry: str) -> bool:
+        """Whether `registry` does so by the credentials of each caller; a host that heard of no
+        proxy yet asks first."""
+        if self.registries.any_at_proxies:
+            await self.renew_registries()
+        return registry in self.registries.by_caller
+
     async def _renew(self, name: str) -> None:
         with contextlib.suppress(UpstreamError):  # the last known list stays
             greeting = await self._proxies[name].greet(timeout_s=DIAL_TIMEOUT_S)
-            self.registries.told(name, greeting.registries)
+            self.registries.told(name, greeting.registries, greeting.by_caller)
 
     def doubt_all(self) -> None:
         """Nothing comes: find out which proxies hang."""
@@ -295,7 +302,7 @@ class ProxyLinks:
         except (OSError, P2pdistError) as error:
             self._away(name, str(error) or type(error).__name__)
             return None
-        self.registries.told(name, greeting.registries)
+        self.registries.told(name, greeting.registries, greeting.by_caller)
         self.answering.heard(name)
         if name not in self._unlinked:  # else the link itself will tell
             self._plan.answered(name)

@@ -138,7 +138,7 @@ class FakeBackend:
         context.bytes_by_source["cache" if warm else "upstream"] = len(data)
         return source
 
-    async def tags(self, name: ImageName, query: str) -> TagPage:
+    async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:
         self._ask("tags", name, "")
         if not self.content.knows(name):
             raise RegistryError(404, "NAME_UNKNOWN", f"{name} is unknown")
@@ -147,14 +147,14 @@ class FakeBackend:
         return TagPage(list(page.tags), page.link)
 
     async def referrers(
-        self, name: ImageName, digest: Digest, artifact_type: str | None
+        self, name: ImageName, digest: Digest, artifact_type: str | None, context: PullContext
     ) -> Manifest:
         self._ask("referrers", name, digest)
         media_type = "application/vnd.oci.image.index.v1+json"
         body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % media_type.encode()
         return Manifest(digest_of(body), media_type, body)
 
-    async def layer_index(self, name: ImageName, digest: Digest) -> Digest:
+    async def layer_index(self, name: ImageName, digest: Digest, context: PullContext) -> Digest:
         raise RegistryError(404, "BLOB_UNKNOWN", f"{name} has no index of {digest}")
 
     def _begin(self, context: PullContext) -> None:

@@ -25,6 +25,7 @@ from p2pdist.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from p2pdist.oci.ranges import Partial, Unsatisfiable, parse_range
 from tests.fakes.registry_faults import Asked, Fault, TokenAuth
 from tests.fakes.registry_images import BuiltImage, ImageInfo, build_image, build_index
+from tests.fakes.registry_rights import Rights
 from tests.fakes.tag_paging import CursorRefused, Paging, by_last
 
 __all__ = ["Asked", "FakeRegistry", "Fault", "ImageInfo", "TokenAuth"]
@@ -44,6 +45,8 @@ class FakeRegistry:
         self.auth: TokenAuth | None = None
         self.basic: tuple[str, str] | None = None
         """User and password of every request, with a Basic challenge."""
+        self.rights: Rights | None = None
+        """Instead: users, each with repositories of its own."""
         self.asked: list[Asked] = []
         """Every request, in the order in which they came."""
         self.payload_bytes: Counter[str] = Counter()
@@ -374,6 +377,9 @@ class FakeRegistry:
 
     def _unauthorized(self, request: web.Request, repository: str) -> web.Response | None:
         given = request.headers.get(hdrs.AUTHORIZATION, "")
+        if self.rights is not None:
+            wanted = self.rights.wanted(given, repository, f"{self.url}/token")
+            return None if wanted is None else self._challenge([wanted])
         if self.basic is not None and given != _basic(*self.basic):
             return self._challenge(['Basic realm="fake"'])
         auth = self.auth
@@ -395,6 +401,8 @@ class FakeRegistry:
         return response
 
     async def _token(self, request: web.Request) -> web.Response:
+        if self.rights is not None:
+            return self.rights.token(request)
         auth = self.auth
         if auth is None or request.method not in auth.methods:
             return web.Response(status=405)

@@ -17,6 +17,7 @@ from p2pdist.model.layer_index import INDEXED_BYTES_MIN
 from p2pdist.oci.names import ImageName
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.peer.mirror import INDEXES_MAX
+from p2pdist.registry.ports import PullContext
 from tests.fakes.cluster import open_lab, url_of
 from tests.fakes.registry import FakeRegistry
 
@@ -34,7 +35,7 @@ class Sought:
         self.layers: list[Digest] = []
         self._ends: dict[Digest, asyncio.Event] = {}
 
-    async def __call__(self, name: ImageName, layer: Digest) -> Digest:
+    async def __call__(self, name: ImageName, layer: Digest, context: PullContext) -> Digest:
         self.layers.append(layer)
         await self._ends.setdefault(layer, asyncio.Event()).wait()
         raise RegistryError(404, "BLOB_UNKNOWN", "nobody has it")

@@ -102,7 +102,7 @@ class UpstreamAuth:
     async def _fetch(self, entry: UpstreamEntry, key: _Key, challenge: Challenge) -> str:
         realm = challenge.params.get("realm", "")
         service = challenge.params.get("service", "")
-        await asyncio.to_thread(_check_service, entry, realm, service)
+        await asyncio.to_thread(check_service, entry, realm, service)
         scopes = scopes_asked(challenge.params.get("scope", ""), key[1])
         token = await self._token(entry, parse_url(realm), service, scopes)
         early_s = min(_EARLY_S, token.expires_in_s * _EARLY_SHARE)
@@ -165,11 +165,9 @@ class UpstreamAuth:
     async def _read(entry: UpstreamEntry, response: aiohttp.ClientResponse) -> Token:
         try:
             if response.status != 200:
-                whom = (
-                    "the proxy's account" if entry.has_account else "a request without an account"
-                )
                 raise UpstreamError(
-                    f"the token service of {entry.host} answered {response.status} to {whom}",
+                    f"the token service of {entry.host} answered {response.status} "
+                    f"to {entry.asker}",
                     status=401 if response.status < 500 and response.status != 429
                     else response.status,
                 )  # fmt: skip
@@ -180,7 +178,7 @@ class UpstreamAuth:
             response.close()
 
 
-def _check_service(entry: UpstreamEntry, realm: str, service: str) -> None:
+def check_service(entry: UpstreamEntry, realm: str, service: str) -> None:
     """Raise BadAnswer for a token service that is not the upstream's; reads a list at first."""
     base = URL(entry.url)
     host, is_http = f"{base.host_subcomponent}:{base.port}", base.scheme == "http"

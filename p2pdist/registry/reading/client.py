@@ -21,6 +21,8 @@ from aiohttp.abc import AbstractResolver
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES, MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, parse_digest
+from p2pdist.oci.auth import Challenge
+from p2pdist.oci.callers import Caller
 from p2pdist.oci.content_coding import unpacked
 from p2pdist.oci.links import next_page
 from p2pdist.oci.manifest import MANIFEST_ACCEPT, media_type_of
@@ -76,6 +78,7 @@ _RETRYABLE: Final = frozenset({0, 500, 502, 503, 504})
 # Answers to HEAD after which only GET can tell: not supported, refused to HEAD alone (ECR Public,
 # storage behind presigned URLs), or without the body that names the reason.
 _HEAD_INCONCLUSIVE: Final = frozenset({400, 401, 403, 404, 405, 501})
+_HEAD_UNSUPPORTED: Final = frozenset({400, 405, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,43 @@ class UpstreamClient:
             entry, "GET", "manifests", url, scope="", headers={}, expect=(200,)
         ):
             pass
+
+    # --- callers --------------------------------------------------------------------------------
+
+    @property
+    def caller_hosts(self) -> frozenset[str]:
+        """The upstreams that are asked with the credentials of each caller."""
+        return frozenset(host for host, entry in self._entries.items() if entry.by_caller)
+
+    async def challenges(self, name: ImageName) -> list[Challenge]:
+        """What the registry of `name` wants to see of who asks; raise UpstreamError."""
+        return await self._requests.challenges(self.entry(name))
+
+    def forget(self, upstream: str, caller: Caller) -> None:
+        """Its account may be asked for anew: no token that was bought with it counts any more."""
+        self._requests.forget(upstream, caller)
+
+    async def check_read(self, name: ImageName, kind: str, reference: str) -> None:
+        """Raise UpstreamError where the registry does not let whom we speak for read `reference`.
+
+        `kind` is `manifests` or `blobs`. By a HEAD, which no registry counts as a pull; by the
+        first byte of a blob where a HEAD is refused, as by storage behind presigned URLs.
+        """
+        await self._retried(lambda: self._check_read(name, kind, reference))
+
+    async def _check_read(self, name: ImageName, kind: str, reference: str) -> None:
+        try:
+            async with self._request("HEAD", name, kind, reference):
+                return
+        except UpstreamError as error:
+            blob = kind == "blobs" and (error.status in (401, 403) or _is_storage(error))
+            if not blob and error.status not in _HEAD_UNSUPPORTED:
+                raise
+        if kind == "blobs":
+            async with self._range(name, parse_digest(reference), "0-0"):
+                return
+        async with self._request("GET", name, kind, reference):
+            return
 
     # --- manifests ------------------------------------------------------------------------------
 
@@ -408,6 +448,10 @@ async def check_digest(body: bytes, digest: Digest, whose: str) -> None:
     actual = await asyncio.to_thread(digest_of, body, digest_algorithm(digest))
     if actual != digest:
         raise BadAnswer(f"{whose}: a manifest with the digest {actual} instead of {digest}")
+
+
+def _is_storage(error: UpstreamError) -> bool:
+    return isinstance(error, StorageRefusal)
 
 
 def _worth_another_try(error: Exception) -> bool:

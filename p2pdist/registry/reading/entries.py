@@ -43,19 +43,33 @@ def upstream_entries(settings: Settings, *, with_secrets: bool) -> list[Upstream
 def _entry(upstream: Upstream) -> UpstreamEntry:
     """Raises ConfigError for what is wrong already; files and helpers are asked again later."""
     whose = f"upstream {upstream.host}"
+    if upstream.access == "passthrough" and (upstream.has_account or upstream.cert_file):
+        raise ConfigError(
+            f'{whose}: access = "passthrough" reads with the credentials of each caller; '
+            "leave its own account or certificate out"
+        )
     try:
         return UpstreamEntry(
             host=canonical_upstream(upstream.host),
             url=upstream.base_url,
             credentials=_credentials(upstream),
             tls=_tls(upstream),
-            access=upstream.access,  # type: ignore[arg-type]  # one of three, checked when read
+            access=upstream.access,  # type: ignore[arg-type]  # one of four, checked when read
             auth_hosts=upstream.auth_hosts,
             allow_private=upstream.allow_private,
             concurrency=upstream.concurrency,
         )
     except ValueError as error:
         raise ConfigError(f"{whose}: {error}") from None
+
+
+def by_caller(settings: Settings) -> frozenset[str]:
+    """The canonical names of those that decide by the credentials of each caller."""
+    return frozenset(
+        canonical_upstream(upstream.host)
+        for upstream in settings.upstream
+        if upstream.access == "passthrough"
+    )
 
 
 def _credentials(upstream: Upstream) -> Credentials | None:

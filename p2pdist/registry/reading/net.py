@@ -35,7 +35,7 @@ from p2pdist.registry.reading.tls import UpstreamTls, system_context
 
 log = logging.getLogger(__name__)
 
-Access = Literal["public", "private", "shared"]
+Access = Literal["public", "private", "shared", "passthrough"]
 
 # Registry contract 4.2: at most 10 hops, as Go's net/http.
 REDIRECTS_MAX: Final = 10
@@ -63,7 +63,8 @@ class UpstreamEntry:
     tls: UpstreamTls | None = field(default=None, repr=False, compare=False)
     """None: the system's certificates, and none of ours."""
     access: Access = "public"
-    """`shared`: what our credentials can read may be served to everybody here."""
+    """`shared`: what our credentials can read may be served to everybody here. `passthrough`: it is
+    read with the credentials of each caller, for that one."""
     auth_hosts: tuple[str, ...] = ()
     """Further hosts that token realms may name."""
     allow_private: tuple[PrivatePlace, ...] = ()
@@ -77,6 +78,18 @@ class UpstreamEntry:
         return self.credentials is not None or (self.tls is not None and self.tls.shows_certificate)
 
     @property
+    def by_caller(self) -> bool:
+        """Whether it is asked with the credentials of each caller."""
+        return self.access == "passthrough"
+
+    @property
+    def asker(self) -> str:
+        """Who asks it, for people."""
+        if self.by_caller:
+            return "the caller"
+        return "the proxy's account" if self.has_account else "a request without an account"
+
+    @property
     def reach(self) -> Reach:
         base = URL(self.url)
         return Reach(base.host or "", base.port or 0, self.allow_private)
@@ -84,7 +97,7 @@ class UpstreamEntry:
     @property
     def servable(self) -> bool:
         """Whether what is read here may be given to others."""
-        if self.access == "private":
+        if self.access in ("private", "passthrough"):
             return False
         return not self.has_account or self.access == "shared"
 

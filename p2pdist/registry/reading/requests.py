@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -20,11 +20,13 @@ from yarl import URL
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.seldom import Seldom
 from p2pdist.oci.auth import Challenge, parse_challenges
+from p2pdist.oci.callers import Caller
 from p2pdist.oci.refusals import fix_of
 from p2pdist.process import logs
 from p2pdist.process.clock import unix_s
-from p2pdist.registry.reading.auth import UpstreamAuth
+from p2pdist.registry.reading.auth import UpstreamAuth, check_service
 from p2pdist.registry.reading.body import read_bounded
+from p2pdist.registry.reading.callers import CallerAuths
 from p2pdist.registry.reading.net import BadAnswer, UpstreamEntry, UpstreamNet
 
 log = logging.getLogger(__name__)
@@ -57,13 +59,21 @@ _ERROR_CODE: Final = re.compile(r"[A-Z_]{1,40}")
 
 
 class UpstreamRefusal(UpstreamError):
-    """The upstream answered, but not with what was asked for; `code` is its OCI error code."""
+    """The upstream answered, but not with what was asked for; `code` is its OCI error code, and
+    `challenges` are its `WWW-Authenticate`, where a proxy of ours passed them on."""
 
     def __init__(
-        self, message: str, *, status: int, code: str = "", reason: ErrorReason | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str = "",
+        reason: ErrorReason | None = None,
+        challenges: Sequence[str] = (),
     ) -> None:
         super().__init__(message, status=status, reason=reason)
         self.code = code
+        self.challenges = tuple(challenges)
 
 
 class StorageRefusal(UpstreamError):
@@ -103,6 +113,7 @@ class UpstreamRequests:
         """
         self._net = net
         self.auth = UpstreamAuth(net)
+        self._callers = CallerAuths(net)
         self.counters = UpstreamCounters()
         for host in hosts:
             self.counters.payload_bytes[host] = 0
@@ -114,6 +125,21 @@ class UpstreamRequests:
 
     async def close(self) -> None:
         await self.auth.close()
+        await self._callers.close()
+
+    def forget(self, upstream: str, caller: Caller) -> None:
+        """Ask for new tokens with its account from now on."""
+        self._callers.forget(upstream, caller)
+
+    async def challenges(self, entry: UpstreamEntry) -> list[Challenge]:
+        """What the registry wants to see of who asks; Raises UpstreamError, also for a token
+        service that is not its own."""
+        found = await self._ping(entry)
+        for challenge in found:
+            if challenge.scheme == "bearer":
+                realm, service = (challenge.params.get(key, "") for key in ("realm", "service"))
+                await asyncio.to_thread(check_service, entry, realm, service)
+        return found
 
     @asynccontextmanager
     async def open(
@@ -183,13 +209,14 @@ class UpstreamRequests:
         self, entry: UpstreamEntry, method: str, url: str, headers: Mapping[str, str], scope: str
     ) -> aiohttp.ClientResponse:
         """Ask with what is known to do, and once more with the answer to a 401."""
-        known = await self.auth.known(entry, scope)
+        auth, entry = self._callers.of(entry) if entry.by_caller else (self.auth, entry)
+        known = await auth.known(entry, scope)
         response = await self._follow(entry, method, url, headers, known)
         if response.status != 401 or _foreign(entry, response):
             return response
         try:
             challenges = _challenges(response) or await self._ping(entry)
-            better = await self.auth.answer(entry, scope, challenges, rejected=known)
+            better = await auth.answer(entry, scope, challenges, rejected=known)
             if better is None:
                 raise await self._refusal(entry, response)
         finally:
@@ -258,8 +285,7 @@ class UpstreamRequests:
 
 
 def _told(entry: UpstreamEntry, status: int, code: str) -> str:
-    who = "the proxy's account" if entry.has_account else "a request without an account"
-    to = f" to {who}" if status in (401, 403) else ""
+    to = f" to {entry.asker}" if status in (401, 403) else ""
     return f"{entry.host} answered {status}{' ' if code else ''}{code}{to}"
 
 

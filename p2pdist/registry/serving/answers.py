@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from aiohttp import hdrs, web
 
-from p2pdist.errors import RegistryError
+from p2pdist.errors import CallerRefused, RegistryError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.errors import error_body
 from p2pdist.oci.routes import ReferrersRoute, TagsRoute
@@ -61,13 +61,17 @@ def json_answer(body: bytes, headers: Mapping[str, str]) -> web.Response:
 
 
 def error_answer(error: RegistryError, headers: Mapping[str, str]) -> web.Response:
-    """Never a challenge: dockerd would answer it with the user's Docker Hub password."""
+    """A challenge only of a registry that decides by its callers, and never where dockerd would
+    answer it with the user's Docker Hub password (`endpoint.py`)."""
     answer = web.Response(
         status=error.status,
         reason=_reason_phrase(error),
         body=error_body(error.code, str(error), error.reason),
         headers={**headers, hdrs.CONTENT_TYPE: _JSON},
     )
+    if isinstance(error, CallerRefused):
+        for challenge in error.challenges:
+            answer.headers.add(hdrs.WWW_AUTHENTICATE, challenge)
     if error.reason is not None:
         answer.headers[REASON] = error.reason
     if error.status == 503:

@@ -15,9 +15,10 @@ from typing import Final, assert_never
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from p2pdist.errors import RegistryError
+from p2pdist.errors import CallerRefused, RegistryError
 from p2pdist.exchange.accepting import network_of_address
 from p2pdist.exchange.upload import Upload
+from p2pdist.oci.callers import read_caller
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES
 from p2pdist.oci.media_types import accepted_beyond
 from p2pdist.oci.names import ImageName
@@ -71,6 +72,8 @@ _REQUEST_BODY_BYTES_MAX: Final = 4096
 
 _NEVER_OF_BLOBS: Final = frozenset({401, 403, 408, 429})
 
+_CONTAINERS_IMAGE: Final = ("skopeo/", "podman/", "buildah/", "libpod/", "cri-o/", "containers/")
+
 _COMMON_HEADERS: Final = {
     "Docker-Distribution-Api-Version": "registry/2.0",
     hdrs.SERVER: "p2pdist",
@@ -100,10 +103,12 @@ class RegistryEndpoint:
         bodies_max: int = BODIES_MAX,
         upload: Upload | None = None,
         refused: RefusedRequests | None = None,
+        by_caller: Callable[[], bool] = lambda: False,
         beside: Mapping[str, Handler] | None = None,
     ) -> None:
         """`upload`: the budget of what goes to other hosts. `beside`: handlers of exact paths that
-        are no part of `/v2/`, for every method."""
+        are no part of `/v2/`, for every method. `by_caller`: a registry of the list decides by the
+        credentials of each caller."""
         self._backend = backend
         self._upload = upload
         self._blobs = BlobServer(backend, bodies_max=bodies_max, upload=upload)
@@ -114,6 +119,7 @@ class RegistryEndpoint:
         self._renew = renew
         self.refused = refused if refused is not None else RefusedRequests()
         self._on_done = on_done
+        self._by_caller = by_caller
         self._beside = dict(beside or {})
 
     def app(self) -> web.Application:
@@ -140,6 +146,8 @@ class RegistryEndpoint:
         route = parse_route(request.method, raw_path, raw_query, query)
         match route:
             case Ping():
+                if self._by_caller() and _decides_by_ping(request):
+                    raise _who_are_you()
                 return json_answer(self._ping_body, {**headers, **self._proxy_headers()})
             case Unsupported():
                 raise RegistryError(405, "UNSUPPORTED", "this registry is for pulling only")
@@ -150,6 +158,10 @@ class RegistryEndpoint:
         client_network.set(network_of_address(request.remote or ""))
         try:
             answer = await self._serve(request, route, name, headers, sticky=sticky)
+        except CallerRefused as error:
+            self.refused.note(name.upstream, error)
+            # dockerd answers a challenge of a mirror of Docker Hub with the password for that.
+            raise (error if ns is not None or sticky else _unchallenged(error, route)) from None
         except RegistryError as error:
             self.refused.note(name.upstream, error)
             raise
@@ -193,11 +205,13 @@ class RegistryEndpoint:
         *,
         sticky: bool,
     ) -> web.StreamResponse:
+        caller = read_caller(request.headers.getall(hdrs.AUTHORIZATION, ()))
+        context = PullContext(headers[REQUEST_ID], sticky=sticky, caller=caller)
         if isinstance(route, LayerIndexRoute):  # a blob like any other, once it is known which
-            route = BlobRoute(route.path_name, await self._backend.layer_index(name, route.digest))
+            index = await self._backend.layer_index(name, route.digest, context)
+            route = BlobRoute(route.path_name, index)
         match route:
             case ManifestRoute() | BlobRoute():
-                context = PullContext(headers[REQUEST_ID], sticky=sticky)
                 context.demand = _demands_part(request)
                 context.doubts = _doubts_part(request)
                 pull = Pull(route, name, context, headers)
@@ -210,11 +224,13 @@ class RegistryEndpoint:
             case TagsRoute(count=0):
                 return tags_answer(route, TagPage([]), headers)
             case TagsRoute():
-                page = await self._backend.tags(name, route.query)
+                page = await self._backend.tags(name, route.query, context)
                 return tags_answer(route, page, headers)
             case ReferrersRoute():
-                index = await self._backend.referrers(name, route.digest, route.artifact_type)
-                return referrers_answer(route, index, headers)
+                listed = await self._backend.referrers(
+                    name, route.digest, route.artifact_type, context
+                )
+                return referrers_answer(route, listed, headers)
             case _:
                 assert_never(route)
 
@@ -227,7 +243,8 @@ class RegistryEndpoint:
             else:
                 response = await self._manifest(request, pull, pull.route)
         except RegistryError as error:
-            refusal = _blob_refusal(error) if isinstance(pull.route, BlobRoute) else error
+            blob = isinstance(pull.route, BlobRoute) and not isinstance(error, CallerRefused)
+            refusal = _blob_refusal(error) if blob else error
             pull.status, pull.outcome = refusal.status, outcome_of(error)
             raise refusal from error
         except Exception:
@@ -260,6 +277,26 @@ class RegistryEndpoint:
         log_pull(record)
         if self._on_done is not None:
             self._on_done(record)
+
+
+def _decides_by_ping(request: web.Request) -> bool:
+    """containers/image (Podman, Skopeo, Buildah, CRI-O) sends credentials only where `/v2/` itself
+    asked for some; the empty account, where it has none."""
+    agent = request.headers.get(hdrs.USER_AGENT, "").lower()
+    known = agent.startswith(_CONTAINERS_IMAGE) or "containers/image" in agent
+    return known and hdrs.AUTHORIZATION not in request.headers
+
+
+def _who_are_you() -> CallerRefused:
+    """Basic: what a token service grants is for names without our registry in front."""
+    text = "say who you are, for registries that decide by it"
+    return CallerRefused(401, "UNAUTHORIZED", text, challenges=['Basic realm="p2pdist"'])
+
+
+def _unchallenged(error: CallerRefused, route: NamedRoute) -> RegistryError:
+    if isinstance(route, BlobRoute | LayerIndexRoute):
+        return RegistryError(404, "BLOB_UNKNOWN", str(error), reason=error.reason)
+    return RegistryError(403, "DENIED", str(error), reason=error.reason)
 
 
 def _demands_part(request: web.Request) -> bool:

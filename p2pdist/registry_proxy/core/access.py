@@ -14,16 +14,27 @@ class Access:
     lies, and is handed out by no way."""
 
     def __init__(
-        self, upstreams: Collection[str], links: Links, *, accounts: Collection[str] = ()
+        self,
+        upstreams: Collection[str],
+        links: Links,
+        *,
+        accounts: Collection[str] = (),
+        callers: Collection[str] = (),
     ) -> None:
         """`upstreams`: the canonical names of those that may be served to others, now. `accounts`:
-        those that are read with an account, so that not everybody could read the same there."""
+        those that are read with an account, so that not everybody could read the same there.
+        `callers`: those that decide by the credentials of each caller; here they are for nobody."""
         self._upstreams = frozenset(upstreams)
         self._accounts = frozenset(accounts)
+        self._callers = frozenset(callers)
         self.links = links
 
     def may_serve(self, name: ImageName) -> bool:
         return name.upstream in self._upstreams
+
+    def by_caller(self, name: ImageName) -> bool:
+        """Why it may not be served: only whoever asks for it in person may read it."""
+        return name.upstream in self._callers
 
     def servable(self, digest: Digest) -> bool:
         """Some repository that may be served has it. What nobody named is not known to be."""

@@ -45,6 +45,7 @@ class _Verdict:
     retry_s: float = 0.0
     """In the grace: not before this is the registry asked again."""
     probe: str = ""
+    final: bool = False
 
 
 class CallerBook:
@@ -106,9 +107,15 @@ class CallerBook:
         probe = probe or (old.probe if old is not None else "")
         self._verdicts[key] = _Verdict(yes_s=asked_s, probe=probe)
 
-    def refused(self, key: CallerKey, now_s: float) -> None:
-        """The registry said no, to whatever it was asked; no grace is left."""
-        self._verdicts[key] = _Verdict(no_s=now_s)
+    def refused(self, key: CallerKey, now_s: float, *, final: bool = False) -> None:
+        """The registry said no, to whatever it was asked; no grace is left. `final`: it knows who
+        asks, and another token of the same account would not help."""
+        self._verdicts[key] = _Verdict(no_s=now_s, final=final)
+
+    def is_final(self, key: CallerKey) -> bool:
+        """Whether the last no was."""
+        verdict = self._verdicts.get(key)
+        return verdict is not None and verdict.final
 
     def unanswered(self, key: CallerKey, now_s: float) -> bool:
         """The registry said nothing; tell whether the caller keeps access all the same."""

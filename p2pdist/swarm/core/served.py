@@ -20,16 +20,32 @@ class ServedRegistries(Collection[str]):
     def __init__(self, proxies: Iterable[str], own: Iterable[str] = ()) -> None:
         """`proxies`: their names."""
         self._own = frozenset(own)
+        self._own_by_caller = frozenset[str]()
         self._lists: dict[str, frozenset[str] | None] = {}
+        self._by_caller: dict[str, frozenset[str]] = {}
         self._proxies = frozenset(proxies)
         self._asked_s: float | None = None
 
-    def add_own(self, hosts: Iterable[str]) -> None:
+    def add_own(self, hosts: Iterable[str], by_caller: Iterable[str] = ()) -> None:
+        """`by_caller`: those of them that decide by the credentials of each caller."""
         self._own |= frozenset(hosts)
+        self._own_by_caller |= frozenset(by_caller)
 
-    def told(self, proxy: str, registries: frozenset[str] | None) -> None:
+    def told(
+        self,
+        proxy: str,
+        registries: frozenset[str] | None,
+        by_caller: frozenset[str] = frozenset(),
+    ) -> None:
         """A proxy was heard; None: it tells no list."""
         self._lists[proxy] = registries
+        self._by_caller[proxy] = by_caller
+
+    @property
+    def by_caller(self) -> frozenset[str]:
+        """The registries that decide by the credentials of each caller: one proxy that says so is
+        enough, as what others read there may be for nobody else."""
+        return self._own_by_caller.union(*self._by_caller.values())
 
     def to_renew(self, now_s: float) -> bool:
         """Whether the lists are to be asked for again, as they lack a registry; then it is not for

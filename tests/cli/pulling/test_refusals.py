@@ -17,6 +17,7 @@ CODES = {
     ErrorReason.NOT_LISTED: Exit.DENIED,
     ErrorReason.NOT_SHARED: Exit.DENIED,
     ErrorReason.CREDENTIALS: Exit.DENIED,
+    ErrorReason.CALLER: Exit.DENIED,
     ErrorReason.DENIED: Exit.DENIED,
 }
 

@@ -55,6 +55,16 @@ def test_a_no_is_good_for_five_seconds_and_ends_a_yes() -> None:
     assert not book.unanswered(ALICE, 7.0), "no grace after a no"
 
 
+def test_whether_another_token_might_help_is_remembered_with_a_no() -> None:
+    book = CallerBook()
+    book.refused(ALICE, 1.0, final=True)
+    assert book.is_final(ALICE)
+
+    book.refused(ALICE, 2.0)
+    assert not book.is_final(ALICE)
+    assert not book.is_final(BOB)
+
+
 def test_a_yes_that_was_asked_for_before_a_no_does_not_overrule_it() -> None:
     book = CallerBook()
     book.refused(ALICE, 2.0)

@@ -1,4 +1,4 @@
-"""A blob that passes through a proxy: from its registry to one client, checked and not kept."""
+"""A blob that passes through a host: from its registry to one client, checked and not kept."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from contextlib import aclosing
 from p2pdist.errors import UpstreamError
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.refusals import blob_refusal
 from p2pdist.registry.ports import FileSpan
-from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.swarm.counters import OTHER_SIZE
 from p2pdist.swarm.fallback import OutsideSource, stream_checked
 
 
 class PassingBlob:
-    """Implements `BlobSource` where the swarm is at work on the same digest with another size."""
+    """Implements `BlobSource` for what no swarm is to bring: one works on the same digest with
+    another size, or its registry decides by its callers."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class PassingBlob:
         except UpstreamError as error:
             if begun:
                 raise
-            raise blob_refusal(error, self._name.upstream) from error
+            raise blob_refusal(error.reason, self._name.upstream, str(error)) from error
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,0 +1,175 @@
+"""What a proxy serves of registries that decide by the credentials of each caller.
+
+Nothing of it gets into the store that hosts exchange, to a tracker, or from one repository into
+another: each repository has its manifests, links and blobs for itself, and who asks has to be let
+by the registry, now or within the last minute. Content is read with the credentials of a caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from cachetools import LRUCache
+
+from p2pdist.errors import ErrorReason, RegistryError
+from p2pdist.model.ids import Digest, TagKey, digest_algorithm, digest_of
+from p2pdist.oci.names import ImageName
+from p2pdist.process.tasks import TaskOwner
+from p2pdist.registry.ports import (
+    BlobSource,
+    Manifest,
+    PullContext,
+    TagPage,
+    speaking_for,
+)
+from p2pdist.registry_proxy.caller_gate import CallerGate
+from p2pdist.registry_proxy.kept_blobs import KeptBlobs
+from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.swarm.fallback import OutsideSource
+from p2pdist.swarm.outside import AsCaller
+from p2pdist.swarm.passing import PassingBlob
+from p2pdist.swarm.reader import WholeBlob
+
+# What is forgotten is asked for anew.
+REPOSITORIES_MAX: Final = 1024
+SMALLS_BYTES_MAX: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    media_type: str
+    body: bytes
+
+
+class Smalls:
+    """Manifests of all repositories in memory, each for its repository alone."""
+
+    def __init__(self, max_bytes: int = SMALLS_BYTES_MAX) -> None:
+        self._kept: LRUCache[tuple[ImageName, Digest], _Small] = LRUCache(
+            max_bytes, getsizeof=lambda small: len(small.body) + 512
+        )
+
+    def of(self, name: ImageName) -> SmallsOf:
+        return SmallsOf(name, self._kept)
+
+
+class SmallsOf:
+    """Implements the `SmallStore` of one repository."""
+
+    def __init__(self, name: ImageName, kept: LRUCache[tuple[ImageName, Digest], _Small]) -> None:
+        self._name = name
+        self._kept = kept
+
+    async def get_small(self, digest: Digest) -> _Small | None:
+        return self._kept.get((self._name, digest))
+
+    async def put_small(self, digest: Digest, body: bytes, media_type: str = "") -> None:
+        self._kept[self._name, digest] = _Small(media_type, body)
+
+    async def get_statement(self, key: TagKey) -> bytes | None:
+        return None
+
+
+class CallerBackend:
+    """Implements `RegistryBackend`."""
+
+    def __init__(
+        self,
+        gate: CallerGate,
+        service_of: Callable[[ImageName, SmallsOf], ManifestService],
+        blobs: KeptBlobs,
+        source: OutsideSource,
+        used: Callable[[str, int], None],
+    ) -> None:
+        """`service_of`: makes what answers for the manifests of one repository, from its own store
+        and its registry. `used` hears where bytes of blobs came from."""
+        self._gate = gate
+        self._service_of = service_of
+        self._blobs = blobs
+        self._source = source
+        self._used = used
+        self._smalls = Smalls()
+        self._services: LRUCache[ImageName, ManifestService] = LRUCache(REPOSITORIES_MAX)
+        self._tasks = TaskOwner("callers")
+
+    async def close(self) -> None:
+        for service in list(self._services.values()):
+            await service.close()
+        await self._tasks.close()
+        await self._blobs.close()
+        await self._gate.close()
+
+    async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
+        warning = await self._gate.admit(name, context.caller, ("manifests", reference))
+        async with self._as_caller(name, context) as service:
+            found = await service.manifest(name, reference, context)
+        return replace(found, stale=found.stale or warning)
+
+    async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
+        await self._gate.admit(name, context.caller, ("blobs", digest))
+        return await self._size(name, digest, context)
+
+    async def open_blob(self, name: ImageName, digest: Digest, context: PullContext) -> BlobSource:
+        await self._gate.admit(name, context.caller, ("blobs", digest))
+        size = await self._size(name, digest, context)
+        if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
+            return WholeBlob(digest, b"")
+
+        def used(label: str, nbytes: int) -> None:
+            context.bytes_by_source[label] = context.bytes_by_source.get(label, 0) + nbytes
+            self._used(label, nbytes)
+
+        with speaking_for(name.upstream, context.caller):  # whoever comes first has it fetched
+            kept = self._blobs.open(name, digest, size, self._source, used)
+        if kept is not None:
+            return kept
+        source = AsCaller(self._source, context.caller)
+        return PassingBlob(source, name, digest, size, lambda label, _, n: used(label, n))
+
+    async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:
+        """The registry decides itself: nothing of a list is kept."""
+        async with self._as_caller(name, context, lists=True) as service:
+            return await service.lists.tags(name, query)
+
+    async def referrers(
+        self, name: ImageName, digest: Digest, artifact_type: str | None, context: PullContext
+    ) -> Manifest:
+        async with self._as_caller(name, context, lists=True) as service:
+            return await service.lists.referrers(name, digest, artifact_type)
+
+    async def layer_index(self, name: ImageName, digest: Digest, context: PullContext) -> Digest:
+        """None is made: a container that starts before its layers are here reads on when its
+        caller is long gone."""
+        text = f"there are no indexes of layers of {name.upstream}, which decides by its callers"
+        raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
+
+    async def _size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
+        if (size := self._blobs.size_of(name, digest)) is not None:
+            return size
+        async with self._as_caller(name, context) as service:
+            return await service.blob_size(name, digest)
+
+    @asynccontextmanager
+    async def _as_caller(
+        self, name: ImageName, context: PullContext, *, lists: bool = False
+    ) -> AsyncIterator[ManifestService]:
+        """Ask in the name of the caller; what its registry refuses of content ends its right. Who
+        may not list may read all the same."""
+        try:
+            with speaking_for(name.upstream, context.caller):
+                yield self._service(name)
+        except RegistryError as error:
+            raise await self._gate.refused(name, context.caller, error, ends=not lists) from None
+
+    def _service(self, name: ImageName) -> ManifestService:
+        service = self._services.get(name)
+        if service is None:
+            if len(self._services) == REPOSITORIES_MAX:
+                _, old = self._services.popitem()
+                self._tasks.start(old.close(), name="forget a repository")
+            service = self._service_of(name, self._smalls.of(name))
+            self._services[name] = service
+        return service
