@@ -22,6 +22,7 @@ from p2pdist.peer.snapshotter_desk import snapshotter_desk
 from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
+from p2pdist.process.files import state_directory
 from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret
 from p2pdist.process.listening import HttpServer
@@ -36,6 +37,7 @@ from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.ports import OpenStore, StoreLimits
 from p2pdist.store.store import Store
+from p2pdist.swarm import links_file
 from p2pdist.swarm.assembly import (
     About,
     NodeOptions,
@@ -45,6 +47,7 @@ from p2pdist.swarm.assembly import (
     running_node,
     story_routes,
 )
+from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.sourcing import BlobFinder
 
 
@@ -79,7 +82,13 @@ async def running_peer(
         if own.direct:
             entries = upstream_entries(settings, with_secrets=False)
             upstream = await stack.enter_async_context(UpstreamClient(entries))
-        book = ManifestBook(running.node, proxies, upstream, tag_ttl_s=own.tag_ttl_s)
+        links = Links()
+        links_path = state_directory(settings.host.state_dir / "peer") / links_file.FILE_NAME
+        await links_file.load(links, links_path)
+        stack.push_async_callback(links_file.save, links, links_path)
+        writing = links_file.keep_writing(links, links_path)
+        running.node.tasks.start(writing, name="links snapshot")
+        book = ManifestBook(running.node, proxies, upstream, tag_ttl_s=own.tag_ttl_s, links=links)
         finder = BlobFinder(running.node)
         source = PeerSource(running.node, book, finder)
         prewarmer = Prewarmer(
@@ -95,19 +104,19 @@ async def running_peer(
             fill=prewarmer.fill,
         )
         running.orders.go_to(prewarmer.take)
-        links = running.node.proxy_links
-        links.registries.add_own(upstream_hosts(settings), by_caller(settings))
+        proxy_links = running.node.proxy_links
+        proxy_links.registries.add_own(upstream_hosts(settings), by_caller(settings))
         forward = CallerForward(running.node, proxies, upstream)
-        metrics, refused = PullMetrics(links.registries), RefusedRequests()
+        metrics, refused = PullMetrics(proxy_links.registries), RefusedRequests()
         mirror = HostMirror(
             settings,
-            BackendByRegistry(backend, forward, links.decides_by_caller),
-            registries=links.registries,
+            BackendByRegistry(backend, forward, proxy_links.decides_by_caller),
+            registries=proxy_links.registries,
             metrics=metrics,
             refused=refused,
             upload=running.transport.upload,
-            renew=links.renew_registries,
-            by_caller=lambda: bool(links.registries.by_caller),
+            renew=proxy_links.renew_registries,
+            by_caller=lambda: bool(proxy_links.registries.by_caller),
             beside=snapshotter_desk(
                 backend.image_of_chain, running.node.tracker, backend.wanted, backend.coming
             ),
@@ -120,7 +129,7 @@ async def running_peer(
             status=lambda: {
                 **node_status(running),
                 **prewarmer.status(),
-                "registries": len(links.registries),
+                "registries": len(proxy_links.registries),
                 **mirror.status(),
             },
             samples=lambda: itertools.chain(

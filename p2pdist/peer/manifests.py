@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cachetools import LRUCache
-
 from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, UnknownKey, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
 from p2pdist.model.tags import NotBelieved, TagRecord, age_at_hearing_s, believe_tag, open_tag
@@ -30,6 +28,7 @@ from p2pdist.registry.ports import Manifest, PullContext, client_accept
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient, UpstreamRefusal
 from p2pdist.swarm.core.failures import Failures
+from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.counters import PROXY, UPSTREAM
 from p2pdist.swarm.node import Node
 from p2pdist.swarm.smalls import SmallAnswer
@@ -39,7 +38,8 @@ log = logging.getLogger(__name__)
 # Registry contract 3.7: manifest 2 s, then a cached copy; without one the proxy gets longer.
 PROXY_MANIFEST_S: Final = 2.0
 PROXY_MANIFEST_LAST_S: Final = 6.0
-SIZES_MAX: Final = 200_000
+# 2 ms of the loop's time.
+LINKS_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,15 @@ class ManifestBook:
         upstream: UpstreamClient | None,
         *,
         tag_ttl_s: float,
+        links: Links | None = None,
     ) -> None:
+        """`links`: which repository named which digest, as far as this host heard of it."""
         self._node = node
         self._proxies = proxies
         self._upstream = upstream
         self._tag_ttl_s = tag_ttl_s
         self._ages = TagAges()
-        self._sizes: LRUCache[tuple[ImageName, Digest], int] = LRUCache(SIZES_MAX)
+        self.links = links if links is not None else Links()
         self._doubts = Doubts()
         self.images = RecentImages()
         """Those that this host asked for."""
@@ -77,22 +79,25 @@ class ManifestBook:
         )
 
     def size_of(self, name: ImageName, digest: Digest) -> int | None:
-        """The size of a blob: as a proxy signed it, else as the manifests of `name` claim it.
+        """The size of a blob that `name` named: as a proxy signed it, else as its manifests claim.
 
-        Anybody may push a manifest that claims anything about a blob; it binds no other repository.
+        None where it did not, whatever lies here: to know a digest is no right to read it. Anybody
+        may push a manifest that claims anything about a blob; it binds no other repository.
         """
+        if not self.links.allowed(name, digest):
+            return None
         stored = self._node.store.get(digest)
         if stored is not None:
             return stored.geometry.size_bytes
-        return self._sizes.get((name, digest))
+        return self.links.claim(name, digest)
 
     def learn_size(self, name: ImageName, digest: Digest, size_bytes: int) -> None:
-        self._sizes[name, digest] = size_bytes
+        self.links.tell(name, digest, size_bytes)
 
     def missing(self, name: ImageName, digest: Digest) -> None:
         """No source has what was asked for: if a manifest of `name` named it, what was heard of the
         tags there may be over, and a proxy is asked."""
-        if (name, digest) in self._sizes:
+        if self.links.allowed(name, digest):
             self._doubts.missing(name, self._now_s())
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
@@ -110,7 +115,8 @@ class ManifestBook:
     # --- by digest ------------------------------------------------------------------------------
 
     async def _by_digest(self, name: ImageName, digest: Digest) -> Manifest:
-        if (local := await self._node.store.get_small(digest)) is not None:
+        named = self.links.allowed(name, digest)
+        if named and (local := await self._node.store.get_small(digest)) is not None:
             media_type = await kept_type(local.body, local.media_type)
             if media_type is not None:
                 self._node.counters.blob_requests["hit"] += 1
@@ -129,7 +135,9 @@ class ManifestBook:
         if (found := await self._from_proxies(question, PROXY_MANIFEST_S)) is not None:
             return found
         self._end_if_unlisted(name, failures)
-        if (found := await self._from_swarm_by_digest(digest)) is not None:
+        # Nobody in the swarm can tell whether `name` has it.
+        named = self.links.allowed(name, digest)
+        if named and (found := await self._from_swarm_by_digest(digest)) is not None:
             return found
         if (found := await self._from_upstream(question)) is not None:
             return found
@@ -314,8 +322,9 @@ class ManifestBook:
             return  # not ours to judge: the runtime gets the bytes as they were pushed
         self.images.note(name, found.digest, info)
         self.learn_size(name, found.digest, len(found.body))
-        for descriptor in (*info.manifests, *info.layers, *((info.config,) if info.config else ())):
-            self.learn_size(name, descriptor.digest, descriptor.size)
+        for count, _ in enumerate(self.links.linking(name, info), 1):
+            if count % LINKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     @property
     def _unix_s(self) -> float:

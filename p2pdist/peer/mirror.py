@@ -108,8 +108,6 @@ class MirrorBackend:
 
     async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
         size = self._book.size_of(name, digest)
-        if size is None and (small := await self._node.store.get_small(digest)) is not None:
-            size = len(small.body)
         size = size if size is not None else await self._ask_size(name, digest)
         if context.fill and self._fill is not None:
             context.held = self._fill(name, digest, size)
@@ -171,6 +169,7 @@ class MirrorBackend:
         return await self._forwarded(name, f"the referrers of {digest}", listed)
 
     async def layer_index(self, name: ImageName, digest: Digest, context: PullContext) -> Digest:
+        await self.blob_size(name, digest, context)  # who may have the layer may have its index
         told = await self._indexes.find(digest)
         self._book.learn_size(name, told.digest, told.size_bytes)
         return told.digest
@@ -221,9 +220,12 @@ class MirrorBackend:
             return size
         if self._upstream is not None:
             try:
-                return await self._upstream.blob_size(name, digest)
+                size = await self._upstream.blob_size(name, digest)
             except UpstreamError as error:
                 failures.told(error, "")
+            else:
+                self._book.learn_size(name, digest, size)
+                return size
         raise failures.refusal()
 
     # --- blobs of one chunk ---------------------------------------------------------------------

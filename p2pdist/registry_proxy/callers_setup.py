@@ -13,13 +13,13 @@ from p2pdist.registry_proxy.caller_backend import CallerBackend, SmallsOf
 from p2pdist.registry_proxy.caller_gate import CallerGate
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.callers import CallerBook
-from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.kept_blobs import KeptBlobs
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.settings import Settings
 from p2pdist.swarm.assembly import RunningNode
+from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.outside import DirectSource
 

@@ -36,12 +36,11 @@ from p2pdist.registry.reading.metrics import asking_samples, payload_samples
 from p2pdist.registry.serving.endpoint import RegistryEndpoint
 from p2pdist.registry.serving.pull_metrics import PullMetrics
 from p2pdist.registry.serving.refused import RefusedRequests
-from p2pdist.registry_proxy import links_file, notifications_http
+from p2pdist.registry_proxy import notifications_http
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.backend import ProxyBackend
 from p2pdist.registry_proxy.callers_setup import callers
 from p2pdist.registry_proxy.core.access import Access
-from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.indexing import LayerIndexer
@@ -52,6 +51,7 @@ from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
 from p2pdist.store.store import Store
+from p2pdist.swarm import links_file
 from p2pdist.swarm.assembly import (
     About,
     NodeOptions,
@@ -61,6 +61,7 @@ from p2pdist.swarm.assembly import (
     running_node,
     story_routes,
 )
+from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.outside import DirectSource, WatchedSource
 
 

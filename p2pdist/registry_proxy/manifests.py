@@ -40,7 +40,6 @@ from p2pdist.registry.reading.client import (
 )
 from p2pdist.registry_proxy.asking import Asking, MissesSpent
 from p2pdist.registry_proxy.core.access import Access
-from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.tags import Absent, Fresh, Revalidate, TagCache, TagEntry
 from p2pdist.registry_proxy.core.verdicts import (
@@ -51,6 +50,7 @@ from p2pdist.registry_proxy.core.verdicts import (
 from p2pdist.registry_proxy.lists import ListService
 from p2pdist.registry_proxy.parents import PARENT_S, Parent, Parents
 from p2pdist.registry_proxy.showing import HeldPart, Showing
+from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.counters import UPSTREAM, WAN
 
 log = logging.getLogger(__name__)

@@ -134,6 +134,8 @@ async def test_an_index_that_a_peer_has_others_get_without_the_proxy(
         index = await index_at(client, url_of(peer.mirror), layer)
         await announced(tracker, peer)
     other = await indexing.peer("b")
+    async with client.get(f"{url_of(other.mirror)}/v2/library/app/manifests/1") as answer:
+        assert answer.status == 200, "who asks for an index heard of its image"
     assert await index_at(client, url_of(other.mirror), layer) == index
 
 

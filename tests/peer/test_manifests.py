@@ -383,6 +383,7 @@ async def test_a_peers_word_on_a_type_is_not_kept(bench: Bench) -> None:
         told.questions = bench.smalls.questions
         bench.peers = [told]
         digest = digest_of(OLD)
+        bench.book.learn_size(NAME, digest, len(OLD))
 
         first, second = await bench.ask(digest), await bench.ask(digest)
 
@@ -394,8 +395,25 @@ async def test_a_peers_word_on_a_type_is_not_kept(bench: Bench) -> None:
 async def test_a_type_that_was_kept_before_is_not_believed(bench: Bench) -> None:
     digest = digest_of(OLD)
     bench.store.smalls[digest] = Small("text/html", OLD)
+    bench.book.learn_size(NAME, digest, len(OLD))
 
     assert (await bench.ask(digest)).media_type == OCI_MANIFEST
+
+
+async def test_what_lies_here_or_in_the_swarm_is_served_where_it_was_named_only(
+    bench: Bench,
+) -> None:
+    digest = digest_of(OLD)
+    told = ToldPeer("peer", None, SmallAnswer(OCI_MANIFEST, OLD))
+    told.questions = bench.smalls.questions
+    bench.peers = [told]
+    for stored in ({}, {digest: Small(OCI_MANIFEST, OLD)}):
+        bench.store.smalls.update(stored)
+        with pytest.raises(RegistryError):
+            await bench.ask(digest)
+
+    bench.book.learn_size(NAME, digest, len(OLD))
+    assert (await bench.ask(digest)).body == OLD
 
 
 async def test_a_tag_has_the_type_that_its_proxy_signed(bench: Bench) -> None:
@@ -436,6 +454,7 @@ async def test_the_swarm_alone_gives_what_names_its_type(bench: Bench) -> None:
     told = ToldPeer("evil", None, SmallAnswer(OCI_MANIFEST, named))
     told.questions = bench.smalls.questions
     bench.peers = [told]
+    bench.book.learn_size(NAME, digest_of(named), len(named))
 
     assert (await bench.ask(digest_of(named))).media_type == BUNDLE
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from p2pdist.model.ids import Digest
 from p2pdist.oci.names import ImageName
-from p2pdist.registry_proxy.core.links import Links
+from p2pdist.swarm.core.links import Links
 
 
 class Access:

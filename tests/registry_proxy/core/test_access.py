@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.core.access import Access
-from p2pdist.registry_proxy.core.links import Links
+from p2pdist.swarm.core.links import Links
 
 SHARED, WITHDRAWN = ImageName("docker.io", "library/app"), ImageName("corp.example", "app")
 LAYER = digest_of(b"layer")

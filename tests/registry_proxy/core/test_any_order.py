@@ -12,10 +12,10 @@ from p2pdist.model.jobs import DcStatus, JobState, JobStatus
 from p2pdist.oci.manifest import Descriptor, ManifestInfo
 from p2pdist.oci.names import ImageName
 from p2pdist.registry_proxy.core import replicas as replicas_module
-from p2pdist.registry_proxy.core.links import Links
 from p2pdist.registry_proxy.core.replicas import Replica, Replicas
 from p2pdist.registry_proxy.core.slots import FairSlots
 from p2pdist.registry_proxy.core.tags import TagCache, TagEntry
+from p2pdist.swarm.core.links import Links
 
 SEEDS = pytest.mark.parametrize("seed", range(20))
 STEPS = 300

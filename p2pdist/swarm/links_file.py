@@ -17,7 +17,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, valid_repository
 from p2pdist.process import logs
 from p2pdist.process.files import no_follow, write_whole
-from p2pdist.registry_proxy.core.links import LinkRecord, Links
+from p2pdist.swarm.core.links import LinkRecord, Links
 
 log = logging.getLogger(__name__)
 

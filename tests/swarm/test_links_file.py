@@ -12,8 +12,8 @@ import pytest
 
 from p2pdist.model.ids import digest_of
 from p2pdist.oci.names import ImageName
-from p2pdist.registry_proxy import links_file
-from p2pdist.registry_proxy.core.links import LinkRecord, Links
+from p2pdist.swarm import links_file
+from p2pdist.swarm.core.links import LinkRecord, Links
 
 NAME = ImageName("docker.io", "library/app")
 DIGEST = digest_of(b"a layer")

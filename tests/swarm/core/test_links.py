@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.manifest import Descriptor, ManifestInfo
 from p2pdist.oci.names import ImageName
-from p2pdist.registry_proxy.core.links import Links
+from p2pdist.swarm.core.links import Links
 
 APP = ImageName("docker.io", "library/app")
 OTHER = ImageName("docker.io", "library/other")
