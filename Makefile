@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim bench-truth sim-guards bench-cores faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim bench-truth sim-guards bench-cores bench-access faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -158,6 +158,11 @@ bench-truth: $(VENV)/dev.stamp
 # What the cores of one host cost per chunk, alone (1 minute).
 bench-cores: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.cores $(ARGS)
+
+# Who may read what, from a private registry and through the mirrors (4 minutes); needs root and Debian packages.
+bench-access: $(VENV)/dev.stamp
+	tests/e2e/install_packages.sh
+	$(BIN)/python -m bench.access $(ARGS)
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
