@@ -122,7 +122,9 @@ class ManifestService:
         self._keyring = keyring
         self._parents = Parents(parents)
         self._tags: TagCache = tags if tags is not None else TagCache()
-        self.access = access if access is not None else Access(upstream.servable_hosts, Links())
+        self.access = access or Access(
+            upstream.servable_hosts, Links(), callers=upstream.caller_hosts
+        )
         self.links = self.access.links
         self._showing = Showing(self.access, upstream, held or self._held_small)
         self.misses = misses or MissBudget()

@@ -426,3 +426,30 @@ async def test_with_the_registry_down_who_was_let_before_keeps_access_for_the_gr
             status, _, _ = await house.ask(what, ALICE, where=where)
             assert status in (404, 502), what
         record.outcome = "served with a warning, until the grace ends; nobody else"
+
+
+async def test_a_peer_without_a_proxy_has_the_registry_decide(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession, kind: str
+) -> None:
+    registry.rights = Rights({"alice": {"alice/app"}, "bob": set()})
+    registry.rights.kind = "basic" if kind == "basic" else "bearer"
+    image = registry.add_image("alice/app", "1", [LAYER, SMALL])
+    settings = lab.settings("a")
+    settings = replace(
+        settings,
+        peer=replace(settings.peer, direct=True),
+        upstream=(Upstream(HOST, registry.url, access="passthrough"),),
+    )
+    wanted = ["manifests/1", *(f"blobs/{digest}" for digest in image.layer_digests)]
+    async with running_peer(settings) as peer:
+        for who, expected in ((ALICE, 200), (BOB, 401), ("", 401), (ALICE, 200)):
+            for what in wanted:
+                url = f"{url_of(peer.mirror)}/v2/alice/app/{what}?ns={HOST}"
+                headers = {"Authorization": who} if who else {}
+                async with client.get(url, headers=headers) as answer:
+                    assert (who, what, answer.status) == (who, what, expected)
+                    body = await answer.read()
+                    assert expected == 401 or what.endswith(("/1", digest_of(body)))
+                    assert ("WWW-Authenticate" in answer.headers) == (expected == 401)
+        assert peer.running.node.store.get(image.layer_digests[0]) is None
+        assert await peer.running.node.store.get_small(image.layer_digests[1]) is None

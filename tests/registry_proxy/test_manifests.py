@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from p2pdist.errors import RegistryError
+from p2pdist.errors import ErrorReason, RegistryError
 from p2pdist.model.clocks import CLOCK_TOLERANCE_S
 from p2pdist.model.ids import digest_of, tag_key
 from p2pdist.model.statements import Signer, TagStatement
@@ -583,3 +583,14 @@ async def test_an_index_of_ten_thousand_entries_links_them_all(proxy: Proxy) -> 
     await proxy.manifest("1")
 
     assert all(proxy.service.links.allowed(NAME, digest_of(b"%d" % n)) for n in range(10_000))
+
+
+async def test_work_of_our_own_has_no_caller_and_is_told_so(registry: FakeRegistry) -> None:
+    """As prewarm jobs and replication are."""
+    registry.add_image(REPOSITORY, "1", [b"layer"])
+    async with proxy_before(registry, access="passthrough") as proxy:
+        with pytest.raises(RegistryError, match="credentials of each caller") as caught:
+            await proxy.manifest("1")
+
+    assert (caught.value.status, caught.value.reason) == (403, ErrorReason.NOT_SHARED)
+    assert registry.asked == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pdist.errors import ConfigError
-from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
+from p2pdist.registry.reading.entries import by_caller, upstream_entries, upstream_hosts
 from p2pdist.settings import Settings, Upstream
 
 
@@ -45,3 +45,17 @@ def test_two_accounts_for_one_registry_are_refused(tmp_path: Path) -> None:
     both = Upstream(host="docker.io", username="me", auth_file=tmp_path / "auth.json")
     with pytest.raises(ConfigError, match="username and auth_file name two accounts"):
         upstream_entries(Settings(upstream=(both,)), with_secrets=True)
+
+
+def test_a_registry_that_decides_by_its_callers_has_no_account(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("secret")
+    path.chmod(0o600)
+    own = Upstream("r.test", access="passthrough", username="me", password_file=path)
+    with pytest.raises(ConfigError, match="credentials of each caller"):
+        upstream_entries(Settings(upstream=(own,)), with_secrets=True)
+
+    settings = Settings(upstream=(Upstream("r.test", access="passthrough"), Upstream("docker.io")))
+    (entry, _) = upstream_entries(settings, with_secrets=True)
+    assert not entry.servable
+    assert by_caller(settings) == {"r.test"}
