@@ -97,8 +97,8 @@ def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path)
 
     Copy the three files to the host, key.pem readable by the daemon's user alone, name their
     directory in identity_dir of its section, and restart it. The same command again makes the next
-    certificate, for the same host id; do so before the old one ends: `p2pdist doctor` on the host
-    and p2pdist_identity_expires_seconds say when.
+    certificate, for the same host id, which the daemon takes up without a restart; do so before the
+    old one ends: `p2pdist doctor` on the host and p2pdist_identity_expires_seconds say when.
 
     \b
     Examples:

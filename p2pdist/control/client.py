@@ -37,7 +37,7 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.members import Member
 from p2pdist.process import logs
 from p2pdist.process.health import TRACKER, Health
-from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.tasks import TaskOwner
 
 HANG_UP_S: Final = 1.0
@@ -86,7 +86,7 @@ class TrackerClient:
         instance: bytes = b"",
         on_id_in_use: Callable[[str], None] = lambda _: None,
         health: Health | None = None,
-        identity: HostIdentity | None = None,
+        identity: IdentityHolder | None = None,
     ) -> None:
         """`describe`: what to say of this host first; without it, it takes no prewarm orders.
         `on_order` gets the tracker's; called on the event loop, must not block. `health` is told of
@@ -336,10 +336,11 @@ class TrackerClient:
         return line, me
 
     def tls(self, dial: TrackerDial) -> ssl.SSLContext | None:
-        if self._identity is None or dial.url in self._clear:
+        spoken = None if self._identity is None else self._identity.spoken
+        if spoken is None or dial.url in self._clear:
             self._clear.discard(dial.url)  # the dial after this one tries TLS again
             return None
-        return self._identity.client
+        return spoken.client
 
     def lost(self, dial: TrackerDial, why: str) -> None:
         if self._core.phase is Phase.CLOSED:

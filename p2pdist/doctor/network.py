@@ -251,11 +251,13 @@ async def _probe_tracker(address: Address, secret: bytes, identity: HostIdentity
 
 
 def _identity_of(settings: Settings, role: Role) -> HostIdentity | None:
-    """The identity of this host; None where it has none, or none that is any good."""
+    """What daemons of this host speak TLS with, see `IdentityHolder.spoken`."""
     try:
-        return host_identity(settings, role, unix_s())
+        own = host_identity(settings, role)
     except ConfigError:
         return None
+    ended = own is not None and own.says.fault_at(unix_s())
+    return None if own is None or (ended and not own.required) else own
 
 
 def _secret_of(path: Path | None) -> bytes | None:

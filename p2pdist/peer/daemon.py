@@ -21,8 +21,8 @@ from p2pdist.peer.snapshotter_desk import snapshotter_desk
 from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
-from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient
@@ -149,7 +149,7 @@ def _options(settings: Settings, unix_s: Callable[[], float]) -> NodeOptions:
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         trackers=own.trackers,
-        identity=host_identity(settings, Role.PEER, unix_s()),
+        identity=identity_holder(settings, Role.PEER, unix_s),
         upload_bytes_per_s=own.upload_rate,
         links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,

@@ -1,9 +1,8 @@
-"""The identity of a daemon: its certificate, checked at the start, and what it speaks TLS with."""
+"""The identity of a daemon as its files say it: its certificate, and what it speaks TLS with."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,10 @@ from p2pdist.process.certificates import (
     issued_by,
     read_cas,
 )
-from p2pdist.process.metrics import Sample
 from p2pdist.process.secret_files import KEY_FILE_BYTES_MAX, read_secret_file, read_small_file
 from p2pdist.settings import Settings
+
+Marks = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,16 @@ class HostIdentity:
     """Nobody who has no identity is spoken to."""
     client: ssl.SSLContext = field(repr=False)
     server: ssl.SSLContext = field(repr=False)
+    directory: Path
+    seen: Marks
+    """What the files were when they were read."""
 
 
-def host_identity(settings: Settings, role: Role, now_s: float) -> HostIdentity | None:
+def host_identity(settings: Settings, role: Role) -> HostIdentity | None:
     """Return the identity of this host's daemon of `role`, None where none is set.
 
-    Raises ConfigError, with the setting, the file and the fix, for one that is no good now.
+    Its dates are not looked at. Raises ConfigError, with the setting, the file and the fix, for one
+    that is no good.
     """
     directory: Path | None = getattr(settings, role.value).identity_dir
     required = settings.cluster.require_identity
@@ -59,15 +63,17 @@ def host_identity(settings: Settings, role: Role, now_s: float) -> HostIdentity 
             raise ConfigError(f"cluster.require_identity is set, but {setting} is not")
         return None
     try:
-        return read_identity(directory, role, now_s, required=required)
+        return read_identity(directory, role, required=required)
     except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from None
 
 
-def read_identity(
-    directory: Path, role: Role, now_s: float, *, required: bool = False
-) -> HostIdentity:
-    """Read `ca.pem`, `cert.pem` and `key.pem`; raise ValueError, with the file and the fix."""
+def read_identity(directory: Path, role: Role, *, required: bool = False) -> HostIdentity:
+    """Read `ca.pem`, `cert.pem` and `key.pem`; raise ValueError, with the file and the fix.
+
+    Its dates are for those who use it: they change while nothing else does.
+    """
+    seen = seen_in(directory)
     anew = f"p2pdist ca issue --role {role.value} --out {directory}"
     cert_path, key_path, ca_path = (directory / name for name in (CERT_NAME, KEY_NAME, CA_NAME))
     key_pem = read_secret_file(key_path, KEY_FILE_BYTES_MAX)
@@ -86,30 +92,25 @@ def read_identity(
         raise ValueError(f"{cert_path} is no certificate of ours: {error}") from None
     if says.identity is None or says.identity.role.value != role.value:
         raise ValueError(f"{cert_path} is for {says.identity or 'a CA'}, not for a {role.value}")
-    if fault := says.fault_at(now_s):
-        raise ValueError(f"{cert_path} {fault}; where the CA is, run: {anew}")
     if not issued_by(certificate, cas):
         raise ValueError(f"{cert_path} was not issued by a CA in {ca_path}; issue both: {anew}")
     if not _fits(certificate, key_pem):
         raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
-    contexts = [_context(kind, directory, ca_pem) for kind in _KINDS]
-    return HostIdentity(says.identity, says, required, *contexts)
+    client, server = [_context(kind, directory, ca_pem) for kind in _KINDS]
+    return HostIdentity(says.identity, says, required, client, server, directory, seen)
 
 
-def identity_status(own: HostIdentity | None) -> dict[str, Any]:
-    """For `/api/v1/status`."""
-    if own is None:
-        return {"identity": None}
-    ends_s, required = round(own.says.ends_s), own.required
-    told = {"role": own.identity.role.value, "host_id": own.identity.host_id}
-    return {"identity": {**told, "ends_unix_s": ends_s, "required": required}}
-
-
-def identity_samples(own: HostIdentity | None, now_s: float) -> Iterable[Sample]:
-    text = "Until the certificate of this daemon ends; negative: since it has."
-    if own is not None:
-        left_s = own.says.ends_s - now_s
-        yield Sample("p2pdist_identity_expires_seconds", "gauge", text, {}, left_s)
+def seen_in(directory: Path) -> Marks:
+    """Tell apart what lies there at two moments, without reading it. Blocking."""
+    marks: list[tuple[int, int, int] | None] = []
+    for name in (CA_NAME, CERT_NAME, KEY_NAME):
+        try:
+            status = (directory / name).stat()  # of what a link leads to, as Kubernetes makes them
+        except OSError:
+            marks.append(None)
+        else:
+            marks.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(marks)
 
 
 _KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)

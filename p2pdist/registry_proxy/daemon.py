@@ -19,12 +19,11 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.model.statements import Signer, key_id
 from p2pdist.oci.registry_list import encode_registries
-from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret, read_signer
+from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
 from p2pdist.process.metrics import Sample
 from p2pdist.registry.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyClient
@@ -264,7 +263,7 @@ def _options(settings: Settings, signer: Signer, *, with_mirror: bool) -> NodeOp
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         trackers=own.trackers,
-        identity=host_identity(settings, Role.PROXY, clock.unix_s()),
+        identity=identity_holder(settings, Role.PROXY),
         upload_bytes_per_s=own.upload_rate,
         links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,

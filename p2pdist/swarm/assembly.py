@@ -30,7 +30,12 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
 from p2pdist.process.health import Health
-from p2pdist.process.host_identity import HostIdentity, identity_samples, identity_status
+from p2pdist.process.identity_holder import (
+    IdentityHolder,
+    identity_conditions,
+    identity_samples,
+    identity_status,
+)
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
@@ -114,7 +119,7 @@ class NodeOptions:
     about: About = field(default_factory=About)
     scrub_bytes_per_s: int = 0
     """0: stored blobs are hashed again when they are read first, and not besides."""
-    identity: HostIdentity | None = None
+    identity: IdentityHolder | None = None
     """What says who this host is to trackers; without it the file of the state directory does."""
     unix_s: Callable[[], float] = clock.unix_s
     trace_file: Path | None = None
@@ -143,7 +148,7 @@ class RunningNode:
     orders: Orders
     named: Named
     """How many trackers and proxies the settings name."""
-    identity: HostIdentity | None
+    identity: IdentityHolder | None
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
@@ -173,7 +178,7 @@ async def running_node(
     if options.identity is None:
         own_id = OwnId.load(options.state_dir, options.machine)
     else:
-        own_id = OwnId.certified(options.identity.identity.host_id)
+        own_id = OwnId.certified(options.identity.current.identity.host_id)
     keyring = Keyring(list(options.proxy_keys))
     rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
     store = await open_store(
@@ -251,12 +256,17 @@ async def running_node(
         await addresses.listening(bound)
         node.start(transport, tracker)
         parts.push_async_callback(node.close)
-        health.conditions = lambda: conditions(node, options.trackers, addresses.trouble())
+        health.conditions = lambda: {
+            **conditions(node, options.trackers, addresses.trouble()),
+            **identity_conditions(options.identity),
+        }
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
         parts.push_async_callback(tracker.close)
         node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
         node.tasks.start(health.watch(), name="health")
+        if options.identity is not None:
+            node.tasks.start(options.identity.watch(), name="identity")
         started_s = asyncio.get_running_loop().time()
         named = Named(len(options.trackers), len(proxies))
         yield RunningNode(
@@ -356,7 +366,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
                 {"by": by, "reason": reason}, refused[reason],
             )  # fmt: skip
     yield from node.health.samples()
-    yield from identity_samples(running.identity, node.health.unix_s())
+    yield from identity_samples(running.identity)
     for reason in FALLBACK_REASONS:
         yield Sample(
             "p2pdist_fallback_bytes_total", "counter", "Bytes from outside of the swarm by reason.",

@@ -6,7 +6,8 @@ from typing import Final
 
 from p2pdist.errors import NoIdentity, PeerFault
 from p2pdist.model.members import Member
-from p2pdist.process.host_identity import HostIdentity, identity_shown
+from p2pdist.process.host_identity import identity_shown
+from p2pdist.process.identity_holder import IdentityHolder
 
 ADDRESSES_MAX: Final = 8
 # RFC 1035: a host name has at most 253 characters; names of places are held to the same.
@@ -25,7 +26,7 @@ def check_member(member: Member) -> None:
         raise PeerFault("a host with a malformed address")
 
 
-def check_identity(own: HostIdentity | None, certificate: bytes | None, member: Member) -> None:
+def check_identity(own: IdentityHolder | None, certificate: bytes | None, member: Member) -> None:
     """Raise NoIdentity where `member`, by its hello, is not who the certificate of its connection
     is for; `own` is the tracker's identity, and says whether there has to be one."""
     if certificate is None:

@@ -16,18 +16,17 @@ from p2pdist import __version__
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
-from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.collector import short_pauses
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.host_identity import (
-    HostIdentity,
-    host_identity,
+from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.identity_holder import (
+    IdentityHolder,
+    identity_holder,
     identity_samples,
     identity_status,
 )
-from p2pdist.process.identity import proxy_keys, read_secret
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
@@ -52,8 +51,11 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
     """Run a tracker for as long as the block lasts. Raises ConfigError, OSError."""
     own = settings.tracker
     state_dir = state_directory(settings.host.state_dir / "tracker")
-    identity = host_identity(settings, Role.TRACKER, clock.unix_s())
-    own_id = HostId(secrets.token_hex(16)) if identity is None else identity.identity.host_id
+    identity = identity_holder(settings, Role.TRACKER)
+    if identity is None:
+        own_id = HostId(secrets.token_hex(16))
+    else:
+        own_id = identity.current.identity.host_id
     me = Member(own_id, Role.TRACKER, Place(settings.host.dc))
     secret = read_secret(settings.cluster.secret_file)
     server = TrackerServer(
@@ -109,7 +111,9 @@ def _status(server: TrackerServer, me: Member) -> dict[str, Any]:
     }
 
 
-def _samples(server: TrackerServer, me: Member, identity: HostIdentity | None) -> Iterable[Sample]:
+def _samples(
+    server: TrackerServer, me: Member, identity: IdentityHolder | None
+) -> Iterable[Sample]:
     core = server.core
     yield node_info(me.role, me.place)
     text = "Hosts with a control connection."
@@ -129,7 +133,7 @@ def _samples(server: TrackerServer, me: Member, identity: HostIdentity | None) -
     text = "Connections dropped unread: they had waited for longer than a host does."
     yield Sample("p2pdist_tracker_dropped_total", "counter", text, {}, intake.dropped_total)
     yield from server.health.samples()
-    yield from identity_samples(identity, clock.unix_s())
+    yield from identity_samples(identity)
     yield from job_samples(core.jobs)
     yield from fleet_samples(core.sums.totals)
 

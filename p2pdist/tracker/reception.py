@@ -30,7 +30,7 @@ from p2pdist.model.control_wire import (
 from p2pdist.model.handshake import HELLO_BYTES_MAX, ServerHandshake
 from p2pdist.model.members import Address, Member
 from p2pdist.process import clock
-from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.process.tls import TlsTransport
 from p2pdist.tracker.admission import check_identity, check_member
@@ -85,7 +85,7 @@ class Reception:
         *,
         secret: bytes,
         me: Member,
-        identity: HostIdentity | None = None,
+        identity: IdentityHolder | None = None,
     ) -> None:
         """`identity`: with it hosts may speak TLS, on the same port."""
         self.intake: Intake[socket.socket] = Intake()
@@ -165,9 +165,9 @@ class Reception:
         connection = Connection(self, next(self._links), handshake)
         self._greeted[connection] = who
         protocol: asyncio.Protocol = connection
-        if self._identity is not None:
+        if self._identity is not None and (spoken := self._identity.spoken) is not None:
             protocol = TlsTransport(
-                connection, self._identity.server, server_side=True, later=self._shaking.put
+                connection, spoken.server, server_side=True, later=self._shaking.put
             )
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)

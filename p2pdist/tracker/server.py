@@ -28,7 +28,7 @@ from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.health import Health
-from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder, identity_conditions
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
@@ -80,7 +80,7 @@ class TrackerServer:
         state_dir: Path | None = None,
         federation: Sequence[str] = (),
         job_store: JobStore | None = None,
-        identity: HostIdentity | None = None,
+        identity: IdentityHolder | None = None,
     ) -> None:
         self._listen = listen
         self._secret = secret
@@ -94,6 +94,8 @@ class TrackerServer:
         self._tasks = TaskOwner("tracker")
         self.job_keeper = JobKeeper(job_store or NoJobStore())
         self.health = Health()
+        self.health.conditions = lambda: identity_conditions(identity)
+        self._identity = identity
         self._federation = Federation(
             federation,
             secret=secret,
@@ -142,6 +144,8 @@ class TrackerServer:
             keep = snapshot.keep_writing(self.core, self._snapshot_path)
             self._tasks.start(keep, name="tracker snapshots")
         self._tasks.start(self.health.watch(), name="health")
+        if self._identity is not None:
+            self._tasks.start(self._identity.watch(), name="identity")
         self._tasks.start(self.job_keeper.keep_writing(self.core.jobs), name="tracker jobs")
         return Address(self._listen.host, address.port)
 

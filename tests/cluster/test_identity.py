@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,9 @@ import pytest
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.doctor.local import check_identity
 from p2pdist.doctor.network import check_others
-from p2pdist.errors import ConfigError
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Role
-from p2pdist.peer.daemon import running_peer
-from p2pdist.process import clock
+from p2pdist.process import clock, identity_holder
 from p2pdist.process.certificates import DAY_S
 from p2pdist.settings import Settings
 from tests.fakes.cluster import Lab, url_of
@@ -172,14 +171,49 @@ def test_doctor_says_how_long_it_is_good(lab: Lab, ca: TestCa) -> None:
     assert "others are refused" in check().text
 
 
-async def test_a_daemon_does_not_start_with_a_certificate_that_has_ended(
-    lab: Lab, ca: TestCa
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_daemon_with_a_certificate_that_has_ended_starts_and_pulls_and_says_so(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession, required: bool
 ) -> None:
-    certified(lab, ca, "peer")
+    certified(lab, ca, "tracker", "proxy")
+    lab.require_identity = required
+    tracker = await lab.tracker()
+    await lab.proxy()
+    lab.identities = {"peer": ca.directory("peer", IDS["peer"], begun_days=32)}
+    peer = await lab.peer("one")
 
-    with pytest.raises(ConfigError, match=r"peer\.identity_dir: .*expired 2 days ago"):
-        async with running_peer(lab.settings("one"), unix_s=lambda: clock.unix_s() + 32 * DAY_S):
-            pass
+    await pull(client, url_of(peer.mirror))
+
+    told = {t["reason"]: t["detail"] for t in (await status_of(client, peer.admin))["degraded"]}
+    assert "expired 2 days ago" in told["identity_ends"]
+    if required:
+        await wait_until(lambda: "identity_refused" in peer.running.node.health.names())
+        assert not peer.running.tracker.connected
+    else:  # under the secret alone, as a host without one
+        await wait_until(lambda: peer.running.tracker.connected)
+    assert tracker.server.core.hosts_connected == (1 if required else 2)
+
+
+async def test_a_new_certificate_is_taken_up_without_a_restart(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a peer that was refused for the one before it: it is taken then, at its next dial."""
+    monkeypatch.setattr(identity_holder, "LOOK_EVERY_S", 0.05)
+    certified(lab, ca, "tracker", "proxy")
+    lab.require_identity = True
+    tracker = await lab.tracker()
+    await lab.proxy()
+    own = ca.directory("peer", IDS["peer"], begun_days=32)
+    lab.identities = {"peer": own}
+    peer = await lab.peer("one")
+    await wait_until(lambda: "identity_refused" in peer.running.node.health.names())
+    fresh = ca.directory("peer", IDS["peer"])
+
+    for name in ("ca.pem", "key.pem", "cert.pem"):
+        shutil.copy2(fresh / name, own / name)
+
+    await wait_until(lambda: IDS["peer"] in tracker.server.core.hosts)
+    await wait_until(lambda: peer.running.node.health.names() == [])
 
 
 async def test_two_hosts_with_one_certificate_are_named_and_keep_their_id(

@@ -40,10 +40,8 @@ class TestCa:
     def identity(
         self, role: str, host_id: HostId, *, required: bool = False, begun_days: float = 0.0
     ) -> HostIdentity:
-        """Read as on the day on which it began, so that one that has ended is there, too."""
         path = self.directory(role, host_id, begun_days=begun_days)
-        day_s = clock.unix_s() - begun_days * DAY_S
-        return read_identity(path, Role(role), day_s, required=required)
+        return read_identity(path, Role(role), required=required)
 
 
 def kept(path: Path, ca: Ca, issued: Issued) -> Path:

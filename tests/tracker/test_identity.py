@@ -23,6 +23,7 @@ from p2pdist.model.members import Address, Member, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.process.health import Health
 from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.tracker.server import TrackerServer
 from tests.control.test_client import Host
 from tests.process.identities import TestCa
@@ -56,7 +57,7 @@ def server_of(
         me=me,
         keyring=Keyring([SIGNER.public_key_bytes]),
         rng=Random(1),
-        identity=identity,
+        identity=None if identity is None else IdentityHolder(identity),
         federation=federation,
     )
 
@@ -78,7 +79,7 @@ def client_of(
         rng=Random(2),
         numbers=dict,
         health=health,
-        identity=identity,
+        identity=None if identity is None else IdentityHolder(identity),
     )
 
 
@@ -219,14 +220,14 @@ async def test_a_host_outside_of_its_certificates_dates_hears_so(
     ca: TestCa, begun_days: float, says: str
 ) -> None:
     server = tracker_of(ca)
-    identity = ca.identity("peer", ME.host_id, begun_days=begun_days)
+    identity = ca.identity("peer", ME.host_id, begun_days=begun_days, required=True)
     async with dialling(server, identity) as (_, health):
         assert says in await refusal(health)
         assert not server.core.hosts_connected
 
 
 async def test_a_tracker_outside_of_its_certificates_dates_is_left(ca: TestCa) -> None:
-    server = tracker_of(ca, begun_days=31)
+    server = tracker_of(ca, begun_days=31, required=True)
     async with dialling(server, ca.identity("peer", ME.host_id)) as (client, health):
         assert "not believed: certificate has expired" in await refusal(health)
         assert not client.connected
