@@ -111,6 +111,12 @@ class Tracker:
         TRACKERS, (), "Trackers of the other datacenters, such as tcp://10.1.0.2:5200."
     )
     identity_dir: Path | None = _setting(PATH, None, _IDENTITY.format("tracker"))
+    ca_dir: Path | None = _setting(
+        PATH,
+        None,
+        "Directory of `p2pdist ca init` (`ca.key`, `ca.pem`): with it this tracker renews the "
+        "certificates of the hosts that are connected to it, and its own.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from yarl import URL
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Role
 from p2pdist.model.private_places import parse_ip
+from p2pdist.process.ca import read_ca
 from p2pdist.process.clock import unix_s
 from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_notify_secret, read_secret, read_signer
@@ -40,6 +41,8 @@ def problems(settings: Settings) -> tuple[list[str], list[str]]:
     for role in Role:  # one file serves all daemons: here are those of its host
         if getattr(settings, role.value).identity_dir is not None:
             attempt(partial(host_identity, settings, role))
+    if settings.tracker.ca_dir is not None:
+        attempt(partial(read_ca, settings.tracker.ca_dir))
     attempt(lambda: upstream_hosts(settings))
     entries: list[UpstreamEntry] = []
     for upstream in settings.upstream:  # one by one: the first fault hides no other

@@ -24,7 +24,7 @@ from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.transport import probe
 from p2pdist.model.clocks import SKEW_TOLERATED_S, ClockBook
 from p2pdist.model.control import FromTracker
-from p2pdist.model.control_wire import CloseCode, parse_tracker_url, shared_codecs
+from p2pdist.model.control_wire import FEATURE_RENEW, CloseCode, parse_tracker_url, shared_codecs
 from p2pdist.model.handshake import Session
 from p2pdist.model.health import RULES, Reason
 from p2pdist.model.ids import HostId
@@ -220,6 +220,8 @@ async def _check_tracker(url: str, settings: Settings, role: Role) -> list[Findi
         found.append(passed("tracker", f"{url} answers"))
         if probed.proven and (told := line.clock) is not None:
             found += _clock(url, told.unix_ms, told.asked_s, told.answered_s)
+        if probed.proven and identity is not None:
+            found.append(_renewal(url, renews=probed.renews))
         return found
     return [failed("tracker", f"{url} is no tracker of ours: {probed.why}", TRACKER_NAMED)]
 
@@ -232,7 +234,16 @@ class _Probed:
     proven: bool
     in_clear: bool
     """It answered in clear to TLS."""
+    renews: bool
+    """It signs next certificates."""
     why: str
+
+
+def _renewal(url: str, *, renews: bool) -> Finding:
+    if renews:
+        return passed("renewal", f"{url} renews this host's certificate")
+    by_hand = "`p2pdist ca issue` before it ends, or tracker.ca_dir there"
+    return passed("renewal", f"{url} renews no certificates: {by_hand}")
 
 
 async def _probe_tracker(address: Address, secret: bytes, identity: HostIdentity | None) -> _Probed:
@@ -247,7 +258,7 @@ async def _probe_tracker(address: Address, secret: bytes, identity: HostIdentity
         await loop.create_connection(lambda: tls or line, sock=await connected(address))
         why = await prober.ended
     in_clear = tls is not None and tls.in_clear and line.retry_after_s is None
-    return _Probed(line, prober.proven, in_clear, why)
+    return _Probed(line, prober.proven, in_clear, prober.renews, why)
 
 
 def _identity_of(settings: Settings, role: Role) -> HostIdentity | None:
@@ -277,10 +288,12 @@ class _Prober:
 
     def __init__(self) -> None:
         self.proven = False
+        self.renews = False
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def line_up(self, line: ControlLine, session: Session) -> None:
         self.proven = session.member.role is Role.TRACKER
+        self.renews = bool(session.features & FEATURE_RENEW)
         line.hang_up(CloseCode.GOODBYE)
 
     def take(self, line: ControlLine, message: FromTracker) -> None:

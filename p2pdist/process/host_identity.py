@@ -15,18 +15,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pdist.errors import ConfigError, PeerFault
+from p2pdist.model.control import CERTIFICATE_BYTES_MAX
 from p2pdist.model.identity import Identity
 from p2pdist.model.members import Role
 from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME
 from p2pdist.process.certificates import (
     CA_FILE_BYTES_MAX,
-    CERTIFICATE_BYTES_MAX,
     Certificate,
     described,
     identity_in,
     issued_by,
     read_cas,
 )
+from p2pdist.process.identity_files import newest_in
 from p2pdist.process.secret_files import KEY_FILE_BYTES_MAX, read_secret_file, read_small_file
 from p2pdist.settings import Settings
 
@@ -44,6 +45,8 @@ class HostIdentity:
     """Nobody who has no identity is spoken to."""
     client: ssl.SSLContext = field(repr=False)
     server: ssl.SSLContext = field(repr=False)
+    cas: tuple[bytes, ...] = field(repr=False)
+    """Those that are believed, in DER."""
     directory: Path
     seen: Marks
     """What the files were when they were read."""
@@ -73,9 +76,9 @@ def read_identity(directory: Path, role: Role, *, required: bool = False) -> Hos
 
     Its dates are for those who use it: they change while nothing else does.
     """
-    seen = seen_in(directory)
+    seen, place = seen_in(directory), newest_in(directory)
     anew = f"p2pdist ca issue --role {role.value} --out {directory}"
-    cert_path, key_path, ca_path = (directory / name for name in (CERT_NAME, KEY_NAME, CA_NAME))
+    cert_path, key_path, ca_path = (place / name for name in (CERT_NAME, KEY_NAME, CA_NAME))
     key_pem = read_secret_file(key_path, KEY_FILE_BYTES_MAX)
     cert_pem, _ = read_small_file(cert_path, CERTIFICATE_BYTES_MAX * 2)
     ca_pem, status = read_small_file(ca_path, CA_FILE_BYTES_MAX)
@@ -96,16 +99,18 @@ def read_identity(directory: Path, role: Role, *, required: bool = False) -> Hos
         raise ValueError(f"{cert_path} was not issued by a CA in {ca_path}; issue both: {anew}")
     if not _fits(certificate, key_pem):
         raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
-    client, server = [_context(kind, directory, ca_pem) for kind in _KINDS]
-    return HostIdentity(says.identity, says, required, client, server, directory, seen)
+    told = tuple(ca.public_bytes(Encoding.DER) for ca in cas)
+    client, server = [_context(kind, place, ca_pem) for kind in _KINDS]
+    return HostIdentity(says.identity, says, required, client, server, told, directory, seen)
 
 
 def seen_in(directory: Path) -> Marks:
     """Tell apart what lies there at two moments, without reading it. Blocking."""
+    place = newest_in(directory)
     marks: list[tuple[int, int, int] | None] = []
     for name in (CA_NAME, CERT_NAME, KEY_NAME):
         try:
-            status = (directory / name).stat()  # of what a link leads to, as Kubernetes makes them
+            status = (place / name).stat()  # of what a link leads to, as Kubernetes makes them
         except OSError:
             marks.append(None)
         else:

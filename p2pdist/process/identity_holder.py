@@ -6,8 +6,11 @@ Whoever speaks TLS asks for it at each connection. Those that stand go on with w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from p2pdist.model.health import Reason
@@ -21,6 +24,7 @@ from p2pdist.process.host_identity import (
     read_identity,
     seen_in,
 )
+from p2pdist.process.identity_files import finish
 from p2pdist.process.metrics import Sample
 from p2pdist.settings import Settings
 
@@ -44,6 +48,10 @@ class IdentityHolder:
         """What is wrong with the files that lie there now, while `current` is of earlier ones."""
         self.taken_total = 0
         """How often files were taken up since the start."""
+        self.renewal = "by hand: `p2pdist ca issue`"
+        """Who renews it and when, or why nobody does."""
+        self.renewals: Counter[str] = Counter()
+        """How tries to have it renewed ended: "done" or "failed"."""
         self.unix_s = unix_s
         self._seen = first.seen
         self._doubted = first.seen
@@ -80,6 +88,13 @@ class IdentityHolder:
                 logs.event(log, logging.ERROR, "identity.unread", error=found)
             else:
                 self._doubted = seen
+
+    async def replace(self, put: Callable[[], None]) -> None:
+        """Have other files put there, unseen until they are whole, and take them up. Raises what
+        `put` raises, which is called in a thread."""
+        async with self._looking:
+            await asyncio.to_thread(put)
+        await self.look()
 
     def _read(self) -> tuple[Marks, HostIdentity | str | None]:
         """Return what lies there by its marks, and what it is: None for what is known, or changes
@@ -124,6 +139,10 @@ def identity_holder(
     One that has ended is taken as well: a daemon without a certificate is better than none.
     Raises ConfigError, with the setting, the file and the fix, for one that is no good at all.
     """
+    directory: Path | None = getattr(settings, role.value).identity_dir
+    if directory is not None:
+        with contextlib.suppress(OSError):  # what a kill left undone can be read where it lies
+            finish(directory)
     found = host_identity(settings, role)
     return None if found is None else IdentityHolder(found, unix_s=unix_s)
 
@@ -143,7 +162,7 @@ def identity_conditions(own: IdentityHolder | None) -> Mapping[Reason, str]:
         found[Reason.IDENTITY_ENDS] = f"the certificate {fault}: {alone}"
     elif ends_soon(says, now_s):
         text = f"the certificate ends in {span_text(says.ends_s - now_s)}"
-        found[Reason.IDENTITY_ENDS] = f"{text} and was not renewed"
+        found[Reason.IDENTITY_ENDS] = f"{text}; renewal: {own.renewal}"
     if own.trouble:
         found[Reason.IDENTITY_UNREAD] = f"{own.trouble}; the one before it is in use"
     return found
@@ -154,9 +173,9 @@ def identity_status(own: IdentityHolder | None) -> dict[str, Any]:
     if own is None:
         return {"identity": None}
     says, who = own.current.says, own.current.identity
-    told = {"role": who.role.value, "host_id": who.host_id, "trouble": own.trouble}
-    ends_s = round(says.ends_s)
-    return {"identity": {**told, "ends_unix_s": ends_s, "required": own.required}}
+    told: dict[str, Any] = {"role": who.role.value, "host_id": who.host_id}
+    told |= {"ends_unix_s": round(says.ends_s), "required": own.required}
+    return {"identity": {**told, "renewal": own.renewal, "trouble": own.trouble}}
 
 
 def identity_samples(own: IdentityHolder | None) -> Iterable[Sample]:
@@ -166,3 +185,7 @@ def identity_samples(own: IdentityHolder | None) -> Iterable[Sample]:
         yield Sample("p2pdist_identity_expires_seconds", "gauge", text, {}, left_s)
         text = "Certificates that were taken up without a restart."
         yield Sample("p2pdist_identity_taken_total", "counter", text, {}, own.taken_total)
+        text = "Tries to have the certificate of this daemon renewed."
+        for result in ("done", "failed"):
+            labels, count = {"result": result}, own.renewals[result]
+            yield Sample("p2pdist_identity_renewals_total", "counter", text, labels, count)

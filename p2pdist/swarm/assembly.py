@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, NamedTuple
@@ -19,6 +20,7 @@ from aiohttp import web
 from p2pdist import __version__
 from p2pdist.control.client import TrackerClient
 from p2pdist.control.core.orders import PrewarmOrder
+from p2pdist.control.renewing import RENEWAL_S, Renewing
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe
@@ -267,6 +269,11 @@ async def running_node(
         node.tasks.start(health.watch(), name="health")
         if options.identity is not None:
             node.tasks.start(options.identity.watch(), name="identity")
+            ask = partial(tracker.renew, timeout_s=RENEWAL_S)
+            keep = Renewing(
+                options.identity, ask, lambda: tracker.renews, rng, tracker.show_certificate
+            )
+            node.tasks.start(keep.watch(), name="renewal")
         started_s = asyncio.get_running_loop().time()
         named = Named(len(options.trackers), len(proxies))
         yield RunningNode(

@@ -35,6 +35,7 @@ from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import JobHttp
 from p2pdist.tracker.job_metrics import fleet_samples, job_counts, job_samples
 from p2pdist.tracker.job_store import FILE_NAME, sqlite_job_store
+from p2pdist.tracker.renewing import renewal_samples, renewer_of
 from p2pdist.tracker.server import TrackerServer
 
 
@@ -56,6 +57,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         own_id = HostId(secrets.token_hex(16))
     else:
         own_id = identity.current.identity.host_id
+    renewer = renewer_of(settings, identity)
     me = Member(own_id, Role.TRACKER, Place(settings.host.dc))
     secret = read_secret(settings.cluster.secret_file)
     server = TrackerServer(
@@ -69,6 +71,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         federation=own.federation,
         job_store=sqlite_job_store(state_dir / FILE_NAME),
         identity=identity,
+        renewer=renewer,
     )
     started_s = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:
@@ -83,7 +86,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         admin = AdminServer(
             own.admin_listen,
             status=status,
-            samples=lambda: _samples(server, me, identity),
+            samples=lambda: [*_samples(server, me, identity), *renewal_samples(renewer)],
             ready=lambda: {"control": True},
             degraded=server.health.names,
             routes=JobHttp(JobDesk(server), secret).routes(),

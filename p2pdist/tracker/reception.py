@@ -16,7 +16,6 @@ from p2pdist.errors import NoIdentity, PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.model.control_wire import (
     FEATURE_ZSTD,
-    FEATURES,
     HANDSHAKE_S,
     SESSION,
     CloseCode,
@@ -86,8 +85,10 @@ class Reception:
         secret: bytes,
         me: Member,
         identity: IdentityHolder | None = None,
+        features: int = FEATURE_ZSTD,
     ) -> None:
-        """`identity`: with it hosts may speak TLS, on the same port."""
+        """`identity`: with it hosts may speak TLS, on the same port. `features`: those offered."""
+        self._features = features
         self.intake: Intake[socket.socket] = Intake()
         self._attendant = attendant
         self._secret = secret
@@ -161,7 +162,7 @@ class Reception:
 
     async def _begin(self, sock: socket.socket, who: str) -> None:
         now_ms = _unix_ms()
-        handshake = ServerHandshake(self._secret, self._me, os.urandom, FEATURES, now_ms)
+        handshake = ServerHandshake(self._secret, self._me, os.urandom, self._features, now_ms)
         connection = Connection(self, next(self._links), handshake)
         self._greeted[connection] = who
         protocol: asyncio.Protocol = connection

@@ -52,6 +52,8 @@ class Lab:
     identities: Mapping[str, Path] = field(default_factory=dict)
     """By role: the certificates of daemons that are started from now on."""
     require_identity: bool = False
+    ca_dir: Path | None = None
+    """With which trackers that are started from now on renew certificates."""
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -72,6 +74,7 @@ class Lab:
                 announce_interval_s=0.1,
                 federation=self.federation,
                 identity_dir=self.identities.get("tracker"),
+                ca_dir=self.ca_dir,
             ),
             proxy=Proxy(
                 any_port,

@@ -160,7 +160,7 @@ def test_what_should_have_been_renewed_is_said(ca: TestCa) -> None:
 
 def test_what_is_told_of_it(ca: TestCa) -> None:
     holder = held(ca)
-    (left, _) = identity_samples(holder)
+    (left, *_) = identity_samples(holder)
     assert left.value == pytest.approx(30 * DAY_S, abs=10)
     assert identity_status(holder)["identity"]["host_id"] == ID
     assert identity_status(None) == {"identity": None}
