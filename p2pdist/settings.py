@@ -117,6 +117,12 @@ class Tracker:
         "Directory of `p2pdist ca init` (`ca.key`, `ca.pem`): with it this tracker renews the "
         "certificates of the hosts that are connected to it, and its own.",
     )
+    join: str = _setting(
+        TEXT,
+        "",
+        "HOST:PORT that join tokens name this tracker by; with it and `ca_dir`, hosts with one "
+        "of `p2pdist ca token` get their first certificate at that port; empty: nobody does.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,20 @@ def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
     return same
 
 
+def joiners_context(own: HostIdentity) -> ssl.SSLContext:
+    """What to speak TLS with to hosts that have no certificate yet. Blocking for two reads; raises
+    ValueError where the files are no good any more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+    place = newest_in(own.directory)
+    try:
+        context.load_cert_chain(place / CERT_NAME, place / KEY_NAME)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"{place} is of no use for TLS: {error}") from None
+    return context
+
+
 def _context(kind: int, directory: Path, ca_pem: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(kind)
     context.minimum_version = ssl.TLSVersion.TLSv1_3

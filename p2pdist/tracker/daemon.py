@@ -35,7 +35,10 @@ from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import JobHttp
 from p2pdist.tracker.job_metrics import fleet_samples, job_counts, job_samples
 from p2pdist.tracker.job_store import FILE_NAME, sqlite_job_store
-from p2pdist.tracker.renewing import renewal_samples, renewer_of
+from p2pdist.tracker.join_store import FILE_NAME as JOINS_FILE_NAME
+from p2pdist.tracker.join_store import sqlite_join_store
+from p2pdist.tracker.joining import JoinServer, join_address, join_samples
+from p2pdist.tracker.renewing import Renewer, renewal_samples, renewer_of
 from p2pdist.tracker.server import TrackerServer
 
 
@@ -75,6 +78,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
     )
     started_s = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:
+        joins = await _joins(settings, identity, renewer, stack)
         control = await server.start()
         stack.push_async_callback(server.close)
 
@@ -86,7 +90,11 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         admin = AdminServer(
             own.admin_listen,
             status=status,
-            samples=lambda: [*_samples(server, me, identity), *renewal_samples(renewer)],
+            samples=lambda: [
+                *_samples(server, me, identity),
+                *renewal_samples(renewer),
+                *(join_samples(joins) if renewer is not None else ()),
+            ],
             ready=lambda: {"control": True},
             degraded=server.health.names,
             routes=JobHttp(JobDesk(server), secret).routes(),
@@ -95,6 +103,23 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         )
         stack.push_async_callback(admin.close)
         yield RunningTracker(server, control, await admin.start(), admin)
+
+
+async def _joins(
+    settings: Settings,
+    own: IdentityHolder | None,
+    renewer: Renewer | None,
+    stack: AsyncExitStack,
+) -> JoinServer | None:
+    """Open the door for hosts with a token, if the settings say so."""
+    listen = join_address(settings)
+    if listen is None or own is None or renewer is None:
+        return None
+    store = sqlite_join_store(settings.host.state_dir / "tracker" / JOINS_FILE_NAME)
+    joins = JoinServer(settings.tracker.join, listen, own, renewer, store)
+    await joins.start()
+    stack.push_async_callback(joins.close)
+    return joins
 
 
 def _status(server: TrackerServer, me: Member) -> dict[str, Any]:

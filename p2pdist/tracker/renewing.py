@@ -38,7 +38,7 @@ class Renewer:
         self._one_at_a_time = asyncio.Lock()
         self.signed_total = 0
         self.refused_total = 0
-        self._believed_ca()
+        self.believed_ca()
 
     async def answered(self, connection: Connection, message: Renew) -> None:
         """Sign for who is at the other end, or tell it why not."""
@@ -82,7 +82,7 @@ class Renewer:
         now_s = self._own.unix_s()
         life_s = min(says.ends_s - says.begins_s - BACKDATED_S, LIFE_S_MAX)
         try:
-            ca = self._believed_ca()
+            ca = self.believed_ca()
             left_s = ca.certificate.not_valid_after_utc.timestamp() - says.ends_s
             if left_s <= 0:
                 raise ConfigError(f"the CA itself ends {span_text(-left_s)} before the certificate")
@@ -94,7 +94,8 @@ class Renewer:
             return _refused(seq, Refusal(str(error), HOST_PAUSE_S))
         return Renewed(seq, made, list(self._own.current.cas))
 
-    def _believed_ca(self) -> Ca:
+    def believed_ca(self) -> Ca:
+        """Return the CA to sign with. Blocking; raises ConfigError."""
         ca = read_ca(self._directory)
         if ca.certificate.public_bytes(Encoding.DER) not in self._own.current.cas:
             where = self._own.current.directory

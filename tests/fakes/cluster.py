@@ -54,6 +54,8 @@ class Lab:
     require_identity: bool = False
     ca_dir: Path | None = None
     """With which trackers that are started from now on renew certificates."""
+    join: str = ""
+    """Where they take hosts with a token."""
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -75,6 +77,7 @@ class Lab:
                 federation=self.federation,
                 identity_dir=self.identities.get("tracker"),
                 ca_dir=self.ca_dir,
+                join=self.join,
             ),
             proxy=Proxy(
                 any_port,
