@@ -12,8 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from p2pdist.control.renewing import Renewing
 from p2pdist.model.control import Renewed
+from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import HostId
+from p2pdist.model.members import Role
+from p2pdist.process import clock
+from p2pdist.process.certificates import DAY_S
+from p2pdist.process.host_identity import read_identity
 from p2pdist.process.identity_holder import IdentityHolder
+from p2pdist.process.requests import sign_request
 from tests.process.identities import TestCa
 
 ID = HostId("a" * 32)
@@ -40,6 +46,34 @@ def answering(ca: TestCa, *, certificate: bool) -> Ask:
         )
 
     return ask
+
+
+@pytest.mark.parametrize(
+    ("role", "host_id", "begun_s", "life_s", "says"),
+    [
+        ("peer", ID, 0.0, 4 * DAY_S, "ends no later"),
+        ("peer", HostId("b" * 32), 0.0, 30 * DAY_S, f"a certificate for peer {'b' * 32}"),
+        ("proxy", ID, 0.0, 30 * DAY_S, "is for proxy"),
+        ("peer", ID, 3600.0, 30 * DAY_S, "is not valid for another"),
+    ],
+)
+async def test_a_certificate_that_is_not_our_next_one_is_refused(
+    ca: TestCa, role: str, host_id: HostId, begun_s: float, life_s: float, says: str
+) -> None:
+    """For the key that was asked for, of our CA, and yet."""
+    holder = held(ca)
+    first, who = holder.current, Identity(IdentityRole(role), host_id)
+
+    async def ask(request: bytes) -> Renewed | None:
+        now_s = clock.unix_s() + begun_s
+        made = sign_request(ca.ca, who, request, life_s=life_s, now_s=now_s)
+        return Renewed(0, made, [ca.ca.certificate.public_bytes(Encoding.DER)])
+
+    await Renewing(holder, ask, lambda: True, Random(1)).look()
+
+    assert says in holder.renewal
+    assert holder.current is first
+    assert read_identity(first.directory, Role.PEER).says == first.says
 
 
 async def silent(_: bytes) -> Renewed | None:
