@@ -72,6 +72,8 @@ class _JoinLine(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
+            if isinstance(self._transport, TlsTransport) and self._transport.in_clear:
+                raise PeerFault(f"{self._token.tracker} speaks no TLS: it lets nobody join")
             for _, payload in self._reader.feed(data):
                 self._take(of_tracker.decode(payload))
         except (PeerFault, msgspec.DecodeError) as error:

@@ -72,7 +72,8 @@ class Renewing:
             return f"{self._failed}; next try {at}"
         if able:
             return f"by itself, {at}"
-        return "by hand, `p2pdist ca issue`: no tracker that renews is connected"
+        by_hand = "without one by hand, `p2pdist ca issue`"
+        return f"by itself, once a tracker that renews is connected; {by_hand}"
 
     async def _try(self) -> None:
         try:

@@ -97,7 +97,7 @@ async def test_a_tracker_that_is_away_until_the_certificate_ends_costs_no_pull(
 
     with recorded(101, "tracker that renews is away until the certificate ends", variant) as record:
         await pull(client, url_of(peer.mirror), tag="1")
-        assert "no tracker that renews is connected" in own.renewal
+        assert "once a tracker that renews is connected" in own.renewal
         assert "identity_ends" in health.names()
         await wait_until(lambda: own.current.says.fault_at(own.unix_s()))
         await pull(client, url_of(peer.mirror), tag="2")

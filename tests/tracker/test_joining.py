@@ -143,6 +143,23 @@ async def test_a_hosts_certificate_is_no_tracker_to_who_joins(ca: TestCa) -> Non
         assert at.server.refused_total == 0, "it saw no token"
 
 
+async def test_what_speaks_no_tls_is_said_and_sees_nothing(ca: TestCa) -> None:
+    saw = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with contextlib.suppress(OSError):
+            saw.extend(await reader.read())
+        writer.close()
+
+    async with door(ca) as at, await asyncio.start_server(serve, "127.0.0.1", 0) as other:
+        text = at.token()
+        at.name = f"127.0.0.1:{other.sockets[0].getsockname()[1]}"
+        with pytest.raises(PeerFault, match="speaks no TLS"):
+            await at.joined(text)
+    assert text.encode() not in saw
+
+
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\x16" + bytes(300), MAGIC])
 async def test_garbage_and_clear_text_end_their_connection_alone(ca: TestCa, said: bytes) -> None:
     async with door(ca) as at:
