@@ -30,6 +30,8 @@ _RECORD: Final = struct.Struct(">BHH")
 _RECORD_BYTES_MAX: Final = (16 << 10) + 256
 HANDSHAKE_BYTES_MAX: Final = 64 << 10
 """A certificate of ours has a kilobyte."""
+HANDSHAKE_RECORDS_MAX: Final = 32
+"""From one end there come eight; each costs a turn in a thread, be it a byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class _Channel:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         context = identity.server if server_side else identity.client
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self._left = HANDSHAKE_BYTES_MAX
+        self._bytes_left, self._records_left = HANDSHAKE_BYTES_MAX, HANDSHAKE_RECORDS_MAX
 
     @property
     def certificate(self) -> bytes:
@@ -126,8 +128,9 @@ class _Channel:
     async def _take_record(self) -> None:
         head = await received(self._sock, _RECORD.size)
         _, _, length = _RECORD.unpack(head)
-        self._left -= length
-        if length > _RECORD_BYTES_MAX or self._left < 0:
+        self._bytes_left -= length
+        self._records_left -= 1
+        if length > _RECORD_BYTES_MAX or min(self._bytes_left, self._records_left) < 0:
             raise PeerFault("more than a handshake takes")
         self._incoming.write(head + await received(self._sock, length))
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from p2pdist.errors import ConfigError, PeerFault
 from p2pdist.model.identity import Identity
-from p2pdist.model.members import Role
+from p2pdist.model.members import Member, Role
 from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME
 from p2pdist.process.certificates import (
     CA_FILE_BYTES_MAX,
@@ -124,6 +124,14 @@ def identity_shown(der: bytes) -> Identity:
         return identity_in(der)
     except ValueError as error:
         raise PeerFault(f"no certificate of ours: {error}") from None
+
+
+def identity_against(der: bytes, member: Member) -> str:
+    """Return why the certificate of the other end is not for `member`; empty: it is."""
+    try:
+        return identity_shown(der).against(member)
+    except PeerFault as error:
+        return str(error)
 
 
 def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:

@@ -19,6 +19,7 @@ from aiohttp import web
 from p2pdist import __version__
 from p2pdist.control.client import TrackerClient
 from p2pdist.control.core.orders import PrewarmOrder
+from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe
@@ -30,7 +31,12 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
 from p2pdist.process.health import Health
-from p2pdist.process.host_identity import HostIdentity, identity_samples, identity_status
+from p2pdist.process.host_identity import (
+    HostIdentity,
+    identity_against,
+    identity_samples,
+    identity_status,
+)
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
@@ -225,6 +231,7 @@ async def running_node(
         limits=limits,
         watchers=watchers_of(node, refused, id_in_use),
         instance=instance,
+        identity=lambda: link_identity(options.identity),
     )
     orders = Orders()
     tracker = TrackerClient(
@@ -263,6 +270,13 @@ async def running_node(
             node, transport, tracker, store, me, own_id, bound, started_s, orders, named,
             options.identity,
         )  # fmt: skip
+
+
+def link_identity(own: HostIdentity | None) -> LinkIdentity | None:
+    """What links prove who this host is with."""
+    if own is None:
+        return None
+    return LinkIdentity(own.client, own.server, own.required, identity_against)
 
 
 def opened_trace(options: NodeOptions, host: HostId) -> tuple[TraceFile | None, Trace | None]:

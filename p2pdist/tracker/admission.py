@@ -6,7 +6,7 @@ from typing import Final
 
 from p2pdist.errors import NoIdentity, PeerFault
 from p2pdist.model.members import Member
-from p2pdist.process.host_identity import HostIdentity, identity_shown
+from p2pdist.process.host_identity import HostIdentity, identity_against
 
 ADDRESSES_MAX: Final = 8
 # RFC 1035: a host name has at most 253 characters; names of places are held to the same.
@@ -32,9 +32,5 @@ def check_identity(own: HostIdentity | None, certificate: bytes | None, member: 
         if own is not None and own.required:
             raise NoIdentity("this tracker takes hosts with a certificate only")
         return
-    try:
-        why = identity_shown(certificate).against(member)
-    except PeerFault as error:
-        why = str(error)
-    if why:
+    if why := identity_against(certificate, member):
         raise NoIdentity(why)

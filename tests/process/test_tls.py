@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import uvloop
 
+from p2pdist.exchange.tls_refusal import refusal_text
 from p2pdist.model.ids import HostId
 from p2pdist.process.host_identity import HostIdentity, identity_shown
-from p2pdist.process.tls import CERTIFICATE, TlsRefused, TlsTransport, refusal_text
+from p2pdist.process.tls import CERTIFICATE, TlsRefused, TlsTransport
 from tests.process.identities import TestCa
 
 DEADLINE_S = 20.0
