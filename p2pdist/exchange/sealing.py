@@ -8,8 +8,10 @@ sent: a record that was changed, left out, repeated or moved does not open, and 
 is looked at. A key is used for `RECORDS_PER_KEY` records and makes the next one itself (section
 7.2).
 
-Not the records of TLS itself: 64 KiB through `ssl.SSLObject` cost 0.36 + 0.42 CPU-s/GiB for both
-ends, through `AESGCM` 0.10 + 0.10 (OpenSSL 3.0.19, AES-NI). TLS agrees on the keys, see `securing`.
+Not the records of TLS itself: 64 KiB through `ssl.SSLObject` cost 0.36 + 0.42 CPU-s/GiB at the two
+ends, through `AESGCM` 0.10 + 0.10 (OpenSSL 3.0.19, AES-NI). A link costs 0.4 CPU-s/GB more for it,
+both ends together, of which a half is that the kernel sends no file by itself. TLS agrees on the
+keys, see `securing`.
 """
 
 from __future__ import annotations

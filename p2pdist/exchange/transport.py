@@ -176,6 +176,15 @@ class ExchangeTransport:
                 raise
         return self._establish(sock, session, seal, dialled=True)
 
+    @property
+    def links(self) -> int:
+        return len(self._all)
+
+    @property
+    def sealed(self) -> int:
+        """How many of the links are sealed."""
+        return sum(link.sealed for link in self._all)
+
     async def wait_sent(self) -> None:
         """Return once no link has a run to send any more."""
         while any(link.sending for link in self._all):  # noqa: ASYNC110  # links have no event
@@ -358,15 +367,20 @@ class ExchangeTransport:
         self._handler.link_down(link, reason)
 
 
-async def probe(address: Address, *, secret: bytes, me: Member, timeout_s: float) -> Session:
+async def probe(
+    address: Address, *, secret: bytes, me: Member, timeout_s: float, identity: bool = False
+) -> Session:
     """Shake hands up to the proof of whoever listens there, and leave before a link is made.
 
-    Raises as `ExchangeTransport.dial` does.
+    `identity`: say that we have a certificate; the session's features tell whether it has one. No
+    certificate is shown by either. Raises as `ExchangeTransport.dial` does.
     """
     async with asyncio.timeout(timeout_s):
         sock = await connected(address)
         with contextlib.closing(sock):
-            _, session = await _hear_server(sock, ClientHandshake(secret, me, os.urandom))
+            features = IDENTITY if identity else 0
+            hand = ClientHandshake(secret, me, os.urandom, features)
+            _, session = await _hear_server(sock, hand)
             return session
 
 

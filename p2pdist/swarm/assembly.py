@@ -317,6 +317,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         **identity_status(running.identity),
         "named": running.named._asdict(),
         "links": len(node.neighbourhood.links),
+        "links_sealed": running.transport.sealed,
         "links_refused": dict(running.transport.refused),
         "degraded": node.health.status(),
         "links_refused_by_others": dict(node.neighbourhood.refused_by),
@@ -369,6 +370,12 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
                 "p2pdist_links_refused_total", "counter", "Exchange links that were refused.",
                 {"by": by, "reason": reason}, refused[reason],
             )  # fmt: skip
+    sealed, all_links = running.transport.sealed, running.transport.links
+    for kind, count in (("sealed", sealed), ("clear", all_links - sealed)):
+        yield Sample(
+            "p2pdist_links", "gauge", "Exchange links; sealed: both ends showed a certificate.",
+            {"kind": kind}, count,
+        )  # fmt: skip
     yield from node.health.samples()
     yield from identity_samples(running.identity, node.health.unix_s())
     for reason in FALLBACK_REASONS:
