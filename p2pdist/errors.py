@@ -119,8 +119,8 @@ class UnknownKey(PeerFault):
 class LinkRefused(P2pdistError):
     """A host of ours keeps no link with us for now, and says when to ask again.
 
-    `reason` is a bounded label value: `full`, `draining`, `host_id_in_use`, or `other` for one that
-    we do not know.
+    `reason` is a bounded label value: `full`, `draining`, `host_id_in_use`, `identity`,
+    or `other` for one that we do not know.
     """
 
     def __init__(self, reason: str, retry_s: float) -> None:

@@ -3,7 +3,7 @@
 Both hellos said that their host has an identity, and proofs under the cluster secret cover the
 hellos: nobody in between can take that word out. On the same connection follows a TLS handshake, in
 which both show their certificates. Over it each end sends the key that it seals with, see
-`sealing`, and a hash of the hellos that it saw; then TLS has done its work.
+`sealing`, and a keyed hash of the hellos that it saw; then TLS has done its work.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ async def secured(
 ) -> KeySeal:
     """Prove both ends of `sock` to each other; return how the link is sealed.
 
-    `hellos`: a hash of both, as this end sent and heard them. Raises NoIdentity where the other end
-    is not who its hello names, PeerFault or OSError where it does not keep to the protocol.
+    `hellos`: a keyed hash of both, as this end sent and heard them. Raises NoIdentity where the
+    other end is not who its hello names, PeerFault or OSError where it does not keep to the
+    protocol.
     """
     channel = _Channel(sock, identity, server_side=server_side)
     await channel.shake()

@@ -14,7 +14,6 @@ the refusal, and neither end has spent more than a few hashes on it.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable
 from typing import Annotated, Final
@@ -122,11 +121,11 @@ class _Side:
         self._own = hello
         self._own_bytes = _encoder.encode(hello)
         self.hellos = b""
-        """A hash of both hellos as they were sent, once the other one has come."""
+        """A keyed hash of both hellos as they were sent, once the other one has come."""
 
     def _proof(self, word: bytes, client: bytes, server: bytes) -> bytes:
         both = b"".join((len(client).to_bytes(4), client, len(server).to_bytes(4), server))
-        self.hellos = hashlib.sha256(both).digest()
+        self.hellos = hmac.digest(self._secret, b"hellos" + both, "sha256")
         return hmac.digest(self._secret, word + both, "sha256")
 
     def _check(self, expected: bytes, proof: bytes) -> None:

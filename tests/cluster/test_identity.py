@@ -13,13 +13,16 @@ import pytest
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.doctor.local import check_identity
 from p2pdist.doctor.network import check_others
-from p2pdist.errors import ConfigError
+from p2pdist.errors import ConfigError, LinkRefused
+from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.ids import HostId
-from p2pdist.model.members import Role
+from p2pdist.model.members import Member, Place, Role
 from p2pdist.peer.daemon import running_peer
 from p2pdist.process import clock
 from p2pdist.process.certificates import DAY_S
+from p2pdist.process.identity import read_secret
 from p2pdist.settings import Settings
+from tests.exchange.transport_parts import End
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
@@ -73,6 +76,8 @@ async def test_a_cluster_that_requires_certificates_pulls_as_ever(
         assert status["host_id"] == status["identity"]["host_id"] == IDS[role]
         assert status["identity"]["required"]
         assert status["degraded"] == []
+    for node in (peer.running, proxy.running):
+        assert node.transport.sealed == node.transport.links == 1
     found = await looked_at(lab.settings("one"))
     assert {f.level for f in found} == {Level.PASS}, found
     assert {"tracker", "proxy", "exchange"} <= {f.check for f in found}
@@ -104,6 +109,23 @@ async def test_a_host_with_the_secret_alone_is_refused_there_and_pulls_by_its_pr
     assert "p2pdist ca show" in trouble["fix"]
 
 
+async def test_with_the_secret_alone_nobody_links_to_anybody(lab: Lab, ca: TestCa) -> None:
+    """Whoever has stolen it, and says that it is the proxy."""
+    certified(lab, ca, "tracker", "proxy", "peer")
+    lab.require_identity = True
+    await lab.tracker()
+    proxy, peer = await lab.proxy(), await lab.peer("one")
+    me = Member(IDS["proxy"], Role.PROXY, Place("dc1"))
+    thief = ExchangeTransport(
+        End(), secret=read_secret(lab.keys.secret_file), me=lambda: me, limits=ExchangeLimits()
+    )
+    for victim in (proxy.running, peer.running):
+        with pytest.raises(LinkRefused, match="identity"):
+            await thief.dial(victim.exchange_address, timeout_s=5)
+        assert victim.transport.refused["identity"] == 1
+    await thief.close()
+
+
 async def test_a_cluster_half_way_goes_on(
     lab: Lab, ca: TestCa, client: aiohttp.ClientSession
 ) -> None:
@@ -116,6 +138,10 @@ async def test_a_cluster_half_way_goes_on(
     await pull(client, url_of(peer.mirror))
 
     assert peer.running.node.health.names() == []
+    assert (peer.running.transport.links, peer.running.transport.sealed) == (1, 0)
+    found = [f for f in await looked_at(lab.settings("one")) if f.level is not Level.PASS]
+    assert [(f.check, f.level) for f in found] == [("exchange", Level.WARN)]
+    assert "has no certificate: links with it are in clear" in found[0].text
 
 
 async def test_doctor_says_that_a_tracker_has_no_certificate(lab: Lab, ca: TestCa) -> None:
