@@ -32,6 +32,8 @@ class ErrorReason(enum.StrEnum):
     about each is said in `oci/refusals.py`.
     """
 
+    MEMBERS_ONLY = "members_only"
+    """The proxy answers hosts with a certificate only."""
     UNKNOWN = "unknown"
     """The registry says that there is no such thing."""
     NOT_LISTED = "not_listed"

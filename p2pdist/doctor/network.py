@@ -19,7 +19,7 @@ import aiohttp
 
 from p2pdist.control.line import ControlLine
 from p2pdist.doctor.findings import Finding, failed, passed, registries_text, warned
-from p2pdist.errors import ConfigError, LinkRefused, PeerFault, WrongSecret
+from p2pdist.errors import ConfigError, ErrorReason, LinkRefused, PeerFault, WrongSecret
 from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.transport import probe
 from p2pdist.model.clocks import SKEW_TOLERATED_S, ClockBook
@@ -30,12 +30,13 @@ from p2pdist.model.health import RULES, Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import key_id
+from p2pdist.oci.refusals import fix_of
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.process.clock import unix_s
 from p2pdist.process.host_identity import HostIdentity, host_identity
 from p2pdist.process.identity import proxy_keys, read_secret
 from p2pdist.process.tls import TlsTransport
-from p2pdist.registry.proxy_client import EXCHANGE_PORT, KEY_ID, read_key_id
+from p2pdist.registry.proxy_client import EXCHANGE_PORT, KEY_ID, REASON, read_key_id
 from p2pdist.settings import Settings
 
 REACH_S: Final = 2.0
@@ -295,17 +296,25 @@ async def _check_proxy(
     url: str, settings: Settings, identity: HostIdentity | None
 ) -> list[Finding]:
     parts = urlsplit(url)
-    timeout = aiohttp.ClientTimeout(total=REACH_S)
+    timeout, scheme, context = aiohttp.ClientTimeout(total=REACH_S), parts.scheme, None
+    if identity is not None and identity.required and scheme == "http":
+        scheme, context = "https", identity.proxies
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             asked_s = time.monotonic()
-            async with session.get(f"{parts.scheme}://{parts.netloc}/v2/") as answer:
+            asked = session.get(f"{scheme}://{parts.netloc}/v2/", ssl=context or True)
+            async with asked as answer:
                 answered_s, headers = time.monotonic(), answer.headers.copy()
-                listed = parse_registries(await answer.content.read(LIST_BYTES_MAX))
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                body = await answer.content.read(LIST_BYTES_MAX)
+                members_only = answer.headers.get(REASON) == ErrorReason.MEMBERS_ONLY
+                listed = None if members_only else parse_registries(body)
+    except (aiohttp.ClientError, OSError, PeerFault, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         fix = f"is it running, and does the firewall let {parts.port} through?"
         return [failed("proxy", f"{url} does not answer: {reason}", fix, remote=True)]
+    if members_only:
+        text = f"{url} answers hosts with a certificate only"
+        return [failed("proxy", text, fix_of(ErrorReason.MEMBERS_ONLY, ""))]
     if EXCHANGE_PORT not in headers:
         fix = "peer.proxies names p2pdist proxies, upstreams belong into [[upstream]]"
         return [failed("proxy", f"{url} is no p2pdist proxy", fix)]

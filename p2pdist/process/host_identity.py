@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pdist.errors import ConfigError, PeerFault
-from p2pdist.model.identity import Identity
+from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.members import Member, Role
 from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME
 from p2pdist.process.certificates import (
@@ -44,6 +44,8 @@ class HostIdentity:
     """Nobody who has no identity is spoken to."""
     client: ssl.SSLContext = field(repr=False)
     server: ssl.SSLContext = field(repr=False)
+    proxies: ssl.SSLContext = field(repr=False)
+    """As `client`, for whoever believes a proxy only: it is for libraries that ask nothing more."""
 
 
 def host_identity(settings: Settings, role: Role, now_s: float) -> HostIdentity | None:
@@ -93,6 +95,7 @@ def read_identity(
     if not _fits(certificate, key_pem):
         raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
     contexts = [_context(kind, directory, ca_pem) for kind in _KINDS]
+    contexts[-1].sslobject_class = _WithProxy
     return HostIdentity(says.identity, says, required, *contexts)
 
 
@@ -112,7 +115,20 @@ def identity_samples(own: HostIdentity | None, now_s: float) -> Iterable[Sample]
         yield Sample("p2pdist_identity_expires_seconds", "gauge", text, {}, left_s)
 
 
-_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)
+class _WithProxy(ssl.SSLObject):
+    """Believes the other end only if its certificate is for a proxy, before anything is said."""
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        shown = identity_shown(self.getpeercert(binary_form=True) or b"")
+        if shown.role is not IdentityRole.PROXY:
+            error = ssl.SSLCertVerificationError()
+            error.verify_message = f"it is for {shown}, not for a proxy"
+            raise error
+
+
+# Of `client`, `server`, `proxies`.
+_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
 
 
 def identity_shown(der: bytes) -> Identity:

@@ -41,7 +41,7 @@ from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
 from p2pdist.process.trace_file import TraceFile
-from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
 from p2pdist.swarm import stories
 from p2pdist.swarm.ailing import conditions, watchers_of
@@ -277,6 +277,11 @@ def link_identity(own: HostIdentity | None) -> LinkIdentity | None:
     if own is None:
         return None
     return LinkIdentity(own.client, own.server, own.required, identity_against)
+
+
+def proxy_tls(own: HostIdentity | None) -> ProxyTls | None:
+    """How `/v2/` of proxies is asked."""
+    return None if own is None else ProxyTls(lambda: own.proxies, own.required)
 
 
 def opened_trace(options: NodeOptions, host: HostId) -> tuple[TraceFile | None, Trace | None]:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.doctor.local import check_identity
 from p2pdist.doctor.network import check_others
-from p2pdist.errors import ConfigError, LinkRefused
+from p2pdist.errors import ConfigError, LinkRefused, UpstreamError
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.ids import HostId
-from p2pdist.model.members import Member, Place, Role
+from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.peer.daemon import running_peer
 from p2pdist.process import clock
 from p2pdist.process.certificates import DAY_S
 from p2pdist.process.identity import read_secret
+from p2pdist.process.listening import HttpServer
+from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
 from p2pdist.settings import Settings
 from tests.exchange.transport_parts import End
 from tests.fakes.cluster import Lab, url_of
@@ -76,6 +80,7 @@ async def test_a_cluster_that_requires_certificates_pulls_as_ever(
         assert status["host_id"] == status["identity"]["host_id"] == IDS[role]
         assert status["identity"]["required"]
         assert status["degraded"] == []
+    assert (await said_at(client, proxy.registry)).startswith("403 members_only")
     for node in (peer.running, proxy.running):
         assert node.transport.sealed == node.transport.links == 1
     found = await looked_at(lab.settings("one"))
@@ -87,11 +92,57 @@ async def test_a_cluster_that_requires_certificates_pulls_as_ever(
     assert (counters.connections_total, counters.protocol_faults_total) == (2, 0)
 
 
+async def said_at(client: aiohttp.ClientSession, registry: Any) -> str:
+    """What a proxy says to somebody without a certificate."""
+    async with client.get(f"{url_of(registry)}/v2/library/app/manifests/1") as answer:
+        text = json.loads(await answer.read())
+    if answer.status == 200:
+        return f"200 {len(text['layers'])} layers"
+    return f"{answer.status} {text['errors'][0]['detail']}: {text['errors'][0]['message']}"
+
+
+async def test_hosts_of_networks_that_are_named_ask_without_a_certificate(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession
+) -> None:
+    certified(lab, ca, "tracker", "proxy")
+    lab.require_identity = True
+    lab.open_to = (ip_network("10.0.0.0/8"), ip_network("127.0.0.0/8"))
+    proxy = await lab.proxy()
+
+    assert await said_at(client, proxy.registry) == "200 1 layers"
+
+
+async def test_a_certificate_of_a_peer_is_no_proxy(lab: Lab, ca: TestCa) -> None:
+    """Nothing is said to it, not even which image is wanted."""
+    heard: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        heard.append(request.raw_path)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", note)
+    thief, own = ca.identity("peer", IDS["peer"]), ca.identity("peer", HostId("9" * 32))
+    server = HttpServer(Address("127.0.0.1", 0), app, tls=lambda: thief.server)
+    address = await server.start()
+    async with aiohttp.ClientSession() as session:
+        asks = ProxyClient(url_of(address), session, ProxyTls(lambda: own.proxies, required=True))
+        with pytest.raises(UpstreamError, match=r"is for peer .*, not for a proxy"):
+            await asks.greet(timeout_s=5)
+        thief = ca.identity("proxy", IDS["proxy"])
+        with pytest.raises(UpstreamError, match="names no exchange port"):
+            await asks.greet(timeout_s=5)
+    await server.close()
+
+    assert heard == ["/v2/"]
+
+
 async def test_a_host_with_the_secret_alone_is_refused_there_and_pulls_by_its_proxy(
     lab: Lab, ca: TestCa, client: aiohttp.ClientSession
 ) -> None:
     certified(lab, ca, "tracker", "proxy")
     lab.require_identity = True
+    lab.open_to = (ip_network("127.0.0.0/8"),)
     await lab.tracker()
     await lab.proxy()
     lab.require_identity = False
