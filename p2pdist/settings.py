@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pdist.model.members import Address
-from p2pdist.model.private_places import PrivatePlace
+from p2pdist.model.private_places import IpNetwork, PrivatePlace
 from p2pdist.settings_kinds import (
     ADDRESS,
     ADDRESSES,
@@ -24,6 +24,7 @@ from p2pdist.settings_kinds import (
     HOST,
     HOSTS,
     LABELS,
+    NETWORKS,
     PATH,
     PRIVATE_PLACES,
     PROXIES,
@@ -172,6 +173,12 @@ class Proxy:
         PATH, None, "File with the secret (16 bytes or more) that registries notify us with."
     )
     identity_dir: Path | None = _setting(PATH, None, _IDENTITY.format("proxy"))
+    open_to: tuple[IpNetwork, ...] = _setting(
+        NETWORKS,
+        (),
+        "Networks whose hosts may ask at `listen` without a certificate, such as 10.0.0.0/8, where "
+        "`cluster.require_identity` is set.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from p2pdist.swarm.assembly import (
     RunningNode,
     node_samples,
     node_status,
+    proxy_tls,
     running_node,
     story_routes,
 )
@@ -70,7 +71,8 @@ async def running_peer(
     own, options = settings.peer, _options(settings, unix_s)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        proxies = [ProxyClient(url, session) for url in own.proxies]
+        tls = proxy_tls(options.identity)
+        proxies = [ProxyClient(url, session, tls) for url in own.proxies]
         node = running_node(options, proxies, open_store=open_store)
         running = await stack.enter_async_context(node)
         upstream = None

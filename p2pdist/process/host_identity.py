@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from p2pdist.errors import ConfigError, PeerFault
 from p2pdist.model.control import CERTIFICATE_BYTES_MAX
-from p2pdist.model.identity import Identity
-from p2pdist.model.members import Role
+from p2pdist.model.identity import Identity, IdentityRole
+from p2pdist.model.members import Member, Role
 from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME
 from p2pdist.process.certificates import (
     CA_FILE_BYTES_MAX,
@@ -45,6 +45,8 @@ class HostIdentity:
     """Nobody who has no identity is spoken to."""
     client: ssl.SSLContext = field(repr=False)
     server: ssl.SSLContext = field(repr=False)
+    proxies: ssl.SSLContext = field(repr=False)
+    """As `client`, for whoever believes a proxy only: it is for libraries that ask nothing more."""
     cas: tuple[bytes, ...] = field(repr=False)
     """Those that are believed, in DER."""
     directory: Path
@@ -100,8 +102,10 @@ def read_identity(directory: Path, role: Role, *, required: bool = False) -> Hos
     if not _fits(certificate, key_pem):
         raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
     told = tuple(ca.public_bytes(Encoding.DER) for ca in cas)
-    client, server = [_context(kind, place, ca_pem) for kind in _KINDS]
-    return HostIdentity(says.identity, says, required, client, server, told, directory, seen)
+    client, server, proxies = [_context(kind, place, ca_pem) for kind in _KINDS]
+    proxies.sslobject_class = _WithProxy
+    contexts = (client, server, proxies)
+    return HostIdentity(says.identity, says, required, *contexts, told, directory, seen)
 
 
 def seen_in(directory: Path) -> Marks:
@@ -118,7 +122,20 @@ def seen_in(directory: Path) -> Marks:
     return tuple(marks)
 
 
-_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)
+class _WithProxy(ssl.SSLObject):
+    """Believes the other end only if its certificate is for a proxy, before anything is said."""
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        shown = identity_shown(self.getpeercert(binary_form=True) or b"")
+        if shown.role is not IdentityRole.PROXY:
+            error = ssl.SSLCertVerificationError()
+            error.verify_message = f"it is for {shown}, not for a proxy"
+            raise error
+
+
+# Of `client`, `server`, `proxies`.
+_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
 
 
 def identity_shown(der: bytes) -> Identity:
@@ -130,6 +147,14 @@ def identity_shown(der: bytes) -> Identity:
         return identity_in(der)
     except ValueError as error:
         raise PeerFault(f"no certificate of ours: {error}") from None
+
+
+def identity_against(der: bytes, member: Member) -> str:
+    """Return why the certificate of the other end is not for `member`; empty: it is."""
+    try:
+        return identity_shown(der).against(member)
+    except PeerFault as error:
+        return str(error)
 
 
 def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:

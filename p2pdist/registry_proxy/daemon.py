@@ -26,7 +26,13 @@ from p2pdist.process.identity import proxy_keys, read_secret, read_signer
 from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
 from p2pdist.process.metrics import Sample
-from p2pdist.registry.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyClient
+from p2pdist.registry.proxy_client import (
+    EXCHANGE_PORT,
+    HOST_ID,
+    KEY_ID,
+    SPEAKS_TLS,
+    ProxyClient,
+)
 from p2pdist.registry.reading.client import UpstreamClient
 from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
 from p2pdist.registry.reading.metrics import asking_samples, payload_samples
@@ -44,6 +50,7 @@ from p2pdist.registry_proxy.indexing import LayerIndexer
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.ordering import ProxyOrderSource
 from p2pdist.registry_proxy.replication_setup import Replicating, replicating
+from p2pdist.registry_proxy.who_asks import members_only
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
@@ -54,7 +61,9 @@ from p2pdist.swarm.assembly import (
     RunningNode,
     node_samples,
     node_status,
+    proxy_tls,
     running_node,
+    spoken,
     story_routes,
 )
 from p2pdist.swarm.outside import DirectSource, WatchedSource
@@ -93,12 +102,13 @@ async def running_proxy(
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         entries = upstream_entries(settings, with_secrets=True)
         upstream = await stack.enter_async_context(UpstreamClient(entries))
-        parents = [ProxyClient(url, session) for url in own.parents]
+        options = _options(settings, signer, with_mirror=with_mirror)
+        tls = proxy_tls(options.identity)
+        parents = [ProxyClient(url, session, tls) for url in own.parents]
         links = Links()
         links_path = state_directory(settings.host.state_dir / "proxy") / links_file.FILE_NAME
         await links_file.load(links, links_path)  # before anybody may ask what is servable
         access = Access(upstream.servable_hosts, links, accounts=upstream.account_hosts)
-        options = _options(settings, signer, with_mirror=with_mirror)
         node = running_node(options, parents, servable=access.servable, open_store=open_store)
         running = await stack.enter_async_context(node)
         stack.push_async_callback(links_file.save, links, links_path)
@@ -128,7 +138,7 @@ async def running_proxy(
         running.orders.go_to(prewarmer.take)
         backend = ProxyBackend(running.node, manifests, authority, source)
         endpoint = _endpoint(settings, running, backend, metrics, rules, signer)
-        registry = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
+        registry = _registry_server(settings, running, endpoint)
         stack.push_async_callback(registry.close)
         address = await registry.start()
         mirror = None
@@ -228,8 +238,30 @@ def _endpoint(
             EXCHANGE_PORT: str(running.exchange_address.port),
             HOST_ID: running.me().host_id,
             KEY_ID: key_id(signer.public_key_bytes).hex(),
+            **({SPEAKS_TLS: "1"} if spoken(running.identity) else {}),
         },
         beside={notifications_http.PATH: rules.notifications.handle},
+    )
+
+
+def _registry_server(
+    settings: Settings, running: RunningNode, endpoint: RegistryEndpoint
+) -> HttpServer:
+    identity, app = running.identity, endpoint.app()
+    app.middlewares.insert(
+        0,
+        members_only(
+            lambda: identity is not None and identity.required,
+            settings.proxy.open_to,
+            endpoint.refused,
+            beside=(notifications_http.PATH,),
+        ),
+    )
+    return HttpServer(
+        settings.proxy.listen,
+        app,
+        names=settings.host.http_names,
+        tls=lambda: now.server if (now := spoken(identity)) else None,
     )
 
 

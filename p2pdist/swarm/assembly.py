@@ -21,6 +21,7 @@ from p2pdist import __version__
 from p2pdist.control.client import TrackerClient
 from p2pdist.control.core.orders import PrewarmOrder
 from p2pdist.control.renewing import RENEWAL_S, Renewing
+from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe
@@ -32,6 +33,7 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
 from p2pdist.process.health import Health
+from p2pdist.process.host_identity import HostIdentity, identity_against
 from p2pdist.process.identity_holder import (
     IdentityHolder,
     identity_conditions,
@@ -42,7 +44,7 @@ from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
 from p2pdist.process.trace_file import TraceFile
-from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
 from p2pdist.swarm import stories
 from p2pdist.swarm.ailing import conditions, watchers_of
@@ -232,6 +234,7 @@ async def running_node(
         limits=limits,
         watchers=watchers_of(node, refused, id_in_use),
         instance=instance,
+        identity=lambda: link_identity(spoken(options.identity)),
     )
     orders = Orders()
     tracker = TrackerClient(
@@ -282,6 +285,25 @@ async def running_node(
         )  # fmt: skip
 
 
+def spoken(own: IdentityHolder | None) -> HostIdentity | None:
+    """What this host shows now, if anything."""
+    return None if own is None else own.spoken
+
+
+def link_identity(own: HostIdentity | None) -> LinkIdentity | None:
+    """What links prove who this host is with."""
+    if own is None:
+        return None
+    return LinkIdentity(own.client, own.server, own.required, identity_against)
+
+
+def proxy_tls(own: IdentityHolder | None) -> ProxyTls | None:
+    """How `/v2/` of proxies is asked."""
+    if own is None:
+        return None
+    return ProxyTls(lambda: now.proxies if (now := own.spoken) else None, own.required)
+
+
 def opened_trace(options: NodeOptions, host: HostId) -> tuple[TraceFile | None, Trace | None]:
     """Begin the trace of this run, if one is wanted. Raises ConfigError."""
     if options.trace_file is None:
@@ -320,6 +342,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         **identity_status(running.identity),
         "named": running.named._asdict(),
         "links": len(node.neighbourhood.links),
+        "links_sealed": running.transport.sealed,
         "links_refused": dict(running.transport.refused),
         "degraded": node.health.status(),
         "links_refused_by_others": dict(node.neighbourhood.refused_by),
@@ -372,6 +395,12 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
                 "p2pdist_links_refused_total", "counter", "Exchange links that were refused.",
                 {"by": by, "reason": reason}, refused[reason],
             )  # fmt: skip
+    sealed, all_links = running.transport.sealed, running.transport.links
+    for kind, count in (("sealed", sealed), ("clear", all_links - sealed)):
+        yield Sample(
+            "p2pdist_links", "gauge", "Exchange links; sealed: both ends showed a certificate.",
+            {"kind": kind}, count,
+        )  # fmt: skip
     yield from node.health.samples()
     yield from identity_samples(running.identity)
     for reason in FALLBACK_REASONS:

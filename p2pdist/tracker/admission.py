@@ -6,7 +6,7 @@ from typing import Final
 
 from p2pdist.errors import NoIdentity, PeerFault
 from p2pdist.model.members import Member
-from p2pdist.process.host_identity import identity_shown
+from p2pdist.process.host_identity import identity_against
 from p2pdist.process.identity_holder import IdentityHolder
 
 ADDRESSES_MAX: Final = 8
@@ -33,9 +33,5 @@ def check_identity(own: IdentityHolder | None, certificate: bytes | None, member
         if own is not None and own.required:
             raise NoIdentity("this tracker takes hosts with a certificate only")
         return
-    try:
-        why = identity_shown(certificate).against(member)
-    except PeerFault as error:
-        why = str(error)
-    if why:
+    if why := identity_against(certificate, member):
         raise NoIdentity(why)

@@ -30,13 +30,13 @@ from p2pdist.model.handshake import HELLO_BYTES_MAX, ServerHandshake
 from p2pdist.model.members import Address, Member
 from p2pdist.process import clock
 from p2pdist.process.identity_holder import IdentityHolder
+from p2pdist.process.inbox import Inbox
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.process.tls import TlsTransport
 from p2pdist.tracker.admission import check_identity, check_member
 from p2pdist.tracker.connection import Connection, cost_bytes
 from p2pdist.tracker.core.deadlines import Deadlines
 from p2pdist.tracker.core.intake import Intake
-from p2pdist.tracker.inbox import Inbox
 
 # After a restart all hosts come at once. Linux caps it by net.core.somaxconn.
 BACKLOG: Final = 4096
@@ -100,7 +100,7 @@ class Reception:
         self._greeted: dict[Connection, str] = {}  # and from which address
         self._handshakes: Deadlines[Connection] = Deadlines(HANDSHAKE_S)
         self._inbox: Inbox[Item] = Inbox(self._deal)
-        self._shaking: Inbox[TlsTransport] = Inbox(_go_on)
+        self._shaking: Inbox[TlsTransport] = Inbox(TlsTransport.go_on)
         self._acceptor = Acceptor(self._accepted, backlog=BACKLOG, per_turn=ACCEPTS_PER_TURN)
         self._greetings = TaskOwner("greetings")
         self._turn: asyncio.Handle | None = None
@@ -281,11 +281,6 @@ class Reception:
         if not connection.closing:
             self._attendant.refused(connection, reason)
             connection.close(reason, code)
-
-
-def _go_on(tls: TlsTransport) -> bool:
-    tls.go_on()
-    return False
 
 
 def _unix_ms() -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.sim import replay
 from bench.sim.checking import Checker
 from p2pdist.model.members import Address
+from p2pdist.model.private_places import IpNetwork
 from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.process.keys import KeyFiles, make_keys
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
@@ -56,6 +57,8 @@ class Lab:
     """With which trackers that are started from now on renew certificates."""
     join: str = ""
     """Where they take hosts with a token."""
+    open_to: tuple[IpNetwork, ...] = ()
+    """Who may ask proxies without a certificate then."""
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -91,6 +94,7 @@ class Lab:
                 trace_file=trace_file,
                 layer_index=self.layer_index,
                 identity_dir=self.identities.get("proxy"),
+                open_to=self.open_to,
             ),
             peer=Peer(
                 any_port,

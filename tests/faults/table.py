@@ -18,6 +18,8 @@ ROWS: Final = (
     *range(70, 78),
     *range(79, 86),
     *range(87, 102),
+    *range(87, 101),
+    104,
 )
 ROWS_TARGET: Final = len(ROWS)
 VARIANTS_NAMED_MAX: Final = 5

@@ -23,7 +23,13 @@ it could not be had, now or as things are set up. `cut`: no source could deliver
 `client_gone`: also normal, containerd reads one piece of an open-ended range and closes."""
 
 _REFUSALS: Final = frozenset(
-    (ErrorReason.UNKNOWN, ErrorReason.NOT_LISTED, ErrorReason.NOT_SHARED, ErrorReason.DENIED)
+    (
+        ErrorReason.UNKNOWN,
+        ErrorReason.NOT_LISTED,
+        ErrorReason.NOT_SHARED,
+        ErrorReason.MEMBERS_ONLY,
+        ErrorReason.DENIED,
+    )
 )
 
 
