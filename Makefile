@@ -38,7 +38,7 @@ unit-busy: $(VENV)/dev.stamp
 BY_THEMSELVES := $(addprefix tests/e2e/streaming/test_,rates.py kills.py)
 BY_TWO := $(filter-out $(BY_THEMSELVES),$(wildcard tests/e2e/streaming/test_*.py)) \
 	$(patsubst %,tests/e2e/test_%.py,man_pages completion error_texts engines five_clients many_registries direct_fallback) \
-	$(patsubst %,tests/e2e/%.py,test_prewarm test_notifications faults/test_full_disk faults/test_really_full_disk)
+	$(patsubst %,tests/e2e/%.py,test_prewarm test_notifications faults/test_full_disk faults/test_really_full_disk faults/test_killed_at_failpoints)
 
 # Without P2PDIST_REQUIRE_E2E=1 this says what did not run; with it, missing parts fail.
 e2e: $(VENV)/dev.stamp

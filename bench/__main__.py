@@ -41,11 +41,12 @@ Figures = dict[str, Any]
 def _micro() -> Figures:
     from bench.micro import exchange
 
-    link, floor = exchange.measure()
+    link, sealed, floor = exchange.measure()
     print(f"exchange: {link.cpu_s_per_gb:.2f} CPU-s/GB, {link.gb_per_s:.2f} GB/s")
+    print(f"sealed:   {sealed.cpu_s_per_gb:.2f} CPU-s/GB, {sealed.gb_per_s:.2f} GB/s")
     print(f"floor:    {floor.cpu_s_per_gb:.2f} CPU-s/GB, {floor.gb_per_s:.2f} GB/s")
     print(f"ratio to the floor: {link.cpu_s_per_gb / floor.cpu_s_per_gb:.2f}")
-    return {"exchange": asdict(link), "floor": asdict(floor)}
+    return {"exchange": asdict(link), "sealed": asdict(sealed), "floor": asdict(floor)}
 
 
 def _mirror() -> Figures:

@@ -33,6 +33,8 @@ class ErrorReason(enum.StrEnum):
     about each is said in `oci/refusals.py`.
     """
 
+    MEMBERS_ONLY = "members_only"
+    """The proxy answers hosts with a certificate only."""
     UNKNOWN = "unknown"
     """The registry says that there is no such thing."""
     NOT_LISTED = "not_listed"
@@ -123,8 +125,8 @@ class UnknownKey(PeerFault):
 class LinkRefused(P2pdistError):
     """A host of ours keeps no link with us for now, and says when to ask again.
 
-    `reason` is a bounded label value: `full`, `draining`, `host_id_in_use`, or `other` for one that
-    we do not know.
+    `reason` is a bounded label value: `full`, `draining`, `host_id_in_use`, `identity`,
+    or `other` for one that we do not know.
     """
 
     def __init__(self, reason: str, retry_s: float) -> None:

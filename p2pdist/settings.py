@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pdist.model.members import Address
-from p2pdist.model.private_places import PrivatePlace
+from p2pdist.model.private_places import IpNetwork, PrivatePlace
 from p2pdist.settings_kinds import (
     ADDRESS,
     ADDRESSES,
@@ -24,6 +24,7 @@ from p2pdist.settings_kinds import (
     HOST,
     HOSTS,
     LABELS,
+    NETWORKS,
     PATH,
     PRIVATE_PLACES,
     PROXIES,
@@ -111,6 +112,18 @@ class Tracker:
         TRACKERS, (), "Trackers of the other datacenters, such as tcp://10.1.0.2:5200."
     )
     identity_dir: Path | None = _setting(PATH, None, _IDENTITY.format("tracker"))
+    ca_dir: Path | None = _setting(
+        PATH,
+        None,
+        "Directory of `p2pdist ca init` (`ca.key`, `ca.pem`): with it this tracker renews the "
+        "certificates of the hosts that are connected to it, and its own.",
+    )
+    join: str = _setting(
+        TEXT,
+        "",
+        "HOST:PORT that join tokens name this tracker by; with it and `ca_dir`, hosts with one "
+        "of `p2pdist ca token` get their first certificate at that port; empty: nobody does.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +182,12 @@ class Proxy:
         PATH, None, "File with the secret (16 bytes or more) that registries notify us with."
     )
     identity_dir: Path | None = _setting(PATH, None, _IDENTITY.format("proxy"))
+    open_to: tuple[IpNetwork, ...] = _setting(
+        NETWORKS,
+        (),
+        "Networks whose hosts may ask at `listen` without a certificate, such as 10.0.0.0/8, where "
+        "`cluster.require_identity` is set.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

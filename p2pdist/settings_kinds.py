@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from p2pdist.model.control_wire import parse_tracker_url
 from p2pdist.model.members import Address
-from p2pdist.model.private_places import PrivatePlace, parse_private_place
+from p2pdist.model.private_places import IpNetwork, PrivatePlace, parse_private_place
 from p2pdist.oci.base_url import check_base_url, check_origin_url, check_registry_host
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)[bB]?")
@@ -87,6 +88,12 @@ def _private_places(value: Any) -> tuple[PrivatePlace, ...]:
     if isinstance(value, bool):
         raise ValueError('name the hosts or networks, such as ["10.0.0.0/8"]')
     return tuple(parse_private_place(text) for text in _texts(value))
+
+
+def _networks(value: Any) -> tuple[IpNetwork, ...]:
+    if isinstance(value, bool):
+        raise ValueError('name the networks, such as ["10.0.0.0/8"]')
+    return tuple(ipaddress.ip_network(text) for text in _texts(value))
 
 
 def _tls_hosts(value: Any) -> tuple[Address, ...]:
@@ -211,6 +218,7 @@ def choice(*allowed: str) -> Kind:
 TEXT: Final = Kind("text", _text)
 TEXTS: Final = Kind("list of texts", _texts, is_list=True)
 PRIVATE_PLACES: Final = Kind("list of host or network[:port]", _private_places, is_list=True)
+NETWORKS: Final = Kind("list of networks", _networks, is_list=True)
 TLS_HOSTS: Final = Kind("list of host[:port]", _tls_hosts, is_list=True)
 HOST: Final = Kind("registry host", _checked(check_registry_host))
 HOSTS: Final = Kind("list of hosts", _checked_texts(check_registry_host), is_list=True)

@@ -138,6 +138,7 @@ async def _scraped(directory: Path) -> dict[str, str]:
                 role: ca.directory(role, HostId(f"{number:032x}"))
                 for number, role in enumerate(("tracker", "proxy", "peer"))
             }
+            lab.ca_dir = ca.keep()
             return await _of_daemons(lab, client)
 
 

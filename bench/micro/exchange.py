@@ -14,7 +14,7 @@ import socket
 import statistics
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -24,17 +24,23 @@ from blake3 import blake3
 from p2pdist.errors import StoreError
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
+from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import geometry_for
+from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Signer
+from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME, issue, new_ca
 from p2pdist.process.clock import unix_s
+from p2pdist.process.files import write_whole
+from p2pdist.process.host_identity import read_identity
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.store.blob import Blob
 from p2pdist.store.ports import StoreLimits
 from p2pdist.store.store import Store
+from p2pdist.swarm.assembly import link_identity
 from p2pdist.swarm.intake import Arrival, ChunkIntake
 
 CHUNK_BYTES = 256 * 1024
@@ -113,14 +119,21 @@ class _Receiver(_Sender):
         raise error
 
 
-async def _over_a_link(source: int, directory: Path, chunk_map: ChunkMap, keyring: Keyring) -> Cost:
+async def _over_a_link(
+    source: int,
+    directory: Path,
+    chunk_map: ChunkMap,
+    keyring: Keyring,
+    identities: Mapping[str, LinkIdentity],
+) -> Cost:
     def member(name: str) -> Member:
         return Member(HostId(name * 32), Role.PEER, Place("dc1"))
 
     def end(handler: _Sender, name: str) -> ExchangeTransport:
         return ExchangeTransport(
-            handler, secret=b"s" * 32, me=lambda: member(name), limits=ExchangeLimits()
-        )
+            handler, secret=b"s" * 32, me=lambda: member(name), limits=ExchangeLimits(),
+            identity=lambda: identities.get(name),
+        )  # fmt: skip
 
     limits = StoreLimits(max_bytes=1 << 40, reserve_free_bytes=0)
     store = await Store.open(directory, limits=limits, keyring=keyring, boot_id="bench")
@@ -198,19 +211,41 @@ def _source(path: Path, count: int) -> tuple[int, ChunkMap, Keyring]:
     return fileno, chunk_map, Keyring([signer.public_key_bytes])
 
 
-def measure(size_mib: int = 512) -> tuple[Cost, Cost]:
-    """Return the costs over a link and of the floor: medians of interleaved runs."""
+def _identities(directory: Path) -> dict[str, LinkIdentity]:
+    """Certificates for both ends."""
+    ca, shown = new_ca(unix_s()), {}
+    for name in "ab":
+        who = Identity(IdentityRole.PEER, HostId(name * 32))
+        issued, path = issue(ca, who, days=1, now_s=unix_s()), directory / name
+        path.mkdir()
+        write_whole(path / CA_NAME, ca.pem, mode=0o644)
+        write_whole(path / KEY_NAME, issued.key)
+        write_whole(path / CERT_NAME, issued.certificate, mode=0o644)
+        own = link_identity(read_identity(path, Role.PEER))
+        assert own is not None
+        shown[name] = own
+    return shown
+
+
+def measure(size_mib: int = 512) -> tuple[Cost, Cost, Cost]:
+    """Return the costs over a link, over a sealed one, and of the floor: medians of interleaved
+    runs."""
     count = size_mib * (1 << 20) // CHUNK_BYTES
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         source, chunk_map, keyring = _source(directory / "source", count)
-        links, floors = [], []
+        identities = _identities(directory)
+        links: list[Cost] = []
+        sealed: list[Cost] = []
+        floors: list[Cost] = []
         for number in range(RUNS + 1):
             store = directory / f"store{number}"
-            links.append(asyncio.run(_over_a_link(source, store, chunk_map, keyring)))
+            for costs, shown in ((links, {}), (sealed, identities)):
+                run = _over_a_link(source, store, chunk_map, keyring, shown)
+                costs.append(asyncio.run(run))
             floors.append(_floor(source, directory / "target", count))
         os.close(source)
-    return _median(links[1:]), _median(floors[1:])
+    return _median(links[1:]), _median(sealed[1:]), _median(floors[1:])
 
 
 def _median(costs: list[Cost]) -> Cost:

@@ -35,12 +35,10 @@ def _identity_dir(ca: Ca, directory: Path, role: IdentityRole, who: HostId) -> P
 
 def contexts_of(ca: Ca, directory: Path, hosts: int) -> list[ssl.SSLContext]:
     """What each of `hosts` speaks TLS with."""
-    now_s = clock.unix_s()
     return [
         read_identity(
             _identity_dir(ca, directory / str(number), IdentityRole.PEER, host_id(number)),
             Role.PEER,
-            now_s,
         ).client
         for number in range(hosts)
     ]

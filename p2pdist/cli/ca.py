@@ -97,8 +97,8 @@ def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path)
 
     Copy the three files to the host, key.pem readable by the daemon's user alone, name their
     directory in identity_dir of its section, and restart it. The same command again makes the next
-    certificate, for the same host id; do so before the old one ends: `p2pdist doctor` on the host
-    and p2pdist_identity_expires_seconds say when.
+    certificate, for the same host id, which the daemon takes up without a restart; do so before the
+    old one ends: `p2pdist doctor` on the host and p2pdist_identity_expires_seconds say when.
 
     \b
     Examples:
@@ -120,6 +120,60 @@ def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path)
     found = issue_files(read_ca(directory), out, IdentityRole(role), wanted, days=days, now_s=now_s)
     click.echo(printable(f"wrote ca.pem, cert.pem and key.pem in {out}"), err=True)
     _show(found, now_s)
+
+
+@ca.command("token")
+@click.option("--role", type=click.Choice(ROLES[:3]), required=True, help="What the host runs.")
+@click.option("--host-id", metavar="HEX", help="Host id to keep; without it, a new one.")
+@click.option(
+    "--tracker", required=True, metavar="HOST:PORT", help="Who takes it: tracker.join, as there."
+)
+@click.option("--ttl", default="1h", show_default=True, help="How long it is good, 30d at most.")
+@click.option(
+    "--dir",
+    "directory",
+    type=_DIRECTORY,
+    default=Path("/etc/p2pdist/ca"),
+    show_default=True,
+    help="Where the CA is.",
+)
+def token(role: str, host_id: str | None, tracker: str, ttl: str, directory: Path) -> None:
+    """Print a token with which one host gets its first certificate, by itself.
+
+    Whoever has it first is that host: hand it over like a password. It is good once, at the tracker
+    that it names, which has the CA's key (tracker.ca_dir) and the same HOST:PORT as tracker.join.
+
+    \b
+    Example:
+      p2pdist ca token --role peer --tracker tracker-1.example:5201
+    and on the host:
+      p2pdist join TOKEN --out /var/lib/p2pdist-peer/identity
+    """
+    from p2pdist.errors import ConfigError
+    from p2pdist.model.control_wire import parse_tracker_url
+    from p2pdist.model.identity import IdentityRole
+    from p2pdist.model.ids import parse_host_id
+    from p2pdist.process import clock
+    from p2pdist.process.ca import read_ca
+    from p2pdist.process.join_tokens import TTL_S_MAX, new_token
+    from p2pdist.settings_kinds import parse_duration
+
+    try:
+        wanted = None if host_id is None else parse_host_id(host_id)
+    except ValueError as error:
+        raise ConfigError(f"--host-id: {error}; 32 lower-case hex characters") from None
+    try:
+        parse_tracker_url(f"tcp://{tracker}")
+    except ValueError:
+        raise ConfigError(f"--tracker: {tracker!r} is no HOST:PORT") from None
+    try:
+        ttl_s = parse_duration(ttl)
+    except ValueError as error:
+        raise ConfigError(f"--ttl: {error}") from None
+    if not 0 < ttl_s <= TTL_S_MAX:
+        raise ConfigError("--ttl: above 0 and at most 30d")
+    ends_s = clock.unix_s() + ttl_s
+    click.echo(new_token(read_ca(directory), tracker, IdentityRole(role), wanted, ends_s=ends_s))
 
 
 @ca.command("show")

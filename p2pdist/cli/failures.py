@@ -23,6 +23,7 @@ _EXITS: Final[Mapping[ErrorReason, Exit]] = {
     ErrorReason.UNKNOWN: Exit.NOT_FOUND,
     ErrorReason.NOT_LISTED: Exit.DENIED,
     ErrorReason.NOT_SHARED: Exit.DENIED,
+    ErrorReason.MEMBERS_ONLY: Exit.DENIED,
     ErrorReason.CREDENTIALS: Exit.DENIED,
     ErrorReason.CALLER: Exit.DENIED,
     ErrorReason.DENIED: Exit.DENIED,

@@ -39,6 +39,7 @@ VERBS: Final = {
     "cluster": ("cluster", "make the files that the hosts of a datacenter start from"),
     "keys": ("keys", "make the cluster secret and the proxy's key"),
     "ca": ("ca", "make the CA of a cluster, and certificates for its hosts"),
+    "join": ("join", "get the first certificate of this host, for a token"),
     "demo": ("demo", "two datacenters, six peers and a registry on this machine"),
     "completion": ("completion", "print what makes bash, zsh or fish complete this command line"),
     "man": ("man", "write the manual pages"),

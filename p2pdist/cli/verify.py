@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from yarl import URL
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Role
 from p2pdist.model.private_places import parse_ip
+from p2pdist.process.ca import read_ca
 from p2pdist.process.clock import unix_s
 from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_notify_secret, read_secret, read_signer
@@ -38,7 +40,9 @@ def problems(settings: Settings) -> tuple[list[str], list[str]]:
     attempt(lambda: proxy_keys(settings))
     for role in Role:  # one file serves all daemons: here are those of its host
         if getattr(settings, role.value).identity_dir is not None:
-            attempt(partial(host_identity, settings, role, unix_s()))
+            attempt(partial(host_identity, settings, role))
+    if settings.tracker.ca_dir is not None:
+        attempt(partial(read_ca, settings.tracker.ca_dir))
     attempt(lambda: upstream_hosts(settings))
     entries: list[UpstreamEntry] = []
     for upstream in settings.upstream:  # one by one: the first fault hides no other
@@ -59,7 +63,7 @@ def _take_entries(settings: Settings, entries: list[UpstreamEntry]) -> None:
 
 
 def _doubts(settings: Settings) -> list[str]:
-    doubts = []
+    doubts = list(_ended(settings))
     for upstream in settings.upstream:
         if (upstream.has_account or upstream.cert_file) and upstream.access != "shared":
             doubts.append(
@@ -80,6 +84,18 @@ def _doubts(settings: Settings) -> list[str]:
             "a peer would believe no chunk map"
         )
     return doubts
+
+
+def _ended(settings: Settings) -> Iterator[str]:
+    """Certificates with which daemons start, but are not believed."""
+    for role in Role:
+        setting = f"{role.value}.identity_dir"
+        if getattr(settings, role.value).identity_dir is None:
+            continue
+        with contextlib.suppress(ConfigError):  # which is an error of its own
+            own = host_identity(settings, role)
+            if own is not None and (fault := own.says.fault_at(unix_s())):
+                yield f"{setting}: the certificate of {own.identity} {fault}"
 
 
 def _out_of_reach(entries: Iterable[UpstreamEntry]) -> Iterator[str]:

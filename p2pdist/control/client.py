@@ -27,6 +27,7 @@ from p2pdist.model.control import (
     LeaseAnswer,
     PrewarmReport,
     Proof,
+    Renewed,
     Status,
     SwarmKey,
     Trace,
@@ -37,7 +38,7 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.members import Member
 from p2pdist.process import logs
 from p2pdist.process.health import TRACKER, Health
-from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.tasks import TaskOwner
 
 HANG_UP_S: Final = 1.0
@@ -68,7 +69,7 @@ class TrackerClient:
 
     `me` and `numbers` are asked at each connection and each heartbeat, `me` once it is known where
     the connection comes from (`spoke_from`: the URL and the address of this end). All methods are
-    for the event loop and return at once, but `lease`, `trace` and `close`.
+    for the event loop and return at once, but `lease`, `trace`, `renew` and `close`.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class TrackerClient:
         instance: bytes = b"",
         on_id_in_use: Callable[[str], None] = lambda _: None,
         health: Health | None = None,
-        identity: HostIdentity | None = None,
+        identity: IdentityHolder | None = None,
     ) -> None:
         """`describe`: what to say of this host first; without it, it takes no prewarm orders.
         `on_order` gets the tracker's; called on the event loop, must not block. `health` is told of
@@ -113,7 +114,7 @@ class TrackerClient:
         self._dial: TrackerDial | None = None
         """The last one."""
         self._asked: dict[int, asyncio.Future[Any]] = {}
-        """What waits for `AnswerLease` and `AnswerTrace`."""
+        """What waits for the answer to a question."""
         self._orders: deque[orders.Order] = deque()
         self._carrying_out = False
         self._timer: asyncio.TimerHandle | None = None
@@ -181,6 +182,26 @@ class TrackerClient:
         units: list[int] = await self._ask(seq, events.TraceWanted(seq, layer, until_s))
         return units
 
+    @property
+    def renews(self) -> bool:
+        """There is a tracker, over TLS, that signs this host's next certificate."""
+        return self._core.phase is Phase.UP and self._dial is not None and self._dial.renews
+
+    def show_certificate(self) -> bool:
+        """Connect anew if the connection was begun with another certificate than the one of today;
+        return whether it was. The tracker renews what it was shown."""
+        shown = None if self._dial is None else self._dial.shown
+        if shown is None or self._identity is None or shown is self._identity.current:
+            return False
+        self.happened(events.Showing())
+        return True
+
+    async def renew(self, request: bytes, *, timeout_s: float) -> Renewed | None:
+        """Have the request for a certificate signed; None: no tracker answered in time."""
+        seq, until_s = self._core.number(), asyncio.get_running_loop().time() + timeout_s
+        answer: Renewed | None = await self._ask(seq, events.RenewalWanted(seq, request, until_s))
+        return answer
+
     def end_lease(self, key: SwarmKey, fence: int) -> None:
         self.happened(events.LeaseEnded(key, fence))
 
@@ -197,7 +218,7 @@ class TrackerClient:
         """Connect anew if the tracker knows this host as something that it is not any more."""
         self.happened(events.WeAre(self._me()))
 
-    async def _ask(self, seq: int, question: events.LeaseWanted | events.TraceWanted) -> Any:
+    async def _ask(self, seq: int, question: events.Question) -> Any:
         """Return the core's answer, which comes by the end that the question names."""
         answer = self._asked[seq] = asyncio.get_running_loop().create_future()
         try:
@@ -279,10 +300,12 @@ class TrackerClient:
                 self._answer(seq, answer)
             case orders.AnswerTrace(seq, units):
                 self._answer(seq, units)
+            case orders.AnswerRenewal(seq, renewed):
+                self._answer(seq, renewed)
             case _:
                 assert_never(order)
 
-    def _answer(self, seq: int, answer: LeaseAnswer | list[int] | None) -> None:
+    def _answer(self, seq: int, answer: LeaseAnswer | list[int] | Renewed | None) -> None:
         asked = self._asked.get(seq)
         if asked is not None and not asked.done():
             asked.set_result(answer)
@@ -336,10 +359,12 @@ class TrackerClient:
         return line, me
 
     def tls(self, dial: TrackerDial) -> ssl.SSLContext | None:
-        if self._identity is None or dial.url in self._clear:
+        spoken = None if self._identity is None else self._identity.spoken
+        if spoken is None or dial.url in self._clear:
             self._clear.discard(dial.url)  # the dial after this one tries TLS again
             return None
-        return self._identity.client
+        dial.shown = spoken
+        return spoken.client
 
     def lost(self, dial: TrackerDial, why: str) -> None:
         if self._core.phase is Phase.CLOSED:

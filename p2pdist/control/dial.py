@@ -11,9 +11,10 @@ from p2pdist.control.core.events import Connected, Greeted, Heard, LineEvent, Li
 from p2pdist.control.line import ControlLine
 from p2pdist.exchange.dialling import connected
 from p2pdist.model.control import FromTracker
-from p2pdist.model.control_wire import CloseCode, parse_tracker_url
+from p2pdist.model.control_wire import FEATURE_RENEW, CloseCode, parse_tracker_url
 from p2pdist.model.handshake import Session
 from p2pdist.model.members import Member
+from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.process.tls import TlsTransport
 
@@ -49,6 +50,10 @@ class TrackerDial:
         """Between the line and the wire, where the dial is for TLS."""
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why."""
+        self.renews = False
+        """The tracker signs our next certificate if it is asked to."""
+        self.shown: HostIdentity | None = None
+        """What we speak TLS with on it."""
         self._client = client
         self._stands = False
         self._why = ""
@@ -119,6 +124,8 @@ class TrackerDial:
     # --- called by the line ---------------------------------------------------------------------
 
     def line_up(self, line: ControlLine, session: Session) -> None:
+        in_tls = self.tls is not None and not self.tls.in_clear
+        self.renews = in_tls and bool(session.features & FEATURE_RENEW)
         self._client.happened(Greeted(self.number, session.member))
 
     def take(self, line: ControlLine, message: FromTracker) -> None:

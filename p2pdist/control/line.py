@@ -15,6 +15,7 @@ import msgspec
 from p2pdist.errors import PeerFault, WrongSecret
 from p2pdist.model.control import FromTracker, ToTracker, encoder, from_tracker_decoder
 from p2pdist.model.control_wire import (
+    FEATURE_ZSTD,
     FEATURES,
     MAGIC,
     SERVER_HANDSHAKE,
@@ -235,7 +236,7 @@ class ControlLine(asyncio.Protocol):
             self._write(frame(Kind.PROOF, proof))
         self._hear_clock(session.unix_ms)
         self._reader.limits = SESSION
-        self._codec = self._codecs[session.features]
+        self._codec = self._codecs[session.features & FEATURE_ZSTD]
         self._user.line_up(self, session)
 
     def _check_identity(self, tracker: Member) -> None:

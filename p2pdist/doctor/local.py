@@ -52,14 +52,17 @@ def check_identity(settings: Settings, role: Role, now_s: float) -> Finding:
     """The certificate of a daemon: is there one, and for how long."""
     fix = f"p2pdist ca issue --role {role.value} --out DIR, then {role.value}.identity_dir = DIR"
     try:
-        own = host_identity(settings, role, now_s)
+        own = host_identity(settings, role)
     except ConfigError as error:
         return failed("identity", str(error), fix)
     if own is None:
         return passed("identity", f"off for the {role.value}: whoever has the secret is believed")
+    again = f"p2pdist ca issue --role {role.value} --out DIR, then copy it to {own.directory}"
+    if fault := own.says.fault_at(now_s):
+        alone = "no tracker takes it" if own.required else "the cluster secret alone speaks for it"
+        return failed("identity", f"the certificate of {own.identity} {fault}: {alone}", again)
     left = f"{own.identity}, for another {span_text(own.says.ends_s - now_s)}"
     if now_s >= own.says.renew_from_s:
-        again = f"p2pdist ca issue --role {role.value} --out DIR, then restart the {role.value}"
         return warned("identity", left, again)
     alone = "others are refused" if own.required else "hosts without one are taken, too"
     return passed("identity", f"{left}; {alone}")

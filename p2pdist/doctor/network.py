@@ -19,23 +19,24 @@ import aiohttp
 
 from p2pdist.control.line import ControlLine
 from p2pdist.doctor.findings import Finding, failed, passed, registries_text, warned
-from p2pdist.errors import ConfigError, LinkRefused, PeerFault, WrongSecret
+from p2pdist.errors import ConfigError, ErrorReason, LinkRefused, PeerFault, WrongSecret
 from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.transport import probe
 from p2pdist.model.clocks import SKEW_TOLERATED_S, ClockBook
 from p2pdist.model.control import FromTracker
-from p2pdist.model.control_wire import CloseCode, parse_tracker_url, shared_codecs
-from p2pdist.model.handshake import Session
+from p2pdist.model.control_wire import FEATURE_RENEW, CloseCode, parse_tracker_url, shared_codecs
+from p2pdist.model.handshake import IDENTITY, NO_IDENTITY, Session
 from p2pdist.model.health import RULES, Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import key_id
+from p2pdist.oci.refusals import fix_of
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.process.clock import unix_s
 from p2pdist.process.host_identity import HostIdentity, host_identity
 from p2pdist.process.identity import proxy_keys, read_secret
 from p2pdist.process.tls import TlsTransport
-from p2pdist.registry.proxy_client import EXCHANGE_PORT, KEY_ID, read_key_id
+from p2pdist.registry.proxy_client import EXCHANGE_PORT, KEY_ID, REASON, read_key_id
 from p2pdist.settings import Settings
 
 REACH_S: Final = 2.0
@@ -44,6 +45,7 @@ SKEW_FAIL_S: Final = 90.0
 DATE_ERROR_S: Final = 0.5
 """`Date` has whole seconds."""
 STATUS_BYTES_MAX: Final = 1 << 20
+NO_CERTIFICATE_FIX: Final = "proxy.identity_dir at the proxy"
 TRACKER_NAMED: Final = "trackers are named by their tracker.listen, such as tcp://10.0.0.2:5200"
 
 
@@ -146,7 +148,8 @@ async def check_others(settings: Settings, role: str) -> AsyncIterator[Finding]:
 
 async def check_own_proxy(settings: Settings) -> list[Finding]:
     """Of an all-in-one that runs: what its proxy is to the peers of other hosts."""
-    return await _check_proxy(f"http://{_reachable(settings.proxy.listen)}", settings)
+    url, own = f"http://{_reachable(settings.proxy.listen)}", _identity_of(settings, Role.PROXY)
+    return await _check_proxy(url, settings, own)
 
 
 async def check_running(settings: Settings, role: str) -> list[Finding]:
@@ -179,7 +182,7 @@ async def _status(admin: Address) -> dict[str, Any] | None:
 async def _check_other(what: str, url: str, settings: Settings, role: str) -> list[Finding]:
     if what == "tracker":
         return await _check_tracker(url, settings, Role(role))
-    return await _check_proxy(url, settings)
+    return await _check_proxy(url, settings, _identity_of(settings, Role(role)))
 
 
 async def _check_tracker(url: str, settings: Settings, role: Role) -> list[Finding]:
@@ -220,6 +223,8 @@ async def _check_tracker(url: str, settings: Settings, role: Role) -> list[Findi
         found.append(passed("tracker", f"{url} answers"))
         if probed.proven and (told := line.clock) is not None:
             found += _clock(url, told.unix_ms, told.asked_s, told.answered_s)
+        if probed.proven and identity is not None:
+            found.append(_renewal(url, renews=probed.renews))
         return found
     return [failed("tracker", f"{url} is no tracker of ours: {probed.why}", TRACKER_NAMED)]
 
@@ -232,7 +237,16 @@ class _Probed:
     proven: bool
     in_clear: bool
     """It answered in clear to TLS."""
+    renews: bool
+    """It signs next certificates."""
     why: str
+
+
+def _renewal(url: str, *, renews: bool) -> Finding:
+    if renews:
+        return passed("renewal", f"{url} renews this host's certificate")
+    by_hand = "`p2pdist ca issue` before it ends, or tracker.ca_dir there"
+    return passed("renewal", f"{url} renews no certificates: {by_hand}")
 
 
 async def _probe_tracker(address: Address, secret: bytes, identity: HostIdentity | None) -> _Probed:
@@ -247,15 +261,17 @@ async def _probe_tracker(address: Address, secret: bytes, identity: HostIdentity
         await loop.create_connection(lambda: tls or line, sock=await connected(address))
         why = await prober.ended
     in_clear = tls is not None and tls.in_clear and line.retry_after_s is None
-    return _Probed(line, prober.proven, in_clear, why)
+    return _Probed(line, prober.proven, in_clear, prober.renews, why)
 
 
 def _identity_of(settings: Settings, role: Role) -> HostIdentity | None:
-    """The identity of this host; None where it has none, or none that is any good."""
+    """What daemons of this host speak TLS with, see `IdentityHolder.spoken`."""
     try:
-        return host_identity(settings, role, unix_s())
+        own = host_identity(settings, role)
     except ConfigError:
         return None
+    ended = own is not None and own.says.fault_at(unix_s())
+    return None if own is None or (ended and not own.required) else own
 
 
 def _secret_of(path: Path | None) -> bytes | None:
@@ -275,10 +291,12 @@ class _Prober:
 
     def __init__(self) -> None:
         self.proven = False
+        self.renews = False
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def line_up(self, line: ControlLine, session: Session) -> None:
         self.proven = session.member.role is Role.TRACKER
+        self.renews = bool(session.features & FEATURE_RENEW)
         line.hang_up(CloseCode.GOODBYE)
 
     def take(self, line: ControlLine, message: FromTracker) -> None:
@@ -289,19 +307,29 @@ class _Prober:
             self.ended.set_result(why)
 
 
-async def _check_proxy(url: str, settings: Settings) -> list[Finding]:
+async def _check_proxy(
+    url: str, settings: Settings, identity: HostIdentity | None
+) -> list[Finding]:
     parts = urlsplit(url)
-    timeout = aiohttp.ClientTimeout(total=REACH_S)
+    timeout, scheme, context = aiohttp.ClientTimeout(total=REACH_S), parts.scheme, None
+    if identity is not None and identity.required and scheme == "http":
+        scheme, context = "https", identity.proxies
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             asked_s = time.monotonic()
-            async with session.get(f"{parts.scheme}://{parts.netloc}/v2/") as answer:
+            asked = session.get(f"{scheme}://{parts.netloc}/v2/", ssl=context or True)
+            async with asked as answer:
                 answered_s, headers = time.monotonic(), answer.headers.copy()
-                listed = parse_registries(await answer.content.read(LIST_BYTES_MAX))
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                body = await answer.content.read(LIST_BYTES_MAX)
+                members_only = answer.headers.get(REASON) == ErrorReason.MEMBERS_ONLY
+                listed = None if members_only else parse_registries(body)
+    except (aiohttp.ClientError, OSError, PeerFault, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         fix = f"is it running, and does the firewall let {parts.port} through?"
         return [failed("proxy", f"{url} does not answer: {reason}", fix, remote=True)]
+    if members_only:
+        text = f"{url} answers hosts with a certificate only"
+        return [failed("proxy", text, fix_of(ErrorReason.MEMBERS_ONLY, ""))]
     if EXCHANGE_PORT not in headers:
         fix = "peer.proxies names p2pdist proxies, upstreams belong into [[upstream]]"
         return [failed("proxy", f"{url} is no p2pdist proxy", fix)]
@@ -311,7 +339,8 @@ async def _check_proxy(url: str, settings: Settings) -> list[Finding]:
         *_check_key(url, headers.get(KEY_ID, ""), settings),
     ]
     secret = _secret_of(settings.cluster.secret_file)
-    found.append(await _check_exchange(parts.hostname or "", headers[EXCHANGE_PORT], secret))
+    place = parts.hostname or "", headers[EXCHANGE_PORT]
+    found.append(await _check_exchange(*place, secret, identity))
     try:
         date_s = parsedate_to_datetime(headers.get("Date", "")).timestamp() + DATE_ERROR_S
     except ValueError:
@@ -335,25 +364,41 @@ def _check_key(url: str, told: str, settings: Settings) -> list[Finding]:
     return [failed("proxy key", text, RULES[Reason.WRONG_KEY].fix)]
 
 
-async def _check_exchange(host: str, port: str, secret: bytes | None) -> Finding:
+async def _check_exchange(
+    host: str, port: str, secret: bytes | None, identity: HostIdentity | None
+) -> Finding:
     """Reach it and, where the secret is known, hear the proof of the same one."""
+    certified = True
     try:
         address = Address(host, int(port))
         if secret is None:
             await _connect(address)
         else:
-            await probe(address, secret=secret, me=_myself(), timeout_s=REACH_S)
+            own = identity is not None
+            session = await probe(
+                address, secret=secret, me=_myself(), timeout_s=REACH_S, identity=own
+            )
+            certified = not own or bool(session.features & IDENTITY)
     except WrongSecret:
         text = f"{host}:{port} has another cluster secret"
         return failed("exchange", text, RULES[Reason.WRONG_SECRET].fix)
     except LinkRefused as refusal:
+        if refusal.reason == NO_IDENTITY:
+            text = f"{host}:{port} takes hosts with a certificate only"
+            return failed("exchange", text, RULES[Reason.IDENTITY_REFUSED].fix)
         fix = RULES[Reason.PROXIES_REFUSE].fix
         return warned("exchange", f"{host}:{port} keeps no link now: {refusal.reason}", fix)
     except (OSError, PeerFault, TimeoutError, ValueError) as error:
         fix = f"the firewall has to let TCP {port} through as well (docs/install.md)"
         text = f"{host}:{port} cannot be reached: {str(error) or 'no answer'}"
         return failed("exchange", text, fix, remote=True)
-    return passed("exchange", f"{host}:{port} is reached")
+    if certified:
+        return passed("exchange", f"{host}:{port} is reached")
+    text = f"{host}:{port} has no certificate: links with it are in clear"
+    if identity is not None and identity.required:
+        text = f"{host}:{port} has no certificate, and cluster.require_identity is set"
+        return failed("exchange", text, NO_CERTIFICATE_FIX, remote=True)
+    return warned("exchange", text, NO_CERTIFICATE_FIX)
 
 
 async def _connect(address: Address) -> None:

@@ -12,7 +12,6 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from p2pdist.errors import PeerFault
@@ -28,7 +27,9 @@ from p2pdist.exchange.frames import (
     RefuseReason,
     Small,
 )
+from p2pdist.exchange.incoming import Incoming, Whole
 from p2pdist.exchange.outgoing import BulkHold, OutgoingRun, OutgoingRuns
+from p2pdist.exchange.sealing import Seal
 from p2pdist.exchange.upload import Turn, Upload
 from p2pdist.model.handshake import Session
 
@@ -40,12 +41,12 @@ TURNS_MAX: Final = 4
 CONTROL_BYTES_MAX: Final = 8 << 20
 """Enough for the map of a 256 GiB blob; more unread control is a peer that does not read."""
 RUNS_MAX: Final = 64
-FORGOTTEN_MAX: Final = 1024
 IDLE_PING_S: Final = 10.0
 DEAD_S: Final = 30.0
 IDLE: Final = "idle"
 """Why a link ended that neither end had a use for: nothing is wrong with the host."""
 CLOSED_THERE: Final = "the other end closed"
+FILE_ENDED: Final = "the file ended before its chunk"
 
 
 class LinkHandler(Protocol):
@@ -64,18 +65,6 @@ class LinkHandler(Protocol):
     def small(self, link: Link, request_id: int, media_type: str, body: bytes) -> None: ...
 
 
-@dataclass(slots=True)
-class _Expected:
-    """What has to come for one request, in this order."""
-
-    chunks: deque[tuple[int, int]]
-    small: bool = False
-    media_type: str = ""
-    buffer: bytearray = field(default_factory=bytearray)
-    """Of the first chunk, in its full length from its first byte on."""
-    filled: int = 0
-
-
 class Link:
     """Made by the transport after the handshake."""
 
@@ -90,6 +79,7 @@ class Link:
         pool: BufferPool,
         upload: Upload | None = None,
         hold: BulkHold,
+        seal: Seal | None = None,
         on_closed: Callable[[Link, str], None],
     ) -> None:
         self.session = session
@@ -107,12 +97,12 @@ class Link:
         self._upload = upload
         self._turn: Turn | None = None
         self._send_timer: asyncio.TimerHandle | None = None
+        self._seal = seal
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._decoder = Decoder()
-        self._expected: dict[int, _Expected] = {}
-        self._forgotten: dict[int, None] = {}
+        self._incoming = Incoming(pool)
         self._control: deque[bytes] = deque()
         self._control_bytes = 0
         self._pending: memoryview = memoryview(b"")
@@ -130,6 +120,11 @@ class Link:
         self._loop.add_reader(self._sock, self._on_readable)
 
     @property
+    def sealed(self) -> bool:
+        """Both ends have shown their certificates, and nobody in between can say a word."""
+        return self._seal is not None
+
+    @property
     def sending(self) -> bool:
         """A run is on its way or waits for its turn."""
         return bool(self._runs)
@@ -137,7 +132,7 @@ class Link:
     @property
     def busy(self) -> bool:
         """Something is on its way here, or there, or waits to go out."""
-        return bool(self._runs or self._expected or self._control or self._pending)
+        return bool(self._runs or self._incoming or self._control or self._pending)
 
     async def wait_closed(self) -> None:
         await self._ended.wait()
@@ -249,7 +244,8 @@ class Link:
             self._send_slice(self._slicing)
             return True
         if self._control:
-            self._pending = memoryview(b"".join(self._control))
+            control = b"".join(self._control)
+            self._pending = memoryview(self._seal.seal(control) if self._seal else control)
             self._control.clear()
             self._control_bytes = 0
             return True
@@ -272,7 +268,15 @@ class Link:
         self._runs.begin(run, now_s)
         self._slicing, self._slice_left = run, slice_bytes
         header = data_header(run.request_id, chunk, run.offset, self._slice_left)
-        self._pending = memoryview(header)
+        if self._seal is None:
+            self._pending = memoryview(header)
+        else:
+            piece = self._read_slice(run)
+            if not piece:
+                self.close(FILE_ENDED)
+                return False
+            self._pending = memoryview(self._seal.seal(header + piece))
+            self._sent(run, len(piece))
         return True
 
     def _allowed(self, slice_bytes: int) -> int:
@@ -310,15 +314,28 @@ class Link:
             self._loop.remove_writer(self._sock)
 
     def _send_slice(self, run: OutgoingRun) -> None:
-        _, start, length = run.chunks[0]
+        _, start, _ = run.chunks[0]
         at = start + run.offset
         if isinstance(run.source, int):
             sent = os.sendfile(self._sock.fileno(), run.source, at, self._slice_left)
         else:
             sent = self._sock.send(memoryview(run.source)[at : at + self._slice_left])
         if sent == 0:
-            self.close("the file ended before its chunk")
+            self.close(FILE_ENDED)
             return
+        self._sent(run, sent)
+
+    def _read_slice(self, run: OutgoingRun) -> bytes:
+        """The whole of the slice, to be sealed; empty: it is not there."""
+        _, start, _ = run.chunks[0]
+        at = start + run.offset
+        if isinstance(run.source, bytes):
+            return run.source[at : at + self._slice_left]
+        piece = os.pread(run.source, self._slice_left, at)
+        return piece if len(piece) == self._slice_left else b""
+
+    def _sent(self, run: OutgoingRun, sent: int) -> None:
+        _, _, length = run.chunks[0]
         run.offset += sent
         run.sent_bytes += sent
         self.payload_sent += sent
@@ -333,11 +350,11 @@ class Link:
 
     def expect_chunks(self, request_id: int, chunks: Sequence[tuple[int, int]]) -> None:
         """Allow (index, length) chunks to come for `request_id`, in this order and no others."""
-        self._expected[request_id] = _Expected(deque(chunks))
+        self._incoming.expect_chunks(request_id, chunks)
 
     def expect_small(self, request_id: int) -> None:
         """Allow one small body to come for `request_id`."""
-        self._expected[request_id] = _Expected(deque(), small=True)
+        self._incoming.expect_small(request_id)
 
     def give_back(self, data: bytearray) -> None:
         """Return the buffer of a chunk that was delivered and is not looked at any more."""
@@ -345,10 +362,7 @@ class Link:
 
     def forget(self, request_id: int) -> None:
         """Drop what still comes for a request that was cancelled or refused."""
-        if self._expected.pop(request_id, None) is not None:
-            self._forgotten[request_id] = None
-            if len(self._forgotten) > FORGOTTEN_MAX:
-                del self._forgotten[next(iter(self._forgotten))]
+        self._incoming.forget(request_id)
 
     def _on_readable(self) -> None:
         try:
@@ -360,8 +374,7 @@ class Link:
                     self.close(CLOSED_THERE)
                     return
                 self.heard_s = self._loop.time()
-                for frame in self._decoder.feed(self._buffer[:nbytes]):
-                    self._take(frame)
+                self._hear(self._buffer[:nbytes])
                 if nbytes < len(self._buffer):
                     return
         except BlockingIOError:
@@ -374,14 +387,20 @@ class Link:
             log.exception("link handler failed")
             self.close("internal error")
 
+    def _hear(self, data: memoryview) -> None:
+        for plain in (data,) if self._seal is None else self._seal.opened(data):
+            for frame in self._decoder.feed(plain):
+                self._take(frame)
+
     def _take(self, frame: Frame) -> None:
         if self.closed:
             return  # by what an earlier frame of the same read led to
         match frame:
-            case Data(request_id, chunk, offset, payload):
-                self._take_data(request_id, chunk, offset, payload)
-            case Small(request_id, size, media_type):
-                self._take_small(request_id, size, media_type)
+            case Data():
+                self.payload_received += len(frame.payload)
+                self._deliver(self._incoming.take(frame))
+            case Small():
+                self._deliver(self._incoming.take_small(frame))
             case Ping(nonce):
                 self.send(Pong(nonce))
             case Pong():
@@ -392,47 +411,13 @@ class Link:
             case _:
                 self._handler.frame(self, frame)
 
-    def _take_data(self, request_id: int, chunk: int, offset: int, payload: memoryview) -> None:
-        expected = self._expected.get(request_id)
-        self.payload_received += len(payload)
-        if expected is None:
-            if request_id in self._forgotten:
-                return
-            raise PeerFault("data that nobody asked for")
-        if not expected.chunks or expected.chunks[0][0] != chunk:
-            raise PeerFault("data of another chunk than the next one")
-        length, stop = expected.chunks[0][1], offset + len(payload)
-        if offset != expected.filled or stop > length:
-            raise PeerFault("data at a wrong offset", reason="length")
-        if not expected.buffer:
-            expected.buffer = self._pool.take(length)
-        expected.buffer[offset:stop] = payload
-        expected.filled = stop
-        if stop < length:
+    def _deliver(self, whole: Whole | None) -> None:
+        if whole is None:
             return
-        whole, expected.buffer, expected.filled = expected.buffer, bytearray(), 0
-        expected.chunks.popleft()
-        if not expected.chunks:
-            del self._expected[request_id]
-        if expected.small:
-            self._handler.small(self, request_id, expected.media_type, bytes(whole))
+        if whole.media_type is None:
+            self._handler.chunk(self, whole.request_id, whole.chunk, whole.data)
         else:
-            self._handler.chunk(self, request_id, chunk, whole)
-
-    def _take_small(self, request_id: int, size: int, media_type: str) -> None:
-        expected = self._expected.get(request_id)
-        if expected is None:
-            if request_id in self._forgotten:
-                return
-            raise PeerFault("a small blob that nobody asked for")
-        if not expected.small or expected.chunks:
-            raise PeerFault("a small blob in place of chunks")
-        expected.media_type = media_type
-        if size:
-            expected.chunks.append((0, size))
-            return
-        del self._expected[request_id]
-        self._handler.small(self, request_id, media_type, b"")
+            self._handler.small(self, whole.request_id, whole.media_type, bytes(whole.data))
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -458,7 +443,7 @@ class Link:
         self._leave_turn()
         self._sock.close()
         self._runs.end()
-        self._expected.clear()
+        self._incoming.clear()
         self._ended.set()
         # Not at once: the caller may be in the middle of a loop over its links.
         self._loop.call_soon(self._on_closed, self, reason)

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
+from p2pdist.errors import LinkRefused, NoIdentity, PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
 from p2pdist.exchange.outgoing import BulkHold
+from p2pdist.exchange.sealing import Seal
+from p2pdist.exchange.securing import LinkIdentity, received, secured
 from p2pdist.exchange.upload import Upload
 from p2pdist.model.clones import CloneBook
 from p2pdist.model.handshake import (
@@ -28,7 +30,9 @@ from p2pdist.model.handshake import (
     FULL,
     HELLO_BYTES_MAX,
     ID_IN_USE,
+    IDENTITY,
     LINK_USE,
+    NO_IDENTITY,
     NO_PROOF,
     PROOF_BYTES,
     WHO_ELSE,
@@ -57,6 +61,8 @@ FULL_RETRY_S: Final = 30
 ID_IN_USE_RETRY_S: Final = 1
 # A restart takes a few seconds.
 DRAINING_RETRY_S: Final = 2
+# Somebody has to give it a certificate first.
+NO_IDENTITY_RETRY_S: Final = 60
 FEATURES: Final = LINK_USE | DEMAND | WHO_ELSE
 REPLACED: Final = "replaced by another connection"
 """Why a link ends whose host is told at once, by `link_up`, to have another one."""
@@ -114,9 +120,12 @@ class ExchangeTransport:
         random_bytes: Callable[[int], bytes] = os.urandom,
         watchers: Watchers | None = None,
         instance: bytes = b"",
+        identity: Callable[[], LinkIdentity | None] = lambda: None,
     ) -> None:
-        """`instance`: of this process, see `clones`; empty: none."""
+        """`instance`: of this process, see `clones`; empty: none. `identity`: asked at each
+        handshake; None: links are under the cluster secret alone."""
         self._handler = handler
+        self._identity = identity
         self._secret = secret
         self._me = me
         self._limits = limits
@@ -159,16 +168,22 @@ class ExchangeTransport:
         async with asyncio.timeout(timeout_s):
             sock = await connected(address)
             try:
-                session, proof = await self._shake_as_client(sock)
-                if expected is not None and session.member.host_id != expected:
-                    raise PeerFault(f"it is the host {session.member.host_id[:12]} by now")
-                await _send(sock, proof)
+                session, seal = await self._shake_as_client(sock, expected)
             except BaseException as error:
                 sock.close()
                 if isinstance(error, LinkRefused) and error.reason == ID_IN_USE:
                     self._watchers.id_in_use(f"the host at {address} has a link with it")
                 raise
-        return self._establish(sock, session, dialled=True)
+        return self._establish(sock, session, seal, dialled=True)
+
+    @property
+    def links(self) -> int:
+        return len(self._all)
+
+    @property
+    def sealed(self) -> int:
+        """How many of the links are sealed."""
+        return sum(link.sealed for link in self._all)
 
     async def wait_sent(self) -> None:
         """Return once no link has a run to send any more."""
@@ -209,10 +224,8 @@ class ExchangeTransport:
             sock.close()
 
     async def _accept(self, sock: socket.socket) -> None:
-        now_ms = self._watchers.unix_ms()
-        hand = ServerHandshake(
-            self._secret, self._me(), self._random_bytes, FEATURES, now_ms, self._instance
-        )
+        identity = self._identity()
+        hand = ServerHandshake(*self._hello_parts(identity))
         admitted = False
         try:
             async with asyncio.timeout(HANDSHAKE_S):
@@ -221,9 +234,10 @@ class ExchangeTransport:
                     sock.close()
                     return
                 self._admitted, admitted = self._admitted + 1, True
-                session = hand.finish(await _receive(sock, PROOF_BYTES))
+                session = hand.finish(await received(sock, PROOF_BYTES))
+                seal = await _sealed(sock, identity, session, hand.hellos, server_side=True)
             with contextlib.suppress(PeerFault):
-                self._establish(sock, session, dialled=False)
+                self._establish(sock, session, seal, dialled=False)
         except (OSError, PeerFault, TimeoutError) as error:
             if isinstance(error, WrongSecret):
                 self._watchers.stranger(_address_of(sock))
@@ -240,6 +254,8 @@ class ExchangeTransport:
         member = hello.member
         if self.draining:
             refusal = Refusal(DRAINING, DRAINING_RETRY_S)
+        elif self._has_to_show_more(hello):
+            refusal = Refusal(NO_IDENTITY, NO_IDENTITY_RETRY_S)
         elif self._twice(member.host_id, hello.instance):
             refusal = Refusal(ID_IN_USE, ID_IN_USE_RETRY_S)
         elif member.host_id in self._links or self._room > 0:
@@ -249,6 +265,10 @@ class ExchangeTransport:
         self.refused[refusal.reason] += 1
         self._watchers.refused(member, refusal)
         return refusal
+
+    def _has_to_show_more(self, hello: Hello) -> bool:
+        identity = self._identity()
+        return identity is not None and identity.required and not hello.features & IDENTITY
 
     def _twice(self, host: HostId, instance: bytes) -> bool:
         """There is a link with another host that has the same id."""
@@ -263,27 +283,42 @@ class ExchangeTransport:
 
     # --- handshakes -----------------------------------------------------------------------------
 
-    async def _shake_as_client(self, sock: socket.socket) -> tuple[Session, bytes]:
-        """Hear the server's proof; return the session, and our own proof, which is not sent yet."""
+    def _hello_parts(
+        self, identity: LinkIdentity | None
+    ) -> tuple[bytes, Member, Callable[[int], bytes], int, int, bytes]:
+        """What both kinds of handshake are made of."""
+        features = FEATURES if identity is None else FEATURES | IDENTITY
         now_ms = self._watchers.unix_ms()
-        hand = ClientHandshake(
-            self._secret, self._me(), self._random_bytes, FEATURES, now_ms, self._instance
-        )
+        return self._secret, self._me(), self._random_bytes, features, now_ms, self._instance
+
+    async def _shake_as_client(
+        self, sock: socket.socket, expected: HostId | None
+    ) -> tuple[Session, Seal | None]:
+        """Hear the server's proof and send ours, unless it is not who is `expected`."""
+        identity = self._identity()
+        hand = ClientHandshake(*self._hello_parts(identity))
         asked_s = time.monotonic()
         proof, session = await _hear_server(sock, hand)
         self._watchers.clock(session, asked_s, time.monotonic())
-        return session, proof
+        if expected is not None and session.member.host_id != expected:
+            raise PeerFault(f"it is the host {session.member.host_id[:12]} by now")
+        if identity is not None and identity.required and not session.features & IDENTITY:
+            raise NoIdentity("it has no certificate, and cluster.require_identity is set")
+        await _send(sock, proof)
+        return session, await _sealed(sock, identity, session, hand.hellos, server_side=False)
 
     async def _greet_client(self, sock: socket.socket, hand: ServerHandshake) -> None:
         """Hear the client's hello and answer it, be it with a refusal."""
-        if await _receive(sock, len(MAGIC)) != MAGIC:
+        if await received(sock, len(MAGIC)) != MAGIC:
             raise PeerFault("not a p2pdist node")
         hello, proof = hand.answer(await _receive_hello(sock), self._refuse)
         await _send(sock, _LENGTH.pack(len(hello)) + hello + proof)
 
     # --- one link per host ----------------------------------------------------------------------
 
-    def _establish(self, sock: socket.socket, session: Session, *, dialled: bool) -> Link:
+    def _establish(
+        self, sock: socket.socket, session: Session, seal: Seal | None, *, dialled: bool
+    ) -> Link:
         """Return the live link to the host at the other end, which may be an older one."""
         me, other = self._me().host_id, session.member.host_id
         if other == me:
@@ -294,6 +329,9 @@ class ExchangeTransport:
             raise PeerFault("a link with another host of the same id is there")
         existing = self._links.get(other)
         if existing is not None and not existing.closed:
+            if existing.sealed and seal is None:
+                sock.close()
+                raise PeerFault("a link with that host is there, which has shown its certificate")
             keep = keep_existing(me, other, existing_dialled=existing.dialled, new_dialled=dialled)
             if keep:
                 sock.close()
@@ -311,6 +349,7 @@ class ExchangeTransport:
             pool=self._pool,
             upload=self.upload,
             hold=self._hold,
+            seal=seal,
             on_closed=self._ended,
         )
         self._links[other] = link
@@ -328,15 +367,20 @@ class ExchangeTransport:
         self._handler.link_down(link, reason)
 
 
-async def probe(address: Address, *, secret: bytes, me: Member, timeout_s: float) -> Session:
+async def probe(
+    address: Address, *, secret: bytes, me: Member, timeout_s: float, identity: bool = False
+) -> Session:
     """Shake hands up to the proof of whoever listens there, and leave before a link is made.
 
-    Raises as `ExchangeTransport.dial` does.
+    `identity`: say that we have a certificate; the session's features tell whether it has one. No
+    certificate is shown by either. Raises as `ExchangeTransport.dial` does.
     """
     async with asyncio.timeout(timeout_s):
         sock = await connected(address)
         with contextlib.closing(sock):
-            _, session = await _hear_server(sock, ClientHandshake(secret, me, os.urandom))
+            features = IDENTITY if identity else 0
+            hand = ClientHandshake(secret, me, os.urandom, features)
+            _, session = await _hear_server(sock, hand)
             return session
 
 
@@ -345,7 +389,7 @@ async def _hear_server(sock: socket.socket, hand: ClientHandshake) -> tuple[byte
     await _send(sock, MAGIC + _LENGTH.pack(len(hand.hello)) + hand.hello)
     server_hello = await _receive_hello(sock)
     try:
-        return hand.finish(server_hello, await _receive(sock, PROOF_BYTES))
+        return hand.finish(server_hello, await received(sock, PROOF_BYTES))
     except WrongSecret:
         with contextlib.suppress(OSError):
             await _send(sock, NO_PROOF)
@@ -370,19 +414,22 @@ async def _send(sock: socket.socket, data: bytes) -> None:
     await asyncio.get_running_loop().sock_sendall(sock, data)
 
 
-async def _receive(sock: socket.socket, nbytes: int) -> bytes:
-    """Exactly `nbytes`, so that nothing of what follows the handshake is taken away."""
-    loop, data = asyncio.get_running_loop(), b""
-    while len(data) < nbytes:
-        part = await loop.sock_recv(sock, nbytes - len(data))
-        if not part:
-            raise PeerFault("closed during the handshake")
-        data += part
-    return data
+async def _sealed(
+    sock: socket.socket,
+    identity: LinkIdentity | None,
+    session: Session,
+    hellos: bytes,
+    *,
+    server_side: bool,
+) -> Seal | None:
+    """Have both ends prove who they are, where both said that they can."""
+    if identity is None or not session.features & IDENTITY:
+        return None
+    return await secured(sock, identity, session, hellos, server_side=server_side)
 
 
 async def _receive_hello(sock: socket.socket) -> bytes:
-    (length,) = _LENGTH.unpack(await _receive(sock, _LENGTH.size))
+    (length,) = _LENGTH.unpack(await received(sock, _LENGTH.size))
     if length > HELLO_BYTES_MAX:
         raise PeerFault(f"hello of {length} bytes")
-    return await _receive(sock, length)
+    return await received(sock, length)

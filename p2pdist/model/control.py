@@ -35,6 +35,14 @@ TRACE_UNITS_MAX: Final = 512
 TRACE_UNIT_MAX: Final = (1 << 23) - 1
 """Units are MiB of a layer's archive: 8 TiB."""
 
+REQUEST_BYTES_MAX: Final = 1024
+"""A request for a certificate; one of ours has 220."""
+CERTIFICATE_BYTES_MAX: Final = 4096
+"""One of ours has 600; an RSA key of 4096 bits and its signature take 1.6 kB."""
+CAS_MAX: Final = 8
+"""Old and new ones, while hosts go from one to the other."""
+RENEW_RETRY_S_MAX: Final = 366 * 86400.0
+
 JOB_ID: Final = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
 
 _JobId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z][0-9a-z-]{0,63}$")]
@@ -45,6 +53,7 @@ _Units = Annotated[
     list[Annotated[int, msgspec.Meta(ge=0, le=TRACE_UNIT_MAX)]],
     msgspec.Meta(max_length=TRACE_UNITS_MAX),
 ]
+_Certificate = Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_BYTES_MAX)]
 _Records = Annotated[list[bytes], msgspec.Meta(max_length=REVOCATIONS_MAX)]
 
 
@@ -182,6 +191,15 @@ class TraceAsk(_Message, frozen=True, tag="trace_ask"):
     layer: _Key
 
 
+class Renew(_Message, frozen=True, tag="renew"):
+    """Host to tracker, over TLS and where both set `FEATURE_RENEW`: sign my next certificate. Of
+    the request its key alone is taken; who it is says the certificate of the connection."""
+
+    seq: _Count
+    request: Annotated[bytes, msgspec.Meta(max_length=REQUEST_BYTES_MAX)]
+    """PKCS #10, in DER."""
+
+
 class Welcome(_Message, frozen=True, tag="welcome"):
     """Tracker to host, first: how often to announce, and what was revoked of late."""
 
@@ -224,6 +242,19 @@ class TraceAnswer(_Message, frozen=True, tag="trace_answer"):
 
     seq: _Count
     units: _Units
+
+
+class Renewed(_Message, frozen=True, tag="renewed"):
+    """Tracker to host: the answer to the request with the same `seq`."""
+
+    seq: _Count
+    certificate: _Certificate = b""
+    """In DER, for the host and role of the connection; empty: refused."""
+    cas: Annotated[list[_Certificate], msgspec.Meta(max_length=CAS_MAX)] = []
+    """In DER: those that the tracker believes; one of them issued it."""
+    reason: _Line = ""
+    retry_s: Annotated[float, msgspec.Meta(ge=0, le=RENEW_RETRY_S_MAX)] = 0.0
+    """Of a refusal: when it may be asked again, at the earliest."""
 
 
 class BlobRef(msgspec.Struct, frozen=True, array_like=True):
@@ -296,8 +327,11 @@ ToTracker = (
     | Proof
     | Trace
     | TraceAsk
+    | Renew
 )
-FromTracker = Welcome | Handout | LeaseAnswer | Revoked | Prewarm | PrewarmEnd | Prove | TraceAnswer
+FromTracker = (
+    Welcome | Handout | LeaseAnswer | Revoked | Prewarm | PrewarmEnd | Prove | TraceAnswer | Renewed
+)
 
 encoder = msgspec.msgpack.Encoder()
 to_tracker_decoder = msgspec.msgpack.Decoder(ToTracker)

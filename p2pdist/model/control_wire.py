@@ -33,7 +33,10 @@ HANDSHAKE_S: Final = 5.0
 """What each end has for the rest of the handshake."""
 
 FEATURE_ZSTD: Final = 1 << 0
-FEATURES: Final = FEATURE_ZSTD
+FEATURE_RENEW: Final = 1 << 1
+"""Of a tracker: it signs hosts' next certificates, over TLS. Of a host: it knows how to ask."""
+FEATURES: Final = FEATURE_ZSTD | FEATURE_RENEW
+"""Of a host; a tracker leaves out what it does not offer."""
 # One byte tells how the frame is packed.
 MESSAGE_BYTES_MAX: Final = FRAME_BYTES_MAX + 1
 REASON_BYTES_MAX: Final = 200

@@ -41,12 +41,16 @@ DEMAND: Final = 2
 """It knows the flag `demand` of `Interest`: a host that says so is to be promised nothing."""
 WHO_ELSE: Final = 4
 """It knows the frames `WhoElse` and `Others`, by which proxies name readers to each other."""
+IDENTITY: Final = 8
+"""It has a certificate: where both ends have one, they prove it to each other behind this."""
 
 FULL: Final = "full"
 DRAINING: Final = "draining"
 ID_IN_USE: Final = "host_id_in_use"
 """Another host with the client's id is there, see `clones`."""
-REFUSALS: Final = (FULL, DRAINING, ID_IN_USE)
+NO_IDENTITY: Final = "identity"
+"""The client has no certificate, and `cluster.require_identity` is set."""
+REFUSALS: Final = (FULL, DRAINING, ID_IN_USE, NO_IDENTITY)
 OTHER: Final = "other"
 """What a reason that we do not know counts as."""
 RETRY_S_MAX: Final = 3600
@@ -116,10 +120,13 @@ class _Side:
         )
         self._own = hello
         self._own_bytes = _encoder.encode(hello)
+        self.hellos = b""
+        """A keyed hash of both hellos as they were sent, once the other one has come."""
 
     def _proof(self, word: bytes, client: bytes, server: bytes) -> bytes:
-        text = b"".join((word, len(client).to_bytes(4), client, len(server).to_bytes(4), server))
-        return hmac.digest(self._secret, text, "sha256")
+        both = b"".join((len(client).to_bytes(4), client, len(server).to_bytes(4), server))
+        self.hellos = hmac.digest(self._secret, b"hellos" + both, "sha256")
+        return hmac.digest(self._secret, word + both, "sha256")
 
     def _check(self, expected: bytes, proof: bytes) -> None:
         if not hmac.compare_digest(expected, proof):

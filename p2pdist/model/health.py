@@ -28,6 +28,8 @@ class Reason(enum.StrEnum):
     STRANGERS = "strangers"
     HOST_CLONED = "host_cloned"
     IDENTITY_REFUSED = "identity_refused"
+    IDENTITY_ENDS = "identity_ends"
+    IDENTITY_UNREAD = "identity_unread"
     LAYERS_UNSHOWN = "layers_unshown"
     READS_WAIT = "reads_wait"
 
@@ -86,8 +88,15 @@ RULES: Final[Mapping[Reason, Rule]] = {
     ),
     Reason.IDENTITY_REFUSED: Rule(
         "`p2pdist ca show cert.pem` on both hosts: role, end, issuer; then issue anew what is"
-        " wrong, and restart the daemon",
+        " wrong; it is taken up without a restart",
         event_s=_BAN_OUTLIVED_S,
+    ),
+    Reason.IDENTITY_ENDS: Rule(
+        "`p2pdist ca issue` for this host, where the CA is, and copy the files to its identity_dir:"
+        " they are taken up without a restart; `p2pdist doctor` says why nobody renews it"
+    ),
+    Reason.IDENTITY_UNREAD: Rule(
+        "`p2pdist ca show cert.pem` in identity_dir; then issue all three files anew"
     ),
     # A worker that was killed is back within a second.
     Reason.LAYERS_UNSHOWN: Rule(

@@ -18,6 +18,7 @@ _STATUS: Final[Mapping[ErrorReason, int]] = {
     ErrorReason.UNKNOWN: 404,
     ErrorReason.NOT_LISTED: 404,
     ErrorReason.NOT_SHARED: 403,
+    ErrorReason.MEMBERS_ONLY: 403,
     ErrorReason.CREDENTIALS: 403,
     ErrorReason.CALLER: 403,
     ErrorReason.DENIED: 403,
@@ -28,6 +29,7 @@ _UNDECIDED: Final = 502
 _CODE: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.NOT_LISTED: "NAME_UNKNOWN",
     ErrorReason.NOT_SHARED: "DENIED",
+    ErrorReason.MEMBERS_ONLY: "DENIED",
     ErrorReason.CREDENTIALS: "UNAUTHORIZED",
     ErrorReason.CALLER: "DENIED",
     ErrorReason.DENIED: "DENIED",
@@ -37,6 +39,9 @@ _FIX: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.UNKNOWN: "check the name",
     ErrorReason.NOT_LISTED: "add [[upstream]] {registry} at the proxy to have it served",
     ErrorReason.NOT_SHARED: 'set access = "shared" in [[upstream]] {registry} at the proxy',
+    ErrorReason.MEMBERS_ONLY: (
+        "give the host a certificate (p2pdist ca issue), or name its network in proxy.open_to"
+    ),
     ErrorReason.CREDENTIALS: (
         "check the account of [[upstream]] {registry} at the proxy; some registries say so of an"
         " image that does not exist"

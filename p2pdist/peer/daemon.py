@@ -23,8 +23,8 @@ from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
 from p2pdist.registry.by_registry import BackendByRegistry
 from p2pdist.registry.proxy_client import ProxyClient
@@ -44,6 +44,7 @@ from p2pdist.swarm.assembly import (
     RunningNode,
     node_samples,
     node_status,
+    proxy_tls,
     running_node,
     story_routes,
 )
@@ -75,7 +76,8 @@ async def running_peer(
     own, options = settings.peer, _options(settings, unix_s)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        proxies = [ProxyClient(url, session) for url in own.proxies]
+        tls = proxy_tls(options.identity)
+        proxies = [ProxyClient(url, session, tls) for url in own.proxies]
         node = running_node(options, proxies, open_store=open_store)
         running = await stack.enter_async_context(node)
         upstream = None
@@ -162,7 +164,7 @@ def _options(settings: Settings, unix_s: Callable[[], float]) -> NodeOptions:
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         trackers=own.trackers,
-        identity=host_identity(settings, Role.PEER, unix_s()),
+        identity=identity_holder(settings, Role.PEER, unix_s),
         upload_bytes_per_s=own.upload_rate,
         links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,

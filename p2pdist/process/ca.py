@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from p2pdist.errors import ConfigError
+from p2pdist.model.control import CERTIFICATE_BYTES_MAX
 from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import HostId
 from p2pdist.process.certificates import (
     CA_FILE_BYTES_MAX,
-    CERTIFICATE_BYTES_MAX,
     DAY_S,
     Certificate,
     described,
@@ -41,6 +41,7 @@ CA_DAYS: Final = 3650
 DAYS: Final = 30
 DAYS_MAX: Final = 397
 """Nothing takes a certificate back so far: one that is lost is good until it ends."""
+LIFE_S_MAX: Final = DAYS_MAX * DAY_S
 BACKDATED_S: Final = 300.0
 """A host whose clock is behind believes a fresh certificate, too."""
 
@@ -82,12 +83,23 @@ def new_ca(now_s: float) -> Ca:
     return Ca(builder.sign(key, SHA256()), key)
 
 
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(_CURVE)
+
+
 def issue(ca: Ca, identity: Identity, *, days: int, now_s: float) -> Issued:
     """Make a key and its certificate for `identity`, which ends with the CA's at the latest."""
-    key = ec.generate_private_key(_CURVE)
-    ends_s = min(now_s + days * DAY_S, ca.certificate.not_valid_after_utc.timestamp())
-    subject = _name(str(identity))
-    builder = _builder(subject, ca.certificate.subject, key.public_key(), now_s, ends_s)
+    key = new_key()
+    certificate = sign(ca, identity, key.public_key(), life_s=days * DAY_S, now_s=now_s)
+    return Issued(certificate.public_bytes(Encoding.PEM), private_pem(key), described(certificate))
+
+
+def sign(
+    ca: Ca, identity: Identity, key: ec.EllipticCurvePublicKey, *, life_s: float, now_s: float
+) -> x509.Certificate:
+    """Certify `key` for `identity`, from `BACKDATED_S` ago to the CA's end at the latest."""
+    ends_s = min(now_s + life_s, ca.certificate.not_valid_after_utc.timestamp())
+    builder = _builder(_name(str(identity)), ca.certificate.subject, key, now_s, ends_s)
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)])
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
     if identity.role is not IdentityRole.OPERATOR:
@@ -97,13 +109,12 @@ def issue(ca: Ca, identity: Identity, *, days: int, now_s: float) -> Issued:
         (_usage(signs_certificates=False), True),
         (x509.ExtendedKeyUsage(purposes), False),
         (names, False),
-        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        (x509.SubjectKeyIdentifier.from_public_key(key), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), False),
     ]
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    certificate = builder.sign(ca.key, SHA256())
-    return Issued(certificate.public_bytes(Encoding.PEM), _private_pem(key), described(certificate))
+    return builder.sign(ca.key, SHA256())
 
 
 def make_ca(directory: Path, now_s: float) -> Certificate:
@@ -114,7 +125,7 @@ def make_ca(directory: Path, now_s: float) -> Certificate:
             raise ConfigError(f"{directory / name} exists already and is not replaced")
     ca = new_ca(now_s)
     # The certificate comes last: where it is, the key is whole.
-    write_whole(directory / CA_KEY_NAME, _private_pem(ca.key), replace=False)
+    write_whole(directory / CA_KEY_NAME, private_pem(ca.key), replace=False)
     write_whole(directory / CA_NAME, ca.pem, mode=0o644, replace=False)
     return described(ca.certificate)
 
@@ -222,5 +233,5 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -9,13 +9,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from p2pdist.model.control import CAS_MAX, CERTIFICATE_BYTES_MAX
 from p2pdist.model.identity import Identity, identity_among
 
-CERTIFICATE_BYTES_MAX: Final = 4096
-"""One of ours has 600; an RSA key of 4096 bits and its signature take 1.6 kB."""
 CA_FILE_BYTES_MAX: Final = 64 * 1024
-CAS_MAX: Final = 8
-"""Old and new ones, while hosts go from one to the other."""
 DAY_S: Final = 86400.0
 
 

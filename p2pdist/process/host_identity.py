@@ -1,9 +1,8 @@
-"""The identity of a daemon: its certificate, checked at the start, and what it speaks TLS with."""
+"""The identity of a daemon as its files say it: its certificate, and what it speaks TLS with."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,23 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pdist.errors import ConfigError, PeerFault
-from p2pdist.model.identity import Identity
-from p2pdist.model.members import Role
+from p2pdist.model.control import CERTIFICATE_BYTES_MAX
+from p2pdist.model.identity import Identity, IdentityRole
+from p2pdist.model.members import Member, Role
 from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME
 from p2pdist.process.certificates import (
     CA_FILE_BYTES_MAX,
-    CERTIFICATE_BYTES_MAX,
     Certificate,
     described,
     identity_in,
     issued_by,
     read_cas,
 )
-from p2pdist.process.metrics import Sample
+from p2pdist.process.identity_files import newest_in
 from p2pdist.process.secret_files import KEY_FILE_BYTES_MAX, read_secret_file, read_small_file
 from p2pdist.settings import Settings
+
+Marks = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,20 @@ class HostIdentity:
     """Nobody who has no identity is spoken to."""
     client: ssl.SSLContext = field(repr=False)
     server: ssl.SSLContext = field(repr=False)
+    proxies: ssl.SSLContext = field(repr=False)
+    """As `client`, for whoever believes a proxy only: it is for libraries that ask nothing more."""
+    cas: tuple[bytes, ...] = field(repr=False)
+    """Those that are believed, in DER."""
+    directory: Path
+    seen: Marks
+    """What the files were when they were read."""
 
 
-def host_identity(settings: Settings, role: Role, now_s: float) -> HostIdentity | None:
+def host_identity(settings: Settings, role: Role) -> HostIdentity | None:
     """Return the identity of this host's daemon of `role`, None where none is set.
 
-    Raises ConfigError, with the setting, the file and the fix, for one that is no good now.
+    Its dates are not looked at. Raises ConfigError, with the setting, the file and the fix, for one
+    that is no good.
     """
     directory: Path | None = getattr(settings, role.value).identity_dir
     required = settings.cluster.require_identity
@@ -59,17 +68,19 @@ def host_identity(settings: Settings, role: Role, now_s: float) -> HostIdentity 
             raise ConfigError(f"cluster.require_identity is set, but {setting} is not")
         return None
     try:
-        return read_identity(directory, role, now_s, required=required)
+        return read_identity(directory, role, required=required)
     except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from None
 
 
-def read_identity(
-    directory: Path, role: Role, now_s: float, *, required: bool = False
-) -> HostIdentity:
-    """Read `ca.pem`, `cert.pem` and `key.pem`; raise ValueError, with the file and the fix."""
+def read_identity(directory: Path, role: Role, *, required: bool = False) -> HostIdentity:
+    """Read `ca.pem`, `cert.pem` and `key.pem`; raise ValueError, with the file and the fix.
+
+    Its dates are for those who use it: they change while nothing else does.
+    """
+    seen, place = seen_in(directory), newest_in(directory)
     anew = f"p2pdist ca issue --role {role.value} --out {directory}"
-    cert_path, key_path, ca_path = (directory / name for name in (CERT_NAME, KEY_NAME, CA_NAME))
+    cert_path, key_path, ca_path = (place / name for name in (CERT_NAME, KEY_NAME, CA_NAME))
     key_pem = read_secret_file(key_path, KEY_FILE_BYTES_MAX)
     cert_pem, _ = read_small_file(cert_path, CERTIFICATE_BYTES_MAX * 2)
     ca_pem, status = read_small_file(ca_path, CA_FILE_BYTES_MAX)
@@ -86,33 +97,45 @@ def read_identity(
         raise ValueError(f"{cert_path} is no certificate of ours: {error}") from None
     if says.identity is None or says.identity.role.value != role.value:
         raise ValueError(f"{cert_path} is for {says.identity or 'a CA'}, not for a {role.value}")
-    if fault := says.fault_at(now_s):
-        raise ValueError(f"{cert_path} {fault}; where the CA is, run: {anew}")
     if not issued_by(certificate, cas):
         raise ValueError(f"{cert_path} was not issued by a CA in {ca_path}; issue both: {anew}")
     if not _fits(certificate, key_pem):
         raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
-    contexts = [_context(kind, directory, ca_pem) for kind in _KINDS]
-    return HostIdentity(says.identity, says, required, *contexts)
+    told = tuple(ca.public_bytes(Encoding.DER) for ca in cas)
+    client, server, proxies = [_context(kind, place, ca_pem) for kind in _KINDS]
+    proxies.sslobject_class = _WithProxy
+    contexts = (client, server, proxies)
+    return HostIdentity(says.identity, says, required, *contexts, told, directory, seen)
 
 
-def identity_status(own: HostIdentity | None) -> dict[str, Any]:
-    """For `/api/v1/status`."""
-    if own is None:
-        return {"identity": None}
-    ends_s, required = round(own.says.ends_s), own.required
-    told = {"role": own.identity.role.value, "host_id": own.identity.host_id}
-    return {"identity": {**told, "ends_unix_s": ends_s, "required": required}}
+def seen_in(directory: Path) -> Marks:
+    """Tell apart what lies there at two moments, without reading it. Blocking."""
+    place = newest_in(directory)
+    marks: list[tuple[int, int, int] | None] = []
+    for name in (CA_NAME, CERT_NAME, KEY_NAME):
+        try:
+            status = (place / name).stat()  # of what a link leads to, as Kubernetes makes them
+        except OSError:
+            marks.append(None)
+        else:
+            marks.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(marks)
 
 
-def identity_samples(own: HostIdentity | None, now_s: float) -> Iterable[Sample]:
-    text = "Until the certificate of this daemon ends; negative: since it has."
-    if own is not None:
-        left_s = own.says.ends_s - now_s
-        yield Sample("p2pdist_identity_expires_seconds", "gauge", text, {}, left_s)
+class _WithProxy(ssl.SSLObject):
+    """Believes the other end only if its certificate is for a proxy, before anything is said."""
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        shown = identity_shown(self.getpeercert(binary_form=True) or b"")
+        if shown.role is not IdentityRole.PROXY:
+            error = ssl.SSLCertVerificationError()
+            error.verify_message = f"it is for {shown}, not for a proxy"
+            raise error
 
 
-_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)
+# Of `client`, `server`, `proxies`.
+_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
 
 
 def identity_shown(der: bytes) -> Identity:
@@ -126,6 +149,14 @@ def identity_shown(der: bytes) -> Identity:
         raise PeerFault(f"no certificate of ours: {error}") from None
 
 
+def identity_against(der: bytes, member: Member) -> str:
+    """Return why the certificate of the other end is not for `member`; empty: it is."""
+    try:
+        return identity_shown(der).against(member)
+    except PeerFault as error:
+        return str(error)
+
+
 def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
     try:
         key: Any = load_pem_private_key(key_pem, password=None)
@@ -134,6 +165,20 @@ def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
     raw = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     same: bool = certificate.public_key().public_bytes(*raw) == key.public_key().public_bytes(*raw)
     return same
+
+
+def joiners_context(own: HostIdentity) -> ssl.SSLContext:
+    """What to speak TLS with to hosts that have no certificate yet. Blocking for two reads; raises
+    ValueError where the files are no good any more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+    place = newest_in(own.directory)
+    try:
+        context.load_cert_chain(place / CERT_NAME, place / KEY_NAME)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"{place} is of no use for TLS: {error}") from None
+    return context
 
 
 def _context(kind: int, directory: Path, ca_pem: bytes) -> ssl.SSLContext:

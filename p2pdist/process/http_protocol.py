@@ -83,6 +83,11 @@ class HttpProtocol(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._unwanted = False
 
+    @property
+    def unwanted(self) -> bool:
+        """It is about to end, without a request."""
+        return self._unwanted
+
     def crowded_out(self) -> None:
         """End it: another address has its place."""
         self._unwanted = True

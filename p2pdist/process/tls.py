@@ -16,21 +16,14 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from p2pdist.exchange.tls_refusal import refusal_text
+
 _RECORD_BYTES: Final = 16 << 10
 # The first byte of a TLS record, RFC 8446, section 5.1: alert, handshake.
 _ALERT: Final = 0x15
-_HANDSHAKE: Final = 0x16
+TLS_HANDSHAKE: Final = 0x16
 CERTIFICATE: Final = "p2pdist_certificate"
 """The extra information that is the other end's certificate, in DER."""
-
-# What the other end's alert means, by OpenSSL's name of it.
-_ALERTS: Final = {
-    "ALERT_UNKNOWN_CA": "the other end does not believe the CA of our certificate",
-    "ALERT_CERTIFICATE_EXPIRED": "our certificate has expired by the other end's clock",
-    "ALERT_BAD_CERTIFICATE": "the other end does not take our certificate",
-    "ALERT_UNSUPPORTED_CERTIFICATE": "the other end does not take our certificate",
-    "ALERT_CERTIFICATE_REQUIRED": "the other end asks for a certificate",
-}
 
 
 class TlsRefused(OSError):
@@ -111,14 +104,15 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         else:
             self.go_on()
 
-    def go_on(self) -> None:
-        """Take in what came, unless it has ended meanwhile."""
+    def go_on(self) -> bool:
+        """Take in what came, unless it has ended meanwhile; False, as there is no more to do."""
         if self._state is _State.SHAKING:
             if self._later is not None and not self._raw.is_closing():
                 self._raw.resume_reading()
             self._shake()
         if self._state is _State.UP:
             self._read()
+        return False
 
     def eof_received(self) -> bool:
         return False  # what was to be told has its own end
@@ -175,13 +169,15 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == CERTIFICATE:
             return self.certificate or default
+        if name == "sslcontext" and not self.in_clear:
+            return self._context
         return self._raw.get_extra_info(name, default)
 
     # --- TLS ------------------------------------------------------------------------------------
 
     def _hear_first(self, first: int) -> None:
         """Go on with TLS or in clear; what a client has to say stays unsaid: it asked for TLS."""
-        if first == _HANDSHAKE or (first == _ALERT and not self.server_side):
+        if first == TLS_HANDSHAKE or (first == _ALERT and not self.server_side):
             self._state = _State.SHAKING
             if self.server_side:
                 self._begin()
@@ -248,16 +244,3 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         self._state, self._failure = _State.ENDED, TlsRefused(refusal_text(error))
         self._flush()
         self._raw.close()
-
-
-def refusal_text(error: ssl.SSLError) -> str:
-    """Say what went wrong with a handshake, in words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the other end's certificate is not believed: {error.verify_message}"
-    reason = getattr(error, "reason", None) or ""  # only OpenSSL gives one
-    for name, text in _ALERTS.items():
-        if reason.endswith(name):
-            return text
-    if "PEER_DID_NOT_RETURN_A_CERTIFICATE" in reason:
-        return "the other end shows no certificate"
-    return f"TLS failed: {reason.replace('_', ' ').lower() or error}"

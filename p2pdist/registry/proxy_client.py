@@ -6,7 +6,8 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +17,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from p2pdist.errors import ErrorReason, UpstreamError
+from p2pdist.errors import ErrorReason, PeerFault, UpstreamError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import (
     Digest,
@@ -51,6 +52,8 @@ STATEMENT: Final = "P2pdist-Statement"
 EXCHANGE_PORT: Final = "P2pdist-Exchange-Port"
 HOST_ID: Final = "P2pdist-Host-Id"
 KEY_ID: Final = "P2pdist-Key-Id"
+SPEAKS_TLS: Final = "P2pdist-Tls"
+"""There where the proxy has a certificate: it is spoken to in TLS, at the same port."""
 REASON: Final = "P2pdist-Reason"
 _REASONS: Final = frozenset(ErrorReason)
 
@@ -83,16 +86,32 @@ class Greeting:
     """Those of them that decide by the credentials of each caller."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProxyTls:
+    """How a host with a certificate speaks to proxies."""
+
+    context: Callable[[], ssl.SSLContext | None]
+    """Believes proxies only; None: this host's certificate is no good now."""
+    required: bool
+    """Nothing is said in clear."""
+
+
 class ProxyClient:
     """One proxy by its base URL; `session` is the caller's to close.
+
+    With `tls` a proxy at an http:// address that has a certificate, too, is spoken to in TLS.
 
     All failures are UpstreamError with the proxy's status, 0 where there was no answer; their
     `reason` is the one that the proxy names, NO_PROXY where there was no answer.
     """
 
-    def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, base_url: str, session: aiohttp.ClientSession, tls: ProxyTls | None = None
+    ) -> None:
         self.base_url = base_url.rstrip("/")
         self._session = session
+        self._tls = tls if self.base_url.startswith("http://") else None
+        self._in_tls = self._tls is not None and self._tls.required
 
     async def manifest(self, name: ImageName, reference: str, *, timeout_s: float) -> Manifest:
         """Return a manifest that matches `reference` and the proxy's header.
@@ -115,7 +134,8 @@ class ProxyClient:
 
     async def greet(self, *, timeout_s: float) -> Greeting:
         """Ask the proxy who it is."""
-        async with self._deadline(timeout_s), self._open("GET", f"{self.base_url}/v2/", {}) as got:
+        async with self._deadline(timeout_s), self._open("GET", "", {}) as got:
+            self._hears_of_tls(told=SPEAKS_TLS in got.headers)
             body = await read_bounded(got, LIST_BYTES_MAX, idle_s=timeout_s)
             text = got.headers.get(EXCHANGE_PORT, "")
             told, key = got.headers.get(HOST_ID), got.headers.get(KEY_ID, "")
@@ -178,6 +198,10 @@ class ProxyClient:
         media_type = await _media_type(response, body)
         return Manifest(await asyncio.to_thread(digest_of, body), media_type, body)
 
+    def _hears_of_tls(self, *, told: bool) -> None:
+        """A proxy may have got its certificate, or have none any more."""
+        self._in_tls = self._tls is not None and (self._tls.required or told)
+
     # --- requests -------------------------------------------------------------------------------
 
     def _ask(
@@ -190,13 +214,17 @@ class ProxyClient:
         headers: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """The path names the upstream: its port and dots survive every client and server."""
-        url = f"{self.base_url}/v2/{name.upstream}/{name.repository}/{kind}/{tail}"
-        return self._open(method, url, headers or {})
+        path = f"{name.upstream}/{name.repository}/{kind}/{tail}"
+        return self._open(method, path, headers or {})
 
     @asynccontextmanager
     async def _open(
-        self, method: str, url: str, headers: Mapping[str, str]
+        self, method: str, path: str, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        url = f"{self.base_url}/v2/{path}"
+        context = self._tls.context() if self._tls is not None and self._in_tls else None
+        if context is not None:
+            url = url.replace("http://", "https://", 1)
         sent = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **headers}
         if (spoken := speaks_for.get()) is not None and spoken[1].authorization:
             sent[hdrs.AUTHORIZATION] = spoken[1].authorization
@@ -208,10 +236,12 @@ class ProxyClient:
                     headers=sent,
                     allow_redirects=False,
                     timeout=_TIMEOUT,
+                    ssl=context or True,
                 )
         except TimeoutError:
             raise self._silent(f"did not answer within {HEADERS_S} s") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, PeerFault) as error:
+            self._hears_of_tls(told=False)
             reason = ErrorReason.EXHAUSTED if exhausted(error) else ErrorReason.NO_PROXY
             raise self._silent(f"cannot be reached: {cause(error)}", reason) from None
         try:

@@ -19,17 +19,22 @@ from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Place, Role
 from p2pdist.model.statements import Signer, key_id
 from p2pdist.oci.registry_list import encode_registries
-from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_secret, read_signer
+from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
 from p2pdist.process.metrics import Sample
 from p2pdist.registry.by_registry import BackendByRegistry
 from p2pdist.registry.ports import RegistryBackend
-from p2pdist.registry.proxy_client import EXCHANGE_PORT, HOST_ID, KEY_ID, ProxyClient
+from p2pdist.registry.proxy_client import (
+    EXCHANGE_PORT,
+    HOST_ID,
+    KEY_ID,
+    SPEAKS_TLS,
+    ProxyClient,
+)
 from p2pdist.registry.reading.client import UpstreamClient
 from p2pdist.registry.reading.entries import by_caller, upstream_entries, upstream_hosts
 from p2pdist.registry.reading.metrics import asking_samples, payload_samples
@@ -47,6 +52,7 @@ from p2pdist.registry_proxy.indexing import LayerIndexer
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.ordering import ProxyOrderSource
 from p2pdist.registry_proxy.replication_setup import Replicating, replicating
+from p2pdist.registry_proxy.who_asks import members_only
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
@@ -58,7 +64,9 @@ from p2pdist.swarm.assembly import (
     RunningNode,
     node_samples,
     node_status,
+    proxy_tls,
     running_node,
+    spoken,
     story_routes,
 )
 from p2pdist.swarm.core.links import Links
@@ -98,7 +106,9 @@ async def running_proxy(
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         entries = upstream_entries(settings, with_secrets=True)
         upstream = await stack.enter_async_context(UpstreamClient(entries))
-        parents = [ProxyClient(url, session) for url in own.parents]
+        options = _options(settings, signer, with_mirror=with_mirror)
+        tls = proxy_tls(options.identity)
+        parents = [ProxyClient(url, session, tls) for url in own.parents]
         links = Links()
         links_path = state_directory(settings.host.state_dir / "proxy") / links_file.FILE_NAME
         await links_file.load(links, links_path)  # before anybody may ask what is servable
@@ -108,7 +118,6 @@ async def running_proxy(
             accounts=upstream.account_hosts,
             callers=upstream.caller_hosts,
         )
-        options = _options(settings, signer, with_mirror=with_mirror)
         node = running_node(options, parents, servable=access.servable, open_store=open_store)
         running = await stack.enter_async_context(node)
         stack.push_async_callback(links_file.save, links, links_path)
@@ -142,7 +151,7 @@ async def running_proxy(
             ProxyBackend(running.node, manifests, authority, source), calls.backend, calls.decides
         )
         endpoint = _endpoint(settings, running, backend, metrics, rules, signer)
-        registry = HttpServer(own.listen, endpoint.app(), names=settings.host.http_names)
+        registry = _registry_server(settings, running, endpoint)
         stack.push_async_callback(registry.close)
         address = await registry.start()
         mirror = None
@@ -244,8 +253,30 @@ def _endpoint(
             EXCHANGE_PORT: str(running.exchange_address.port),
             HOST_ID: running.me().host_id,
             KEY_ID: key_id(signer.public_key_bytes).hex(),
+            **({SPEAKS_TLS: "1"} if spoken(running.identity) else {}),
         },
         beside={notifications_http.PATH: rules.notifications.handle},
+    )
+
+
+def _registry_server(
+    settings: Settings, running: RunningNode, endpoint: RegistryEndpoint
+) -> HttpServer:
+    identity, app = running.identity, endpoint.app()
+    app.middlewares.insert(
+        0,
+        members_only(
+            lambda: identity is not None and identity.required,
+            settings.proxy.open_to,
+            endpoint.refused,
+            beside=(notifications_http.PATH,),
+        ),
+    )
+    return HttpServer(
+        settings.proxy.listen,
+        app,
+        names=settings.host.http_names,
+        tls=lambda: now.server if (now := spoken(identity)) else None,
     )
 
 
@@ -280,7 +311,7 @@ def _options(settings: Settings, signer: Signer, *, with_mirror: bool) -> NodeOp
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         trackers=own.trackers,
-        identity=host_identity(settings, Role.PROXY, clock.unix_s()),
+        identity=identity_holder(settings, Role.PROXY),
         upload_bytes_per_s=own.upload_rate,
         links_max=own.links_max,
         scrub_bytes_per_s=settings.store.scrub_rate,

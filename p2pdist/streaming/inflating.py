@@ -97,6 +97,19 @@ def _library() -> _Library:
         return system_zlib()
 
 
+# Bytes whose content is not set yet, which the C API lets us write to until anybody else has them.
+# A buffer of our own is zeroed first and copied then: a tenth of what a span costs.
+_new_bytes: Final = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.argtypes, _new_bytes.restype = (ctypes.c_char_p, ctypes.c_ssize_t), ctypes.py_object
+
+
+def _address(held: bytes | bytearray) -> int:
+    """Where they lie; the caller keeps them for as long as that is used."""
+    if isinstance(held, bytearray):
+        return ctypes.addressof(ctypes.c_char.from_buffer(held))
+    return ctypes.cast(ctypes.c_char_p(held), ctypes.c_void_p).value or 0
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Where inflating can be gone on with."""
@@ -113,11 +126,12 @@ class Checkpoint:
 class _Inflater:
     """One `z_stream`, and the buffer that it writes to."""
 
-    def __init__(self, window_bits: int, out_bytes: int) -> None:
+    def __init__(self, window_bits: int, out: bytes | bytearray) -> None:
+        """`out` is overwritten: bytes have to be new ones, which nobody else knows."""
         self.library = _library()
         self.stream = _Stream()
-        self.out = bytearray(out_bytes)
-        self._out = (ctypes.c_char * out_bytes).from_buffer(self.out)
+        self.out = out
+        self._address = _address(out)
         if self.library.init(self.stream, window_bits) != _Z_OK:
             raise MemoryError("zlib has no memory")
         self.empty()
@@ -135,7 +149,7 @@ class _Inflater:
 
     def empty(self) -> None:
         """What was written is taken: begin at the start of the buffer."""
-        self.stream.next_out = ctypes.addressof(self._out)
+        self.stream.next_out = self._address
         self.stream.avail_out = len(self.out)
 
     @property
@@ -162,7 +176,7 @@ class Inflating:
 
     def __init__(self, spacing_bytes: int) -> None:
         self._spacing_bytes = spacing_bytes
-        self._inflater = _Inflater(_GZIP, OUT_BYTES)
+        self._inflater = _Inflater(_GZIP, bytearray(OUT_BYTES))
         self._in_total = 0
         self._out_total = 0
         self._last_out = 0
@@ -187,8 +201,7 @@ class Inflating:
     def feed(self, data: bytes) -> Iterator[memoryview | Checkpoint]:
         """Yield output, and the checkpoints between it. A piece is valid until the next one."""
         inflater, stream = self._inflater, self._inflater.stream
-        held = ctypes.create_string_buffer(data, len(data)) if data else None
-        stream.next_in = ctypes.addressof(held) if held is not None else None
+        stream.next_in = _address(data)
         stream.avail_in = len(data)
         begin = self._in_total
         while True:
@@ -236,15 +249,15 @@ def inflate_from(
 
     Raises UnfitLayer where `data` is not what the checkpoint was taken in, or too short.
     """
-    with _Inflater(_GZIP if window is None else _RAW, out_bytes) as inflater:
+    plain: bytes = _new_bytes(None, out_bytes)
+    with _Inflater(_GZIP if window is None else _RAW, plain) as inflater:
         stream, library = inflater.stream, inflater.library
         start = 1 if bits else 0
         if bits:
             library.prime(stream, bits, data[0] >> (8 - bits))
         if window:
             library.set_dictionary(stream, window, len(window))
-        held = ctypes.create_string_buffer(data, len(data))
-        stream.next_in = ctypes.addressof(held) + start
+        stream.next_in = _address(data) + start
         stream.avail_in = len(data) - start
         raw = window is not None
         while stream.avail_out:
@@ -257,4 +270,4 @@ def inflate_from(
                 library.reset(stream, _GZIP)
             elif before == (stream.avail_in, stream.avail_out):
                 raise UnfitLayer("the compressed bytes end too early")
-        return bytes(inflater.out)
+    return plain

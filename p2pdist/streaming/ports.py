@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 ROOT_NODE: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """As `stat(2)` tells them; `node` is the inode number."""
+class Attributes(msgspec.Struct, frozen=True, gc=False):
+    """As `stat(2)` tells them; `node` is the inode number. One is made for every name of a listing:
+    frozen dataclasses are slow to make."""
 
     node: int
     mode: int

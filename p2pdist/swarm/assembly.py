@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, NamedTuple
@@ -19,6 +20,8 @@ from aiohttp import web
 from p2pdist import __version__
 from p2pdist.control.client import TrackerClient
 from p2pdist.control.core.orders import PrewarmOrder
+from p2pdist.control.renewing import RENEWAL_S, Renewing
+from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe
@@ -30,12 +33,18 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
 from p2pdist.process.health import Health
-from p2pdist.process.host_identity import HostIdentity, identity_samples, identity_status
+from p2pdist.process.host_identity import HostIdentity, identity_against
+from p2pdist.process.identity_holder import (
+    IdentityHolder,
+    identity_conditions,
+    identity_samples,
+    identity_status,
+)
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
 from p2pdist.process.trace_file import TraceFile
-from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
 from p2pdist.swarm import stories
 from p2pdist.swarm.ailing import conditions, watchers_of
@@ -114,7 +123,7 @@ class NodeOptions:
     about: About = field(default_factory=About)
     scrub_bytes_per_s: int = 0
     """0: stored blobs are hashed again when they are read first, and not besides."""
-    identity: HostIdentity | None = None
+    identity: IdentityHolder | None = None
     """What says who this host is to trackers; without it the file of the state directory does."""
     unix_s: Callable[[], float] = clock.unix_s
     trace_file: Path | None = None
@@ -143,7 +152,7 @@ class RunningNode:
     orders: Orders
     named: Named
     """How many trackers and proxies the settings name."""
-    identity: HostIdentity | None
+    identity: IdentityHolder | None
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
@@ -173,7 +182,7 @@ async def running_node(
     if options.identity is None:
         own_id = OwnId.load(options.state_dir, options.machine)
     else:
-        own_id = OwnId.certified(options.identity.identity.host_id)
+        own_id = OwnId.certified(options.identity.current.identity.host_id)
     keyring = Keyring(list(options.proxy_keys))
     rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
     store = await open_store(
@@ -225,6 +234,7 @@ async def running_node(
         limits=limits,
         watchers=watchers_of(node, refused, id_in_use),
         instance=instance,
+        identity=lambda: link_identity(spoken(options.identity)),
     )
     orders = Orders()
     tracker = TrackerClient(
@@ -251,18 +261,47 @@ async def running_node(
         await addresses.listening(bound)
         node.start(transport, tracker)
         parts.push_async_callback(node.close)
-        health.conditions = lambda: conditions(node, options.trackers, addresses.trouble())
+        health.conditions = lambda: {
+            **conditions(node, options.trackers, addresses.trouble()),
+            **identity_conditions(options.identity),
+        }
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
         parts.push_async_callback(tracker.close)
         node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
         node.tasks.start(health.watch(), name="health")
+        if options.identity is not None:
+            node.tasks.start(options.identity.watch(), name="identity")
+            ask = partial(tracker.renew, timeout_s=RENEWAL_S)
+            keep = Renewing(
+                options.identity, ask, lambda: tracker.renews, rng, tracker.show_certificate
+            )
+            node.tasks.start(keep.watch(), name="renewal")
         started_s = asyncio.get_running_loop().time()
         named = Named(len(options.trackers), len(proxies))
         yield RunningNode(
             node, transport, tracker, store, me, own_id, bound, started_s, orders, named,
             options.identity,
         )  # fmt: skip
+
+
+def spoken(own: IdentityHolder | None) -> HostIdentity | None:
+    """What this host shows now, if anything."""
+    return None if own is None else own.spoken
+
+
+def link_identity(own: HostIdentity | None) -> LinkIdentity | None:
+    """What links prove who this host is with."""
+    if own is None:
+        return None
+    return LinkIdentity(own.client, own.server, own.required, identity_against)
+
+
+def proxy_tls(own: IdentityHolder | None) -> ProxyTls | None:
+    """How `/v2/` of proxies is asked."""
+    if own is None:
+        return None
+    return ProxyTls(lambda: now.proxies if (now := own.spoken) else None, own.required)
 
 
 def opened_trace(options: NodeOptions, host: HostId) -> tuple[TraceFile | None, Trace | None]:
@@ -303,6 +342,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         **identity_status(running.identity),
         "named": running.named._asdict(),
         "links": len(node.neighbourhood.links),
+        "links_sealed": running.transport.sealed,
         "links_refused": dict(running.transport.refused),
         "degraded": node.health.status(),
         "links_refused_by_others": dict(node.neighbourhood.refused_by),
@@ -355,8 +395,14 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
                 "p2pdist_links_refused_total", "counter", "Exchange links that were refused.",
                 {"by": by, "reason": reason}, refused[reason],
             )  # fmt: skip
+    sealed, all_links = running.transport.sealed, running.transport.links
+    for kind, count in (("sealed", sealed), ("clear", all_links - sealed)):
+        yield Sample(
+            "p2pdist_links", "gauge", "Exchange links; sealed: both ends showed a certificate.",
+            {"kind": kind}, count,
+        )  # fmt: skip
     yield from node.health.samples()
-    yield from identity_samples(running.identity, node.health.unix_s())
+    yield from identity_samples(running.identity)
     for reason in FALLBACK_REASONS:
         yield Sample(
             "p2pdist_fallback_bytes_total", "counter", "Bytes from outside of the swarm by reason.",

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
+from p2pdist.errors import LinkRefused, NoIdentity, PeerFault, WrongSecret
 from p2pdist.exchange.dialling import STAGGER_S
 from p2pdist.exchange.frames import LinkUse
 from p2pdist.exchange.link import IDLE, Link
 from p2pdist.exchange.transport import ExchangeTransport
-from p2pdist.model.handshake import LINK_USE
+from p2pdist.model.handshake import LINK_USE, NO_IDENTITY
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Role
@@ -174,14 +174,20 @@ class Neighbourhood:
             link = await self._transport.dial(address, timeout_s=DIAL_TIMEOUT_S, expected=host)
         except LinkRefused as refusal:
             self._refused(host, address, refusal)
+            if refusal.reason == NO_IDENTITY:
+                detail = f"the host at {address} takes hosts with a certificate only"
+                self._health.happened(Reason.IDENTITY_REFUSED, str(address), detail)
         except (OSError, PeerFault, TimeoutError) as error:
             text = str(error) or type(error).__name__
             logs.event(log, logging.DEBUG, "dial.failed", address=str(address), error=text)
             if isinstance(error, WrongSecret):
                 detail = f"the host at {address} has another secret"
                 self._health.happened(Reason.WRONG_SECRET, str(address), detail)
+            elif isinstance(error, NoIdentity):
+                self._health.happened(Reason.IDENTITY_REFUSED, str(address), f"{address}: {text}")
         else:
-            self._health.mended(Reason.WRONG_SECRET, str(address))
+            for mended in (Reason.WRONG_SECRET, Reason.IDENTITY_REFUSED):
+                self._health.mended(mended, str(address))
             return link
         return None
 

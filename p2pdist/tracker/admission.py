@@ -6,7 +6,8 @@ from typing import Final
 
 from p2pdist.errors import NoIdentity, PeerFault
 from p2pdist.model.members import Member
-from p2pdist.process.host_identity import HostIdentity, identity_shown
+from p2pdist.process.host_identity import identity_against
+from p2pdist.process.identity_holder import IdentityHolder
 
 ADDRESSES_MAX: Final = 8
 # RFC 1035: a host name has at most 253 characters; names of places are held to the same.
@@ -25,16 +26,12 @@ def check_member(member: Member) -> None:
         raise PeerFault("a host with a malformed address")
 
 
-def check_identity(own: HostIdentity | None, certificate: bytes | None, member: Member) -> None:
+def check_identity(own: IdentityHolder | None, certificate: bytes | None, member: Member) -> None:
     """Raise NoIdentity where `member`, by its hello, is not who the certificate of its connection
     is for; `own` is the tracker's identity, and says whether there has to be one."""
     if certificate is None:
         if own is not None and own.required:
             raise NoIdentity("this tracker takes hosts with a certificate only")
         return
-    try:
-        why = identity_shown(certificate).against(member)
-    except PeerFault as error:
-        why = str(error)
-    if why:
+    if why := identity_against(certificate, member):
         raise NoIdentity(why)

@@ -16,18 +16,17 @@ from p2pdist import __version__
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
-from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.collector import short_pauses
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.host_identity import (
-    HostIdentity,
-    host_identity,
+from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.identity_holder import (
+    IdentityHolder,
+    identity_holder,
     identity_samples,
     identity_status,
 )
-from p2pdist.process.identity import proxy_keys, read_secret
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
@@ -36,6 +35,10 @@ from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import JobHttp
 from p2pdist.tracker.job_metrics import fleet_samples, job_counts, job_samples
 from p2pdist.tracker.job_store import FILE_NAME, sqlite_job_store
+from p2pdist.tracker.join_store import FILE_NAME as JOINS_FILE_NAME
+from p2pdist.tracker.join_store import sqlite_join_store
+from p2pdist.tracker.joining import JoinServer, join_address, join_samples
+from p2pdist.tracker.renewing import Renewer, renewal_samples, renewer_of
 from p2pdist.tracker.server import TrackerServer
 
 
@@ -52,8 +55,12 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
     """Run a tracker for as long as the block lasts. Raises ConfigError, OSError."""
     own = settings.tracker
     state_dir = state_directory(settings.host.state_dir / "tracker")
-    identity = host_identity(settings, Role.TRACKER, clock.unix_s())
-    own_id = HostId(secrets.token_hex(16)) if identity is None else identity.identity.host_id
+    identity = identity_holder(settings, Role.TRACKER)
+    if identity is None:
+        own_id = HostId(secrets.token_hex(16))
+    else:
+        own_id = identity.current.identity.host_id
+    renewer = renewer_of(settings, identity)
     me = Member(own_id, Role.TRACKER, Place(settings.host.dc))
     secret = read_secret(settings.cluster.secret_file)
     server = TrackerServer(
@@ -67,9 +74,11 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         federation=own.federation,
         job_store=sqlite_job_store(state_dir / FILE_NAME),
         identity=identity,
+        renewer=renewer,
     )
     started_s = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:
+        joins = await _joins(settings, identity, renewer, stack)
         control = await server.start()
         stack.push_async_callback(server.close)
 
@@ -81,7 +90,11 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         admin = AdminServer(
             own.admin_listen,
             status=status,
-            samples=lambda: _samples(server, me, identity),
+            samples=lambda: [
+                *_samples(server, me, identity),
+                *renewal_samples(renewer),
+                *(join_samples(joins) if renewer is not None else ()),
+            ],
             ready=lambda: {"control": True},
             degraded=server.health.names,
             routes=JobHttp(JobDesk(server), secret).routes(),
@@ -90,6 +103,23 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         )
         stack.push_async_callback(admin.close)
         yield RunningTracker(server, control, await admin.start(), admin)
+
+
+async def _joins(
+    settings: Settings,
+    own: IdentityHolder | None,
+    renewer: Renewer | None,
+    stack: AsyncExitStack,
+) -> JoinServer | None:
+    """Open the door for hosts with a token, if the settings say so."""
+    listen = join_address(settings)
+    if listen is None or own is None or renewer is None:
+        return None
+    store = sqlite_join_store(settings.host.state_dir / "tracker" / JOINS_FILE_NAME)
+    joins = JoinServer(settings.tracker.join, listen, own, renewer, store)
+    await joins.start()
+    stack.push_async_callback(joins.close)
+    return joins
 
 
 def _status(server: TrackerServer, me: Member) -> dict[str, Any]:
@@ -109,7 +139,9 @@ def _status(server: TrackerServer, me: Member) -> dict[str, Any]:
     }
 
 
-def _samples(server: TrackerServer, me: Member, identity: HostIdentity | None) -> Iterable[Sample]:
+def _samples(
+    server: TrackerServer, me: Member, identity: IdentityHolder | None
+) -> Iterable[Sample]:
     core = server.core
     yield node_info(me.role, me.place)
     text = "Hosts with a control connection."
@@ -129,7 +161,7 @@ def _samples(server: TrackerServer, me: Member, identity: HostIdentity | None) -
     text = "Connections dropped unread: they had waited for longer than a host does."
     yield Sample("p2pdist_tracker_dropped_total", "counter", text, {}, intake.dropped_total)
     yield from server.health.samples()
-    yield from identity_samples(identity, clock.unix_s())
+    yield from identity_samples(identity)
     yield from job_samples(core.jobs)
     yield from fleet_samples(core.sums.totals)
 

@@ -14,7 +14,7 @@ from p2pdist.control.client import TrackerClient
 from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.members import Member
 from p2pdist.process.health import Health
-from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker.core.grants import Forward, ForwardEnd
 
@@ -33,7 +33,7 @@ class Federation:
         me: Member,
         rng: Random,
         health: Health,
-        identity: HostIdentity | None = None,
+        identity: IdentityHolder | None = None,
         changed: Callable[[frozenset[str]], None],
         answered: Callable[[Forward, LeaseAnswer | None], None],
     ) -> None:

@@ -16,7 +16,6 @@ from p2pdist.errors import NoIdentity, PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.model.control_wire import (
     FEATURE_ZSTD,
-    FEATURES,
     HANDSHAKE_S,
     SESSION,
     CloseCode,
@@ -30,14 +29,14 @@ from p2pdist.model.control_wire import (
 from p2pdist.model.handshake import HELLO_BYTES_MAX, ServerHandshake
 from p2pdist.model.members import Address, Member
 from p2pdist.process import clock
-from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder
+from p2pdist.process.inbox import Inbox
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.process.tls import TlsTransport
 from p2pdist.tracker.admission import check_identity, check_member
 from p2pdist.tracker.connection import Connection, cost_bytes
 from p2pdist.tracker.core.deadlines import Deadlines
 from p2pdist.tracker.core.intake import Intake
-from p2pdist.tracker.inbox import Inbox
 
 # After a restart all hosts come at once. Linux caps it by net.core.somaxconn.
 BACKLOG: Final = 4096
@@ -85,9 +84,11 @@ class Reception:
         *,
         secret: bytes,
         me: Member,
-        identity: HostIdentity | None = None,
+        identity: IdentityHolder | None = None,
+        features: int = FEATURE_ZSTD,
     ) -> None:
-        """`identity`: with it hosts may speak TLS, on the same port."""
+        """`identity`: with it hosts may speak TLS, on the same port. `features`: those offered."""
+        self._features = features
         self.intake: Intake[socket.socket] = Intake()
         self._attendant = attendant
         self._secret = secret
@@ -99,7 +100,7 @@ class Reception:
         self._greeted: dict[Connection, str] = {}  # and from which address
         self._handshakes: Deadlines[Connection] = Deadlines(HANDSHAKE_S)
         self._inbox: Inbox[Item] = Inbox(self._deal)
-        self._shaking: Inbox[TlsTransport] = Inbox(_go_on)
+        self._shaking: Inbox[TlsTransport] = Inbox(TlsTransport.go_on)
         self._acceptor = Acceptor(self._accepted, backlog=BACKLOG, per_turn=ACCEPTS_PER_TURN)
         self._greetings = TaskOwner("greetings")
         self._turn: asyncio.Handle | None = None
@@ -161,13 +162,13 @@ class Reception:
 
     async def _begin(self, sock: socket.socket, who: str) -> None:
         now_ms = _unix_ms()
-        handshake = ServerHandshake(self._secret, self._me, os.urandom, FEATURES, now_ms)
+        handshake = ServerHandshake(self._secret, self._me, os.urandom, self._features, now_ms)
         connection = Connection(self, next(self._links), handshake)
         self._greeted[connection] = who
         protocol: asyncio.Protocol = connection
-        if self._identity is not None:
+        if self._identity is not None and (spoken := self._identity.spoken) is not None:
             protocol = TlsTransport(
-                connection, self._identity.server, server_side=True, later=self._shaking.put
+                connection, spoken.server, server_side=True, later=self._shaking.put
             )
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
@@ -280,11 +281,6 @@ class Reception:
         if not connection.closing:
             self._attendant.refused(connection, reason)
             connection.close(reason, code)
-
-
-def _go_on(tls: TlsTransport) -> bool:
-    tls.go_on()
-    return False
 
 
 def _unix_ms() -> int:

@@ -14,21 +14,31 @@ from pathlib import Path
 from random import Random
 from typing import Final, TypeVar, assert_never
 
+from p2pdist.control.renewing import Renewing
 from p2pdist.model.control import (
     Announce,
     FromTracker,
     LeaseAsk,
+    Renew,
     ToTracker,
     encoder,
     to_tracker_decoder,
 )
-from p2pdist.model.control_wire import FEATURE_ZSTD, CloseCode, Kind, frame, shared_codecs
+from p2pdist.model.control_wire import (
+    FEATURE_RENEW,
+    FEATURE_ZSTD,
+    FEATURES,
+    CloseCode,
+    Kind,
+    frame,
+    shared_codecs,
+)
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.health import Health
-from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder, identity_conditions
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
@@ -51,6 +61,7 @@ from p2pdist.tracker.federation import Federation
 from p2pdist.tracker.job_keeping import JobKeeper
 from p2pdist.tracker.job_store import JobStore, NoJobStore
 from p2pdist.tracker.reception import Reception
+from p2pdist.tracker.renewing import Renewer
 
 # A frame to 200 connections takes about 1 ms of the event loop.
 SEND_SLICE: Final = 200
@@ -80,8 +91,11 @@ class TrackerServer:
         state_dir: Path | None = None,
         federation: Sequence[str] = (),
         job_store: JobStore | None = None,
-        identity: HostIdentity | None = None,
+        identity: IdentityHolder | None = None,
+        renewer: Renewer | None = None,
     ) -> None:
+        """`renewer`: who signs the next certificates of hosts; without one they hear that nobody
+        does."""
         self._listen = listen
         self._secret = secret
         self._me = me
@@ -94,6 +108,8 @@ class TrackerServer:
         self._tasks = TaskOwner("tracker")
         self.job_keeper = JobKeeper(job_store or NoJobStore())
         self.health = Health()
+        self.health.conditions = lambda: identity_conditions(identity)
+        self._identity = identity
         self._federation = Federation(
             federation,
             secret=secret,
@@ -110,7 +126,9 @@ class TrackerServer:
         self._refusals = logs.Sparing()
         self._closings = logs.Sparing()
         self._clones = logs.Sparing()
-        self.reception = Reception(self, secret=secret, me=me, identity=identity)
+        self._renewer = renewer
+        features = FEATURES if renewer is not None else FEATURES & ~FEATURE_RENEW
+        self.reception = Reception(self, secret=secret, me=me, identity=identity, features=features)
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
         self.core: TrackerCore
@@ -142,6 +160,11 @@ class TrackerServer:
             keep = snapshot.keep_writing(self.core, self._snapshot_path)
             self._tasks.start(keep, name="tracker snapshots")
         self._tasks.start(self.health.watch(), name="health")
+        if self._identity is not None:
+            self._tasks.start(self._identity.watch(), name="identity")
+            if self._renewer is not None:
+                own = Renewing(self._identity, self._renewer.own, lambda: True, self._rng)
+                self._tasks.start(own.watch(), name="own renewal")
         self._tasks.start(self.job_keeper.keep_writing(self.core.jobs), name="tracker jobs")
         return Address(self._listen.host, address.port)
 
@@ -175,6 +198,10 @@ class TrackerServer:
             self._feed(MessageReceived(connection.link, step))
             return True
         message: ToTracker = to_tracker_decoder.decode(connection.codec.unpack(packed))
+        if isinstance(message, Renew) and self._renewer is not None:
+            answer = self._renewer.answered(connection, message)
+            self._tasks.start(answer, name="renewal")
+            return False
         if isinstance(message, LeaseAsk) and message.on_behalf is not None:
             check_member(message.on_behalf)
         if isinstance(message, Announce) and self.core.is_long(connection.link, message):

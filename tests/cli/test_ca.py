@@ -15,6 +15,7 @@ from p2pdist.model.members import Role
 from p2pdist.process import clock
 from p2pdist.process.certificates import DAY_S, Certificate
 from p2pdist.process.host_identity import read_identity
+from p2pdist.process.join_tokens import read_token
 from tests.screens.golden import is_screen
 
 ID = "0123456789abcdef" * 2
@@ -37,7 +38,7 @@ def test_what_is_issued_is_what_a_daemon_starts_with(tmp_path: Path, kept: str, 
     done = ran("issue", "--dir", kept, "--role", role, "--host-id", ID, "--out", str(out))
 
     assert f"for    {role} {ID}" in done.output
-    own = read_identity(out, Role(role), clock.unix_s())
+    own = read_identity(out, Role(role))
     assert own.identity == Identity(IdentityRole(role), HostId(ID))
     assert 29 * DAY_S < own.says.ends_s - clock.unix_s() <= 30 * DAY_S
 
@@ -86,3 +87,26 @@ def test_what_is_shown() -> None:
             *certificate_lines(authority, now_s),
         ],
     )
+
+
+def test_a_token_names_who_takes_it_and_for_whom(kept: str) -> None:
+    command = ("token", "--dir", kept, "--role", "peer", "--tracker", "tracker-1:5201")
+    token = read_token(ran(*command, "--host-id", ID, "--ttl", "10m").output.strip())
+    assert (token.tracker, token.role, token.host_id) == ("tracker-1:5201", "peer", ID)
+    assert 590 < token.ends_s - clock.unix_s() <= 600
+    assert read_token(ran(*command).output.strip()).id != token.id
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (("--tracker", "tracker-1"), "is no HOST:PORT"),
+        (("--ttl", "31d"), "at most 30d"),
+        (("--ttl", "soon"), "--ttl: "),
+        (("--host-id", "A"), "32 lower-case hex"),
+    ],
+)
+def test_a_token_with_a_mistake_is_not_made(kept: str, wrong: tuple[str, str], says: str) -> None:
+    command = ("token", "--dir", kept, "--role", "peer", "--tracker", "tracker-1:5201")
+    with pytest.raises(ConfigError, match=says):
+        ran(*command, *wrong)

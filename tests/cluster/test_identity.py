@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.doctor.local import check_identity
 from p2pdist.doctor.network import check_others
-from p2pdist.errors import ConfigError
+from p2pdist.errors import LinkRefused, UpstreamError
+from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.ids import HostId
-from p2pdist.model.members import Role
-from p2pdist.peer.daemon import running_peer
-from p2pdist.process import clock
+from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.process import clock, identity_holder
 from p2pdist.process.certificates import DAY_S
+from p2pdist.process.identity import read_secret
+from p2pdist.process.listening import HttpServer
+from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
 from p2pdist.settings import Settings
+from tests.exchange.transport_parts import End
 from tests.fakes.cluster import Lab, url_of
 from tests.fakes.pulling import pull, random_bytes
 from tests.fakes.registry import FakeRegistry
@@ -73,6 +80,9 @@ async def test_a_cluster_that_requires_certificates_pulls_as_ever(
         assert status["host_id"] == status["identity"]["host_id"] == IDS[role]
         assert status["identity"]["required"]
         assert status["degraded"] == []
+    assert (await said_at(client, proxy.registry)).startswith("403 members_only")
+    for node in (peer.running, proxy.running):
+        assert node.transport.sealed == node.transport.links == 1
     found = await looked_at(lab.settings("one"))
     assert {f.level for f in found} == {Level.PASS}, found
     assert {"tracker", "proxy", "exchange"} <= {f.check for f in found}
@@ -82,11 +92,57 @@ async def test_a_cluster_that_requires_certificates_pulls_as_ever(
     assert (counters.connections_total, counters.protocol_faults_total) == (2, 0)
 
 
+async def said_at(client: aiohttp.ClientSession, registry: Any) -> str:
+    """What a proxy says to somebody without a certificate."""
+    async with client.get(f"{url_of(registry)}/v2/library/app/manifests/1") as answer:
+        text = json.loads(await answer.read())
+    if answer.status == 200:
+        return f"200 {len(text['layers'])} layers"
+    return f"{answer.status} {text['errors'][0]['detail']}: {text['errors'][0]['message']}"
+
+
+async def test_hosts_of_networks_that_are_named_ask_without_a_certificate(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession
+) -> None:
+    certified(lab, ca, "tracker", "proxy")
+    lab.require_identity = True
+    lab.open_to = (ip_network("10.0.0.0/8"), ip_network("127.0.0.0/8"))
+    proxy = await lab.proxy()
+
+    assert await said_at(client, proxy.registry) == "200 1 layers"
+
+
+async def test_a_certificate_of_a_peer_is_no_proxy(lab: Lab, ca: TestCa) -> None:
+    """Nothing is said to it, not even which image is wanted."""
+    heard: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        heard.append(request.raw_path)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", note)
+    thief, own = ca.identity("peer", IDS["peer"]), ca.identity("peer", HostId("9" * 32))
+    server = HttpServer(Address("127.0.0.1", 0), app, tls=lambda: thief.server)
+    address = await server.start()
+    async with aiohttp.ClientSession() as session:
+        asks = ProxyClient(url_of(address), session, ProxyTls(lambda: own.proxies, required=True))
+        with pytest.raises(UpstreamError, match=r"is for peer .*, not for a proxy"):
+            await asks.greet(timeout_s=5)
+        thief = ca.identity("proxy", IDS["proxy"])
+        with pytest.raises(UpstreamError, match="names no exchange port"):
+            await asks.greet(timeout_s=5)
+    await server.close()
+
+    assert heard == ["/v2/"]
+
+
 async def test_a_host_with_the_secret_alone_is_refused_there_and_pulls_by_its_proxy(
     lab: Lab, ca: TestCa, client: aiohttp.ClientSession
 ) -> None:
     certified(lab, ca, "tracker", "proxy")
     lab.require_identity = True
+    lab.open_to = (ip_network("127.0.0.0/8"),)
     await lab.tracker()
     await lab.proxy()
     lab.require_identity = False
@@ -104,6 +160,23 @@ async def test_a_host_with_the_secret_alone_is_refused_there_and_pulls_by_its_pr
     assert "p2pdist ca show" in trouble["fix"]
 
 
+async def test_with_the_secret_alone_nobody_links_to_anybody(lab: Lab, ca: TestCa) -> None:
+    """Whoever has stolen it, and says that it is the proxy."""
+    certified(lab, ca, "tracker", "proxy", "peer")
+    lab.require_identity = True
+    await lab.tracker()
+    proxy, peer = await lab.proxy(), await lab.peer("one")
+    me = Member(IDS["proxy"], Role.PROXY, Place("dc1"))
+    thief = ExchangeTransport(
+        End(), secret=read_secret(lab.keys.secret_file), me=lambda: me, limits=ExchangeLimits()
+    )
+    for victim in (proxy.running, peer.running):
+        with pytest.raises(LinkRefused, match="identity"):
+            await thief.dial(victim.exchange_address, timeout_s=5)
+        assert victim.transport.refused["identity"] == 1
+    await thief.close()
+
+
 async def test_a_cluster_half_way_goes_on(
     lab: Lab, ca: TestCa, client: aiohttp.ClientSession
 ) -> None:
@@ -116,6 +189,10 @@ async def test_a_cluster_half_way_goes_on(
     await pull(client, url_of(peer.mirror))
 
     assert peer.running.node.health.names() == []
+    assert (peer.running.transport.links, peer.running.transport.sealed) == (1, 0)
+    found = [f for f in await looked_at(lab.settings("one")) if f.level is not Level.PASS]
+    assert [(f.check, f.level) for f in found] == [("exchange", Level.WARN)]
+    assert "has no certificate: links with it are in clear" in found[0].text
 
 
 async def test_doctor_says_that_a_tracker_has_no_certificate(lab: Lab, ca: TestCa) -> None:
@@ -172,14 +249,53 @@ def test_doctor_says_how_long_it_is_good(lab: Lab, ca: TestCa) -> None:
     assert "others are refused" in check().text
 
 
-async def test_a_daemon_does_not_start_with_a_certificate_that_has_ended(
-    lab: Lab, ca: TestCa
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_daemon_with_a_certificate_that_has_ended_starts_and_says_so(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession, required: bool
 ) -> None:
-    certified(lab, ca, "peer")
+    certified(lab, ca, "tracker", "proxy")
+    lab.require_identity = required
+    tracker = await lab.tracker()
+    await lab.proxy()
+    lab.identities = {"peer": ca.directory("peer", IDS["peer"], begun_days=32)}
+    peer = await lab.peer("one")
 
-    with pytest.raises(ConfigError, match=r"peer\.identity_dir: .*expired 2 days ago"):
-        async with running_peer(lab.settings("one"), unix_s=lambda: clock.unix_s() + 32 * DAY_S):
-            pass
+    if required:  # of the lab nobody asks the registry itself
+        with pytest.raises(aiohttp.ClientResponseError, match="our certificate has expired"):
+            await pull(client, url_of(peer.mirror))
+    else:
+        await pull(client, url_of(peer.mirror))
+
+    told = {t["reason"]: t["detail"] for t in (await status_of(client, peer.admin))["degraded"]}
+    assert "expired 2 days ago" in told["identity_ends"]
+    if required:
+        await wait_until(lambda: "identity_refused" in peer.running.node.health.names())
+        assert not peer.running.tracker.connected
+    else:  # under the secret alone, as a host without one
+        await wait_until(lambda: peer.running.tracker.connected)
+    assert tracker.server.core.hosts_connected == (1 if required else 2)
+
+
+async def test_a_new_certificate_is_taken_up_without_a_restart(
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a peer that was refused for the one before it: it is taken then, at its next dial."""
+    monkeypatch.setattr(identity_holder, "LOOK_EVERY_S", 0.05)
+    certified(lab, ca, "tracker", "proxy")
+    lab.require_identity = True
+    tracker = await lab.tracker()
+    await lab.proxy()
+    own = ca.directory("peer", IDS["peer"], begun_days=32)
+    lab.identities = {"peer": own}
+    peer = await lab.peer("one")
+    await wait_until(lambda: "identity_refused" in peer.running.node.health.names())
+    fresh = ca.directory("peer", IDS["peer"])
+
+    for name in ("ca.pem", "key.pem", "cert.pem"):
+        shutil.copy2(fresh / name, own / name)
+
+    await wait_until(lambda: IDS["peer"] in tracker.server.core.hosts)
+    await wait_until(lambda: peer.running.node.health.names() == [])
 
 
 async def test_two_hosts_with_one_certificate_are_named_and_keep_their_id(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ import pytest
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.frames import SLICE_BYTES_MAX
 from p2pdist.exchange.link import CONTROL_BYTES_MAX, RUNS_MAX
-from p2pdist.exchange.transport import (
-    ExchangeLimits,
-)
+from p2pdist.exchange.securing import LinkIdentity
+from p2pdist.exchange.transport import ExchangeLimits
 from p2pdist.model.ids import RequestId
+from tests.exchange import transport_parts
 from tests.exchange.transport_parts import (
     CHUNK,
     DIGEST,
@@ -25,6 +26,24 @@ from tests.exchange.transport_parts import (
     linked,
     transport_of,
 )
+from tests.process.identities import TestCa
+
+
+@pytest.fixture(scope="module")
+def sealed_ends(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LinkIdentity]:
+    return transport_parts.identities(TestCa(tmp_path_factory.mktemp("ca")))
+
+
+@pytest.fixture(autouse=True, params=["in clear", "sealed"])
+def kind_of_link(
+    request: pytest.FixtureRequest,
+    sealed_ends: Callable[[str], LinkIdentity],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of this holds for both."""
+    if request.param == "sealed":
+        monkeypatch.setattr(transport_parts, "default_identity", sealed_ends)
+
 
 # What may still arrive after a cancel: what the kernel holds at both ends (NOTSENT_LOWAT keeps it
 # small at the sender) and the slice on its way. Loopback buffers grow to a few MiB.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,9 +13,12 @@ from random import Random
 
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
+from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport, Watchers
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Member, Place, Role
+from p2pdist.swarm.assembly import link_identity
+from tests.process.identities import TestCa
 
 CHUNK = 256 * 1024
 MIB = 1 << 20
@@ -89,6 +93,26 @@ class End:
                 await self.changed.wait()
 
 
+def no_identity(name: str) -> LinkIdentity | None:
+    return None
+
+
+def identities(ca: TestCa) -> Callable[[str], LinkIdentity]:
+    """What `default_identity` may be for links that are sealed."""
+
+    @functools.cache
+    def of(name: str) -> LinkIdentity:
+        own = link_identity(ca.identity("peer", HostId(name * 32)))
+        assert own is not None
+        return own
+
+    return of
+
+
+default_identity: Callable[[str], LinkIdentity | None] = no_identity
+"""Whose links are sealed; tests of links run with either."""
+
+
 def transport_of(
     end: End,
     name: str,
@@ -97,8 +121,10 @@ def transport_of(
     *,
     watchers: Watchers | None = None,
     instance: bytes = b"",
+    identity: LinkIdentity | None = None,
 ) -> ExchangeTransport:
     member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
+    shown = identity or default_identity(name)
     return ExchangeTransport(
         end,
         secret=secret,
@@ -106,6 +132,7 @@ def transport_of(
         limits=limits or ExchangeLimits(),
         watchers=watchers,
         instance=instance,
+        identity=lambda: shown,
     )
 
 

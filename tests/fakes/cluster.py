@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.sim import replay
 from bench.sim.checking import Checker
 from p2pdist.model.members import Address
+from p2pdist.model.private_places import IpNetwork
 from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.process.keys import KeyFiles, make_keys
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
@@ -52,6 +53,12 @@ class Lab:
     identities: Mapping[str, Path] = field(default_factory=dict)
     """By role: the certificates of daemons that are started from now on."""
     require_identity: bool = False
+    ca_dir: Path | None = None
+    """With which trackers that are started from now on renew certificates."""
+    join: str = ""
+    """Where they take hosts with a token."""
+    open_to: tuple[IpNetwork, ...] = ()
+    """Who may ask proxies without a certificate then."""
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -72,6 +79,8 @@ class Lab:
                 announce_interval_s=0.1,
                 federation=self.federation,
                 identity_dir=self.identities.get("tracker"),
+                ca_dir=self.ca_dir,
+                join=self.join,
             ),
             proxy=Proxy(
                 any_port,
@@ -85,6 +94,7 @@ class Lab:
                 trace_file=trace_file,
                 layer_index=self.layer_index,
                 identity_dir=self.identities.get("proxy"),
+                open_to=self.open_to,
             ),
             peer=Peer(
                 any_port,

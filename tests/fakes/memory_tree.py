@@ -6,7 +6,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
 
 from p2pdist.streaming.ports import ROOT_NODE, Attributes
 
@@ -62,13 +64,13 @@ class MemoryTree:
     ) -> int:
         node = self.add(parent, name, stat.S_IFREG | mode)
         told = self._nodes[node]
-        told.attributes = replace(told.attributes, size_bytes=size_bytes)
+        told.attributes = msgspec.structs.replace(told.attributes, size_bytes=size_bytes)
         told.content = content
         return node
 
     def link(self, parent: int, name: bytes, node: int) -> None:
         told = self._nodes[node]
-        told.attributes = replace(told.attributes, links=told.attributes.links + 1)
+        told.attributes = msgspec.structs.replace(told.attributes, links=told.attributes.links + 1)
         self._enter(parent, name, node)
 
     def _enter(self, parent: int, name: bytes, node: int) -> None:

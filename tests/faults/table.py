@@ -17,8 +17,9 @@ ROWS: Final = (
     *(68, 69),
     *range(70, 78),
     *range(79, 86),
-    *range(87, 101),
+    *range(87, 102),
     103,
+    104,
 )
 ROWS_TARGET: Final = len(ROWS)
 VARIANTS_NAMED_MAX: Final = 5

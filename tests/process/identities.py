@@ -8,7 +8,17 @@ from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Role
 from p2pdist.process import clock
-from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME, Ca, Issued, issue, new_ca
+from p2pdist.process.ca import (
+    CA_KEY_NAME,
+    CA_NAME,
+    CERT_NAME,
+    KEY_NAME,
+    Ca,
+    Issued,
+    issue,
+    new_ca,
+    private_pem,
+)
 from p2pdist.process.certificates import DAY_S
 from p2pdist.process.files import write_whole
 from p2pdist.process.host_identity import HostIdentity, read_identity
@@ -23,6 +33,14 @@ class TestCa:
         self.root = root
         self.ca = new_ca(clock.unix_s() - 100 * DAY_S)
         self._made = 0
+
+    def keep(self) -> Path:
+        """Put the CA with its key on the disk, as `p2pdist ca init` does."""
+        path = self.root / "ca"
+        path.mkdir(mode=0o700, exist_ok=True)
+        write_whole(path / CA_NAME, self.ca.pem, mode=0o644)
+        write_whole(path / CA_KEY_NAME, private_pem(self.ca.key))
+        return path
 
     def issue(
         self, role: str, host_id: HostId, *, begun_days: float = 0.0, days: int = 30
@@ -40,10 +58,8 @@ class TestCa:
     def identity(
         self, role: str, host_id: HostId, *, required: bool = False, begun_days: float = 0.0
     ) -> HostIdentity:
-        """Read as on the day on which it began, so that one that has ended is there, too."""
         path = self.directory(role, host_id, begun_days=begun_days)
-        day_s = clock.unix_s() - begun_days * DAY_S
-        return read_identity(path, Role(role), day_s, required=required)
+        return read_identity(path, Role(role), required=required)
 
 
 def kept(path: Path, ca: Ca, issued: Issued) -> Path:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from p2pdist.errors import ConfigError
+from p2pdist.model.control import CERTIFICATE_BYTES_MAX
 from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import HostId
 from p2pdist.process.ca import (
@@ -26,7 +27,6 @@ from p2pdist.process.ca import (
     show_file,
 )
 from p2pdist.process.certificates import (
-    CERTIFICATE_BYTES_MAX,
     DAY_S,
     described,
     identity_in,

@@ -11,14 +11,7 @@ import pytest
 from p2pdist.errors import ConfigError, PeerFault
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Role
-from p2pdist.process import clock
-from p2pdist.process.certificates import DAY_S
-from p2pdist.process.host_identity import (
-    host_identity,
-    identity_samples,
-    identity_shown,
-    identity_status,
-)
+from p2pdist.process.host_identity import host_identity, identity_shown
 from p2pdist.settings import Cluster, Peer, Settings
 from tests.process.identities import TestCa, kept
 
@@ -36,21 +29,20 @@ def settings_of(directory: Path | None, *, required: bool = False) -> Settings:
     )
 
 
-def read_at(directory: Path, days: float = 0.0) -> None:
-    host_identity(settings_of(directory), Role.PEER, clock.unix_s() + days * DAY_S)
+def read(directory: Path) -> None:
+    host_identity(settings_of(directory), Role.PEER)
 
 
 def test_without_one_there_is_none_unless_it_is_required() -> None:
-    assert host_identity(settings_of(None), Role.PEER, 0.0) is None
+    assert host_identity(settings_of(None), Role.PEER) is None
     with pytest.raises(ConfigError, match=r"require_identity is set, but peer\.identity_dir"):
-        host_identity(settings_of(None, required=True), Role.PEER, 0.0)
+        host_identity(settings_of(None, required=True), Role.PEER)
 
 
 def test_it_is_read_and_shown(ca: TestCa) -> None:
-    now_s = clock.unix_s()
     settings = settings_of(ca.directory("peer", ID), required=True)
 
-    own = host_identity(settings, Role.PEER, now_s)
+    own = host_identity(settings, Role.PEER)
 
     assert own is not None
     assert own.required
@@ -58,25 +50,11 @@ def test_it_is_read_and_shown(ca: TestCa) -> None:
     for context in (own.client, own.server):
         assert context.minimum_version == ssl.TLSVersion.TLSv1_3
         assert context.verify_mode == ssl.CERT_REQUIRED
-    (sample,) = identity_samples(own, now_s)
-    assert sample.value == pytest.approx(30 * DAY_S, abs=10)
-    assert identity_status(own)["identity"]["host_id"] == ID
-    assert identity_status(None) == {"identity": None}
-    assert list(identity_samples(None, now_s)) == []
 
 
 def test_the_wrong_role_is_named(ca: TestCa) -> None:
     with pytest.raises(ConfigError, match=rf"peer\.identity_dir: .*is for proxy {ID}, not for a"):
-        read_at(ca.directory("proxy", ID))
-
-
-@pytest.mark.parametrize(
-    ("days", "says"),
-    [(31, r"expired 24 hours ago; .*p2pdist ca issue --role peer"), (-2, "is not valid for")],
-)
-def test_dates_are_looked_at(ca: TestCa, days: float, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        read_at(ca.directory("peer", ID), days)
+        read(ca.directory("proxy", ID))
 
 
 @pytest.mark.parametrize("name", ["ca.pem", "cert.pem", "key.pem"])
@@ -89,7 +67,7 @@ def test_files_that_cannot_be_read_are_named(ca: TestCa, name: str, left: bytes 
         path.write_bytes(left)
 
     with pytest.raises(ConfigError) as failed:
-        read_at(path.parent)
+        read(path.parent)
     assert name in str(failed.value)
 
 
@@ -99,11 +77,11 @@ def test_a_key_that_others_may_read_and_a_ca_that_others_may_change_name_the_fix
     directory = ca.directory("peer", ID)
     (directory / "key.pem").chmod(0o644)
     with pytest.raises(ConfigError, match=r"chmod 600 .*key\.pem"):
-        read_at(directory)
+        read(directory)
     (directory / "key.pem").chmod(0o600)
     (directory / "ca.pem").chmod(0o666)
     with pytest.raises(ConfigError, match=r"chmod go-w .*ca\.pem"):
-        read_at(directory)
+        read(directory)
 
 
 def test_files_of_two_certificates_or_two_cas_do_not_fit(ca: TestCa, tmp_path: Path) -> None:
@@ -111,11 +89,11 @@ def test_files_of_two_certificates_or_two_cas_do_not_fit(ca: TestCa, tmp_path: P
     one, two = ca.directory("peer", ID), ca.directory("peer", ID)
     (one / "key.pem").write_bytes((two / "key.pem").read_bytes())
     with pytest.raises(ConfigError, match=r"key\.pem is not the key of"):
-        read_at(one)
+        read(one)
     foreign = TestCa(tmp_path / "other").ca
     mixed = kept(tmp_path / "mixed", foreign, ca.issue("peer", ID))
     with pytest.raises(ConfigError, match="was not issued by a CA in"):
-        read_at(mixed)
+        read(mixed)
 
 
 @pytest.mark.parametrize("der", [b"", b"\x30\x03\x02\x01\x01", bytes(5000)])

@@ -5,7 +5,9 @@ import contextlib
 import logging
 import resource
 import socket
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,10 +15,13 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address
+from p2pdist.process import listening
 from p2pdist.process.http_protocol import dropped_total
 from p2pdist.process.listening import CONNECTIONS_MAX, HttpServer
 from tests.fakes.descriptors import no_descriptors_left
+from tests.process.identities import TestCa
 
 LOOPBACK = Address("127.0.0.1", 0)
 DEADLINE_S = 20.0
@@ -28,11 +33,15 @@ async def _hello(request: web.Request) -> web.Response:
 
 @contextlib.asynccontextmanager
 async def serving(
-    handler: Handler = _hello, *, host: str = "127.0.0.1", connections_max: int = CONNECTIONS_MAX
+    handler: Handler = _hello,
+    *,
+    host: str = "127.0.0.1",
+    connections_max: int = CONNECTIONS_MAX,
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
 ) -> AsyncIterator[Address]:
     app = web.Application()
     app.router.add_get("/", handler)
-    server = HttpServer(Address(host, 0), app, connections_max=connections_max)
+    server = HttpServer(Address(host, 0), app, connections_max=connections_max, tls=tls)
     address = await server.start()
     try:
         yield address
@@ -59,6 +68,51 @@ async def test_a_port_that_is_taken_raises_and_leaves_nothing_open() -> None:
     async with serving() as address:
         with pytest.raises(OSError, match="in use"):
             await HttpServer(address, web.Application()).start()
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> TestCa:
+    return TestCa(tmp_path)
+
+
+async def test_who_begins_with_tls_is_spoken_to_in_tls_and_others_in_clear(ca: TestCa) -> None:
+    body = bytes(range(256)) * (16 << 10)
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body, headers={"scheme": request.scheme})
+
+    proxy, peer = ca.identity("proxy", HostId("a" * 32)), ca.identity("peer", HostId("b" * 32))
+    async with (
+        serving(answer, tls=lambda: proxy.server) as address,
+        aiohttp.ClientSession() as client,
+    ):
+        for scheme in ("https", "http", "https"):
+            async with client.get(f"{scheme}://{address}/", ssl=peer.proxies) as got:
+                assert await got.read() == body
+                assert got.headers["scheme"] == scheme
+
+
+async def test_who_shows_no_certificate_gets_no_answer(ca: TestCa) -> None:
+    proxy = ca.identity("proxy", HostId("a" * 32))
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    async with serving(tls=lambda: proxy.server) as address, aiohttp.ClientSession() as client:
+        with pytest.raises(aiohttp.ClientError):
+            await client.get(f"https://{address}/", ssl=anybody)
+
+
+async def test_who_says_nothing_is_left_and_makes_way_before(
+    ca: TestCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = ca.identity("proxy", HostId("a" * 32))
+    async with serving(tls=lambda: proxy.server, connections_max=2) as address:
+        silent = [await slow_client(address, b"") for _ in range(2)]
+        await ended(await slow_client(address, b""))  # no more for an address that has all
+        assert await get(f"http://{address}/") == "hello"
+        await ended(silent[0])
+        monkeypatch.setattr(listening, "HEAD_S", 0.05)
+        await ended(await slow_client(address, b""))
+        silent[1].close()
 
 
 async def test_without_descriptors_it_waits_instead_of_spinning(

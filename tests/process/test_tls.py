@@ -15,7 +15,7 @@ import uvloop
 
 from p2pdist.model.ids import HostId
 from p2pdist.process.host_identity import HostIdentity, identity_shown
-from p2pdist.process.tls import CERTIFICATE, TlsRefused, TlsTransport, refusal_text
+from p2pdist.process.tls import CERTIFICATE, TlsRefused, TlsTransport
 from tests.process.identities import TestCa
 
 DEADLINE_S = 20.0
@@ -288,9 +288,3 @@ def test_an_ended_connection_leaves_no_cycle(ca: TestCa) -> None:
         assert kept() is None
     finally:
         gc.enable()
-
-
-def test_what_openssl_calls_a_fault_is_said_in_words() -> None:
-    error = ssl.SSLError(1, "[SSL: NO_SUITABLE_KEY_SHARE] no suitable key share (_ssl.c:1006)")
-
-    assert refusal_text(error).startswith("TLS failed: ")

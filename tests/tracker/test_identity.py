@@ -23,6 +23,8 @@ from p2pdist.model.members import Address, Member, Role
 from p2pdist.model.statements import Keyring
 from p2pdist.process.health import Health
 from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder
+from p2pdist.tracker.renewing import Renewer
 from p2pdist.tracker.server import TrackerServer
 from tests.control.test_client import Host
 from tests.process.identities import TestCa
@@ -47,8 +49,15 @@ def ca(tmp_path: Path) -> TestCa:
     return TestCa(tmp_path)
 
 
+def holder_of(identity: HostIdentity | IdentityHolder | None) -> IdentityHolder | None:
+    return IdentityHolder(identity) if isinstance(identity, HostIdentity) else identity
+
+
 def server_of(
-    identity: HostIdentity | None, me: Member = TRACKER, federation: tuple[str, ...] = ()
+    identity: HostIdentity | IdentityHolder | None,
+    me: Member = TRACKER,
+    federation: tuple[str, ...] = (),
+    renewer: Renewer | None = None,
 ) -> TrackerServer:
     return TrackerServer(
         Address("127.0.0.1", 0),
@@ -56,8 +65,9 @@ def server_of(
         me=me,
         keyring=Keyring([SIGNER.public_key_bytes]),
         rng=Random(1),
-        identity=identity,
+        identity=holder_of(identity),
         federation=federation,
+        renewer=renewer,
     )
 
 
@@ -68,7 +78,11 @@ def tracker_of(ca: TestCa, *, required: bool = False, begun_days: float = 0.0) -
 
 
 def client_of(
-    host: Host, url: str, identity: HostIdentity | None, health: Health, secret: bytes
+    host: Host,
+    url: str,
+    identity: HostIdentity | IdentityHolder | None,
+    health: Health,
+    secret: bytes,
 ) -> TrackerClient:
     return TrackerClient(
         [url],
@@ -78,14 +92,14 @@ def client_of(
         rng=Random(2),
         numbers=dict,
         health=health,
-        identity=identity,
+        identity=holder_of(identity),
     )
 
 
 @asynccontextmanager
 async def dialling(
     server: TrackerServer,
-    identity: HostIdentity | None,
+    identity: HostIdentity | IdentityHolder | None,
     me: Member = ME,
     secret: bytes = SECRET,
 ) -> AsyncIterator[tuple[TrackerClient, Health]]:
@@ -219,14 +233,14 @@ async def test_a_host_outside_of_its_certificates_dates_hears_so(
     ca: TestCa, begun_days: float, says: str
 ) -> None:
     server = tracker_of(ca)
-    identity = ca.identity("peer", ME.host_id, begun_days=begun_days)
+    identity = ca.identity("peer", ME.host_id, begun_days=begun_days, required=True)
     async with dialling(server, identity) as (_, health):
         assert says in await refusal(health)
         assert not server.core.hosts_connected
 
 
 async def test_a_tracker_outside_of_its_certificates_dates_is_left(ca: TestCa) -> None:
-    server = tracker_of(ca, begun_days=31)
+    server = tracker_of(ca, begun_days=31, required=True)
     async with dialling(server, ca.identity("peer", ME.host_id)) as (client, health):
         assert "not believed: certificate has expired" in await refusal(health)
         assert not client.connected

@@ -80,6 +80,15 @@ class TraceWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewalWanted:
+    """To be asked of a tracker that offers it alone."""
+
+    seq: int
+    request: bytes
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class GaveUp:
     """Nobody waits for the answer to the question `seq` any more, which may have come."""
 
@@ -103,6 +112,11 @@ class WeAre:
     """Who this host is now, perhaps another one than the tracker was told."""
 
     me: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """This host has another certificate than the one that the line was begun with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +180,7 @@ class LineLost:
     """The delay that the tracker named in place of an answer."""
 
 
+Question = LeaseWanted | TraceWanted | RenewalWanted
 HostEvent = (
     Started
     | Closing
@@ -175,10 +190,12 @@ HostEvent = (
     | LeaseWanted
     | LeaseEnded
     | TraceWanted
+    | RenewalWanted
     | GaveUp
     | RevocationsMade
     | Told
     | WeAre
+    | Showing
     | Broke
 )
 LineEvent = Connected | Greeted | Received | Heard | InventoryTold | Drained | LineLost

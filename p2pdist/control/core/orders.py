@@ -10,6 +10,7 @@ from p2pdist.model.control import (
     Prewarm,
     PrewarmEnd,
     Prove,
+    Renewed,
     ToTracker,
 )
 from p2pdist.model.control_wire import CloseCode
@@ -128,9 +129,24 @@ class AnswerTrace:
     units: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerRenewal:
+    """The question `seq` is over; None: no tracker answered in time."""
+
+    seq: int
+    answer: Renewed | None
+
+
 Writing = Send | SendDescription | SendNumbers | Ping | ReportDrained
 OrderOfLine = Writing | AskInventory | HangUp | Abort
 HostOrder = (
-    TrackerUp | TrackerDown | TakeHandout | TakeRevoked | TakePrewarm | AnswerLease | AnswerTrace
+    TrackerUp
+    | TrackerDown
+    | TakeHandout
+    | TakeRevoked
+    | TakePrewarm
+    | AnswerLease
+    | AnswerTrace
+    | AnswerRenewal
 )
 Order = Dial | OrderOfLine | HostOrder

@@ -32,6 +32,7 @@ from p2pdist.control.core.leases import HostLeases
 from p2pdist.control.core.orders import (
     Abort,
     AnswerLease,
+    AnswerRenewal,
     AnswerTrace,
     AskInventory,
     Dial,
@@ -58,6 +59,8 @@ from p2pdist.model.control import (
     Prewarm,
     PrewarmEnd,
     Prove,
+    Renew,
+    Renewed,
     Revoke,
     Revoked,
     ToTracker,
@@ -135,6 +138,7 @@ class ControlCore:
         self._leases = HostLeases()
         self._announcing = Announcing(rng)
         self._traces: Questions[None] = Questions()
+        self._renewals: Questions[None] = Questions()
         self._revocations: deque[bytes] = deque(maxlen=REVOCATIONS_KEPT_MAX)
 
     # --- what the shell reads -------------------------------------------------------------------
@@ -151,7 +155,8 @@ class ControlCore:
 
     def next_deadline_s(self) -> float | None:
         """When `handle_deadline` must run, if no event comes first."""
-        ends = [self._until_s, self._leases.next_deadline_s(), self._traces.next_deadline_s()]
+        questions = (self._leases, self._traces, self._renewals)
+        ends = [self._until_s, *(each.next_deadline_s() for each in questions)]
         if self.phase is Phase.UP:
             ends += [self._announcing.next_deadline_s(), self._beat_at_s, self._ping_at_s]
         return min((end for end in ends if end is not None), default=None)
@@ -192,9 +197,12 @@ class ControlCore:
                 yield from self._say(self._leases.end(key, fence))
             case events.TraceWanted():
                 yield from self._want_trace(event)
+            case events.RenewalWanted():
+                yield from self._want_renewal(event)
             case events.GaveUp(seq):
                 self._leases.give_up(seq)
                 self._traces.pop(seq)
+                self._renewals.pop(seq)
             case events.RevocationsMade(records):
                 self._revocations.extend(records)
                 yield from self._say_all(_revokes(list(records)))
@@ -202,6 +210,9 @@ class ControlCore:
                 yield from self._say(message)
             case events.WeAre(me):
                 if self.phase in (Phase.GREETED, Phase.UP) and me != self._told:
+                    yield from self._hang_up()
+            case events.Showing():
+                if self.phase is Phase.UP:
                     yield from self._hang_up()
             case events.Broke():
                 if self.phase in WITH_LINE and self.phase is not Phase.ENDING:
@@ -338,6 +349,9 @@ class ControlCore:
             case TraceAnswer(seq, units):
                 if self._traces.pop(seq) is not None:
                     yield AnswerTrace(seq, units)
+            case Renewed(seq):
+                if self._renewals.pop(seq) is not None:
+                    yield AnswerRenewal(seq, message)
             case Welcome():
                 yield from self._abort("a second welcome")
             case _:
@@ -379,6 +393,13 @@ class ControlCore:
         self._traces.ask(event.seq, None, event.until_s)
         yield from self._say(TraceAsk(event.seq, digest_key(event.layer)))
 
+    def _want_renewal(self, event: events.RenewalWanted) -> Iterator[Order]:
+        if self.phase is not Phase.UP:
+            yield AnswerRenewal(event.seq, None)
+            return
+        self._renewals.ask(event.seq, None, event.until_s)
+        yield from self._say(Renew(event.seq, event.request))
+
     def _await_drained(self) -> Iterator[Order]:
         if self._announcing.has_batch:
             yield ReportDrained(self._lines)
@@ -390,6 +411,8 @@ class ControlCore:
             yield AnswerLease(seq, None)
         for seq in self._traces.pop_due(now_s):
             yield AnswerTrace(seq, [])
+        for seq in self._renewals.pop_due(now_s):
+            yield AnswerRenewal(seq, None)
         if self.phase is Phase.UP:
             yield from self._due_up(now_s)
         elif self._until_s is not None and self._until_s <= now_s:
@@ -442,8 +465,9 @@ class ControlCore:
         self._joins.validate()
         self._leases.validate(self._numbers, up=phase is Phase.UP)
         self._announcing.validate()
-        self._traces.validate()
-        assert all(0 < seq <= self._numbers for seq in self._traces)
+        for questions in (self._traces, self._renewals):
+            questions.validate()
+            assert all(0 < seq <= self._numbers for seq in questions)
 
 
 def _pace_s(asked_s: float) -> float:

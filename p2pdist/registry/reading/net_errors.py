@@ -8,6 +8,8 @@ import ssl
 
 import aiohttp
 
+from p2pdist.exchange.tls_refusal import refusal_text
+
 
 def cause(error: Exception) -> str:
     """Say what the system, TLS or the resolver said, which aiohttp wraps.
@@ -19,6 +21,8 @@ def cause(error: Exception) -> str:
         return f"its certificate is not believed: {within.verify_message}"
     if isinstance(within, ssl.SSLError):
         return f"no TLS with it: {(within.reason or 'unknown').lower().replace('_', ' ')}"
+    if isinstance(within.__cause__, ssl.SSLError):  # an alert: TLS was up when it came
+        return refusal_text(within.__cause__)
     if isinstance(within, socket.gaierror):
         return "its name does not resolve"
     if isinstance(within, OSError) and within.errno is not None and within.errno > 0:

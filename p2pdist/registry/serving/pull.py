@@ -28,6 +28,7 @@ _REFUSALS: Final = frozenset(
         ErrorReason.NOT_LISTED,
         ErrorReason.NOT_SHARED,
         ErrorReason.CALLER,
+        ErrorReason.MEMBERS_ONLY,
         ErrorReason.DENIED,
     )
 )

@@ -2,10 +2,10 @@
 
     bytes ──▶ TarReader.feed ──▶ Member, Member, …
 
-Headers are decoded by the standard library (`TarInfo.frombuf`). Not so the archive: `tarfile` wants
-to pull, copies all content on its way, takes a broken header for the end, and rounds times to what
-a float can hold. Whatever is not understood makes the whole layer unfit (`UnfitLayer`): it is then
-pulled as ever, by the runtime, whose word on it counts.
+Headers are what the standard library takes them for (`tar_header`). Not so the archive: `tarfile`
+wants to pull, copies all content on its way, takes a broken header for the end, and rounds times to
+what a float can hold. Whatever is not understood makes the whole layer unfit (`UnfitLayer`): it is
+then pulled as ever, by the runtime, whose word on it counts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Annotated, Final
 import msgspec
 
 from p2pdist.errors import P2pdistError
+from p2pdist.streaming.core.tar_header import BLOCK_BYTES, Header, header_of
 
-BLOCK_BYTES: Final = 512
 NAME_BYTES_MAX: Final = 4096
 """PATH_MAX: what is longer cannot be unpacked either."""
 PART_BYTES_MAX: Final = 255
@@ -191,18 +191,18 @@ class TarReader:
 
     def _take_header(self, block: bytes, found: list[Member]) -> None:
         try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            header = header_of(block)
         except (tarfile.HeaderError, ValueError, OverflowError) as error:
             where = self._at - BLOCK_BYTES
             raise UnfitLayer(f"no header of an archive at byte {where}: {error}") from None
-        if not 0 <= header.size <= SIZE_MAX_BYTES:
-            raise UnfitLayer(f"an entry of {header.size} bytes at byte {self._at}")
-        if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
-            self._expect_extension(tarfile.XHDTYPE, header.size)
-        elif header.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
-            self._expect_extension(header.type, header.size)
-        elif header.type == tarfile.XGLTYPE:  # containerd and Docker read nothing of it
-            self._skip = _padded(header.size)
+        if not 0 <= header.size_bytes <= SIZE_MAX_BYTES:
+            raise UnfitLayer(f"an entry of {header.size_bytes} bytes at byte {self._at}")
+        if header.kind in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+            self._expect_extension(tarfile.XHDTYPE, header.size_bytes)
+        elif header.kind in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+            self._expect_extension(header.kind, header.size_bytes)
+        elif header.kind == tarfile.XGLTYPE:  # containerd and Docker read nothing of it
+            self._skip = _padded(header.size_bytes)
         else:
             extended, self._next = self._next, _Extended()
             found.append(self._member(header, extended))
@@ -225,31 +225,31 @@ class TarReader:
         else:
             self._next.records.update(_pax_records(content))
 
-    def _member(self, header: tarfile.TarInfo, extended: _Extended) -> Member:
+    def _member(self, header: Header, extended: _Extended) -> Member:
         pax = extended.records
         if any(key.startswith(b"GNU.sparse.") for key in pax):
             raise UnfitLayer("it has a sparse file")
         name = pax.get(b"path", extended.name)
         target = pax.get(b"linkpath", extended.target)
-        size_bytes = _number(pax, b"size", header.size)
+        size_bytes = _number(pax, b"size", header.size_bytes)
         member = Member(
-            kind=tarfile.REGTYPE if header.type in _REGULAR else header.type,
-            name=_raw(header.name) if name is None else name,
+            kind=tarfile.REGTYPE if header.kind in _REGULAR else header.kind,
+            name=header.name if name is None else name,
             mode=header.mode & 0o7777,
             uid=_number(pax, b"uid", header.uid),
             gid=_number(pax, b"gid", header.gid),
             size_bytes=size_bytes,
             offset=self._at,
-            mtime_ns=_time_ns(pax[b"mtime"]) if b"mtime" in pax else int(header.mtime) * 10**9,
-            target=_raw(header.linkname) if target is None else target,
-            device=(header.devmajor, header.devminor),
+            mtime_ns=_time_ns(pax[b"mtime"]) if b"mtime" in pax else header.mtime_s * 10**9,
+            target=header.target if target is None else target,
+            device=header.device,
             xattrs=_xattrs(pax),
         )
-        if header.type in _EMPTY_KINDS:
+        if header.kind in _EMPTY_KINDS:
             # Some writers say the size of a link's target there; no content follows.
             member = msgspec.structs.replace(member, size_bytes=0)
         elif member.kind != tarfile.REGTYPE:
-            raise UnfitLayer(f"an entry of kind {header.type!r}")
+            raise UnfitLayer(f"an entry of kind {header.kind!r}")
         member.check()
         # An old archive writes directories as files whose name ends in a slash.
         if member.kind == tarfile.REGTYPE and member.name.endswith(b"/"):
@@ -260,10 +260,6 @@ class TarReader:
 
 def _padded(size_bytes: int) -> int:
     return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
-
-
-def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _pax_records(content: bytes) -> dict[bytes, bytes]:

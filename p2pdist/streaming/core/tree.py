@@ -95,19 +95,14 @@ class Node:
 
     def attributes(self, first: int = 0) -> Attributes:
         """`first`: where the numbers of its layer begin, if it is one of several."""
-        member, number = self.member, first + self.number
+        member, number, mode = self.member, first + self.number, self.mode
         if member is None:
-            return Attributes(number, self.mode, 0, 0, self.size_bytes, 0, self.links)
-        major, minor = member.device
+            return Attributes(number, mode, 0, 0, self.size_bytes, 0, self.links)
+        # Asked for each name of a listing: of most, a plain file, the archive says the size.
+        size_bytes = member.size_bytes if stat.S_ISREG(mode) else self.size_bytes
+        device = 0 if member.device == (0, 0) else _device(*member.device)
         return Attributes(
-            number,
-            self.mode,
-            member.uid,
-            member.gid,
-            self.size_bytes,
-            member.mtime_ns,
-            self.links,
-            _device(major, minor),
+            number, mode, member.uid, member.gid, size_bytes, member.mtime_ns, self.links, device
         )
 
 

@@ -71,7 +71,9 @@ _OPEN_OUT: Final = struct.Struct("=QII")
 _DIRENT: Final = struct.Struct("=QQII")
 _XATTR_OUT: Final = struct.Struct("=II")
 _STATFS_OUT: Final = struct.Struct("=QQQQQIIII24x")
-_NO_ENTRY: Final = bytes(_ENTRY_OUT.size + _ATTR.size)
+_ENTRY: Final = struct.Struct(_ENTRY_OUT.format + _ATTR.format.removeprefix("="))
+_NO_ENTRY: Final = bytes(_ENTRY.size)
+_PADDINGS: Final = tuple(bytes(-length % 8) for length in range(8))
 _DIRECTORY: Final = 0o040000 >> 12
 
 
@@ -356,12 +358,12 @@ def init(asked: Init, *, max_readahead: int, max_pages: int, background_max: int
 
 
 def attributes(told: Attributes) -> bytes:
-    return _ATTR_OUT.pack(FOREVER_S, 0, 0) + _attributes(told)
+    return _ATTR_OUT.pack(FOREVER_S, 0, 0) + _ATTR.pack(*_attributes(told))
 
 
 def entry(told: Attributes, name_valid_s: int = FOREVER_S) -> bytes:
     """What LOOKUP finds."""
-    return _ENTRY_OUT.pack(told.node, 0, name_valid_s, FOREVER_S, 0, 0) + _attributes(told)
+    return _ENTRY.pack(told.node, 0, name_valid_s, FOREVER_S, 0, 0, *_attributes(told))
 
 
 def no_entry() -> bytes:
@@ -369,14 +371,20 @@ def no_entry() -> bytes:
     return _ENTRY_OUT.pack(0, 0, FOREVER_S, FOREVER_S, 0, 0) + bytes(_ATTR.size)
 
 
-def _attributes(told: Attributes) -> bytes:
+def _attributes(told: Attributes) -> tuple[int, ...]:
+    """The fields of `_ATTR`."""
     seconds, nanoseconds = divmod(told.mtime_ns, _NS_PER_S)
-    return _ATTR.pack(
+    size_bytes = told.size_bytes
+    return (
         told.node,
-        told.size_bytes,
-        (told.size_bytes + 511) // 512,
-        *(seconds, seconds, seconds),
-        *(nanoseconds, nanoseconds, nanoseconds),
+        size_bytes,
+        (size_bytes + 511) // 512,
+        seconds,
+        seconds,
+        seconds,
+        nanoseconds,
+        nanoseconds,
+        nanoseconds,
         told.mode,
         told.links,
         told.uid,
@@ -413,8 +421,8 @@ def directory(
             told = tell(child)
             kind = told.mode >> 12 if told else 0
             beside = entry(told, name_valid_s) if told and asked.plus else _NO_ENTRY
-        size = _DIRENT.size + len(name)
-        record = _DIRENT.pack(child, place + 1, len(name), kind) + name + bytes(-size % 8)
+        length = len(name)
+        record = _DIRENT.pack(child, place + 1, length, kind) + name + _PADDINGS[length % 8]
         if asked.plus:
             record = beside + record
         left -= len(record)

@@ -50,6 +50,11 @@ class LayersMount:
         mounted = mounting.mount(self._worker(), self.path, options)
         logs.event(log, logging.INFO, "layers.mounted", path=str(mounted.path))
 
+    def have_read(self, number: int) -> None:
+        """Return when a layer's index is read: its first reader would wait for that."""
+        with suppress(OSError):  # who reads it hears of it
+            os.stat(self.path / str(number))
+
     def answers(self) -> bool:
         """Whether it is mounted, and by a process that lives."""
         try:

@@ -167,6 +167,8 @@ class Snapshotter:
                 chain=chain, digest=opened.layer.digest, image=str(opened.name), number=made.number,
             )  # fmt: skip
             self._shown()
+            # A container mostly follows: what it needs is read while the engine asks for the rest.
+            self._mounting.submit(self._mount.have_read, made.number)
 
     async def in_line(self, work: Callable[..., T], *arguments: object) -> T:
         """Have the table asked or changed, after what came before."""

@@ -423,6 +423,8 @@ class TrackerCore:
             case control.TraceAsk(seq, layer):
                 told = self.traces.of(parse_digest(layer))
                 return [Send(link, control.TraceAnswer(seq, told))]
+            case control.Renew():
+                raise ValueError("a certificate was asked for, which is not offered")
             case _:
                 assert_never(message)
         return []

@@ -16,6 +16,7 @@ CODES = {
     ErrorReason.UNKNOWN: Exit.NOT_FOUND,
     ErrorReason.NOT_LISTED: Exit.DENIED,
     ErrorReason.NOT_SHARED: Exit.DENIED,
+    ErrorReason.MEMBERS_ONLY: Exit.DENIED,
     ErrorReason.CREDENTIALS: Exit.DENIED,
     ErrorReason.CALLER: Exit.DENIED,
     ErrorReason.DENIED: Exit.DENIED,

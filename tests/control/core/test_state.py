@@ -9,6 +9,7 @@ from p2pdist.control.core import events, orders
 from p2pdist.control.core.orders import (
     Abort,
     AnswerLease,
+    AnswerRenewal,
     AnswerTrace,
     AskInventory,
     Dial,
@@ -46,6 +47,8 @@ from p2pdist.model.control import (
     Leave,
     PrewarmEnd,
     Proof,
+    Renew,
+    Renewed,
     Revoke,
     Revoked,
     TraceAnswer,
@@ -419,6 +422,29 @@ def test_a_trace_is_answered_by_the_tracker_or_by_time() -> None:
     seq = driven.core.number()
     driven.happens(events.TraceWanted(seq, LAYER, driven.now_s + 1.0))
     assert driven.given == [AnswerTrace(seq, [])]
+
+
+def test_a_request_for_a_certificate_is_answered_by_the_tracker_or_by_time() -> None:
+    driven = online()
+    one, two = driven.core.number(), driven.core.number()
+    for seq in (one, two):
+        driven.happens(events.RenewalWanted(seq, b"request", driven.now_s + 1.0))
+        assert driven.said() == [Renew(seq, b"request")]
+
+    assert driven.receives(Renewed(one, b"it")) == [AnswerRenewal(one, Renewed(one, b"it"))]
+    assert driven.receives(Renewed(one, b"it")) == []
+    assert AnswerRenewal(two, None) in driven.wait(1.0)
+    driven.loses()
+    seq = driven.core.number()
+    driven.happens(events.RenewalWanted(seq, b"request", driven.now_s + 1.0))
+    assert driven.given == [AnswerRenewal(seq, None)]
+
+
+def test_a_host_with_another_certificate_comes_back_with_it() -> None:
+    driven = online()
+    assert driven.happens(events.Showing()) == [HangUp(1, CloseCode.GOING_AWAY)]
+    assert driven.happens(events.Showing()) == []
+    assert driven.loses() == [TrackerDown()]
 
 
 def test_revocations_go_out_in_batches_and_the_newest_are_said_again() -> None:

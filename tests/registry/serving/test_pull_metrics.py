@@ -72,7 +72,7 @@ def test_a_question_without_a_body_is_no_pull(no_pull: PullRecord) -> None:
 
 @pytest.mark.parametrize("reason", ErrorReason)
 def test_what_is_not_there_is_refused_and_what_could_not_be_had_failed(reason: ErrorReason) -> None:
-    lasting = {"unknown", "not_listed", "not_shared", "caller", "denied"}
+    lasting = {"unknown", "not_listed", "not_shared", "caller", "members_only", "denied"}
 
     assert outcome_of(refusal(reason, "docker.io", "x")) == (
         "refused" if reason in lasting else "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from p2pdist.streaming.core.index import encode_index
 from p2pdist.streaming.snapshotter import daemon, snapshotter, wire
 from p2pdist.streaming.snapshotter.daemon import running_snapshotter
 from p2pdist.streaming.snapshotter.images import Declined, LazyImages
+from p2pdist.streaming.snapshotter.layers_mount import LayersMount
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.snapshotter import TARGET
 from tests.fakes.layers_mount import Mounted
@@ -131,6 +133,36 @@ async def test_a_layer_that_is_shown_is_told_of_as_containerd_looks_for_it(
     assert found.created_at.seconds > 1_700_000_000
     stat = await socket.ask("Stat", key="k8s.io/1/extract")
     assert stat.info.labels[TARGET] == LOW
+
+
+async def test_a_layer_is_read_as_soon_as_it_is_shown(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: queue.SimpleQueue[int] = queue.SimpleQueue()
+    monkeypatch.setattr(Mounted, "have_read", lambda self, number: read.put(number))
+
+    await show(socket, "low", LOW)
+    await show(socket, "high", HIGH, "low")
+    await show(socket, "again", HIGH, "low")
+
+    assert [await asyncio.to_thread(read.get, timeout=20) for _ in range(2)] == [1, 2]
+    assert read.empty()
+
+
+async def test_a_layer_that_is_read_for_long_holds_up_no_pull(
+    socket: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(Mounted, "have_read", lambda self, number: go_on.wait(60))
+    try:
+        await show(socket, "low", LOW)
+        assert await show(socket, "high", HIGH, "low") is grpc.StatusCode.ALREADY_EXISTS
+    finally:
+        go_on.set()
+
+
+def test_a_layer_that_cannot_be_read_is_for_its_readers_to_tell(tmp_path: Path) -> None:
+    LayersMount(tmp_path, "http://127.0.0.1:1").have_read(1)
 
 
 async def test_a_layer_of_two_namespaces_is_two_snapshots(socket: Socket) -> None:

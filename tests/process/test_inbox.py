@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from p2pdist.tracker.inbox import TURN_S, Inbox
+from p2pdist.process.inbox import TURN_S, Inbox
 
 T = TypeVar("T")
 

@@ -1,0 +1,62 @@
+"""Who may ask at `/v2/` of a proxy: hosts with a certificate, once certificates are required, and
+those whose networks the operator named."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from p2pdist.errors import ErrorReason, PeerFault
+from p2pdist.exchange.accepting import network_of_address
+from p2pdist.model.private_places import IpNetwork
+from p2pdist.oci import refusals
+from p2pdist.process.host_identity import identity_shown
+from p2pdist.process.tls import CERTIFICATE
+from p2pdist.registry.serving.answers import error_answer
+from p2pdist.registry.serving.refused import RefusedRequests
+
+_HEADERS: Final = {hdrs.SERVER: "p2pdist", "X-Content-Type-Options": "nosniff"}
+
+
+def members_only(
+    required: Callable[[], bool],
+    open_to: Collection[IpNetwork],
+    refused: RefusedRequests,
+    *,
+    beside: Collection[str],
+) -> Middleware:
+    """Refuse whoever else asks while `required()`. `beside`: paths with a proof of their own."""
+
+    @web.middleware
+    async def look(request: web.Request, handler: Handler) -> web.StreamResponse:
+        own_proof = request.raw_path.partition("?")[0] in beside
+        if own_proof or not required() or _certified(request) or _named(request, open_to):
+            return await handler(request)
+        text = "this proxy answers hosts with a certificate only"
+        error = refusals.refusal(ErrorReason.MEMBERS_ONLY, "", text)
+        refused.note(network_of_address(request.remote or ""), error)
+        return error_answer(error, _HEADERS)
+
+    return look
+
+
+def _certified(request: web.Request) -> bool:
+    """The connection's other end has shown a certificate of ours, which TLS has looked at."""
+    der: bytes | None = request.get_extra_info(CERTIFICATE)
+    try:
+        return der is not None and bool(identity_shown(der))
+    except PeerFault:
+        return False
+
+
+def _named(request: web.Request, open_to: Collection[IpNetwork]) -> bool:
+    try:
+        address = ipaddress.ip_address((request.remote or "").partition("%")[0])
+    except ValueError:
+        return False
+    plain = getattr(address, "ipv4_mapped", None) or address
+    return any(plain in network for network in open_to)
