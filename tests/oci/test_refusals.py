@@ -15,6 +15,7 @@ ANSWERS = {
     ErrorReason.NOT_SHARED: (403, "DENIED"),
     ErrorReason.CREDENTIALS: (403, "UNAUTHORIZED"),
     ErrorReason.CALLER: (403, "DENIED"),
+    ErrorReason.MEMBERS_ONLY: (403, "DENIED"),
     ErrorReason.DENIED: (403, "DENIED"),
     ErrorReason.EXHAUSTED: (503, "MANIFEST_UNKNOWN"),
 }
