@@ -159,7 +159,7 @@ def _degraded(troubles: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def _node_facts(daemon: dict[str, Any]) -> dict[str, str]:
     swarms = daemon["swarms"]
     return {
-        "links": f"{daemon['links']}, tracker {_tracker(daemon)}",
+        "links": f"{_links(daemon)}, tracker {_tracker(daemon)}",
         "serves": _serves(daemon),
         "blobs": f"{swarms['whole']} whole, {swarms['active']} on their way",
         "cache": size_text(daemon["cache_bytes"]),
@@ -173,6 +173,13 @@ def _serves(daemon: dict[str, Any]) -> str:
     if "registries" not in daemon:
         return "unknown"
     return "1 registry" if daemon["registries"] == 1 else f"{daemon['registries']} registries"
+
+
+def _links(daemon: dict[str, Any]) -> str:
+    """Links in clear are worth a word only to a host that has a certificate."""
+    links = daemon["links"]
+    clear = links - daemon.get("links_sealed", 0) if daemon.get("identity") else 0
+    return f"{links} ({clear} in clear)" if clear else str(links)
 
 
 def _tracker(daemon: dict[str, Any]) -> str:

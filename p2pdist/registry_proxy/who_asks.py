@@ -38,7 +38,7 @@ def members_only(
             return await handler(request)
         text = "this proxy answers hosts with a certificate only"
         error = refusals.refusal(ErrorReason.MEMBERS_ONLY, "", text)
-        refused.note(network_of_address(request.remote or ""), error)
+        refused.stranger(network_of_address(request.remote or ""), error)
         return error_answer(error, _HEADERS)
 
     return look

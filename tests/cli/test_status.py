@@ -56,6 +56,22 @@ def test_what_is_not_as_it_should_be_is_trouble(changed: dict[str, Any], shown: 
     assert trouble(**changed) == shown
 
 
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ({"links": 3}, "3, tracker up"),
+        ({"links": 3, "links_sealed": 1, "identity": None}, "3, tracker up"),
+        ({"links": 3, "links_sealed": 1, "identity": {"role": "peer"}}, "3 (2 in clear), tracker"),
+        ({"links": 3, "links_sealed": 3, "identity": {"role": "peer"}}, "3, tracker up"),
+    ],
+)
+def test_links_in_clear_are_shown_where_this_host_has_a_certificate(
+    changed: dict[str, Any], shown: str
+) -> None:
+    (line,) = [text for text in describe(WELL | changed) if text.startswith("  links")]
+    assert line.removeprefix("  links").strip().startswith(shown)
+
+
 def test_a_reason_of_readyz_is_trouble_once_and_comes_with_its_fix() -> None:
     away = {"reason": "tracker_away", "for_s": 60.0, "detail": "none is reached", "fix": "start it"}
 

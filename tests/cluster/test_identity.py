@@ -63,7 +63,7 @@ async def looked_at(settings: Settings, role: str = "peer") -> list[Finding]:
 
 
 async def test_a_cluster_that_requires_certificates_pulls_as_ever(
-    lab: Lab, ca: TestCa, client: aiohttp.ClientSession
+    lab: Lab, ca: TestCa, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     certified(lab, ca, "tracker", "proxy", "peer")
     lab.require_identity = True
@@ -81,6 +81,10 @@ async def test_a_cluster_that_requires_certificates_pulls_as_ever(
         assert status["identity"]["required"]
         assert status["degraded"] == []
     assert (await said_at(client, proxy.registry)).startswith("403 members_only")
+    assert "client.refused" in caplog.text
+    async with client.get(f"{url_of(proxy.admin)}/metrics") as answer:
+        refused = 'p2pdist_requests_refused_total{reason="members_only"} 1'
+        assert refused in await answer.text()
     for node in (peer.running, proxy.running):
         assert node.transport.sealed == node.transport.links == 1
     found = await looked_at(lab.settings("one"))

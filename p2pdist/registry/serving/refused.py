@@ -39,6 +39,18 @@ class RefusedRequests:
                 requests=requests,
             )  # fmt: skip
 
+    def stranger(self, client: str, error: RegistryError) -> None:
+        """`client`, an address, may ask nothing here, whatever it is."""
+        assert error.reason is not None
+        self._counts[error.reason] += 1
+        if requests := self._seldom.happened(
+            (error.reason, client), asyncio.get_running_loop().time()
+        ):
+            logs.event(
+                log, logging.WARNING, "client.refused", client=client, reason=error.reason,
+                fix=fix_of(error.reason, ""), requests=requests,
+            )  # fmt: skip
+
     def samples(self) -> Iterator[Sample]:
         for reason in ErrorReason:
             yield Sample(
