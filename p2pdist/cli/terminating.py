@@ -45,9 +45,13 @@ def beyond_recall() -> None:
     any more, in the main task."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if threading.current_thread() is threading.main_thread():
+        late = {signal.SIGINT, signal.SIGTERM}
+        # asyncio puts the default back first: for a moment a signal would end the process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, late)
         loop.remove_signal_handler(signal.SIGTERM)
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in late:
             signal.signal(signum, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, late)
     assert task is not None
     if task.cancelling():
         raise asyncio.CancelledError
