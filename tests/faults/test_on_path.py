@@ -19,7 +19,7 @@ from tests.faults.reading import check_stores
 from tests.faults.records import recorded
 from tests.process.identities import TestCa
 
-LAYER = random_bytes(12_000_000, 104)
+LAYER = random_bytes(4_000_000, 104)
 IDS = {"tracker": HostId("1" * 32), "proxy": HostId("2" * 32), "peer": HostId("3" * 32)}
 
 
