@@ -17,6 +17,16 @@ ROLES: Final = ("peer", "proxy", "tracker", "operator")
 _DIRECTORY: Final = click.Path(file_okay=False, path_type=Path)
 
 
+_ca_dir = click.option(
+    "--dir",
+    "directory",
+    type=_DIRECTORY,
+    default=Path("/etc/p2pdist/ca"),
+    show_default=True,
+    help="Where the CA is.",
+)
+
+
 @click.group()
 def ca() -> None:
     """Make the CA of a cluster, and certificates for its hosts.
@@ -84,14 +94,7 @@ def init(directory: Path) -> None:
     help="Where to put ca.pem, cert.pem and key.pem; a certificate of the same host there is "
     "replaced.",
 )
-@click.option(
-    "--dir",
-    "directory",
-    type=_DIRECTORY,
-    default=Path("/etc/p2pdist/ca"),
-    show_default=True,
-    help="Where the CA is.",
-)
+@_ca_dir
 def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path) -> None:
     """Make a key and a certificate for one daemon of one host.
 
@@ -129,14 +132,7 @@ def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path)
     "--tracker", required=True, metavar="HOST:PORT", help="Who takes it: tracker.join, as there."
 )
 @click.option("--ttl", default="1h", show_default=True, help="How long it is good, 30d at most.")
-@click.option(
-    "--dir",
-    "directory",
-    type=_DIRECTORY,
-    default=Path("/etc/p2pdist/ca"),
-    show_default=True,
-    help="Where the CA is.",
-)
+@_ca_dir
 def token(role: str, host_id: str | None, tracker: str, ttl: str, directory: Path) -> None:
     """Print a token with which one host gets its first certificate, by itself.
 

@@ -323,7 +323,7 @@ async def _check_proxy(
                 body = await answer.content.read(LIST_BYTES_MAX)
                 members_only = answer.headers.get(REASON) == ErrorReason.MEMBERS_ONLY
                 listed = None if members_only else parse_registries(body)
-    except (aiohttp.ClientError, OSError, PeerFault, TimeoutError, ValueError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         reason = str(error) or type(error).__name__
         fix = f"is it running, and does the firewall let {parts.port} through?"
         return [failed("proxy", f"{url} does not answer: {reason}", fix, remote=True)]

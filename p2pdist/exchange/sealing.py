@@ -19,7 +19,7 @@ from __future__ import annotations
 import hmac
 import struct
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -36,18 +36,6 @@ RECORDS_PER_KEY: Final = 1 << 22
 _LENGTH: Final = struct.Struct(">I")
 _NONCE_BYTES: Final = 12
 _NEXT_KEY: Final = b"p2pdist next key"
-
-
-class Seal(Protocol):
-    """How the bytes of one link are sealed and opened; dead after the first record that fails."""
-
-    def seal(self, plain: bytes) -> bytes:
-        """Return the records for `plain`, of any length."""
-        ...
-
-    def opened(self, data: memoryview) -> Iterator[bytes]:
-        """Yield what is in the records that `data` completes; raise PeerFault for a wrong one."""
-        ...
 
 
 class _Direction:
@@ -70,8 +58,9 @@ class _Direction:
         return self._cipher, nonce
 
 
-class KeySeal:
-    """Seals under the key that this end chose, opens under the one that the other end did."""
+class Seal:
+    """Of one link: seals under the key that this end chose, opens under the other end's. Dead after
+    the first record that fails."""
 
     def __init__(
         self, own_key: bytes, their_key: bytes, *, records_per_key: int = RECORDS_PER_KEY
@@ -82,6 +71,7 @@ class KeySeal:
         """Of a record that has not come whole."""
 
     def seal(self, plain: bytes) -> bytes:
+        """Return the records for `plain`, of any length."""
         if len(plain) <= PLAIN_BYTES_MAX:
             return b"".join(self._record(plain))
         parts: list[bytes] = []
@@ -95,6 +85,7 @@ class KeySeal:
         return head, cipher.encrypt(nonce, plain, head)
 
     def opened(self, data: memoryview) -> Iterator[bytes]:
+        """Yield what is in the records that `data` completes; raise PeerFault for a wrong one."""
         while data:
             if not self._held and len(data) >= (stop := _stop(data)):
                 yield self._open(data[:stop])

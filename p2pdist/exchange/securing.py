@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pdist.errors import NoIdentity, PeerFault
-from p2pdist.exchange.sealing import KEY_BYTES, KeySeal
+from p2pdist.exchange.sealing import KEY_BYTES, Seal
 from p2pdist.exchange.tls_refusal import refusal_text
 from p2pdist.model.handshake import Session
 from p2pdist.model.members import Member
@@ -53,7 +53,7 @@ async def secured(
     hellos: bytes,
     *,
     server_side: bool,
-) -> KeySeal:
+) -> Seal:
     """Prove both ends of `sock` to each other; return how the link is sealed.
 
     `hellos`: a keyed hash of both, as this end sent and heard them. Raises NoIdentity where the
@@ -69,7 +69,7 @@ async def secured(
     told = await channel.receive(len(own) + len(hellos))
     if not hmac.compare_digest(told[KEY_BYTES:], hellos):
         raise NoIdentity("somebody in between changed what this host and the other one said")
-    return KeySeal(own, told[:KEY_BYTES])
+    return Seal(own, told[:KEY_BYTES])
 
 
 class _Channel:

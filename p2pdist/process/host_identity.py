@@ -127,11 +127,20 @@ class _WithProxy(ssl.SSLObject):
 
     def do_handshake(self) -> None:
         super().do_handshake()
-        shown = identity_shown(self.getpeercert(binary_form=True) or b"")
-        if shown.role is not IdentityRole.PROXY:
+        if why := self._why_not():
+            # What speaks TLS for us hears of nothing else.
             error = ssl.SSLCertVerificationError()
-            error.verify_message = f"it is for {shown}, not for a proxy"
+            error.verify_message = why
             raise error
+
+    def _why_not(self) -> str:
+        try:
+            shown = identity_shown(self.getpeercert(binary_form=True) or b"")
+        except PeerFault as error:
+            return str(error)
+        if shown.role is not IdentityRole.PROXY:
+            return f"it is for {shown}, not for a proxy"
+        return ""
 
 
 # Of `client`, `server`, `proxies`.

@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from p2pdist.errors import ErrorReason, PeerFault, UpstreamError
+from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.geometry import MANIFEST_SIZE_MAX_BYTES
 from p2pdist.model.ids import (
     Digest,
@@ -240,7 +240,7 @@ class ProxyClient:
                 )
         except TimeoutError:
             raise self._silent(f"did not answer within {HEADERS_S} s") from None
-        except (aiohttp.ClientError, OSError, PeerFault) as error:
+        except (aiohttp.ClientError, OSError) as error:
             self._hears_of_tls(told=False)
             reason = ErrorReason.EXHAUSTED if exhausted(error) else ErrorReason.NO_PROXY
             raise self._silent(f"cannot be reached: {cause(error)}", reason) from None

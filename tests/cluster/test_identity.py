@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -12,15 +13,18 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.doctor.local import check_identity
 from p2pdist.doctor.network import check_others
 from p2pdist.errors import LinkRefused, UpstreamError
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
+from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.process import clock, identity_holder
+from p2pdist.process.ca import new_key, private_pem, sign
 from p2pdist.process.certificates import DAY_S
 from p2pdist.process.identity import read_secret
 from p2pdist.process.listening import HttpServer
@@ -116,7 +120,18 @@ async def test_hosts_of_networks_that_are_named_ask_without_a_certificate(
     assert await said_at(client, proxy.registry) == "200 1 layers"
 
 
-async def test_a_certificate_of_a_peer_is_no_proxy(lab: Lab, ca: TestCa) -> None:
+def nobodys_context(ca: TestCa, directory: Path) -> ssl.SSLContext:
+    """What the CA signed, and is for no host."""
+    key, file = new_key(), directory / "nobody.pem"
+    who = Identity(IdentityRole.PROXY, HostId("nobody"))
+    made = sign(ca.ca, who, key.public_key(), life_s=DAY_S, now_s=clock.unix_s())
+    file.write_bytes(made.public_bytes(Encoding.PEM) + private_pem(key))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+async def test_a_certificate_of_a_peer_is_no_proxy(ca: TestCa, tmp_path: Path) -> None:
     """Nothing is said to it, not even which image is wanted."""
     heard: list[str] = []
 
@@ -126,14 +141,18 @@ async def test_a_certificate_of_a_peer_is_no_proxy(lab: Lab, ca: TestCa) -> None
 
     app = web.Application()
     app.router.add_route("*", "/{any:.*}", note)
-    thief, own = ca.identity("peer", IDS["peer"]), ca.identity("peer", HostId("9" * 32))
-    server = HttpServer(Address("127.0.0.1", 0), app, tls=lambda: thief.server)
+    own = ca.identity("peer", HostId("9" * 32))
+    shown = ca.identity("peer", IDS["peer"]).server
+    server = HttpServer(Address("127.0.0.1", 0), app, tls=lambda: shown)
     address = await server.start()
     async with aiohttp.ClientSession() as session:
         asks = ProxyClient(url_of(address), session, ProxyTls(lambda: own.proxies, required=True))
         with pytest.raises(UpstreamError, match=r"is for peer .*, not for a proxy"):
             await asks.greet(timeout_s=5)
-        thief = ca.identity("proxy", IDS["proxy"])
+        shown = nobodys_context(ca, tmp_path)
+        with pytest.raises(UpstreamError, match="not believed: no certificate of ours"):
+            await asks.greet(timeout_s=5)
+        shown = ca.identity("proxy", IDS["proxy"]).server
         with pytest.raises(UpstreamError, match="names no exchange port"):
             await asks.greet(timeout_s=5)
     await server.close()

@@ -13,21 +13,21 @@ from p2pdist.exchange.sealing import (
     KEY_BYTES,
     PLAIN_BYTES_MAX,
     TAG_BYTES,
-    KeySeal,
+    Seal,
 )
 
 HERE, THERE = bytes(KEY_BYTES), b"k" * KEY_BYTES
 HEAD = 4
 
 
-def ends(records_per_key: int = 1000) -> tuple[KeySeal, KeySeal]:
+def ends(records_per_key: int = 1000) -> tuple[Seal, Seal]:
     return (
-        KeySeal(HERE, THERE, records_per_key=records_per_key),
-        KeySeal(THERE, HERE, records_per_key=records_per_key),
+        Seal(HERE, THERE, records_per_key=records_per_key),
+        Seal(THERE, HERE, records_per_key=records_per_key),
     )
 
 
-def opened(seal: KeySeal, *pieces: bytes) -> bytes:
+def opened(seal: Seal, *pieces: bytes) -> bytes:
     return b"".join(itertools.chain.from_iterable(seal.opened(memoryview(p)) for p in pieces))
 
 

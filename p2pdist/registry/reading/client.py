@@ -205,7 +205,8 @@ class UpstreamClient:
             async with self._request("HEAD", name, kind, reference):
                 return
         except UpstreamError as error:
-            blob = kind == "blobs" and (error.status in (401, 403) or _is_storage(error))
+            refused = error.status in (401, 403) or isinstance(error, StorageRefusal)
+            blob = kind == "blobs" and refused
             if not blob and error.status not in _HEAD_UNSUPPORTED:
                 raise
         if kind == "blobs":
@@ -448,10 +449,6 @@ async def check_digest(body: bytes, digest: Digest, whose: str) -> None:
     actual = await asyncio.to_thread(digest_of, body, digest_algorithm(digest))
     if actual != digest:
         raise BadAnswer(f"{whose}: a manifest with the digest {actual} instead of {digest}")
-
-
-def _is_storage(error: UpstreamError) -> bool:
-    return isinstance(error, StorageRefusal)
 
 
 def _worth_another_try(error: Exception) -> bool:

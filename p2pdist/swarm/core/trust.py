@@ -1,9 +1,9 @@
 """Who may still serve us: strikes, and bans that grow with what a host goes on doing.
 
-Nothing ties the bytes of a link to the host that shook hands on it: whoever sits on the wire, or a
-network card that flips bits, can say anything in its name. So a ban is short at first, and grows
-only while its host, given another chance, is wrong again. Banned for ten minutes at once, the only
-proxy of a datacenter was off for three flipped bits.
+Nothing ties the bytes of a link that is not sealed to the host that shook hands on it: whoever sits
+on the wire, or a network card that flips bits, can say anything in its name. So a ban is short at
+first, and grows only while its host, given another chance, is wrong again. Banned for ten minutes
+at once, the only proxy of a datacenter was off for three flipped bits.
 """
 
 from __future__ import annotations
