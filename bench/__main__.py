@@ -41,12 +41,17 @@ Figures = dict[str, Any]
 def _micro() -> Figures:
     from bench.micro import exchange
 
-    link, sealed, floor = exchange.measure()
+    costs = exchange.measure()
+    link, sealed, floor = costs.exchange, costs.sealed, costs.floor
     print(f"exchange: {link.cpu_s_per_gb:.2f} CPU-s/GB, {link.gb_per_s:.2f} GB/s")
     print(f"sealed:   {sealed.cpu_s_per_gb:.2f} CPU-s/GB, {sealed.gb_per_s:.2f} GB/s")
+    print(
+        f"the link alone: {costs.link_clear.cpu_s_per_gb:.2f} CPU-s/GB, "
+        f"sealed {costs.link_sealed.cpu_s_per_gb:.2f}"
+    )
     print(f"floor:    {floor.cpu_s_per_gb:.2f} CPU-s/GB, {floor.gb_per_s:.2f} GB/s")
     print(f"ratio to the floor: {link.cpu_s_per_gb / floor.cpu_s_per_gb:.2f}")
-    return {"exchange": asdict(link), "sealed": asdict(sealed), "floor": asdict(floor)}
+    return asdict(costs)
 
 
 def _mirror() -> Figures:

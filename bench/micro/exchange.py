@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
 
@@ -30,7 +30,7 @@ from p2pdist.model.chunkmap import ChunkMap, chunk_hash
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
-from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.statements import HashBatch, Keyring, MapHead, Signer
 from p2pdist.process.ca import CA_NAME, CERT_NAME, KEY_NAME, issue, new_ca
 from p2pdist.process.clock import unix_s
@@ -99,10 +99,7 @@ class _Receiver(_Sender):
     def _ask(self, link: Link) -> None:
         first = next(self._next, None)
         if first is not None:
-            request_id = RequestId(first + 1)
-            chunks = [(i, CHUNK_BYTES) for i in range(first, first + RUN_CHUNKS)]
-            link.expect_chunks(request_id, chunks)
-            link.send(fr.Request(request_id, DIGEST, MAP_ID, first, RUN_CHUNKS))
+            _ask_run(link, first)
 
     def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
         self._intake.take(Arrival(link, RequestId(request_id), chunk, data))
@@ -119,6 +116,68 @@ class _Receiver(_Sender):
         raise error
 
 
+class _Taker(_Sender):
+    """Asks for runs, two outstanding, and lets go of what comes: the link and nothing else."""
+
+    def __init__(self, chunks: int) -> None:
+        super().__init__(-1)
+        self.done = asyncio.Event()
+        self._left = chunks
+        self._next = iter(range(0, chunks, RUN_CHUNKS))
+
+    def start(self, link: Link) -> None:
+        for _ in range(OUTSTANDING):
+            self._ask(link)
+
+    def _ask(self, link: Link) -> None:
+        first = next(self._next, None)
+        if first is not None:
+            _ask_run(link, first)
+
+    def chunk(self, link: Link, request_id: int, chunk: int, data: bytearray) -> None:
+        link.give_back(data)
+        self._left -= 1
+        if (chunk + 1) % RUN_CHUNKS == 0:
+            self._ask(link)
+        if not self._left:
+            self.done.set()
+
+
+def _ask_run(link: Link, first: int) -> None:
+    request_id = RequestId(first + 1)
+    link.expect_chunks(request_id, [(i, CHUNK_BYTES) for i in range(first, first + RUN_CHUNKS)])
+    link.send(fr.Request(request_id, DIGEST, MAP_ID, first, RUN_CHUNKS))
+
+
+async def _linked(
+    ends: tuple[_Sender, _Taker | _Receiver], identities: Mapping[str, LinkIdentity]
+) -> tuple[list[ExchangeTransport], Link]:
+    """Both ends over loopback, and the link of the second one."""
+
+    def end(handler: _Sender, name: str) -> ExchangeTransport:
+        member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
+        return ExchangeTransport(
+            handler, secret=b"s" * 32, me=lambda: member, limits=ExchangeLimits(),
+            identity=lambda: identities.get(name),
+        )  # fmt: skip
+
+    transports = [end(ends[0], "a"), end(ends[1], "b")]
+    address = await transports[0].listen("127.0.0.1", 0)
+    return transports, await transports[1].dial(address, timeout_s=5)
+
+
+async def _link_alone(source: int, chunks: int, identities: Mapping[str, LinkIdentity]) -> Cost:
+    taker = _Taker(chunks)
+    transports, link = await _linked((_Sender(source), taker), identities)
+    stop = _clock(chunks * CHUNK_BYTES)
+    taker.start(link)
+    await taker.done.wait()
+    cost = stop()
+    for transport in transports:
+        await transport.close()
+    return cost
+
+
 async def _over_a_link(
     source: int,
     directory: Path,
@@ -126,22 +185,11 @@ async def _over_a_link(
     keyring: Keyring,
     identities: Mapping[str, LinkIdentity],
 ) -> Cost:
-    def member(name: str) -> Member:
-        return Member(HostId(name * 32), Role.PEER, Place("dc1"))
-
-    def end(handler: _Sender, name: str) -> ExchangeTransport:
-        return ExchangeTransport(
-            handler, secret=b"s" * 32, me=lambda: member(name), limits=ExchangeLimits(),
-            identity=lambda: identities.get(name),
-        )  # fmt: skip
-
     limits = StoreLimits(max_bytes=1 << 40, reserve_free_bytes=0)
     store = await Store.open(directory, limits=limits, keyring=keyring, boot_id="bench")
     blob, tasks = await store.create(chunk_map), TaskOwner("bench")
     receiver = _Receiver(blob, tasks)
-    ends = [end(_Sender(source), "a"), end(receiver, "b")]
-    address = await ends[0].listen("127.0.0.1", 0)
-    link = await ends[1].dial(Address(address.host, address.port), timeout_s=5)
+    ends, link = await _linked((_Sender(source), receiver), identities)
     stop = _clock(chunk_map.geometry.size_bytes)
     receiver.start(link)
     await receiver.done.wait()
@@ -227,25 +275,34 @@ def _identities(directory: Path) -> dict[str, LinkIdentity]:
     return shown
 
 
-def measure(size_mib: int = 512) -> tuple[Cost, Cost, Cost]:
-    """Return the costs over a link, over a sealed one, and of the floor: medians of interleaved
-    runs."""
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Medians of interleaved runs; `link_`: chunks are let go of, neither hashed nor stored."""
+
+    exchange: Cost
+    sealed: Cost
+    link_clear: Cost
+    link_sealed: Cost
+    floor: Cost
+
+
+def measure(size_mib: int = 512) -> Costs:
     count = size_mib * (1 << 20) // CHUNK_BYTES
+    runs: dict[str, list[Cost]] = {field.name: [] for field in fields(Costs)}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         source, chunk_map, keyring = _source(directory / "source", count)
-        identities = _identities(directory)
-        links: list[Cost] = []
-        sealed: list[Cost] = []
-        floors: list[Cost] = []
+        shown = _identities(directory)
         for number in range(RUNS + 1):
             store = directory / f"store{number}"
-            for costs, shown in ((links, {}), (sealed, identities)):
-                run = _over_a_link(source, store, chunk_map, keyring, shown)
-                costs.append(asyncio.run(run))
-            floors.append(_floor(source, directory / "target", count))
+            for kind, identities in (("exchange", {}), ("sealed", shown)):
+                whole = _over_a_link(source, store, chunk_map, keyring, identities)
+                runs[kind].append(asyncio.run(whole))
+            for kind, identities in (("link_clear", {}), ("link_sealed", shown)):
+                runs[kind].append(asyncio.run(_link_alone(source, count, identities)))
+            runs["floor"].append(_floor(source, directory / "target", count))
         os.close(source)
-    return _median(links[1:]), _median(sealed[1:]), _median(floors[1:])
+    return Costs(**{kind: _median(costs[1:]) for kind, costs in runs.items()})
 
 
 def _median(costs: list[Cost]) -> Cost:

@@ -9,9 +9,8 @@ is looked at. A key is used for `RECORDS_PER_KEY` records and makes the next one
 7.2).
 
 Not the records of TLS itself: 64 KiB through `ssl.SSLObject` cost 0.36 + 0.42 CPU-s/GiB at the two
-ends, through `AESGCM` 0.10 + 0.10 (OpenSSL 3.0.19, AES-NI). A link costs 0.4 CPU-s/GB more for it,
-both ends together, of which a half is that the kernel sends no file by itself. TLS agrees on the
-keys, see `securing`.
+ends, through `AESGCM` 0.10 + 0.10 (OpenSSL 3.0.19, AES-NI); that the kernel sends no file by itself
+costs a link as much again (`python -m bench micro`). TLS agrees on the keys, see `securing`.
 """
 
 from __future__ import annotations
