@@ -27,6 +27,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash
+from p2pdist.model.cluster_secrets import ClusterSecrets
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
@@ -157,7 +158,8 @@ async def _linked(
     def end(handler: _Sender, name: str) -> ExchangeTransport:
         member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
         return ExchangeTransport(
-            handler, secret=b"s" * 32, me=lambda: member, limits=ExchangeLimits(),
+            handler, secret=lambda: ClusterSecrets((b"s" * 32,)), me=lambda: member,
+            limits=ExchangeLimits(),
             identity=lambda: identities.get(name),
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ from bench.prewarm.content import PLATFORM, Content
 from p2pdist.control.core.announcing import INVENTORY_SPREAD_INTERVALS
 from p2pdist.control.core.redial import Redial
 from p2pdist.control.line import ControlLine
+from p2pdist.model.cluster_secrets import ClusterSecrets
 from p2pdist.model.control import (
     Announce,
     Delta,
@@ -176,7 +177,7 @@ class SimHost:
 
     async def _dial(self) -> None:
         fleet = self._fleet
-        line = ControlLine(self, fleet.secret, self.member, fleet.codecs)
+        line = ControlLine(self, ClusterSecrets((fleet.secret,)), self.member, fleet.codecs)
         try:
             await self._loop.create_connection(lambda: line, fleet.host, fleet.port)
         except OSError as error:

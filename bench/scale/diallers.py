@@ -24,6 +24,7 @@ from p2pdist.errors import LinkRefused, PeerFault
 from p2pdist.exchange.codec import Decoder, encode
 from p2pdist.exchange.frames import Interest, Offer, Ping, Pong, Refuse, RefuseReason, Request
 from p2pdist.exchange.transport import MAGIC
+from p2pdist.model.cluster_secrets import ClusterSecrets
 from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake
 from p2pdist.model.ids import HostId, parse_digest
 from p2pdist.model.members import Address, Member, Place, Role
@@ -46,7 +47,7 @@ class Dialler(asyncio.Protocol):
         """"up", the reason of a refusal, or "lost"."""
         self.live = False
         self.echoes = False
-        self._hand = ClientHandshake(secret, member, os.urandom)
+        self._hand = ClientHandshake(ClusterSecrets((secret,)), member, os.urandom)
         self._buffer = b""
         self._decoder = Decoder()
 

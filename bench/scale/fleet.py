@@ -15,6 +15,7 @@ from typing import Final
 from p2pdist.control.core.announcing import INVENTORY_SPREAD_INTERVALS
 from p2pdist.control.core.redial import Redial
 from p2pdist.control.line import ControlLine
+from p2pdist.model.cluster_secrets import ClusterSecrets
 from p2pdist.model.control import Announce, Delta, FromTracker, Join, Status, SwarmKey, Welcome
 from p2pdist.model.control_wire import CONNECT_S, HANDSHAKE_S, FrameCodec, shared_codecs
 from p2pdist.model.handshake import Session
@@ -141,7 +142,7 @@ class ScaleHost:
     async def _dial(self) -> None:
         fleet, loop = self._fleet, asyncio.get_running_loop()
         fleet.dials += 1
-        line = ControlLine(self, fleet.secret, self.member, fleet.codecs)
+        line = ControlLine(self, ClusterSecrets((fleet.secret,)), self.member, fleet.codecs)
         # Behind the time-out of the connection itself: from here on there is one to abort.
         self._after(CONNECT_S + 0.01, lambda: line.abort("no answer in time"))
         protocol: asyncio.Protocol = line

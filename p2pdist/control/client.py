@@ -20,6 +20,7 @@ from p2pdist.control.core.orders import PrewarmOrder
 from p2pdist.control.core.state import ControlCore, Phase
 from p2pdist.control.dial import TrackerDial
 from p2pdist.control.line import ClockHeard, ControlLine
+from p2pdist.model.cluster_secrets import SecretSource
 from p2pdist.model.control import (
     Delta,
     Describe,
@@ -76,7 +77,7 @@ class TrackerClient:
         self,
         urls: Sequence[str],
         *,
-        secret: bytes,
+        secret: SecretSource,
         me: Callable[[], Member],
         listener: TrackerListener,
         rng: Random,
@@ -91,9 +92,10 @@ class TrackerClient:
     ) -> None:
         """`describe`: what to say of this host first; without it, it takes no prewarm orders.
         `on_order` gets the tracker's; called on the event loop, must not block. `health` is told of
-        other secrets and clocks. `instance`: of this process, see `clones`; `on_id_in_use` hears
-        what a tracker says of another host with our id, before it is dialled again. `identity`:
-        with it TLS is spoken; a tracker without one is then spoken to in clear, unless required."""
+        other secrets and clocks. `secret` is asked at each dial. `instance`: of this process, see
+        `clones`; `on_id_in_use` hears what a tracker says of another host with our id, before it is
+        dialled again. `identity`: with it TLS is spoken; a tracker without one is then spoken to in
+        clear, unless required."""
         self._core = ControlCore(urls, rng=rng, describes=describe is not None)
         self._secret = secret
         self._me = me
@@ -195,6 +197,12 @@ class TrackerClient:
             return False
         self.happened(events.Showing())
         return True
+
+    def cut_unbelieved(self) -> None:
+        """Connect anew if the connection stands under a secret that is not believed any more."""
+        line = None if self._dial is None else self._dial.line
+        if line is not None and line.mark and line.mark not in self._secret().marks:
+            self.happened(events.Showing())
 
     async def renew(self, request: bytes, *, timeout_s: float) -> Renewed | None:
         """Have the request for a certificate signed; None: no tracker answered in time."""
@@ -349,7 +357,7 @@ class TrackerClient:
         me = self._me()
         line = ControlLine(
             dial,
-            self._secret,
+            self._secret(),
             me,
             self._codecs,
             unix_ms=self._health.unix_ms,

@@ -36,11 +36,14 @@ class JobsError(P2pdistError):
 
 
 class JobsClient:
-    """One tracker by the base URL of its admin port; `session` is the caller's to close."""
+    """One tracker by the base URL of its admin port; `session` is the caller's to close.
+
+    `token` may be replaced at any time: it changes with the cluster secret.
+    """
 
     def __init__(self, base_url: str, token: str, session: aiohttp.ClientSession) -> None:
         self.base_url = base_url.rstrip("/")
-        self._token = token
+        self.token = token
         self._session = session
 
     async def submit(self, spec: JobSpec, *, dry_run: bool = False) -> JobAnswer:
@@ -59,7 +62,7 @@ class JobsClient:
 
     async def _ask(self, method: str, tail: str, kind: type[T], body: bytes | None = None) -> T:
         url = f"{self.base_url}/api/v1/jobs{tail}"
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         try:
             async with (
                 asyncio.timeout(TIMEOUT_S),

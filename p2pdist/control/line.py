@@ -13,6 +13,7 @@ from typing import Final, Protocol, cast
 import msgspec
 
 from p2pdist.errors import PeerFault, WrongSecret
+from p2pdist.model.cluster_secrets import ClusterSecrets
 from p2pdist.model.control import FromTracker, ToTracker, encoder, from_tracker_decoder
 from p2pdist.model.control_wire import (
     FEATURE_ZSTD,
@@ -82,6 +83,7 @@ class ControlLine(asyncio.Protocol):
         "clock",
         "id_in_use",
         "identity_refused",
+        "mark",
         "on_clock",
         "on_heard",
         "retry_after_s",
@@ -91,7 +93,7 @@ class ControlLine(asyncio.Protocol):
     def __init__(
         self,
         user: LineUser,
-        secret: bytes,
+        secret: ClusterSecrets,
         me: Member,
         codecs: Mapping[int, FrameCodec],
         *,
@@ -108,6 +110,8 @@ class ControlLine(asyncio.Protocol):
         """The tracker does not know our cluster secret."""
         self.id_in_use = ""
         """What the tracker says of another host with our id, which is connected."""
+        self.mark = b""
+        """Of the secret that both ends have proved, once they have."""
         self.identity_refused = ""
         """Why one end does not believe the other one's certificate, or asks for one."""
         self.clock: ClockHeard | None = None
@@ -231,6 +235,7 @@ class ControlLine(asyncio.Protocol):
         if handshake is None:
             raise PeerFault("a second answer")
         proof, session = handshake.finish(answer[PROOF_BYTES:], answer[:PROOF_BYTES])
+        self.mark = session.mark
         self._check_identity(session.member)
         if self._proves:
             self._write(frame(Kind.PROOF, proof))

@@ -17,7 +17,7 @@ from p2pdist.errors import ConfigError
 from p2pdist.model.members import Address, Role
 from p2pdist.process.certificates import span_text
 from p2pdist.process.host_identity import host_identity
-from p2pdist.process.identity import proxy_keys, read_secret, read_signer
+from p2pdist.process.identity import proxy_keys, read_secrets, read_signer
 from p2pdist.process.keys import KEY_NAME, SECRET_NAME, find_or_make_keys
 from p2pdist.registry.reading.entries import upstream_entries
 from p2pdist.settings import Settings
@@ -33,7 +33,7 @@ def check_keys(settings: Settings, role: str) -> Iterator[Finding]:
     """The cluster secret, the proxy's key and the keys to believe."""
     yield _attempt(
         "cluster secret",
-        lambda: f"{len(read_secret(settings.cluster.secret_file))} bytes, for its owner only",
+        lambda: f"{read_secrets(settings.cluster.secret_file)}, for its owner only",
         "`p2pdist keys init --dir DIR`, the same file on every host",
     )
     yield _attempt(

@@ -23,6 +23,7 @@ from p2pdist.errors import ConfigError, ErrorReason, LinkRefused, PeerFault, Wro
 from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.transport import probe
 from p2pdist.model.clocks import SKEW_TOLERATED_S, ClockBook
+from p2pdist.model.cluster_secrets import ClusterSecrets
 from p2pdist.model.control import FromTracker
 from p2pdist.model.control_wire import FEATURE_RENEW, CloseCode, parse_tracker_url, shared_codecs
 from p2pdist.model.handshake import IDENTITY, NO_IDENTITY, Session
@@ -34,7 +35,7 @@ from p2pdist.oci.refusals import fix_of
 from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
 from p2pdist.process.clock import unix_s
 from p2pdist.process.host_identity import HostIdentity, host_identity
-from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.identity import proxy_keys, read_secrets
 from p2pdist.process.tls import TlsTransport
 from p2pdist.registry.proxy_client import EXCHANGE_PORT, KEY_ID, REASON, read_key_id
 from p2pdist.settings import Settings
@@ -249,7 +250,9 @@ def _renewal(url: str, *, renews: bool) -> Finding:
     return passed("renewal", f"{url} renews no certificates: {by_hand}")
 
 
-async def _probe_tracker(address: Address, secret: bytes, identity: HostIdentity | None) -> _Probed:
+async def _probe_tracker(
+    address: Address, secret: ClusterSecrets, identity: HostIdentity | None
+) -> _Probed:
     """Raises OSError, which TimeoutError is as well, where nobody answers."""
     prober = _Prober()
     line = ControlLine(prober, secret, _myself(), shared_codecs(), proves=False)
@@ -274,10 +277,10 @@ def _identity_of(settings: Settings, role: Role) -> HostIdentity | None:
     return None if own is None or (ended and not own.required) else own
 
 
-def _secret_of(path: Path | None) -> bytes | None:
-    """The cluster secret; None where there is none to be had, which is another check's fault."""
+def _secret_of(path: Path | None) -> ClusterSecrets | None:
+    """The cluster secrets; None where there is none to be had, which is another check's fault."""
     try:
-        return read_secret(path)
+        return read_secrets(path)
     except ConfigError:
         return None
 
@@ -365,7 +368,7 @@ def _check_key(url: str, told: str, settings: Settings) -> list[Finding]:
 
 
 async def _check_exchange(
-    host: str, port: str, secret: bytes | None, identity: HostIdentity | None
+    host: str, port: str, secret: ClusterSecrets | None, identity: HostIdentity | None
 ) -> Finding:
     """Reach it and, where the secret is known, hear the proof of the same one."""
     certified = True

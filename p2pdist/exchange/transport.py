@@ -24,6 +24,7 @@ from p2pdist.exchange.sealing import Seal
 from p2pdist.exchange.securing import LinkIdentity, received, secured
 from p2pdist.exchange.upload import Upload
 from p2pdist.model.clones import CloneBook
+from p2pdist.model.cluster_secrets import ClusterSecrets, SecretSource
 from p2pdist.model.handshake import (
     DEMAND,
     DRAINING,
@@ -66,6 +67,8 @@ NO_IDENTITY_RETRY_S: Final = 60
 FEATURES: Final = LINK_USE | DEMAND | WHO_ELSE
 REPLACED: Final = "replaced by another connection"
 """Why a link ends whose host is told at once, by `link_up`, to have another one."""
+UNBELIEVED: Final = "the cluster secret that it was made under is not believed any more"
+CUTS_PER_TURN: Final = 32
 _LENGTH: Final = struct.Struct(">H")
 MAGIC: Final = b"p2pdist/1\n"
 
@@ -114,7 +117,7 @@ class ExchangeTransport:
         self,
         handler: LinkHandler,
         *,
-        secret: bytes,
+        secret: SecretSource,
         me: Callable[[], Member],
         limits: ExchangeLimits,
         random_bytes: Callable[[int], bytes] = os.urandom,
@@ -122,8 +125,8 @@ class ExchangeTransport:
         instance: bytes = b"",
         identity: Callable[[], LinkIdentity | None] = lambda: None,
     ) -> None:
-        """`instance`: of this process, see `clones`; empty: none. `identity`: asked at each
-        handshake; None: links are under the cluster secret alone."""
+        """`secret` and `identity` are asked at each handshake; no identity: links are under the
+        cluster secret alone. `instance`: of this process, see `clones`; empty: none."""
         self._handler = handler
         self._identity = identity
         self._secret = secret
@@ -194,6 +197,15 @@ class ExchangeTransport:
         """End all links; whoever wants one dials anew."""
         for link in list(self._all):
             link.close(reason)
+
+    async def cut_unbelieved(self) -> None:
+        """End the links that were made under a secret that is not believed any more."""
+        marks = self._secret().marks
+        for number, link in enumerate(list(self._all), 1):
+            if link.session.mark not in marks:
+                link.close(UNBELIEVED)
+            if number % CUTS_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         self._acceptor.close()
@@ -285,11 +297,11 @@ class ExchangeTransport:
 
     def _hello_parts(
         self, identity: LinkIdentity | None
-    ) -> tuple[bytes, Member, Callable[[int], bytes], int, int, bytes]:
+    ) -> tuple[ClusterSecrets, Member, Callable[[int], bytes], int, int, bytes]:
         """What both kinds of handshake are made of."""
         features = FEATURES if identity is None else FEATURES | IDENTITY
         now_ms = self._watchers.unix_ms()
-        return self._secret, self._me(), self._random_bytes, features, now_ms, self._instance
+        return self._secret(), self._me(), self._random_bytes, features, now_ms, self._instance
 
     async def _shake_as_client(
         self, sock: socket.socket, expected: HostId | None
@@ -324,6 +336,9 @@ class ExchangeTransport:
         if other == me:
             sock.close()
             raise PeerFault("this host itself")
+        if session.mark not in self._secret().marks:  # it was taken away in the meantime
+            sock.close()
+            raise WrongSecret
         if self._twice(other, session.instance):
             sock.close()
             raise PeerFault("a link with another host of the same id is there")
@@ -368,7 +383,12 @@ class ExchangeTransport:
 
 
 async def probe(
-    address: Address, *, secret: bytes, me: Member, timeout_s: float, identity: bool = False
+    address: Address,
+    *,
+    secret: ClusterSecrets,
+    me: Member,
+    timeout_s: float,
+    identity: bool = False,
 ) -> Session:
     """Shake hands up to the proof of whoever listens there, and leave before a link is made.
 

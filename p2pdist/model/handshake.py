@@ -10,6 +10,11 @@ be replayed on another connection. It authenticates the ends, it does not encryp
 
 A server that keeps no link with this client says so, and until when, in its hello: the proof covers
 the refusal, and neither end has spent more than a few hashes on it.
+
+While one secret takes the other's place, a host believes two. The server proves both: its first one
+as ever, the other in its hello (`also`), and the client answers by the first of its own that was
+proved. So a client says nothing about its secrets before the server has shown one of them, nobody
+dials twice, and an older client, which looks at the first proof alone, goes by the server's first.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ import msgspec
 from p2pdist.errors import LinkRefused, PeerFault, WrongSecret
 from p2pdist.model.clocks import UNIX_MS_MAX
 from p2pdist.model.clones import INSTANCE_BYTES
+from p2pdist.model.cluster_secrets import ClusterSecrets, mark_of
 from p2pdist.model.ids import parse_host_id
 from p2pdist.model.members import PROTOCOL_MAX, PROTOCOL_MIN, Member
 
@@ -32,7 +38,6 @@ NO_PROOF: Final = bytes(PROOF_BYTES)
 """Sent by a client whose server does not know the secret, so that the server hears why it is left:
 nobody can find anything out from it."""
 HELLO_BYTES_MAX: Final = 4096
-SECRET_BYTES_MIN: Final = 16
 
 # Feature bits.
 LINK_USE: Final = 1
@@ -77,6 +82,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """The wall clock of the one who says hello; 0: an older version. For `clocks` alone."""
     instance: Annotated[bytes, msgspec.Meta(max_length=INSTANCE_BYTES)] = b""
     """Made up by each process when it starts; empty: an older version. For `clones` alone."""
+    also: Annotated[bytes, msgspec.Meta(max_length=PROOF_BYTES)] = b""
+    """Of a server alone: its proof under the second secret that it believes, over both hellos with
+    zeros in this place; empty: it believes one. The first secret's proof covers it as it is."""
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -90,6 +98,8 @@ class Session(msgspec.Struct, frozen=True):
     """The other end's wall clock when it made its hello; 0: it did not tell."""
     instance: bytes = b""
     """The other end's, see `Hello`."""
+    mark: bytes = b""
+    """Of the secret that both ends have proved, see `ClusterSecrets`."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -99,15 +109,14 @@ _decoder = msgspec.msgpack.Decoder(Hello)
 class _Side:
     def __init__(
         self,
-        secret: bytes,
+        secrets: ClusterSecrets,
         me: Member,
         random_bytes: Callable[[int], bytes],
         features: int,
         unix_ms: int,
         instance: bytes,
     ) -> None:
-        assert len(secret) >= SECRET_BYTES_MIN
-        self._secret = secret
+        self._secrets = secrets
         nonce = random_bytes(NONCE_BYTES)
         hello = Hello(
             PROTOCOL_MIN,
@@ -121,25 +130,18 @@ class _Side:
         self._own = hello
         self._own_bytes = _encoder.encode(hello)
         self.hellos = b""
-        """A keyed hash of both hellos as they were sent, once the other one has come."""
+        """A keyed hash of both hellos as they were sent, once both ends are believed."""
 
-    def _proof(self, word: bytes, client: bytes, server: bytes) -> bytes:
-        both = b"".join((len(client).to_bytes(4), client, len(server).to_bytes(4), server))
-        self.hellos = hmac.digest(self._secret, b"hellos" + both, "sha256")
-        return hmac.digest(self._secret, word + both, "sha256")
-
-    def _check(self, expected: bytes, proof: bytes) -> None:
-        if not hmac.compare_digest(expected, proof):
-            raise WrongSecret
-
-    def _agree(self, other: Hello) -> Session:
+    def _agree(self, secret: bytes, other: Hello, client: bytes, server: bytes) -> Session:
+        self.hellos = _keyed(secret, b"hellos", client, server)
         protocol = min(self._own.protocol_max, other.protocol_max)
         if protocol < max(self._own.protocol_min, other.protocol_min):
             theirs = f"{other.protocol_min}-{other.protocol_max}"
             ours = f"{self._own.protocol_min}-{self._own.protocol_max}"
             raise PeerFault(f"no common protocol: they speak {theirs}, we speak {ours}")
         features = self._own.features & other.features
-        return Session(other.member, protocol, features, other.unix_ms, other.instance)
+        mark = mark_of(secret)
+        return Session(other.member, protocol, features, other.unix_ms, other.instance, mark)
 
 
 class ClientHandshake(_Side):
@@ -147,14 +149,14 @@ class ClientHandshake(_Side):
 
     def __init__(
         self,
-        secret: bytes,
+        secrets: ClusterSecrets,
         me: Member,
         random_bytes: Callable[[int], bytes],
         features: int = 0,
         unix_ms: int = 0,
         instance: bytes = b"",
     ) -> None:
-        super().__init__(secret, me, random_bytes, features, unix_ms, instance)
+        super().__init__(secrets, me, random_bytes, features, unix_ms, instance)
         self.hello = self._own_bytes
 
     def finish(self, server_hello: bytes, server_proof: bytes) -> tuple[bytes, Session]:
@@ -164,11 +166,22 @@ class ClientHandshake(_Side):
         where it wants no link.
         """
         other = decode_hello(server_hello)
-        self._check(self._proof(b"server", self.hello, server_hello), server_proof)
+        secret = self._proved(server_hello, server_proof, other.also)
         if (refusal := other.refusal) is not None:
             known = refusal.reason if refusal.reason in REFUSALS else OTHER
             raise LinkRefused(known, refusal.retry_s)
-        return self._proof(b"client", self.hello, server_hello), self._agree(other)
+        session = self._agree(secret, other, self.hello, server_hello)
+        return _keyed(secret, b"client", self.hello, server_hello), session
+
+    def _proved(self, hello: bytes, proof: bytes, also: bytes) -> bytes:
+        """Return the first of our secrets that the server knows; raise WrongSecret."""
+        blank = hello.replace(also, NO_PROOF, 1) if also else b""
+        for secret in self._secrets.each:
+            if hmac.compare_digest(_keyed(secret, b"server", self.hello, hello), proof):
+                return secret
+            if also and hmac.compare_digest(_keyed(secret, b"also", self.hello, blank), also):
+                return secret
+        raise WrongSecret
 
 
 class ServerHandshake(_Side):
@@ -176,14 +189,14 @@ class ServerHandshake(_Side):
 
     def __init__(
         self,
-        secret: bytes,
+        secrets: ClusterSecrets,
         me: Member,
         random_bytes: Callable[[int], bytes],
         features: int = 0,
         unix_ms: int = 0,
         instance: bytes = b"",
     ) -> None:
-        super().__init__(secret, me, random_bytes, features, unix_ms, instance)
+        super().__init__(secrets, me, random_bytes, features, unix_ms, instance)
         self._client_hello = b""
         self.refusal: Refusal | None = None
         """What `answer` told the client: it sends no proof, and `finish` is not for it."""
@@ -195,17 +208,34 @@ class ServerHandshake(_Side):
 
         `refuse` says whether this client is turned away; who it is has not been proved by then.
         """
-        hello = decode_hello(client_hello)
         self._client_hello = client_hello
-        if (refusal := refuse(hello)) is not None:
-            self.refusal = refusal
-            self._own_bytes = _encoder.encode(msgspec.structs.replace(self._own, refusal=refusal))
-        return self._own_bytes, self._proof(b"server", client_hello, self._own_bytes)
+        self.refusal = refuse(decode_hello(client_hello))
+        own = msgspec.structs.replace(self._own, refusal=self.refusal)
+        self._own_bytes = self._with_also(own, client_hello)
+        proof = _keyed(self._secrets.first, b"server", client_hello, self._own_bytes)
+        return self._own_bytes, proof
+
+    def _with_also(self, own: Hello, client_hello: bytes) -> bytes:
+        """Our hello as it is sent, with the proof of the second secret where there is one."""
+        if len(self._secrets.each) == 1:
+            return _encoder.encode(own)
+        blank = _encoder.encode(msgspec.structs.replace(own, also=NO_PROOF))
+        also = _keyed(self._secrets.each[1], b"also", client_hello, blank)
+        return _encoder.encode(msgspec.structs.replace(own, also=also))
 
     def finish(self, client_proof: bytes) -> Session:
         """Return the session; raise PeerFault where the client is not one of ours."""
-        self._check(self._proof(b"client", self._client_hello, self._own_bytes), client_proof)
-        return self._agree(decode_hello(self._client_hello))
+        client, server = self._client_hello, self._own_bytes
+        for secret in self._secrets.each:
+            if hmac.compare_digest(_keyed(secret, b"client", client, server), client_proof):
+                return self._agree(secret, decode_hello(client), client, server)
+        raise WrongSecret
+
+
+def _keyed(secret: bytes, word: bytes, client: bytes, server: bytes) -> bytes:
+    """`word` says who proves what, so that no proof is good as another one."""
+    both = b"".join((len(client).to_bytes(4), client, len(server).to_bytes(4), server))
+    return hmac.digest(secret, word + both, "sha256")
 
 
 def decode_hello(data: bytes) -> Hello:
@@ -219,4 +249,6 @@ def decode_hello(data: bytes) -> Hello:
         raise PeerFault(f"malformed hello: {error}") from None
     if len(hello.nonce) != NONCE_BYTES:
         raise PeerFault("hello with a short nonce")
+    if len(hello.also) not in (0, PROOF_BYTES):
+        raise PeerFault("hello with a short proof")
     return hello

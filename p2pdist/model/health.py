@@ -30,6 +30,7 @@ class Reason(enum.StrEnum):
     IDENTITY_REFUSED = "identity_refused"
     IDENTITY_ENDS = "identity_ends"
     IDENTITY_UNREAD = "identity_unread"
+    SECRET_UNREAD = "secret_unread"  # noqa: S105  # a name, no secret
     LAYERS_UNSHOWN = "layers_unshown"
     READS_WAIT = "reads_wait"
 
@@ -60,7 +61,8 @@ RULES: Final[Mapping[Reason, Rule]] = {
         " suspended), restart it"
     ),
     Reason.WRONG_SECRET: Rule(
-        "give this host and the others the same file as cluster.secret_file, then restart",
+        "give this host and the others the same file as cluster.secret_file: it is taken up without"
+        " a restart",
         event_s=_BAN_OUTLIVED_S,
     ),
     Reason.WRONG_KEY: Rule(
@@ -97,6 +99,9 @@ RULES: Final[Mapping[Reason, Rule]] = {
     ),
     Reason.IDENTITY_UNREAD: Rule(
         "`p2pdist ca show cert.pem` in identity_dir; then issue all three files anew"
+    ),
+    Reason.SECRET_UNREAD: Rule(
+        "copy cluster.secret_file from a host that is well: one or two lines, for its owner only"
     ),
     # A worker that was killed is back within a second.
     Reason.LAYERS_UNSHOWN: Rule(

@@ -23,9 +23,10 @@ from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.identity import proxy_keys
 from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
+from p2pdist.process.secret_holder import secret_holder
 from p2pdist.registry.by_registry import BackendByRegistry
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient
@@ -159,7 +160,7 @@ def _options(settings: Settings, unix_s: Callable[[], float]) -> NodeOptions:
         role=Role.PEER,
         state_dir=settings.host.state_dir / "peer",
         place=Place(settings.host.dc, settings.host.rack),
-        secret=read_secret(settings.cluster.secret_file),
+        secret=secret_holder(settings),
         proxy_keys=proxy_keys(settings),
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,

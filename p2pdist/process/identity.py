@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from p2pdist.errors import ConfigError
-from p2pdist.model.handshake import SECRET_BYTES_MIN
+from p2pdist.model.cluster_secrets import SECRET_BYTES_MIN, ClusterSecrets, parse_secrets
 from p2pdist.model.statements import Signer
 from p2pdist.process.secret_files import KEY_FILE_BYTES_MAX, read_secret_file, read_small_file
 from p2pdist.settings import Settings
@@ -18,14 +18,19 @@ from p2pdist.settings import Settings
 PUBLIC_KEY_BYTES: Final = 32
 
 
-def read_secret(path: Path | None) -> bytes:
-    """Return the cluster secret; raise ConfigError for a file that is missing, short or open."""
+def read_secrets(path: Path | None) -> ClusterSecrets:
+    """Return the cluster secrets; raise ConfigError for a file that is missing or no good."""
     if path is None:
         raise ConfigError("cluster.secret_file is not set; `p2pdist keys init` makes one")
-    secret = _read_private(path, "cluster.secret_file").strip()
-    if len(secret) < SECRET_BYTES_MIN:
-        raise ConfigError(f"{path}: a cluster secret has at least {SECRET_BYTES_MIN} bytes")
-    return secret
+    try:
+        return parse_secrets(_read_private(path, "cluster.secret_file"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def read_secret(path: Path | None) -> bytes:
+    """Return the first of them, for what is derived from one; raise ConfigError likewise."""
+    return read_secrets(path).first
 
 
 def read_notify_secret(path: Path | None) -> bytes | None:

@@ -22,10 +22,11 @@ from p2pdist.oci.registry_list import encode_registries
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.identity import proxy_keys, read_secret, read_signer
+from p2pdist.process.identity import proxy_keys, read_signer
 from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
 from p2pdist.process.metrics import Sample
+from p2pdist.process.secret_holder import secret_holder
 from p2pdist.registry.by_registry import BackendByRegistry
 from p2pdist.registry.ports import RegistryBackend
 from p2pdist.registry.proxy_client import (
@@ -126,7 +127,9 @@ async def running_proxy(
         metrics = PullMetrics(frozenset(upstream_hosts(settings)))
         manifests = _manifests(settings, running, upstream, signer, parents, access)
         stack.push_async_callback(manifests.close)
-        rules = await stack.enter_async_context(replicating(settings, manifests, running.node.rng))
+        rules = await stack.enter_async_context(
+            replicating(settings, manifests, running.node.rng, running.secret)
+        )
         source = WatchedSource(DirectSource(upstream), manifests.missing)
         authority = ProxyAuthority(
             running.node,
@@ -306,7 +309,7 @@ def _options(settings: Settings, signer: Signer, *, with_mirror: bool) -> NodeOp
         role=Role.PROXY,
         state_dir=settings.host.state_dir / "proxy",
         place=Place(settings.host.dc, settings.host.rack),
-        secret=read_secret(settings.cluster.secret_file),
+        secret=secret_holder(settings),
         proxy_keys=[*keys, signer.public_key_bytes],
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,

@@ -14,8 +14,9 @@ import aiohttp
 from p2pdist.control.jobs_client import JobsClient
 from p2pdist.errors import ConfigError
 from p2pdist.oci.reference import canonical_upstream
-from p2pdist.process.identity import read_notify_secret, read_secret
+from p2pdist.process.identity import read_notify_secret
 from p2pdist.process.operator_token import operator_token
+from p2pdist.process.secret_holder import SecretHolder
 from p2pdist.registry.reading.entries import upstream_hosts
 from p2pdist.registry_proxy.core.rules import RULES_MAX, Rule, check_rule, parse_pattern
 from p2pdist.registry_proxy.manifests import ManifestService
@@ -67,7 +68,7 @@ def _rule(table: Replicate, settings: Settings) -> Rule:
 
 @asynccontextmanager
 async def replicating(
-    settings: Settings, manifests: ManifestService, rng: Random
+    settings: Settings, manifests: ManifestService, rng: Random, cluster: SecretHolder
 ) -> AsyncIterator[Replicating]:
     """Run the rules for as long as the block lasts. Raises ConfigError, StoreError."""
     rules = read_rules(settings)
@@ -76,10 +77,15 @@ async def replicating(
     if not rules:
         yield Replicating(None, Notifications(secret, None, upstreams=upstreams, aliases=aliases))
         return
-    token = operator_token(read_secret(settings.cluster.secret_file))
     async with aiohttp.ClientSession() as session:
         urls = dict.fromkeys(url.rstrip("/") for url in settings.proxy.job_trackers)
-        trackers = [JobsClient(url, token, session) for url in urls]
+        trackers = [JobsClient(url, _token(cluster), session) for url in urls]
+
+        async def renew_tokens() -> None:
+            for client in trackers:
+                client.token = _token(cluster)
+
+        cluster.on_taken.append(renew_tokens)
         store = sqlite_replication_store(settings.host.state_dir / "proxy" / FILE_NAME)
         replication = Replication(rules, manifests, store, trackers, rng)
         try:
@@ -90,6 +96,10 @@ async def replicating(
             )
         finally:
             await replication.close()
+
+
+def _token(cluster: SecretHolder) -> str:
+    return operator_token(cluster.believed().first)
 
 
 def _aliases(settings: Settings) -> dict[str, str]:

@@ -43,6 +43,12 @@ from p2pdist.process.identity_holder import (
 from p2pdist.process.metrics import Sample, node_info
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
+from p2pdist.process.secret_holder import (
+    SecretHolder,
+    secret_conditions,
+    secret_samples,
+    secret_status,
+)
 from p2pdist.process.trace_file import TraceFile
 from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
@@ -111,7 +117,7 @@ class NodeOptions:
     role: Role
     state_dir: Path
     place: Place
-    secret: bytes = field(repr=False)
+    secret: SecretHolder
     proxy_keys: Sequence[bytes]
     exchange_listen: Address
     advertise: Sequence[Address]
@@ -153,6 +159,7 @@ class RunningNode:
     named: Named
     """How many trackers and proxies the settings name."""
     identity: IdentityHolder | None
+    secret: SecretHolder
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
@@ -229,7 +236,7 @@ async def running_node(
 
     transport = ExchangeTransport(
         node.router,
-        secret=options.secret,
+        secret=options.secret.believed,
         me=me,
         limits=limits,
         watchers=watchers_of(node, refused, id_in_use),
@@ -239,7 +246,7 @@ async def running_node(
     orders = Orders()
     tracker = TrackerClient(
         list(options.trackers),
-        secret=options.secret,
+        secret=options.secret.believed,
         me=me,
         listener=node.tracker_side,
         rng=rng,
@@ -252,6 +259,11 @@ async def running_node(
         health=health,
         identity=options.identity,
     )
+
+    async def cut_unbelieved() -> None:
+        tracker.cut_unbelieved()
+        await transport.cut_unbelieved()
+
     async with contextlib.AsyncExitStack() as parts:
         if trace_file is not None:
             parts.push_async_callback(asyncio.to_thread, trace_file.close)
@@ -264,12 +276,15 @@ async def running_node(
         health.conditions = lambda: {
             **conditions(node, options.trackers, addresses.trouble()),
             **identity_conditions(options.identity),
+            **secret_conditions(options.secret),
         }
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
         parts.push_async_callback(tracker.close)
         node.tasks.start(addresses.watch(tracker.tell_who_we_are), name="own addresses")
         node.tasks.start(health.watch(), name="health")
+        options.secret.on_taken += [cut_unbelieved]
+        node.tasks.start(options.secret.watch(), name="cluster secret")
         if options.identity is not None:
             node.tasks.start(options.identity.watch(), name="identity")
             ask = partial(tracker.renew, timeout_s=RENEWAL_S)
@@ -281,7 +296,7 @@ async def running_node(
         named = Named(len(options.trackers), len(proxies))
         yield RunningNode(
             node, transport, tracker, store, me, own_id, bound, started_s, orders, named,
-            options.identity,
+            options.identity, options.secret,
         )  # fmt: skip
 
 
@@ -340,6 +355,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "exchange": str(running.exchange_address),
         "tracker_connected": running.tracker.connected,
         **identity_status(running.identity),
+        **secret_status(running.secret),
         "named": running.named._asdict(),
         "links": len(node.neighbourhood.links),
         "links_sealed": running.transport.sealed,
@@ -403,6 +419,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
         )  # fmt: skip
     yield from node.health.samples()
     yield from identity_samples(running.identity)
+    yield from secret_samples(running.secret)
     for reason in FALLBACK_REASONS:
         yield Sample(
             "p2pdist_fallback_bytes_total", "counter", "Bytes from outside of the swarm by reason.",

@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         "instance",
         "leaving",
         "link",
+        "mark",
         "member",
         "reader",
     )
@@ -71,9 +72,11 @@ class Connection(asyncio.Protocol):
     def __init__(self, taker: Taker, link: int, handshake: ServerHandshake) -> None:
         self.link = link
         self.handshake: ServerHandshake | None = handshake
-        """Until it is done; `member`, `instance` and `codec` are there from then on."""
+        """Until it is done; `member`, `instance`, `mark` and `codec` are there from then on."""
         self.member: Member
         self.instance: bytes
+        self.mark: bytes
+        """Of the secret that the host has proved."""
         self.codec: FrameCodec
         self.closing = False
         """We ended it: nothing is sent or taken in any more."""

@@ -20,7 +20,7 @@ from p2pdist.process.admin import AdminServer
 from p2pdist.process.collector import short_pauses
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.identity import proxy_keys, read_secret
+from p2pdist.process.identity import proxy_keys
 from p2pdist.process.identity_holder import (
     IdentityHolder,
     identity_holder,
@@ -28,6 +28,7 @@ from p2pdist.process.identity_holder import (
     identity_status,
 )
 from p2pdist.process.metrics import Sample, node_info
+from p2pdist.process.secret_holder import secret_holder, secret_samples, secret_status
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.tracker.core.state import TrackerLimits
@@ -62,7 +63,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         own_id = identity.current.identity.host_id
     renewer = renewer_of(settings, identity)
     me = Member(own_id, Role.TRACKER, Place(settings.host.dc))
-    secret = read_secret(settings.cluster.secret_file)
+    secret = secret_holder(settings)
     server = TrackerServer(
         own.listen,
         secret=secret,
@@ -84,20 +85,22 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
 
         def status() -> dict[str, Any]:
             uptime_s = asyncio.get_running_loop().time() - started_s
-            told = {"uptime_s": round(uptime_s, 3), "control": str(control)}
-            return {**_status(server, me), **told, **identity_status(identity)}
+            told: dict[str, Any] = {"uptime_s": round(uptime_s, 3), "control": str(control)}
+            told |= {**identity_status(identity), **secret_status(secret)}
+            return {**_status(server, me), **told}
 
         admin = AdminServer(
             own.admin_listen,
             status=status,
             samples=lambda: [
                 *_samples(server, me, identity),
+                *secret_samples(secret),
                 *renewal_samples(renewer),
                 *(join_samples(joins) if renewer is not None else ()),
             ],
             ready=lambda: {"control": True},
             degraded=server.health.names,
-            routes=JobHttp(JobDesk(server), secret).routes(),
+            routes=JobHttp(JobDesk(server), secret.believed).routes(),
             names=settings.host.http_names,
             settings=partial(as_json, settings),
         )

@@ -11,6 +11,7 @@ from random import Random
 from typing import Final
 
 from p2pdist.control.client import TrackerClient
+from p2pdist.model.cluster_secrets import SecretSource
 from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.members import Member
 from p2pdist.process.health import Health
@@ -29,7 +30,7 @@ class Federation:
         self,
         urls: Sequence[str],
         *,
-        secret: bytes,
+        secret: SecretSource,
         me: Member,
         rng: Random,
         health: Health,
@@ -57,6 +58,10 @@ class Federation:
     def start(self) -> None:
         for client in self._clients:
             client.start()
+
+    def cut_unbelieved(self) -> None:
+        for client in self._clients:
+            client.cut_unbelieved()
 
     async def close(self) -> None:
         await self._tasks.close()

@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from p2pdist.errors import StoreError
+from p2pdist.model.cluster_secrets import SecretSource
 from p2pdist.model.control import JOB_ID
 from p2pdist.model.jobs import JobError, JobList, JobRequest
 from p2pdist.process import logs
@@ -38,7 +39,8 @@ class _Refused(Exception):
 
 
 class JobHttp:
-    def __init__(self, desk: JobDesk, secret: bytes) -> None:
+    def __init__(self, desk: JobDesk, secret: SecretSource) -> None:
+        """A token of any secret that is believed will do."""
         self._desk = desk
         self._secret = secret
 
@@ -54,7 +56,8 @@ class JobHttp:
     def _guarded(self, handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
             try:
-                if not token_matches(self._secret, request.headers.get("Authorization", "")):
+                told = request.headers.get("Authorization", "")
+                if not any(token_matches(secret, told) for secret in self._secret().each):
                     raise _Refused(401, "unauthorized", "no token, or not that of this cluster")
                 return await handler(request)
             except _Refused as refused:

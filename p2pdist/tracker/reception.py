@@ -14,6 +14,7 @@ import msgspec
 
 from p2pdist.errors import NoIdentity, PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
+from p2pdist.model.cluster_secrets import SecretSource
 from p2pdist.model.control_wire import (
     FEATURE_ZSTD,
     HANDSHAKE_S,
@@ -82,12 +83,13 @@ class Reception:
         self,
         attendant: Attendant,
         *,
-        secret: bytes,
+        secret: SecretSource,
         me: Member,
         identity: IdentityHolder | None = None,
         features: int = FEATURE_ZSTD,
     ) -> None:
-        """`identity`: with it hosts may speak TLS, on the same port. `features`: those offered."""
+        """`secret` is asked at each handshake. `identity`: with it hosts may speak TLS, on the same
+        port. `features`: those offered."""
         self._features = features
         self.intake: Intake[socket.socket] = Intake()
         self._attendant = attendant
@@ -111,6 +113,15 @@ class Reception:
         """Accept hosts; return the address, with the port that was bound. Raises OSError."""
         _, port = await self._acceptor.listen(listen.host, listen.port)
         return Address(listen.host, port)
+
+    async def cut_unbelieved(self) -> None:
+        """End the connections under a secret that is not believed any more, slice by slice."""
+        marks = self._secret().marks
+        for number, connection in enumerate(list(self._connections), 1):
+            if connection.handshake is None and connection.mark not in marks:
+                connection.close("its cluster secret is not believed any more")
+            if number % CLOSES_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     async def close(self, reason: str) -> None:
         """Tell all hosts at once; wait `CLOSE_S` at most for what is on its way to them."""
@@ -162,7 +173,7 @@ class Reception:
 
     async def _begin(self, sock: socket.socket, who: str) -> None:
         now_ms = _unix_ms()
-        handshake = ServerHandshake(self._secret, self._me, os.urandom, self._features, now_ms)
+        handshake = ServerHandshake(self._secret(), self._me, os.urandom, self._features, now_ms)
         connection = Connection(self, next(self._links), handshake)
         self._greeted[connection] = who
         protocol: asyncio.Protocol = connection
@@ -266,9 +277,12 @@ class Reception:
 
     def _let_in(self, connection: Connection, handshake: ServerHandshake, proof: bytes) -> None:
         session = handshake.finish(proof)
+        if session.mark not in self._secret().marks:  # it was taken away in the meantime
+            raise WrongSecret
         check_member(session.member)
         check_identity(self._identity, connection.certificate, session.member)
         connection.member, connection.instance = session.member, session.instance
+        connection.mark = session.mark
         connection.codec = self._codecs[session.features & FEATURE_ZSTD]
         connection.handshake = None
         connection.reader.limits = SESSION

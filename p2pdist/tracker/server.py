@@ -39,6 +39,7 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.health import Health
 from p2pdist.process.identity_holder import IdentityHolder, identity_conditions
+from p2pdist.process.secret_holder import SecretHolder, secret_conditions
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker import snapshot
 from p2pdist.tracker.admission import check_member
@@ -83,7 +84,7 @@ class TrackerServer:
         self,
         listen: Address,
         *,
-        secret: bytes,
+        secret: SecretHolder,
         me: Member,
         keyring: Keyring,
         rng: Random,
@@ -98,6 +99,7 @@ class TrackerServer:
         does."""
         self._listen = listen
         self._secret = secret
+        secret.on_taken.append(self._cut_unbelieved)
         self._me = me
         self._keyring = keyring
         self._rng = rng
@@ -108,11 +110,14 @@ class TrackerServer:
         self._tasks = TaskOwner("tracker")
         self.job_keeper = JobKeeper(job_store or NoJobStore())
         self.health = Health()
-        self.health.conditions = lambda: identity_conditions(identity)
+        self.health.conditions = lambda: {
+            **identity_conditions(identity),
+            **secret_conditions(secret),
+        }
         self._identity = identity
         self._federation = Federation(
             federation,
-            secret=secret,
+            secret=secret.believed,
             me=me,
             rng=rng,
             health=self.health,
@@ -128,7 +133,9 @@ class TrackerServer:
         self._clones = logs.Sparing()
         self._renewer = renewer
         features = FEATURES if renewer is not None else FEATURES & ~FEATURE_RENEW
-        self.reception = Reception(self, secret=secret, me=me, identity=identity, features=features)
+        self.reception = Reception(
+            self, secret=secret.believed, me=me, identity=identity, features=features
+        )
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
         self.core: TrackerCore
@@ -160,6 +167,7 @@ class TrackerServer:
             keep = snapshot.keep_writing(self.core, self._snapshot_path)
             self._tasks.start(keep, name="tracker snapshots")
         self._tasks.start(self.health.watch(), name="health")
+        self._tasks.start(self._secret.watch(), name="cluster secret")
         if self._identity is not None:
             self._tasks.start(self._identity.watch(), name="identity")
             if self._renewer is not None:
@@ -179,6 +187,10 @@ class TrackerServer:
         if self._snapshot_path is not None:
             await snapshot.save(self.core, self._snapshot_path)
         await self.job_keeper.close(self.core.jobs)
+
+    async def _cut_unbelieved(self) -> None:
+        self._federation.cut_unbelieved()
+        await self.reception.cut_unbelieved()
 
     # --- connections (called by the reception) --------------------------------------------------
 

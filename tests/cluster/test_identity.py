@@ -26,7 +26,7 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.process import clock, identity_holder
 from p2pdist.process.ca import new_key, private_pem, sign
 from p2pdist.process.certificates import DAY_S
-from p2pdist.process.identity import read_secret
+from p2pdist.process.identity import read_secrets
 from p2pdist.process.listening import HttpServer
 from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
 from p2pdist.settings import Settings
@@ -191,7 +191,10 @@ async def test_with_the_secret_alone_nobody_links_to_anybody(lab: Lab, ca: TestC
     proxy, peer = await lab.proxy(), await lab.peer("one")
     me = Member(IDS["proxy"], Role.PROXY, Place("dc1"))
     thief = ExchangeTransport(
-        End(), secret=read_secret(lab.keys.secret_file), me=lambda: me, limits=ExchangeLimits()
+        End(),
+        secret=lambda: read_secrets(lab.keys.secret_file),
+        me=lambda: me,
+        limits=ExchangeLimits(),
     )
     for victim in (proxy.running, peer.running):
         with pytest.raises(LinkRefused, match="identity"):

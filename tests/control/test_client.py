@@ -21,6 +21,7 @@ from p2pdist.process.health import Health
 from p2pdist.tracker.core.intake import RETRY_AFTER_MIN_S
 from p2pdist.tracker.core.state import STEP_DELTAS, TrackerLimits
 from p2pdist.tracker.server import TrackerServer
+from tests.fakes.secrets import always
 from tests.tracker.hosts import key, member, seed
 from tests.tracker.servers import (
     DEADLINE_S,
@@ -69,7 +70,7 @@ def client_of(
 ) -> TrackerClient:
     return TrackerClient(
         urls,
-        secret=secret,
+        secret=always(secret),
         me=lambda: host.me,
         listener=host,
         rng=Random(2),

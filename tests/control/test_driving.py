@@ -15,6 +15,7 @@ from p2pdist.model.control import Delta, Trace
 from p2pdist.model.ids import Digest
 from p2pdist.tracker.core.state import TrackerLimits
 from tests.control.test_client import Host, client_of, online
+from tests.fakes.secrets import only
 from tests.tracker.hosts import key, member, seed
 from tests.tracker.servers import DEADLINE_S, SECRET, running, tracker_server, wait_until
 
@@ -180,7 +181,7 @@ async def test_the_late_end_of_an_older_line_ends_nothing() -> None:
     async with running(tracker_server()) as url, online(host, url) as client:
         await wait_until(lambda: client.connected)
         older, now = TrackerDial(client, 0, url), client._dial
-        older.line_lost(ControlLine(older, SECRET, host.me, client._codecs), "late")
+        older.line_lost(ControlLine(older, only(SECRET), host.me, client._codecs), "late")
 
         assert client.connected
         assert client._dial is now

@@ -18,6 +18,7 @@ from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport, Watche
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.swarm.assembly import link_identity
+from tests.fakes.secrets import always
 from tests.process.identities import TestCa
 
 CHUNK = 256 * 1024
@@ -127,7 +128,7 @@ def transport_of(
     shown = identity or default_identity(name)
     return ExchangeTransport(
         end,
-        secret=secret,
+        secret=always(secret),
         me=lambda: member,
         limits=limits or ExchangeLimits(),
         watchers=watchers,

@@ -13,6 +13,7 @@ from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId, TagKey
 from p2pdist.model.members import Address, Member, Place, Role
+from tests.fakes.secrets import always
 
 ANSWER_S = 10.0
 ME = Member(HostId("a" * 32), Role.PEER, Place("dc1"))
@@ -85,7 +86,12 @@ class Asker:
 async def asker(node: Address, secret: bytes) -> AsyncIterator[Asker]:
     """Linked to `node` for as long as the block lasts."""
     asking = Asker()
-    transport = ExchangeTransport(asking, secret=secret, me=lambda: ME, limits=ExchangeLimits())
+    transport = ExchangeTransport(
+        asking,
+        secret=always(secret),
+        me=lambda: ME,
+        limits=ExchangeLimits(),
+    )
     try:
         asking.link = await transport.dial(node, timeout_s=ANSWER_S)
         yield asking

@@ -13,6 +13,7 @@ from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, HostId, MapId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring, MapHead
+from tests.fakes.secrets import always
 
 ME = Member(HostId("e" * 32), Role.PEER, Place("dc1"))
 
@@ -78,7 +79,12 @@ async def evil_peer(
 ) -> AsyncIterator[EvilPeer]:
     """Linked to `victim`, with its interest in `digest` declared."""
     evil = EvilPeer(keyring, digest)
-    transport = ExchangeTransport(evil, secret=secret, me=lambda: ME, limits=ExchangeLimits())
+    transport = ExchangeTransport(
+        evil,
+        secret=always(secret),
+        me=lambda: ME,
+        limits=ExchangeLimits(),
+    )
     try:
         link = await transport.dial(victim, timeout_s=5)
         link.send(fr.Interest(digest))

@@ -17,6 +17,7 @@ from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import Keyring
 from tests.fakes.evil import EvilPeer
+from tests.fakes.secrets import always
 
 _PRIME_2: Final = 0xC2B2AE3D27D4EB4F
 _PRIME_1: Final = 0x9E3779B185EBCA87
@@ -131,7 +132,12 @@ async def joined(
 ) -> AsyncIterator[EvilPeer]:
     """`evil`, linked to all `victims`, with its interest declared."""
     me = Member(HostId(f"{number:032x}"), Role.PEER, Place("dc1"))
-    transport = ExchangeTransport(evil, secret=secret, me=lambda: me, limits=ExchangeLimits())
+    transport = ExchangeTransport(
+        evil,
+        secret=always(secret),
+        me=lambda: me,
+        limits=ExchangeLimits(),
+    )
     try:
         for victim in victims:
             link = await transport.dial(victim, timeout_s=5)

@@ -18,6 +18,7 @@ from p2pdist.process.tasks import TaskOwner
 from p2pdist.swarm.core.refusals import RefusalBook
 from p2pdist.swarm.core.trust import TrustBook
 from p2pdist.swarm.neighbourhood import Neighbourhood
+from tests.fakes.secrets import always
 
 SECRET = b"the secret of the test cluster"
 
@@ -41,7 +42,7 @@ def transport_of(
     member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
     return ExchangeTransport(
         listener,  # type: ignore[arg-type]  # what is used of one
-        secret=secret,
+        secret=always(secret),
         me=lambda: member,
         limits=ExchangeLimits(),
         watchers=watchers,

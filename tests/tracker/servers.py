@@ -27,6 +27,7 @@ from p2pdist.model.statements import Keyring, Signer
 from p2pdist.tracker.core.state import TrackerLimits
 from p2pdist.tracker.job_store import JobStore
 from p2pdist.tracker.server import TrackerServer
+from tests.fakes.secrets import held, only
 from tests.tracker.hosts import host_id
 
 SECRET = b"the secret of the test cluster"
@@ -46,7 +47,7 @@ def tracker_server(
 ) -> TrackerServer:
     return TrackerServer(
         Address("127.0.0.1", port),
-        secret=SECRET,
+        secret=held(SECRET),
         me=TRACKER,
         keyring=Keyring([SIGNER.public_key_bytes]),
         rng=Random(1),
@@ -83,7 +84,7 @@ class HandHost:
 
     async def shake(self, me: Member, secret: bytes, features: int, instance: bytes = b"") -> None:
         """Raises PeerFault where the tracker does not know the secret, or ends the handshake."""
-        handshake = ClientHandshake(secret, me, os.urandom, features, instance=instance)
+        handshake = ClientHandshake(only(secret), me, os.urandom, features, instance=instance)
         self._writer.write(MAGIC)
         await self.send_frame(Kind.HELLO, handshake.hello)
         kind, answer = await self.receive_frame()

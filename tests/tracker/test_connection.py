@@ -14,6 +14,7 @@ from p2pdist.tracker.connection import (
     Connection,
     cost_bytes,
 )
+from tests.fakes.secrets import only
 from tests.tracker.servers import SECRET, TRACKER
 
 
@@ -80,7 +81,7 @@ def transport() -> FakeTransport:
 
 @pytest.fixture
 def line(taker: FakeTaker, transport: FakeTransport) -> Connection:
-    line = Connection(taker, 1, ServerHandshake(SECRET, TRACKER, bytes))
+    line = Connection(taker, 1, ServerHandshake(only(SECRET), TRACKER, bytes))
     line.connection_made(transport)
     return line
 

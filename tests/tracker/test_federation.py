@@ -11,6 +11,7 @@ from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.rendezvous import ranked
 from p2pdist.model.statements import Keyring
 from p2pdist.tracker.server import TrackerServer
+from tests.fakes.secrets import held
 from tests.tracker.hosts import host_id, key, member
 from tests.tracker.servers import SECRET, SIGNER, dialled, running, wait_until
 
@@ -18,7 +19,7 @@ from tests.tracker.servers import SECRET, SIGNER, dialled, running, wait_until
 def tracker_of(number: int, dc: str, port: int, other_port: int) -> TrackerServer:
     return TrackerServer(
         Address("127.0.0.1", port),
-        secret=SECRET,
+        secret=held(SECRET),
         me=tracker_member(number, dc),
         keyring=Keyring([SIGNER.public_key_bytes]),
         rng=Random(1),

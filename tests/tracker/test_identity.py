@@ -27,6 +27,7 @@ from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.tracker.renewing import Renewer
 from p2pdist.tracker.server import TrackerServer
 from tests.control.test_client import Host
+from tests.fakes.secrets import always, held
 from tests.process.identities import TestCa
 from tests.tracker.hosts import key, member, seed
 from tests.tracker.servers import (
@@ -61,7 +62,7 @@ def server_of(
 ) -> TrackerServer:
     return TrackerServer(
         Address("127.0.0.1", 0),
-        secret=SECRET,
+        secret=held(SECRET),
         me=me,
         keyring=Keyring([SIGNER.public_key_bytes]),
         rng=Random(1),
@@ -86,7 +87,7 @@ def client_of(
 ) -> TrackerClient:
     return TrackerClient(
         [url],
-        secret=secret,
+        secret=always(secret),
         me=lambda: host.me,
         listener=host,
         rng=Random(2),

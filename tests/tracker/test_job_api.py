@@ -32,6 +32,7 @@ from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import BODY_BYTES_MAX, JobHttp
 from p2pdist.tracker.job_store import sqlite_job_store
 from p2pdist.tracker.server import TrackerServer
+from tests.fakes.secrets import always
 from tests.tracker.core.jobs.fleet import TAG, image
 from tests.tracker.hosts import member
 from tests.tracker.servers import DEADLINE_S, SECRET, HandHost, dialled, tracker_server, wait_until
@@ -63,7 +64,7 @@ async def running(state_dir: Path, *, token: str | None = None) -> AsyncIterator
             status=dict,
             samples=list,
             ready=dict,
-            routes=JobHttp(JobDesk(server), SECRET).routes(),
+            routes=JobHttp(JobDesk(server), always(SECRET)).routes(),
         )
         stack.push_async_callback(admin.close)
         url = f"http://{await admin.start()}"

@@ -116,7 +116,7 @@ class WeAre:
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """This host has another certificate than the one that the line was begun with."""
+    """This host has another certificate, or other secrets, than the line was begun with."""
 
 
 @dataclass(frozen=True, slots=True)
