@@ -200,9 +200,15 @@ class TrackerClient:
 
     def cut_unbelieved(self) -> None:
         """Connect anew if the connection stands under a secret that is not believed any more."""
-        line = None if self._dial is None else self._dial.line
-        if line is not None and line.mark and line.mark not in self._secret().marks:
+        dial = self._dial
+        if dial is None or dial.line is None or dial.ended.done():  # the next one asks for them
+            return
+        if dial.line.mark in self._secret().marks:
+            return
+        if self._core.phase is Phase.UP:
             self.happened(events.Showing())
+        else:  # perhaps in the middle of a handshake under what is gone
+            dial.abort("other cluster secrets")
 
     async def renew(self, request: bytes, *, timeout_s: float) -> Renewed | None:
         """Have the request for a certificate signed; None: no tracker answered in time."""

@@ -28,7 +28,12 @@ from p2pdist.process.identity_holder import (
     identity_status,
 )
 from p2pdist.process.metrics import Sample, node_info
-from p2pdist.process.secret_holder import secret_holder, secret_samples, secret_status
+from p2pdist.process.secret_holder import (
+    SecretHolder,
+    secret_holder,
+    secret_samples,
+    secret_status,
+)
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.tracker.core.state import TrackerLimits
@@ -49,6 +54,7 @@ class RunningTracker:
     control: Address
     admin: Address
     admin_server: AdminServer
+    secret: SecretHolder
 
 
 @asynccontextmanager
@@ -105,7 +111,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
             settings=partial(as_json, settings),
         )
         stack.push_async_callback(admin.close)
-        yield RunningTracker(server, control, await admin.start(), admin)
+        yield RunningTracker(server, control, await admin.start(), admin, secret)
 
 
 async def _joins(
