@@ -58,7 +58,10 @@ class Cluster:
     """What all daemons of one cluster share."""
 
     secret_file: Path | None = _setting(
-        PATH, None, "File with the cluster secret (16 bytes or more)."
+        PATH,
+        None,
+        "File with the cluster secret (16 bytes or more), or with two while one replaces the other,"
+        " a line each; taken up without a restart when it changes.",
     )
     proxy_keys: tuple[str, ...] = _setting(
         TEXTS,

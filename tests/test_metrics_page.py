@@ -61,6 +61,7 @@ WITH_THEIR_FIRST_WORD: Final = {
 Key = tuple[str, str]
 """A metric and one of its labels."""
 WITH_THEIR_FIRST_EVENT: Final[dict[Key, set[str]]] = {
+    ("p2pdist_cluster_secret", "place"): {"second"},
     ("p2pdist_pull_duration_seconds", "outcome"): set(OUTCOMES),
     ("p2pdist_pull_duration_seconds", "kind"): set(KINDS),
     ("p2pdist_pull_longest_wait_seconds", "kind"): set(KINDS),

@@ -67,7 +67,7 @@ def doctor(config: Path | None, role: str, quick: bool, output: str, **flags: An
 
 async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]:
     """Look at everything; `explicit`: at the settings of `loaded`, whatever runs here."""
-    from p2pdist.doctor import local, network, runtimes, upstreams
+    from p2pdist.doctor import believed, local, network, runtimes, upstreams
     from p2pdist.doctor.in_force import settings_in_force
     from p2pdist.model.members import Role
     from p2pdist.process import clock
@@ -97,7 +97,8 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
     ]
     if "proxy" in parts:
         looks.append(upstreams.check_upstreams(settings))
-    looks += [network.check_running(settings, part) for part in parts]
+    for part in parts:
+        looks += [network.check_running(settings, part), believed.check_believed(settings, part)]
     for seen in await asyncio.gather(*looks):
         found += seen
     found += local.check_disk(settings, role)

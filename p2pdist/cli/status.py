@@ -122,6 +122,7 @@ def describe(daemon: dict[str, Any], columns: int | None = None) -> list[str]:
         facts += shown_facts(daemon)
     else:
         facts += _node_facts(daemon).items()
+    facts += _secret(daemon)
     facts += _pulls(daemon.get("recent_pulls", []))
     facts += _degraded(daemon.get("degraded", []))
     lines = [printable(_title(daemon))]
@@ -167,6 +168,14 @@ def _node_facts(daemon: dict[str, Any]) -> dict[str, str]:
         "sent": _by_label(daemon["bytes_sent"]),
         "trouble": ", ".join(_troubles(daemon)) or "none",
     }
+
+
+def _secret(daemon: dict[str, Any]) -> list[tuple[str, str]]:
+    """The cluster secrets that it believes; an older version does not say."""
+    from p2pdist.model.cluster_secrets import shown
+
+    told = (daemon.get("cluster_secret") or {}).get("fingerprints")
+    return [("secret", shown(told))] if told else []
 
 
 def _serves(daemon: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ def check_keys(settings: Settings, role: str) -> Iterator[Finding]:
     """The cluster secret, the proxy's key and the keys to believe."""
     yield _attempt(
         "cluster secret",
-        lambda: f"{read_secrets(settings.cluster.secret_file)}, for its owner only",
+        lambda: _secrets_text(settings),
         "`p2pdist keys init --dir DIR`, the same file on every host",
     )
     yield _attempt(
@@ -87,6 +87,12 @@ def with_found_keys(settings: Settings) -> tuple[Settings, Finding]:
     )
     proxy = replace(proxy, key_file=proxy.key_file or keys.key_file)
     return replace(settings, cluster=cluster, proxy=proxy), passed("keys", f"in {directory}")
+
+
+def _secrets_text(settings: Settings) -> str:
+    believed = read_secrets(settings.cluster.secret_file)
+    which = "fingerprint" if len(believed.each) == 1 else "fingerprints"
+    return f"{which} {believed}, for its owner only"
 
 
 def _believed(settings: Settings) -> str:

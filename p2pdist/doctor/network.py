@@ -156,7 +156,7 @@ async def check_own_proxy(settings: Settings) -> list[Finding]:
 async def check_running(settings: Settings, role: str) -> list[Finding]:
     """What the daemon that runs here complains of; nothing where none runs."""
     own: Any = getattr(settings, role)
-    status = await _status(own.admin_listen)
+    status = await status_of(own.admin_listen)
     if status is None:
         return []
     try:
@@ -171,7 +171,7 @@ async def check_running(settings: Settings, role: str) -> list[Finding]:
     return found or [passed("running", f"the {role} at {own.admin_listen} has nothing to complain")]
 
 
-async def _status(admin: Address) -> dict[str, Any] | None:
+async def status_of(admin: Address) -> dict[str, Any] | None:
     body = await ask_admin(admin, "/api/v1/status", STATUS_BYTES_MAX)
     try:
         status = json.loads(body or b"")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,13 +36,17 @@ class ClusterSecrets:
         return tuple(mark[:_FINGERPRINT_BYTES].hex() for mark in self.marks)
 
     def __str__(self) -> str:
-        """For people, such as `1f09aa first, 77c0de as well`."""
-        first, *other = self.fingerprints
-        return f"{first} first, {other[0]} as well" if other else first
+        return shown(self.fingerprints)
 
 
 SecretSource = Callable[[], ClusterSecrets]
 """Those of this moment; asked at each handshake."""
+
+
+def shown(fingerprints: Sequence[str]) -> str:
+    """For people, such as `1f09aa first, 77c0de as well`."""
+    first, *others = fingerprints
+    return f"{first} first, {', '.join(others)} as well" if others else first
 
 
 def mark_of(secret: bytes) -> bytes:

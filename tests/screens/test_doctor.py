@@ -11,7 +11,7 @@ TRACKER = "tcp://10.0.0.2:5200"
 PROXY = "http://10.0.0.1:5100"
 WELL = [
     passed("settings", "those of the peer that runs at 127.0.0.1:5309"),
-    passed("cluster secret", "64 bytes, for its owner only"),
+    passed("cluster secret", "fingerprint 1f09aa, for its owner only"),
     passed("proxy keys", "1 believed"),
     passed("upstreams", registries_text(1)),
     passed("port", "127.0.0.1:5300 is served by the running peer"),

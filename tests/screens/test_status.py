@@ -57,6 +57,7 @@ TRACKER = {
     "hosts_connected": 16,
     "swarms": {"active": 9},
     "leases": 2,
+    "cluster_secret": {"fingerprints": ["1f09aa", "77c0de"], "trouble": ""},
 }
 AWAY = {
     "reason": "tracker_away",

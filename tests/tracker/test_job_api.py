@@ -38,6 +38,7 @@ from tests.tracker.hosts import member
 from tests.tracker.servers import DEADLINE_S, SECRET, HandHost, dialled, tracker_server, wait_until
 
 SPEC = JobSpec([image()])
+COMING = b"the secret that takes its place"
 
 
 class Tracker:
@@ -64,7 +65,7 @@ async def running(state_dir: Path, *, token: str | None = None) -> AsyncIterator
             status=dict,
             samples=list,
             ready=dict,
-            routes=JobHttp(JobDesk(server), always(SECRET)).routes(),
+            routes=JobHttp(JobDesk(server), always(COMING, SECRET)).routes(),
         )
         stack.push_async_callback(admin.close)
         url = f"http://{await admin.start()}"
@@ -245,6 +246,14 @@ async def test_bodies_of_no_sense(tmp_path: Path, body: bytes, status: int) -> N
         async with http.post(url, data=BytesIO(body), headers=headers) as answer:
             assert answer.status == status
             assert (await answer.json())["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("secret", [SECRET, COMING])
+async def test_a_token_of_any_secret_that_is_believed_will_do(
+    tmp_path: Path, secret: bytes
+) -> None:
+    async with running(tmp_path, token=operator_token(secret)) as tracker:
+        assert await tracker.client.list() == []
 
 
 @pytest.mark.parametrize("job", ["unknown", "..%2fetc", "J" * 100])
