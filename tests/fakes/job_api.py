@@ -28,7 +28,7 @@ class FakeJobApi:
     def __init__(
         self, secret: bytes, dcs: tuple[str, ...] = ("dc1",), *, prefix: str = "job"
     ) -> None:
-        self._secret, self.dcs, self._prefix = secret, dcs, prefix
+        self.secret, self.dcs, self._prefix = secret, dcs, prefix
         self.specs: dict[str, JobSpec] = {}
         self.states: dict[str, JobState] = {}
         self.ready: dict[str, set[str]] = {}
@@ -118,7 +118,7 @@ class FakeJobApi:
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         self.asked.append(f"{request.method} {request.path}")
-        if token_matches(self._secret, request.headers.get("Authorization", "")):
+        if token_matches(self.secret, request.headers.get("Authorization", "")):
             return None
         return _error(401, "unauthorized", "no operator token")
 

@@ -21,6 +21,7 @@ from p2pdist.settings import Replicate
 from tests.fakes.cluster import Lab, open_lab, url_of
 from tests.fakes.job_api import FakeJobApi
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.secrets import only
 
 SECRET = "0123456789abcdef-notify"
 IMAGE = "registry.test/team/app:1"
@@ -123,6 +124,18 @@ async def test_a_push_becomes_a_job_with_the_new_digest(site: Site) -> None:
     assert spec.images[0].digest == digest
     assert str(spec.images[0]) == IMAGE
     assert (spec.dcs, spec.proxies_only, spec.note) == (["dc1", "dc2"], True, "rule web")
+
+
+async def test_another_cluster_secret_gives_another_token(site: Site) -> None:
+    """The trackers have dropped the old one; the proxy was never restarted."""
+    proxy = await site.proxy(RULE)
+    site.api.secret = b"the secret that took its place"
+    await proxy.running.secret._take(only(site.api.secret))
+    site.push(b"one")
+
+    await site.notify(proxy)
+
+    await until(lambda: site.api.specs)
 
 
 async def test_the_figures_follow_the_job(site: Site) -> None:

@@ -5,6 +5,7 @@ Each end takes up a file of its own, as two hosts do.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,28 +53,36 @@ class Both:
 
 
 @asynccontextmanager
+async def client_of(url: str, at_host: SecretHolder, host: Host) -> AsyncIterator[TrackerClient]:
+    client = TrackerClient(
+        [url],
+        secret=at_host.believed,
+        me=lambda: host.me,
+        listener=host,
+        rng=Random(2),
+        numbers=dict,
+    )
+
+    async def cut() -> None:
+        client.cut_unbelieved()
+
+    at_host.on_taken.append(cut)
+    client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
 async def connected_under(*each: bytes) -> AsyncIterator[Both]:
     at_tracker, at_host, host = held(*each), held(*each), Host(member(1))
-    async with running(tracker_with(at_tracker)) as url:
-        client = TrackerClient(
-            [url],
-            secret=at_host.believed,
-            me=lambda: host.me,
-            listener=host,
-            rng=Random(2),
-            numbers=dict,
-        )
-
-        async def cut() -> None:
-            client.cut_unbelieved()
-
-        at_host.on_taken.append(cut)
-        client.start()
-        try:
-            await wait_until(lambda: host.ups == 1)
-            yield Both(at_tracker, at_host, host, client)
-        finally:
-            await client.close()
+    async with (
+        running(tracker_with(at_tracker)) as url,
+        client_of(url, at_host, host) as client,
+    ):
+        await wait_until(lambda: host.ups == 1)
+        yield Both(at_tracker, at_host, host, client)
 
 
 async def test_a_host_stays_until_the_secret_it_came_by_is_gone_and_comes_by_the_other() -> None:
@@ -131,3 +140,20 @@ async def test_who_began_with_a_secret_that_goes_meanwhile_is_not_taken_in() -> 
         await host.wait_closed()
         assert server.core.counters.strangers_total == 1
         assert server.core.hosts_connected == 0
+
+
+async def test_a_dial_that_began_with_a_secret_that_goes_is_given_up() -> None:
+    hellos = list[bytes]()
+
+    async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hellos.append(await reader.read(4096))
+        await reader.read()  # until the host ends it
+        writer.close()
+
+    async with await asyncio.start_server(heard, "127.0.0.1", 0) as server:
+        address = Address(*server.sockets[0].getsockname())
+        at_host, host = held(OLD), Host(member(1))
+        async with client_of(f"tcp://{address}", at_host, host):
+            await wait_until(lambda: len(hellos) == 1)
+            await now(at_host, NEW)
+            await wait_until(lambda: len(hellos) == 2)
