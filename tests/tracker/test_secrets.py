@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from p2pdist.control.client import TrackerClient
+from p2pdist.control.core import state
 from p2pdist.errors import PeerFault
 from p2pdist.model.control_wire import MAGIC, Kind
 from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake
@@ -142,7 +143,10 @@ async def test_who_began_with_a_secret_that_goes_meanwhile_is_not_taken_in() -> 
         assert server.core.hosts_connected == 0
 
 
-async def test_a_dial_that_began_with_a_secret_that_goes_is_given_up() -> None:
+async def test_a_dial_that_began_with_a_secret_that_goes_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state, "CONNECT_S", 3600.0)  # else it is given up for its time
     hellos = list[bytes]()
 
     async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
