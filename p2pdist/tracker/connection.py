@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         "_unread_bytes",
         "closing",
         "codec",
+        "features",
         "handshake",
         "instance",
         "leaving",
@@ -71,9 +72,10 @@ class Connection(asyncio.Protocol):
     def __init__(self, taker: Taker, link: int, handshake: ServerHandshake) -> None:
         self.link = link
         self.handshake: ServerHandshake | None = handshake
-        """Until it is done; `member`, `instance` and `codec` are there from then on."""
+        """Until it is done; `member`, `instance`, `features` and `codec` are there from then on."""
         self.member: Member
         self.instance: bytes
+        self.features: int
         self.codec: FrameCodec
         self.closing = False
         """We ended it: nothing is sent or taken in any more."""

@@ -116,7 +116,8 @@ class WeAre:
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """This host has another certificate than the one that the line was begun with."""
+    """Certificates are to be shown again: this host's is another one than the line was begun with,
+    or the tracker's counts for nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
