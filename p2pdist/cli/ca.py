@@ -114,13 +114,16 @@ def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path)
     from p2pdist.model.ids import parse_host_id
     from p2pdist.process import clock
     from p2pdist.process.ca import issue_files, read_ca
+    from p2pdist.process.revocation_lists import listed
 
     try:
         wanted = None if host_id is None else parse_host_id(host_id)
     except ValueError as error:
         raise ConfigError(f"--host-id: {error}; 32 lower-case hex characters") from None
-    now_s = clock.unix_s()
-    found = issue_files(read_ca(directory), out, IdentityRole(role), wanted, days=days, now_s=now_s)
+    now_s, ca = clock.unix_s(), read_ca(directory)
+    why = listed(directory, ca).why
+    kind = IdentityRole(role)
+    found = issue_files(ca, out, kind, wanted, days=days, now_s=now_s, revoked=why)
     click.echo(printable(f"wrote ca.pem, cert.pem and key.pem in {out}"), err=True)
     _show(found, now_s)
 
@@ -152,6 +155,7 @@ def token(role: str, host_id: str | None, tracker: str, ttl: str, directory: Pat
     from p2pdist.process import clock
     from p2pdist.process.ca import read_ca
     from p2pdist.process.join_tokens import TTL_S_MAX, new_token
+    from p2pdist.process.revocation_lists import listed
     from p2pdist.settings_kinds import parse_duration
 
     try:
@@ -168,8 +172,67 @@ def token(role: str, host_id: str | None, tracker: str, ttl: str, directory: Pat
         raise ConfigError(f"--ttl: {error}") from None
     if not 0 < ttl_s <= TTL_S_MAX:
         raise ConfigError("--ttl: above 0 and at most 30d")
-    ends_s = clock.unix_s() + ttl_s
-    click.echo(new_token(read_ca(directory), tracker, IdentityRole(role), wanted, ends_s=ends_s))
+    ends_s, ca = clock.unix_s() + ttl_s, read_ca(directory)
+    if wanted is not None and (why := listed(directory, ca).why(wanted)):
+        raise ConfigError(f"--host-id: {why}, for good; without it, the host gets a new one")
+    click.echo(new_token(ca, tracker, IdentityRole(role), wanted, ends_s=ends_s))
+
+
+@ca.command("revoke")
+@click.argument("hosts", metavar="HOST_ID...", nargs=-1, required=True)
+@_ca_dir
+def revoke(hosts: tuple[str, ...], directory: Path) -> None:
+    """Have the certificates of hosts count for nothing, from now on and for good.
+
+    For a host that was broken into or stolen. All certificates for its host id are meant, those
+    that a tracker renewed too. Trackers that read this directory (tracker.ca_dir) find out within
+    seconds, tell all hosts that are connected, and cut the host off; give all others revoked.list
+    of this directory as a file in their identity_dir. A host that is trusted again gets another id:
+    `p2pdist ca issue` into an empty directory.
+
+    It keeps out whoever has to show a certificate: set cluster.require_identity on all daemons. The
+    host still knows the cluster secret.
+
+    \b
+    Examples:
+      p2pdist ca revoke 0123456789abcdef0123456789abcdef
+      p2pdist status -o json | grep host_id      on a host: its id
+      p2pdist ca show cert.pem                   of a certificate: for whom it is
+    """
+    from p2pdist.errors import ConfigError
+    from p2pdist.model.ids import parse_host_id
+    from p2pdist.process import clock
+    from p2pdist.process.ca import read_ca
+    from p2pdist.process.revocation_lists import LIST_NAME
+    from p2pdist.process.revocation_lists import revoke as revoke_in
+
+    try:
+        wanted = [parse_host_id(text) for text in hosts]
+    except ValueError as error:
+        raise ConfigError(f"{error}; a host id has 32 lower-case hex characters") from None
+    fresh = revoke_in(directory, read_ca(directory), wanted, clock.unix_s())
+    for host in wanted:
+        click.echo(f"{host}  {'revoked' if host in fresh else 'was revoked before'}")
+    click.echo(printable(f"the list: {directory / LIST_NAME}"), err=True)
+
+
+@ca.command("revoked")
+@_ca_dir
+def revoked(directory: Path) -> None:
+    """List the hosts that were revoked, and when.
+
+    \b
+    Example:
+      p2pdist ca revoked --dir /root/p2pdist-ca
+    """
+    from p2pdist.process.ca import read_ca
+    from p2pdist.process.revocation_lists import listed
+    from p2pdist.process.revoked_hosts import date_text
+
+    found = listed(directory, read_ca(directory)).since
+    for host, at_s in sorted(found.items(), key=lambda each: each[::-1]):
+        click.echo(f"{host}  {date_text(at_s)}")
+    click.echo(f"{len(found)} revoked", err=True)
 
 
 @ca.command("show")

@@ -96,6 +96,8 @@ def _ended(settings: Settings) -> Iterator[str]:
             own = host_identity(settings, role)
             if own is not None and (fault := own.says.fault_at(unix_s())):
                 yield f"{setting}: the certificate of {own.identity} {fault}"
+            if own is not None and (why := own.revoked.why(own.identity.host_id)):
+                yield f"{setting}: {why}"
 
 
 def _out_of_reach(entries: Iterable[UpstreamEntry]) -> Iterator[str]:

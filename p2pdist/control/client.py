@@ -108,6 +108,8 @@ class TrackerClient:
         self._on_id_in_use = on_id_in_use
         self._health = health or Health()
         self._identity = identity
+        if identity is not None:
+            identity.revocations.on_more.append(self._leave_revoked)
         self._clear: set[str] = set()
         """The trackers to speak to in clear at the next dial: they were found to have no TLS."""
         self._said_clear: set[str] = set()
@@ -216,6 +218,13 @@ class TrackerClient:
         answer: Renewed | None = await self._ask(seq, events.RenewalWanted(seq, request, until_s))
         return answer
 
+    def _leave_revoked(self) -> None:
+        """Leave a tracker that was revoked while we are connected to it: the next handshake finds
+        out why."""
+        tracker, own = self.tracker, self._identity
+        if tracker is not None and own is not None and tracker.host_id in own.current.revoked:
+            self.happened(events.Showing())
+
     def end_lease(self, key: SwarmKey, fence: int) -> None:
         self.happened(events.LeaseEnded(key, fence))
 
@@ -308,6 +317,9 @@ class TrackerClient:
                 self._listener.handout(handout)
             case orders.TakeRevoked(records):
                 self._listener.revoked(records)
+            case orders.TakeRevokedHosts(records):
+                if self._identity is not None:
+                    self._tasks.start(self._identity.hear_revoked(records), name="revoked hosts")
             case orders.TakePrewarm(prewarm):
                 self._on_order(prewarm)
             case orders.AnswerLease(seq, answer):
@@ -368,9 +380,14 @@ class TrackerClient:
             self._codecs,
             unix_ms=self._health.unix_ms,
             instance=self._instance,
+            against=self._against,
         )
         line.on_clock = partial(self._hear_clock, dial.url)
         return line, me
+
+    def _against(self, der: bytes, member: Member) -> str:
+        assert self._identity is not None, "TLS was spoken"
+        return self._identity.current.against(der, member)
 
     def tls(self, dial: TrackerDial) -> ssl.SSLContext | None:
         spoken = None if self._identity is None else self._identity.spoken

@@ -25,8 +25,7 @@ from p2pdist.model.joining import (
     encoder,
     of_tracker,
 )
-from p2pdist.process.certificates import described, issued_by
-from p2pdist.process.join_tokens import fingerprint
+from p2pdist.process.certificates import described, fingerprint, issued_by
 from p2pdist.process.tls import CERTIFICATE, TlsTransport
 
 

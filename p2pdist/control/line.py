@@ -33,7 +33,6 @@ from p2pdist.model.control_wire import (
 )
 from p2pdist.model.handshake import NO_PROOF, PROOF_BYTES, ClientHandshake, Session
 from p2pdist.model.members import Member, Role
-from p2pdist.process.host_identity import identity_shown
 from p2pdist.process.tls import CERTIFICATE, TlsRefused
 
 # An inventory of 100,000 blobs is 8 MB: a tracker that lets more pile up takes nothing in.
@@ -69,6 +68,7 @@ class ControlLine(asyncio.Protocol):
     """One connection; for `loop.create_connection`. `codecs`: by negotiated features, shared."""
 
     __slots__ = (
+        "_against",
         "_asked_s",
         "_codec",
         "_codecs",
@@ -100,10 +100,12 @@ class ControlLine(asyncio.Protocol):
         unix_ms: int = 0,
         instance: bytes = b"",
         proves: bool = True,
+        against: Callable[[bytes, Member], str] = lambda der, member: "nobody looks at it",
     ) -> None:
         """`unix_ms`: what to tell the tracker of this host's clock; 0: nothing. `instance`: of this
         process, see `clones`; empty: none. `proves`: without it the tracker gets no proof of ours,
-        and takes no host in."""
+        and takes no host in. `against`: why the tracker's certificate (DER), in TLS, is not for
+        that member; empty: it is."""
         self.retry_after_s: float | None = None
         """The delay that the tracker named in place of an answer."""
         self.wrong_secret = False
@@ -122,6 +124,7 @@ class ControlLine(asyncio.Protocol):
         self._heard = False
         self._user = user
         self._proves = proves
+        self._against = against
         self._codecs = codecs
         self._handshake: ClientHandshake | None = ClientHandshake(
             secret, me, os.urandom, FEATURES, unix_ms, instance
@@ -249,7 +252,7 @@ class ControlLine(asyncio.Protocol):
         der: bytes | None = self._transport.get_extra_info(CERTIFICATE)
         if der is None:
             return
-        why = identity_shown(der).against(tracker)
+        why = self._against(der, tracker)
         if not why and tracker.role is not Role.TRACKER:
             why = f"the certificate is for a {tracker.role.value}, not for a tracker"
         if why:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from p2pdist.doctor.findings import Finding, Level, failed, passed, registries_text, warned
 from p2pdist.errors import ConfigError
+from p2pdist.model.health import RULES, Reason
 from p2pdist.model.members import Address, Role
 from p2pdist.process.certificates import span_text
 from p2pdist.process.host_identity import host_identity
@@ -57,6 +58,8 @@ def check_identity(settings: Settings, role: Role, now_s: float) -> Finding:
         return failed("identity", str(error), fix)
     if own is None:
         return passed("identity", f"off for the {role.value}: whoever has the secret is believed")
+    if why := own.revoked.why(own.identity.host_id):
+        return failed("identity", why, RULES[Reason.IDENTITY_REVOKED].fix)
     again = f"p2pdist ca issue --role {role.value} --out DIR, then copy it to {own.directory}"
     if fault := own.says.fault_at(now_s):
         alone = "no tracker takes it" if own.required else "the cluster secret alone speaks for it"

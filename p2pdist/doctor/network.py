@@ -255,9 +255,11 @@ async def _probe_tracker(
 ) -> _Probed:
     """Raises OSError, which TimeoutError is as well, where nobody answers."""
     prober = _Prober()
-    line = ControlLine(prober, secret, _myself(), shared_codecs(), proves=False)
-    tls = None
-    if identity is not None:
+    asked = (prober, secret, _myself(), shared_codecs())
+    if identity is None:
+        line, tls = ControlLine(*asked, proves=False), None
+    else:
+        line = ControlLine(*asked, proves=False, against=identity.against)
         tls = TlsTransport(line, identity.client, server_side=False)
     async with asyncio.timeout(REACH_S):
         loop = asyncio.get_running_loop()

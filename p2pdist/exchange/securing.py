@@ -62,14 +62,19 @@ async def secured(
     """
     channel = _Channel(sock, identity, server_side=server_side)
     await channel.shake()
-    if why := identity.against(channel.certificate, session.member):
-        raise NoIdentity(why)
+    _look(identity, channel, session)
     own = secrets.token_bytes(KEY_BYTES)
     await channel.send(own + hellos)
     told = await channel.receive(len(own) + len(hellos))
     if not hmac.compare_digest(told[KEY_BYTES:], hellos):
         raise NoIdentity("somebody in between changed what this host and the other one said")
+    _look(identity, channel, session)  # it may have been revoked meanwhile
     return Seal(own, told[:KEY_BYTES])
+
+
+def _look(identity: LinkIdentity, channel: _Channel, session: Session) -> None:
+    if why := identity.against(channel.certificate, session.member):
+        raise NoIdentity(why)
 
 
 class _Channel:

@@ -193,9 +193,9 @@ class ExchangeTransport:
         while any(link.sending for link in self._all):  # noqa: ASYNC110  # links have no event
             await asyncio.sleep(SENT_POLL_S)
 
-    def drop_links(self, reason: str) -> None:
-        """End all links; whoever wants one dials anew."""
-        for link in list(self._all):
+    def drop_links(self, reason: str, which: Callable[[Link], bool] = lambda link: True) -> None:
+        """End links; whoever wants one dials anew."""
+        for link in [link for link in self._all if which(link)]:
             link.close(reason)
 
     async def cut_unbelieved(self) -> None:

@@ -43,6 +43,10 @@ CAS_MAX: Final = 8
 """Old and new ones, while hosts go from one to the other."""
 RENEW_RETRY_S_MAX: Final = 366 * 86400.0
 
+HOST_RECORDS_MAX: Final = 256
+HOST_RECORD_BYTES_MAX: Final = 2304
+"""128 host ids of 16 bytes, and a signature: 600 kB in a message at most."""
+
 JOB_ID: Final = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
 
 _JobId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z][0-9a-z-]{0,63}$")]
@@ -55,6 +59,7 @@ _Units = Annotated[
 ]
 _Certificate = Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_BYTES_MAX)]
 _Records = Annotated[list[bytes], msgspec.Meta(max_length=REVOCATIONS_MAX)]
+_HostRecord = Annotated[bytes, msgspec.Meta(max_length=HOST_RECORD_BYTES_MAX)]
 
 
 def digest_key(digest: Digest) -> SwarmKey:
@@ -257,6 +262,13 @@ class Renewed(_Message, frozen=True, tag="renewed"):
     """Of a refusal: when it may be asked again, at the earliest."""
 
 
+class RevokedHosts(_Message, frozen=True, tag="revoked_hosts"):
+    """Tracker to hosts, where both set `FEATURE_REVOKED_HOSTS`: whose certificates count for
+    nothing any more, in records that a CA signed; all that it has, first and when it has more."""
+
+    records: Annotated[list[_HostRecord], msgspec.Meta(max_length=HOST_RECORDS_MAX)]
+
+
 class BlobRef(msgspec.Struct, frozen=True, array_like=True):
     digest: _Key
     size_bytes: _Count
@@ -330,7 +342,16 @@ ToTracker = (
     | Renew
 )
 FromTracker = (
-    Welcome | Handout | LeaseAnswer | Revoked | Prewarm | PrewarmEnd | Prove | TraceAnswer | Renewed
+    Welcome
+    | Handout
+    | LeaseAnswer
+    | Revoked
+    | Prewarm
+    | PrewarmEnd
+    | Prove
+    | TraceAnswer
+    | Renewed
+    | RevokedHosts
 )
 
 encoder = msgspec.msgpack.Encoder()

@@ -35,7 +35,9 @@ HANDSHAKE_S: Final = 5.0
 FEATURE_ZSTD: Final = 1 << 0
 FEATURE_RENEW: Final = 1 << 1
 """Of a tracker: it signs hosts' next certificates, over TLS. Of a host: it knows how to ask."""
-FEATURES: Final = FEATURE_ZSTD | FEATURE_RENEW
+FEATURE_REVOKED_HOSTS: Final = 1 << 2
+"""Of a tracker: it tells whose certificates were taken back. Of a host: it wants to hear."""
+FEATURES: Final = FEATURE_ZSTD | FEATURE_RENEW | FEATURE_REVOKED_HOSTS
 """Of a host; a tracker leaves out what it does not offer."""
 # One byte tells how the frame is packed.
 MESSAGE_BYTES_MAX: Final = FRAME_BYTES_MAX + 1

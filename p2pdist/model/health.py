@@ -30,6 +30,7 @@ class Reason(enum.StrEnum):
     IDENTITY_REFUSED = "identity_refused"
     IDENTITY_ENDS = "identity_ends"
     IDENTITY_UNREAD = "identity_unread"
+    IDENTITY_REVOKED = "identity_revoked"
     SECRET_UNREAD = "secret_unread"  # noqa: S105  # a name, no secret
     LAYERS_UNSHOWN = "layers_unshown"
     READS_WAIT = "reads_wait"
@@ -98,7 +99,12 @@ RULES: Final[Mapping[Reason, Rule]] = {
         " they are taken up without a restart; `p2pdist doctor` says why nobody renews it"
     ),
     Reason.IDENTITY_UNREAD: Rule(
-        "`p2pdist ca show cert.pem` in identity_dir; then issue all three files anew"
+        "`p2pdist ca show cert.pem` in identity_dir; then issue all three files anew; or copy"
+        " revoked.list there again"
+    ),
+    Reason.IDENTITY_REVOKED: Rule(
+        "if that was right, set the host up anew; if not, give it another id: `p2pdist ca issue`"
+        " into an empty directory, copy the files to its identity_dir, and restart it"
     ),
     Reason.SECRET_UNREAD: Rule(
         "copy cluster.secret_file from a host that is well: one or two lines, for its owner only"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +41,7 @@ KEY_NAME: Final = "key.pem"
 CA_DAYS: Final = 3650
 DAYS: Final = 30
 DAYS_MAX: Final = 397
-"""Nothing takes a certificate back so far: one that is lost is good until it ends."""
+"""One that is lost without a word to anybody is good until it ends."""
 LIFE_S_MAX: Final = DAYS_MAX * DAY_S
 BACKDATED_S: Final = 300.0
 """A host whose clock is behind believes a fresh certificate, too."""
@@ -154,12 +155,20 @@ def read_ca(directory: Path) -> Ca:
 
 
 def issue_files(
-    ca: Ca, directory: Path, role: IdentityRole, host_id: HostId | None, *, days: int, now_s: float
+    ca: Ca,
+    directory: Path,
+    role: IdentityRole,
+    host_id: HostId | None,
+    *,
+    days: int,
+    now_s: float,
+    revoked: Callable[[HostId], str] = lambda host_id: "",
 ) -> Certificate:
     """Write `ca.pem`, `cert.pem` and a fresh `key.pem`; return what the certificate says.
 
     Who has a certificate there gets a new one for the same host id; without one `host_id`, or a
-    made-up one, is it. Raises ConfigError where the certificate there is for somebody else.
+    made-up one, is it. `revoked`: why a host is certified no more; empty: it may be. Raises
+    ConfigError where it is, and where the certificate there is for somebody else.
     """
     if fault := described(ca.certificate).fault_at(now_s):
         raise ConfigError(f"the certificate of the CA {fault}; `p2pdist ca init` makes another CA")
@@ -167,6 +176,8 @@ def issue_files(
     if there is not None and (there.role is not role or host_id not in (None, there.host_id)):
         raise ConfigError(f"{directory / CERT_NAME} is for {there}; choose another directory")
     kept = host_id if there is None else there.host_id
+    if kept is not None and (why := revoked(kept)):
+        raise ConfigError(f"{why}, for good; another directory gets a new host id")
     identity = Identity(role, kept or HostId(secrets.token_hex(16)))
     made = issue(ca, identity, days=days, now_s=now_s)
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,6 +95,11 @@ def _identity(certificate: x509.Certificate) -> Identity:
     if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         raise ValueError("the certificate is not for a client of TLS")
     return identity_among(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def fingerprint(der: bytes) -> bytes:
+    """What tells one certificate from all others."""
+    return hashlib.sha256(der).digest()
 
 
 def read_cas(pem: bytes) -> list[x509.Certificate]:

@@ -28,6 +28,8 @@ from p2pdist.process.certificates import (
     read_cas,
 )
 from p2pdist.process.identity_files import newest_in
+from p2pdist.process.revocation_keeper import RevocationKeeper, revocation_keeper
+from p2pdist.process.revoked_hosts import RevokedHosts
 from p2pdist.process.secret_files import KEY_FILE_BYTES_MAX, read_secret_file, read_small_file
 from p2pdist.settings import Settings
 
@@ -49,16 +51,33 @@ class HostIdentity:
     """As `client`, for whoever believes a proxy only: it is for libraries that ask nothing more."""
     cas: tuple[bytes, ...] = field(repr=False)
     """Those that are believed, in DER."""
+    revoked: RevokedHosts = field(repr=False)
+    """Whose certificates count for nothing; it grows."""
     directory: Path
     seen: Marks
     """What the files were when they were read."""
 
+    def shown(self, der: bytes) -> Identity:
+        """Return who the other end's certificate is for; raise PeerFault for one that counts for
+        nothing. That a CA of ours issued it, and its dates, TLS has seen to."""
+        return identity_shown(der, self.revoked)
 
-def host_identity(settings: Settings, role: Role) -> HostIdentity | None:
-    """Return the identity of this host's daemon of `role`, None where none is set.
+    def against(self, der: bytes, member: Member) -> str:
+        """Return why the certificate of the other end is not for `member`; empty: it is."""
+        try:
+            return self.shown(der).against(member)
+        except PeerFault as error:
+            return str(error)
 
-    Its dates are not looked at. Raises ConfigError, with the setting, the file and the fix, for one
-    that is no good.
+
+def host_identity(
+    settings: Settings, role: Role, keeper: RevocationKeeper | None = None
+) -> HostIdentity | None:
+    """Return the identity of this host's daemon of `role`, None where none is set, and whom this
+    host knows to be revoked. Blocking.
+
+    Its dates are not looked at. `keeper`: who goes on to keep those. Raises ConfigError, with the
+    setting, the file and the fix, for one that is no good.
     """
     directory: Path | None = getattr(settings, role.value).identity_dir
     required = settings.cluster.require_identity
@@ -67,17 +86,24 @@ def host_identity(settings: Settings, role: Role) -> HostIdentity | None:
         if required:
             raise ConfigError(f"cluster.require_identity is set, but {setting} is not")
         return None
+    keeper = keeper or revocation_keeper(settings, role)
     try:
-        return read_identity(directory, role, required=required)
+        own = read_identity(directory, role, required=required, revoked=keeper.hosts)
     except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from None
+    keeper.load(own.cas)
+    return own
 
 
-def read_identity(directory: Path, role: Role, *, required: bool = False) -> HostIdentity:
+def read_identity(
+    directory: Path, role: Role, *, required: bool = False, revoked: RevokedHosts | None = None
+) -> HostIdentity:
     """Read `ca.pem`, `cert.pem` and `key.pem`; raise ValueError, with the file and the fix.
 
-    Its dates are for those who use it: they change while nothing else does.
+    Its dates are for those who use it: they change while nothing else does. `revoked`: whose
+    certificates are not to be believed, now and later; None: all are.
     """
+    revoked = RevokedHosts() if revoked is None else revoked
     seen, place = seen_in(directory), newest_in(directory)
     anew = f"p2pdist ca issue --role {role.value} --out {directory}"
     cert_path, key_path, ca_path = (place / name for name in (CERT_NAME, KEY_NAME, CA_NAME))
@@ -103,9 +129,9 @@ def read_identity(directory: Path, role: Role, *, required: bool = False) -> Hos
         raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
     told = tuple(ca.public_bytes(Encoding.DER) for ca in cas)
     client, server, proxies = [_context(kind, place, ca_pem) for kind in _KINDS]
-    proxies.sslobject_class = _WithProxy
+    proxies.sslobject_class = _with_proxies(revoked)
     contexts = (client, server, proxies)
-    return HostIdentity(says.identity, says, required, *contexts, told, directory, seen)
+    return HostIdentity(says.identity, says, required, *contexts, told, revoked, directory, seen)
 
 
 def seen_in(directory: Path) -> Marks:
@@ -122,48 +148,42 @@ def seen_in(directory: Path) -> Marks:
     return tuple(marks)
 
 
-class _WithProxy(ssl.SSLObject):
-    """Believes the other end only if its certificate is for a proxy, before anything is said."""
+def _with_proxies(revoked: RevokedHosts) -> type[ssl.SSLObject]:
+    """What believes the other end only if its certificate is for a proxy, before it says a word."""
 
-    def do_handshake(self) -> None:
-        super().do_handshake()
-        if why := self._why_not():
-            # What speaks TLS for us hears of nothing else.
-            error = ssl.SSLCertVerificationError()
-            error.verify_message = why
-            raise error
+    class WithProxy(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            if why := _no_proxy(self.getpeercert(binary_form=True) or b"", revoked):
+                # What speaks TLS for us hears of nothing else.
+                error = ssl.SSLCertVerificationError()
+                error.verify_message = why
+                raise error
 
-    def _why_not(self) -> str:
-        try:
-            shown = identity_shown(self.getpeercert(binary_form=True) or b"")
-        except PeerFault as error:
-            return str(error)
-        if shown.role is not IdentityRole.PROXY:
-            return f"it is for {shown}, not for a proxy"
-        return ""
+    return WithProxy
+
+
+def _no_proxy(der: bytes, revoked: RevokedHosts) -> str:
+    try:
+        shown = identity_shown(der, revoked)
+    except PeerFault as error:
+        return str(error)
+    return "" if shown.role is IdentityRole.PROXY else f"it is for {shown}, not for a proxy"
 
 
 # Of `client`, `server`, `proxies`.
 _KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
 
 
-def identity_shown(der: bytes) -> Identity:
-    """Return who the other end's certificate is for; raise PeerFault for one that is none of ours.
-
-    That a CA of ours issued it, and its dates, TLS has seen to.
-    """
+def identity_shown(der: bytes, revoked: RevokedHosts) -> Identity:
+    """Return who a certificate is for, see `HostIdentity.shown`."""
     try:
-        return identity_in(der)
+        shown = identity_in(der)
     except ValueError as error:
         raise PeerFault(f"no certificate of ours: {error}") from None
-
-
-def identity_against(der: bytes, member: Member) -> str:
-    """Return why the certificate of the other end is not for `member`; empty: it is."""
-    try:
-        return identity_shown(der).against(member)
-    except PeerFault as error:
-        return str(error)
+    if why := revoked.why(shown.host_id):
+        raise PeerFault(why)
+    return shown
 
 
 def _fits(certificate: x509.Certificate, key_pem: bytes) -> bool:

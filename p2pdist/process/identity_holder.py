@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from p2pdist.process.host_identity import (
 )
 from p2pdist.process.identity_files import finish
 from p2pdist.process.metrics import Sample
+from p2pdist.process.revocation_keeper import RevocationKeeper, revocation_keeper
 from p2pdist.settings import Settings
 
 LOOK_EVERY_S: Final = 5.0
@@ -41,9 +43,18 @@ log = logging.getLogger(__name__)
 class IdentityHolder:
     """The identity of one daemon, for the event loop; `current` is replaced, never changed."""
 
-    def __init__(self, first: HostIdentity, *, unix_s: Callable[[], float] = clock.unix_s) -> None:
-        """`unix_s`: the wall clock of this host."""
+    def __init__(
+        self,
+        first: HostIdentity,
+        *,
+        revocations: RevocationKeeper | None = None,
+        unix_s: Callable[[], float] = clock.unix_s,
+    ) -> None:
+        """`revocations`: who keeps `first.revoked`; without one they end with this process.
+        `unix_s`: the wall clock of this host."""
         self.current = first
+        self.revocations = revocations or RevocationKeeper(hosts=first.revoked)
+        assert self.revocations.hosts is first.revoked
         self.trouble = ""
         """What is wrong with the files that lie there now, while `current` is of earlier ones."""
         self.taken_total = 0
@@ -75,8 +86,15 @@ class IdentityHolder:
             await asyncio.sleep(LOOK_EVERY_S)
             await self.look()
 
+    async def hear_revoked(self, records: Sequence[bytes]) -> None:
+        """Take in what a tracker told of revoked hosts."""
+        if await self.revocations.hear(records, self.current.cas):
+            await self._leave_proxies()
+
     async def look(self) -> None:
         """Take up other files than those that were read last, if they are any good."""
+        if await self.revocations.look(self.current.cas):
+            await self._leave_proxies()
         async with self._looking:
             seen, found = await asyncio.to_thread(self._read)
             if found is None:
@@ -88,6 +106,19 @@ class IdentityHolder:
                 logs.event(log, logging.ERROR, "identity.unread", error=found)
             else:
                 self._doubted = seen
+
+    async def _leave_proxies(self) -> None:
+        """Have nothing more said on connections that were made while others were believed: who
+        keeps them does so by their context."""
+        async with self._looking:
+            own = self.current
+            with contextlib.suppress(ValueError):  # other files lie there: they are looked at
+                found = await asyncio.to_thread(self._read_again, own)
+                self.current = replace(own, proxies=found.proxies)
+
+    def _read_again(self, own: HostIdentity) -> HostIdentity:
+        role = Role(own.identity.role.value)
+        return read_identity(own.directory, role, required=own.required, revoked=own.revoked)
 
     async def replace(self, put: Callable[[], None]) -> None:
         """Have other files put there, unseen until they are whole, and take them up. Raises what
@@ -104,8 +135,7 @@ class IdentityHolder:
         if seen == self._seen:
             return seen, None
         try:
-            role = Role(own.identity.role.value)
-            found = read_identity(own.directory, role, required=own.required)
+            found = self._read_again(own)
         except ValueError as error:
             return seen, str(error)
         if seen_in(own.directory) != seen or found.seen != seen:
@@ -143,8 +173,9 @@ def identity_holder(
     if directory is not None:
         with contextlib.suppress(OSError):  # what a kill left undone can be read where it lies
             finish(directory)
-    found = host_identity(settings, role)
-    return None if found is None else IdentityHolder(found, unix_s=unix_s)
+    keeper = revocation_keeper(settings, role)
+    found = host_identity(settings, role, keeper)
+    return None if found is None else IdentityHolder(found, revocations=keeper, unix_s=unix_s)
 
 
 def ends_soon(says: Certificate, now_s: float) -> bool:
@@ -165,6 +196,10 @@ def identity_conditions(own: IdentityHolder | None) -> Mapping[Reason, str]:
         found[Reason.IDENTITY_ENDS] = f"{text}; renewal: {own.renewal}"
     if own.trouble:
         found[Reason.IDENTITY_UNREAD] = f"{own.trouble}; the one before it is in use"
+    elif left_out := own.revocations.trouble or own.current.revoked.trouble:
+        found[Reason.IDENTITY_UNREAD] = f"revoked hosts: {left_out}; all others are known"
+    if why := own.current.revoked.why(own.current.identity.host_id):
+        found[Reason.IDENTITY_REVOKED] = f"{why}: it is this one, and others refuse it"
     return found
 
 
@@ -175,6 +210,7 @@ def identity_status(own: IdentityHolder | None) -> dict[str, Any]:
     says, who = own.current.says, own.current.identity
     told: dict[str, Any] = {"role": who.role.value, "host_id": who.host_id}
     told |= {"ends_unix_s": round(says.ends_s), "required": own.required}
+    told["revoked_hosts"] = len(own.current.revoked)
     return {"identity": {**told, "renewal": own.renewal, "trouble": own.trouble}}
 
 
@@ -185,6 +221,9 @@ def identity_samples(own: IdentityHolder | None) -> Iterable[Sample]:
         yield Sample("p2pdist_identity_expires_seconds", "gauge", text, {}, left_s)
         text = "Certificates that were taken up without a restart."
         yield Sample("p2pdist_identity_taken_total", "counter", text, {}, own.taken_total)
+        text = "Hosts whose certificates count for nothing here: the same number at all daemons."
+        revoked = len(own.current.revoked)
+        yield Sample("p2pdist_identity_revoked_hosts", "gauge", text, {}, revoked)
         text = "Tries to have the certificate of this daemon renewed."
         for result in ("done", "failed"):
             labels, count = {"result": result}, own.renewals[result]

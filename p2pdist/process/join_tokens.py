@@ -7,7 +7,6 @@ A MAC under a key that is derived from the CA's, and no secret that a tracker is
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import secrets
 from typing import Final
@@ -21,6 +20,7 @@ from p2pdist.model.identity import IdentityRole
 from p2pdist.model.ids import HostId
 from p2pdist.model.joining import ID_BYTES, MAC_BYTES, TOKEN_PREFIX, TOKEN_TEXT_MAX, Token
 from p2pdist.process.ca import Ca
+from p2pdist.process.certificates import fingerprint
 
 TTL_S_MAX: Final = 30 * 86400.0
 _encoder = msgspec.msgpack.Encoder()
@@ -58,10 +58,6 @@ def believed_token(ca: Ca, text: str) -> Token:
     if not hmac.compare_digest(mac, _mac(ca, said)):
         raise ValueError("the token was not made with this CA, or was changed")
     return token
-
-
-def fingerprint(der: bytes) -> bytes:
-    return hashlib.sha256(der).digest()
 
 
 def _parts(text: str) -> tuple[Token, bytes, bytes]:

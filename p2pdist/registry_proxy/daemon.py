@@ -269,7 +269,7 @@ def _registry_server(
     app.middlewares.insert(
         0,
         members_only(
-            lambda: identity is not None and identity.required,
+            identity,
             settings.proxy.open_to,
             endpoint.refused,
             beside=(notifications_http.PATH,),

@@ -4,7 +4,7 @@ those whose networks the operator named."""
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -14,7 +14,7 @@ from p2pdist.errors import ErrorReason, PeerFault
 from p2pdist.exchange.accepting import network_of_address
 from p2pdist.model.private_places import IpNetwork
 from p2pdist.oci import refusals
-from p2pdist.process.host_identity import identity_shown
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.tls import CERTIFICATE
 from p2pdist.registry.serving.answers import error_answer
 from p2pdist.registry.serving.refused import RefusedRequests
@@ -23,18 +23,21 @@ _HEADERS: Final = {hdrs.SERVER: "p2pdist", "X-Content-Type-Options": "nosniff"}
 
 
 def members_only(
-    required: Callable[[], bool],
+    own: IdentityHolder | None,
     open_to: Collection[IpNetwork],
     refused: RefusedRequests,
     *,
     beside: Collection[str],
 ) -> Middleware:
-    """Refuse whoever else asks while `required()`. `beside`: paths with a proof of their own."""
+    """Refuse whoever else asks, where `own`, the proxy's identity, is required of all. `beside`:
+    paths with a proof of their own."""
 
     @web.middleware
     async def look(request: web.Request, handler: Handler) -> web.StreamResponse:
         own_proof = request.raw_path.partition("?")[0] in beside
-        if own_proof or not required() or _certified(request) or _named(request, open_to):
+        if own is None or not own.required or own_proof:
+            return await handler(request)
+        if _certified(own, request) or _named(request, open_to):
             return await handler(request)
         text = "this proxy answers hosts with a certificate only"
         error = refusals.refusal(ErrorReason.MEMBERS_ONLY, "", text)
@@ -44,11 +47,12 @@ def members_only(
     return look
 
 
-def _certified(request: web.Request) -> bool:
-    """The connection's other end has shown a certificate of ours, which TLS has looked at."""
+def _certified(own: IdentityHolder, request: web.Request) -> bool:
+    """The connection's other end has shown a certificate of ours, which TLS has looked at: asked at
+    each request, as a host may be revoked while it is connected."""
     der: bytes | None = request.get_extra_info(CERTIFICATE)
     try:
-        return der is not None and bool(identity_shown(der))
+        return der is not None and bool(own.current.shown(der))
     except PeerFault:
         return False
 

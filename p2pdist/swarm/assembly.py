@@ -33,7 +33,7 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
 from p2pdist.process.health import Health
-from p2pdist.process.host_identity import HostIdentity, identity_against
+from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.identity_holder import (
     IdentityHolder,
     identity_conditions,
@@ -259,6 +259,8 @@ async def running_node(
         health=health,
         identity=options.identity,
     )
+    if (own := options.identity) is not None:
+        own.revocations.on_more.append(partial(_cut_revoked, own, transport))
 
     async def cut_unbelieved() -> None:
         tracker.cut_unbelieved()
@@ -309,7 +311,16 @@ def link_identity(own: HostIdentity | None) -> LinkIdentity | None:
     """What links prove who this host is with."""
     if own is None:
         return None
-    return LinkIdentity(own.client, own.server, own.required, identity_against)
+    return LinkIdentity(own.client, own.server, own.required, own.against)
+
+
+def _cut_revoked(own: IdentityHolder, transport: ExchangeTransport) -> None:
+    """Links that stand are as good as they were when they were made."""
+    revoked = own.current.revoked
+    transport.drop_links(
+        "its host was revoked",
+        lambda link: link.sealed and link.session.member.host_id in revoked,
+    )
 
 
 def proxy_tls(own: IdentityHolder | None) -> ProxyTls | None:

@@ -6,7 +6,6 @@ from typing import Final
 
 from p2pdist.errors import NoIdentity, PeerFault
 from p2pdist.model.members import Member
-from p2pdist.process.host_identity import identity_against
 from p2pdist.process.identity_holder import IdentityHolder
 
 ADDRESSES_MAX: Final = 8
@@ -29,9 +28,11 @@ def check_member(member: Member) -> None:
 def check_identity(own: IdentityHolder | None, certificate: bytes | None, member: Member) -> None:
     """Raise NoIdentity where `member`, by its hello, is not who the certificate of its connection
     is for; `own` is the tracker's identity, and says whether there has to be one."""
+    if own is None:
+        return
     if certificate is None:
-        if own is not None and own.required:
+        if own.required:
             raise NoIdentity("this tracker takes hosts with a certificate only")
         return
-    if why := identity_against(certificate, member):
+    if why := own.current.against(certificate, member):
         raise NoIdentity(why)

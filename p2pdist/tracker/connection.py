@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         "_unread_bytes",
         "closing",
         "codec",
+        "features",
         "handshake",
         "instance",
         "leaving",
@@ -72,11 +73,12 @@ class Connection(asyncio.Protocol):
     def __init__(self, taker: Taker, link: int, handshake: ServerHandshake) -> None:
         self.link = link
         self.handshake: ServerHandshake | None = handshake
-        """Until it is done; `member`, `instance`, `mark` and `codec` are there from then on."""
+        """Until it is done; what follows down to `codec` is there from then on."""
         self.member: Member
         self.instance: bytes
         self.mark: bytes
         """Of the secret that the host has proved."""
+        self.features: int
         self.codec: FrameCodec
         self.closing = False
         """We ended it: nothing is sent or taken in any more."""

@@ -124,6 +124,8 @@ class JoinServer:
             token = believed_token(ca, ask.token)
         except ValueError as error:
             return Renewed(0, reason=str(error))
+        if token.host_id and (why := self._own.current.revoked.why(HostId(token.host_id))):
+            return Renewed(0, reason=why)
         unix_s = self._own.unix_s()
         ended = self.desk.forget(unix_s)
         if refusal := self.desk.spend(token, unix_s):

@@ -283,6 +283,7 @@ class Reception:
         check_identity(self._identity, connection.certificate, session.member)
         connection.member, connection.instance = session.member, session.instance
         connection.mark = session.mark
+        connection.features = session.features
         connection.codec = self._codecs[session.features & FEATURE_ZSTD]
         connection.handshake = None
         connection.reader.limits = SESSION

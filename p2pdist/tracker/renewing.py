@@ -55,6 +55,8 @@ class Renewer:
         """Sign for this tracker itself."""
         async with self._one_at_a_time:
             own = self._own.current
+            if why := own.revoked.why(own.identity.host_id):
+                return _refused(0, Refusal(why, HOST_PAUSE_S))
             return await asyncio.to_thread(self._signed, 0, own.identity, own.says, request)
 
     async def _for_host(self, certificate: bytes | None, message: Renew) -> Renewed:
@@ -62,6 +64,8 @@ class Renewer:
             return _refused(message.seq, Refusal("this connection is without TLS", HOST_PAUSE_S))
         says = described(x509.load_der_x509_certificate(certificate))
         assert says.identity is not None, "it was looked at in the handshake"
+        if why := self._own.current.revoked.why(says.identity.host_id):
+            return _refused(message.seq, Refusal(why, HOST_PAUSE_S))
         shown = Shown(says.identity.host_id, says.begins_s, says.ends_s)
         now_s, unix_s = time.monotonic(), self._own.unix_s()
         if (refusal := self._desk.ask(shown, now_s=now_s, unix_s=unix_s)) is not None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final, TypeVar, assert_never
@@ -20,12 +20,14 @@ from p2pdist.model.control import (
     FromTracker,
     LeaseAsk,
     Renew,
+    RevokedHosts,
     ToTracker,
     encoder,
     to_tracker_decoder,
 )
 from p2pdist.model.control_wire import (
     FEATURE_RENEW,
+    FEATURE_REVOKED_HOSTS,
     FEATURE_ZSTD,
     FEATURES,
     CloseCode,
@@ -133,6 +135,8 @@ class TrackerServer:
         self._clones = logs.Sparing()
         self._renewer = renewer
         features = FEATURES if renewer is not None else FEATURES & ~FEATURE_RENEW
+        if identity is not None:
+            identity.revocations.on_more.append(self._more_revoked)
         self.reception = Reception(
             self, secret=secret.believed, me=me, identity=identity, features=features
         )
@@ -199,6 +203,8 @@ class TrackerServer:
         self._feed(
             HostConnected(connection.link, connection.member, connection.peer, connection.instance)
         )
+        if records := self._revocations():
+            self._send_to(self._wanting([connection]), RevokedHosts(records))
 
     def take(self, connection: Connection, packed: bytes) -> bool:
         """Feed the core; return whether the same message has another step to come."""
@@ -237,6 +243,26 @@ class TrackerServer:
         self._refusals.event(
             log, logging.WARNING, "control.refused", peer=connection.peer, error=reason
         )
+
+    # --- revoked hosts --------------------------------------------------------------------------
+
+    def _revocations(self) -> list[bytes]:
+        return [] if self._identity is None else self._identity.current.revoked.records
+
+    @staticmethod
+    def _wanting(connections: Iterable[Connection]) -> list[Connection]:
+        return [one for one in connections if one.features & FEATURE_REVOKED_HOSTS]
+
+    def _more_revoked(self) -> None:
+        """Tell everybody, and those that were revoked that they are."""
+        assert self._identity is not None
+        connections, revoked = list(self._connections.values()), self._identity.current.revoked
+        self._send_to(self._wanting(connections), RevokedHosts(revoked.records))
+        for one in connections:
+            why = revoked.why(one.member.host_id)
+            if why and one.certificate is not None:
+                one.leaving = True  # it is not waited for, and named to nobody from now on
+                one.close(why, CloseCode.IDENTITY)
 
     # --- the core -------------------------------------------------------------------------------
 

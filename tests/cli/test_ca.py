@@ -61,6 +61,33 @@ def test_a_host_id_is_one(tmp_path: Path, kept: str, host_id: str) -> None:
         ran("issue", "--dir", kept, "--role", "peer", "--host-id", host_id, "--out", str(tmp_path))
 
 
+def test_a_host_is_revoked_for_good(tmp_path: Path, kept: str) -> None:
+    out = str(tmp_path / "out")
+    issue = ("issue", "--dir", kept, "--role", "peer", "--out", out)
+    host = read_who(ran(*issue)).split()[-1]
+
+    assert f"{host}  revoked\n" in ran("revoke", "--dir", kept, host).output
+    done = ran("revoke", "--dir", kept, host, ID)
+
+    assert f"{host}  was revoked before\n{ID}  revoked\n" in done.output
+    listed = ran("revoked", "--dir", kept).output
+    assert {line.split()[0] for line in listed.splitlines()[:2]} == {host, ID}
+    for command in (
+        issue,
+        (*issue[:-1], str(tmp_path / "new"), "--host-id", ID),
+        ("token", "--dir", kept, "--role", "peer", "--tracker", "one:5201", "--host-id", ID),
+    ):
+        with pytest.raises(ConfigError, match=r"was revoked, .* for good"):
+            ran(*command)
+    assert ran(*issue[:-1], str(tmp_path / "empty")).exit_code == 0
+
+
+def test_what_is_no_host_id_is_not_revoked(kept: str) -> None:
+    with pytest.raises(ConfigError, match="a host id has 32 lower-case hex"):
+        ran("revoke", "--dir", kept, ID, "host-17")
+    assert "0 revoked" in ran("revoked", "--dir", kept).output
+
+
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("none")
 

@@ -17,9 +17,7 @@ ROWS: Final = (
     *(68, 69),
     *range(70, 78),
     *range(79, 86),
-    *range(87, 102),
-    103,
-    104,
+    *range(87, 105),
 )
 ROWS_TARGET: Final = len(ROWS)
 VARIANTS_NAMED_MAX: Final = 5

@@ -12,6 +12,7 @@ from p2pdist.errors import ConfigError, PeerFault
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Role
 from p2pdist.process.host_identity import host_identity, identity_shown
+from p2pdist.process.revoked_hosts import RevokedHosts
 from p2pdist.settings import Cluster, Peer, Settings
 from tests.process.identities import TestCa, kept
 
@@ -99,10 +100,10 @@ def test_files_of_two_certificates_or_two_cas_do_not_fit(ca: TestCa, tmp_path: P
 @pytest.mark.parametrize("der", [b"", b"\x30\x03\x02\x01\x01", bytes(5000)])
 def test_what_another_end_shows_is_hostile(der: bytes) -> None:
     with pytest.raises(PeerFault, match="no certificate of ours"):
-        identity_shown(der)
+        identity_shown(der, RevokedHosts())
 
 
 def test_a_ca_is_no_host(ca: TestCa) -> None:
     der = ssl.PEM_cert_to_DER_cert(ca.ca.pem.decode())
     with pytest.raises(PeerFault, match="of a CA"):
-        identity_shown(der)
+        identity_shown(der, RevokedHosts())

@@ -15,6 +15,7 @@ import uvloop
 
 from p2pdist.model.ids import HostId
 from p2pdist.process.host_identity import HostIdentity, identity_shown
+from p2pdist.process.revoked_hosts import RevokedHosts
 from p2pdist.process.tls import CERTIFICATE, TlsRefused, TlsTransport
 from tests.process.identities import TestCa
 
@@ -109,7 +110,7 @@ def test_both_ends_hear_each_other_and_know_who_it_is(ca: TestCa, run: Run) -> N
         ends.server.transport.write(b"end")
         assert await ends.client.wait_heard(len(LARGE) + 3) == LARGE + b"end"
         shown = [
-            identity_shown(end.transport.get_extra_info(CERTIFICATE)).host_id
+            identity_shown(end.transport.get_extra_info(CERTIFICATE), RevokedHosts()).host_id
             for end in (ends.server, ends.client)
         ]
         assert shown == [PEER, TRACKER]

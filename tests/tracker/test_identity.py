@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -15,8 +15,8 @@ import pytest
 from msgspec.structs import replace
 
 from p2pdist.control.client import TrackerClient
-from p2pdist.model.control import Announce
-from p2pdist.model.control_wire import HANDSHAKE_S
+from p2pdist.model.control import Announce, Welcome
+from p2pdist.model.control_wire import FEATURE_REVOKED_HOSTS, FEATURES, HANDSHAKE_S, Kind
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Role
@@ -24,6 +24,7 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process.health import Health
 from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.identity_holder import IdentityHolder
+from p2pdist.process.revoked_hosts import sign_revocation
 from p2pdist.tracker.renewing import Renewer
 from p2pdist.tracker.server import TrackerServer
 from tests.control.test_client import Host
@@ -367,3 +368,79 @@ async def test_a_tls_host_that_goes_in_the_middle_of_it_leaves_nothing(ca: TestC
             await wait_until(lambda: server.reception.intake.greeted == 1)
         await wait_until(lambda: not server.reception._connections)
         assert server.reception.intake.greeted == 0
+
+
+# --- revoked hosts --------------------------------------------------------------------------------
+
+
+def revoke(holder: IdentityHolder, ca: TestCa, *hosts: HostId) -> Awaitable[None]:
+    return holder.hear_revoked([sign_revocation(ca.ca, hosts, 1e9)])
+
+
+async def test_a_revoked_host_is_cut_off_and_refused(ca: TestCa) -> None:
+    own = IdentityHolder(ca.identity("tracker", TRACKER.host_id))
+    server = server_of(own)
+    async with dialling(server, ca.identity("peer", ME.host_id)) as (client, health):
+        await wait_until(lambda: client.connected)
+        await revoke(own, ca, ME.host_id)
+
+        assert f"host {ME.host_id} was revoked" in await refusal(health)
+        await wait_until(lambda: not server.core.hosts_connected)
+        total = server.core.counters.protocol_faults_total
+        await wait_until(lambda: server.core.counters.protocol_faults_total > total)
+        assert not client.connected
+
+
+async def test_a_host_under_the_secret_alone_is_nobody_that_was_revoked(ca: TestCa) -> None:
+    own = IdentityHolder(ca.identity("tracker", TRACKER.host_id))
+    async with dialling(server_of(own), None) as (client, _):
+        await wait_until(lambda: client.connected)
+        await revoke(own, ca, ME.host_id)
+        await wait_until(lambda: client.connected)
+
+
+@pytest.mark.parametrize("known_first", [True, False])
+async def test_all_that_are_connected_hear_of_it_and_who_comes_later(
+    ca: TestCa, known_first: bool
+) -> None:
+    other = HostId("e" * 32)
+    own = IdentityHolder(ca.identity("tracker", TRACKER.host_id))
+    holder = IdentityHolder(ca.identity("peer", ME.host_id))
+    if known_first:
+        await revoke(own, ca, other)
+    async with dialling(server_of(own), holder) as (client, _):
+        await wait_until(lambda: client.connected)
+        if not known_first:
+            await revoke(own, ca, other)
+        await wait_until(lambda: other in holder.current.revoked)
+        assert client.connected
+
+
+async def test_a_host_of_before_is_told_nothing_that_it_does_not_know(ca: TestCa) -> None:
+    own = IdentityHolder(ca.identity("tracker", TRACKER.host_id))
+    server = server_of(own)
+    await revoke(own, ca, HostId("e" * 32))
+    features = FEATURES & ~FEATURE_REVOKED_HOSTS
+    async with running(server) as url, dialled(url, ME, features=features) as host:
+        await revoke(own, ca, HostId("d" * 32))
+        await host.send_frame(Kind.PING)
+        assert isinstance(await host.receive(), Welcome)
+        assert (await host.receive_frame())[0] == Kind.PONG
+
+
+async def test_a_revoked_tracker_is_left_and_dialled_in_vain(ca: TestCa) -> None:
+    holder = IdentityHolder(ca.identity("peer", ME.host_id))
+    async with dialling(tracker_of(ca), holder) as (client, health):
+        await wait_until(lambda: client.connected)
+        await revoke(holder, ca, TRACKER.host_id)
+        assert f"host {TRACKER.host_id} was revoked" in await refusal(health)
+        assert not client.connected
+
+
+async def test_trackers_tell_each_other(ca: TestCa) -> None:
+    other = replace(TRACKER, host_id=HostId("b" * 32), place=replace(TRACKER.place, dc="dc2"))
+    own = IdentityHolder(ca.identity("tracker", TRACKER.host_id))
+    far = IdentityHolder(ca.identity("tracker", other.host_id))
+    async with running(server_of(far, other)) as url, running(server_of(own, federation=(url,))):
+        await revoke(far, ca, ME.host_id)
+        await wait_until(lambda: ME.host_id in own.current.revoked)

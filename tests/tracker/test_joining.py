@@ -25,6 +25,7 @@ from p2pdist.process.host_identity import read_identity
 from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.join_tokens import new_token, read_token
 from p2pdist.process.requests import new_request
+from p2pdist.process.revoked_hosts import sign_revocation
 from p2pdist.settings import Settings, Tracker
 from p2pdist.tracker.core.joins import CONNECTIONS_OF_ONE_MAX
 from p2pdist.tracker.join_store import sqlite_join_store
@@ -92,6 +93,15 @@ async def test_a_token_is_one_certificate(ca: TestCa) -> None:
         assert again.certificate == b""
         assert "used before" in again.reason
         assert (at.server.joined_total, at.server.refused_total) == (1, 1)
+
+
+async def test_nobody_joins_under_a_revoked_id(ca: TestCa) -> None:
+    async with door(ca) as at:
+        await at.server._own.hear_revoked([sign_revocation(ca.ca, [ID], 1e9)])
+        told = await at.joined(at.token(host_id=ID))
+        assert told.certificate == b""
+        assert f"host {ID} was revoked" in told.reason
+        assert (await at.joined(at.token())).certificate
 
 
 async def test_two_at_once_are_one(ca: TestCa) -> None:

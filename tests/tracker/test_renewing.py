@@ -22,6 +22,7 @@ from p2pdist.process.certificates import DAY_S
 from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.identity_holder import IdentityHolder, identity_status
 from p2pdist.process.requests import new_request
+from p2pdist.process.revoked_hosts import judge, sign_revocation
 from p2pdist.tracker.core.renewals import RenewalDesk
 from p2pdist.tracker.renewing import Renewer
 from p2pdist.tracker.server import TrackerServer
@@ -106,6 +107,25 @@ async def test_it_is_not_asked_before_it_is_time(ca: TestCa) -> None:
         await renewing(holder, client).look()
         assert holder.renewal.startswith("by itself, ")
         assert renewer.signed_total == renewer.refused_total == 0
+
+
+async def test_a_revoked_host_gets_no_next_one(ca: TestCa) -> None:
+    """Its connection may stand for the moment in which the tracker finds out."""
+    server, renewer = renewing_tracker(ca)
+    revoked = renewer._own.current.revoked
+    record = sign_revocation(ca.ca, [ME.host_id, TRACKER.host_id], 1e9)
+    async with dialling(server, held(ca)) as (client, _):
+        await wait_until(lambda: client.renews)
+        revoked.take(judge([record], renewer._own.current.cas))
+
+        refused = await client.renew(new_request().der, timeout_s=5.0)
+
+        assert refused is not None
+        assert f"host {ME.host_id} was revoked" in refused.reason
+        own = await renewer.own(new_request().der)
+        assert own is not None
+        assert f"host {TRACKER.host_id} was revoked" in own.reason
+        assert renewer.signed_total == 0
 
 
 async def test_a_refusal_is_told_and_tried_again_later(ca: TestCa) -> None:

@@ -116,7 +116,8 @@ class WeAre:
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """This host has another certificate, or other secrets, than the line was begun with."""
+    """Certificates and secrets are to be shown again: this host's are others than those that the
+    line was begun with, or the tracker's certificate counts for nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,13 @@ class TakeRevoked:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeRevokedHosts:
+    """As the tracker sent them: the host checks each against the CAs that it believes."""
+
+    records: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class TakePrewarm:
     order: PrewarmOrder
 
@@ -144,6 +151,7 @@ HostOrder = (
     | TrackerDown
     | TakeHandout
     | TakeRevoked
+    | TakeRevokedHosts
     | TakePrewarm
     | AnswerLease
     | AnswerTrace

@@ -46,6 +46,7 @@ from p2pdist.control.core.orders import (
     TakeHandout,
     TakePrewarm,
     TakeRevoked,
+    TakeRevokedHosts,
     TrackerDown,
     TrackerUp,
 )
@@ -63,6 +64,7 @@ from p2pdist.model.control import (
     Renewed,
     Revoke,
     Revoked,
+    RevokedHosts,
     ToTracker,
     TraceAnswer,
     TraceAsk,
@@ -344,6 +346,8 @@ class ControlCore:
                     yield AnswerLease(message.seq, message)
             case Revoked(records):
                 yield TakeRevoked(records)
+            case RevokedHosts(records):
+                yield TakeRevokedHosts(records)
             case Prewarm() | PrewarmEnd() | Prove():
                 yield TakePrewarm(message)
             case TraceAnswer(seq, units):

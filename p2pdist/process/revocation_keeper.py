@@ -1,0 +1,124 @@
+"""Keeps the revocations of one daemon: read from its files, heard from its tracker, kept for the
+next start. What a tracker that lost all it knew does not tell is known here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from p2pdist.errors import ConfigError
+from p2pdist.model.members import Role
+from p2pdist.process import logs
+from p2pdist.process.files import private_directory
+from p2pdist.process.revocation_lists import LIST_NAME, read_list, write_list
+from p2pdist.process.revoked_hosts import RevokedHosts, judge
+from p2pdist.settings import Settings
+
+NAMED_MAX: Final = 8
+"""How many hosts a line of the log names."""
+Mark = tuple[int, int, int] | None
+
+log = logging.getLogger(__name__)
+
+
+class RevocationKeeper:
+    """For the event loop; `load` and the functions beside it block."""
+
+    def __init__(
+        self,
+        lists: Sequence[Path] = (),
+        kept: Path | None = None,
+        hosts: RevokedHosts | None = None,
+    ) -> None:
+        """`lists`: what others may put there at any time. `kept`: a file of ours, in a directory of
+        ours; None: nothing outlives this process. `hosts`: those that are known, to add to."""
+        self.hosts = RevokedHosts() if hosts is None else hosts
+        self.on_more: list[Callable[[], None]] = []
+        """Called when more hosts are revoked; must not block."""
+        self.trouble = ""
+        """What is wrong with the lists that lie there."""
+        self._lists = lists
+        self._kept = kept
+        self._seen: list[Mark] = []
+        self._one_at_a_time = asyncio.Lock()
+
+    def load(self, cas: Sequence[bytes]) -> None:
+        """Take in what lies there; what is no good is `trouble`. Blocking."""
+        records = self._read(with_kept=True)
+        self.hosts.take(judge(records, cas))
+
+    async def look(self, cas: Sequence[bytes]) -> bool:
+        """Read lists that have changed; return whether more hosts are revoked than before."""
+        async with self._one_at_a_time:
+            seen = await asyncio.to_thread(self._marks)
+            records = []
+            if seen != self._seen:
+                self.hosts.trouble = ""
+                records = await asyncio.to_thread(self._read)
+            return await self._take(records, cas)
+
+    async def hear(self, records: Iterable[bytes], cas: Sequence[bytes]) -> bool:
+        """Take in what a tracker told; return whether more hosts are revoked than before."""
+        async with self._one_at_a_time:
+            return await self._take(records, cas)
+
+    async def _take(self, records: Iterable[bytes], cas: Sequence[bytes]) -> bool:
+        unknown = self.hosts.unknown(records)
+        if not unknown:
+            return False
+        fresh = self.hosts.take(await asyncio.to_thread(judge, unknown, cas))
+        if not fresh:
+            return False
+        if self._kept is not None:
+            await asyncio.to_thread(self._keep, self._kept, self.hosts.records)
+        named = ", ".join(sorted(fresh)[:NAMED_MAX])
+        logs.event(
+            log, logging.WARNING, "hosts.revoked", hosts=named, more=max(0, len(fresh) - NAMED_MAX)
+        )
+        for tell in self.on_more:
+            tell()
+        return True
+
+    def _marks(self) -> list[Mark]:
+        return [_mark(path) for path in self._lists]
+
+    def _read(self, *, with_kept: bool = False) -> list[bytes]:
+        self._seen, self.trouble = self._marks(), ""
+        kept = [] if self._kept is None or not with_kept else [self._kept]
+        records: list[bytes] = []
+        for path in (*kept, *self._lists):
+            try:
+                records += read_list(path)
+            except (OSError, ValueError) as error:
+                self.trouble = str(error)
+                logs.event(log, logging.ERROR, "revocations.unread", error=self.trouble)
+        return records
+
+    def _keep(self, path: Path, records: list[bytes]) -> None:
+        """A host that cannot write knows them for as long as it runs."""
+        try:
+            private_directory(path.parent)
+            write_list(path, records)
+        except (OSError, ConfigError) as error:
+            logs.event(log, logging.ERROR, "revocations.unkept", error=str(error))
+
+
+def revocation_keeper(settings: Settings, role: Role) -> RevocationKeeper:
+    """Return the keeper of this host's daemon of `role`, with nothing read so far."""
+    directory: Path | None = getattr(settings, role.value).identity_dir
+    places = [] if directory is None else [directory]
+    if role is Role.TRACKER and settings.tracker.ca_dir is not None:
+        places.append(settings.tracker.ca_dir)
+    kept = settings.host.state_dir / role.value / LIST_NAME
+    return RevocationKeeper([place / LIST_NAME for place in places], kept)
+
+
+def _mark(path: Path) -> Mark:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
