@@ -47,6 +47,8 @@ class HostIdentity:
     server: ssl.SSLContext = field(repr=False)
     proxies: ssl.SSLContext = field(repr=False)
     """As `client`, for whoever believes a proxy only: it is for libraries that ask nothing more."""
+    trackers: ssl.SSLContext = field(repr=False)
+    """The same for trackers."""
     cas: tuple[bytes, ...] = field(repr=False)
     """Those that are believed, in DER."""
     directory: Path
@@ -73,7 +75,9 @@ def host_identity(settings: Settings, role: Role) -> HostIdentity | None:
         raise ConfigError(f"{setting}: {error}") from None
 
 
-def read_identity(directory: Path, role: Role, *, required: bool = False) -> HostIdentity:
+def read_identity(
+    directory: Path, role: Role | IdentityRole, *, required: bool = False
+) -> HostIdentity:
     """Read `ca.pem`, `cert.pem` and `key.pem`; raise ValueError, with the file and the fix.
 
     Its dates are for those who use it: they change while nothing else does.
@@ -96,16 +100,19 @@ def read_identity(directory: Path, role: Role, *, required: bool = False) -> Hos
     except ValueError as error:
         raise ValueError(f"{cert_path} is no certificate of ours: {error}") from None
     if says.identity is None or says.identity.role.value != role.value:
-        raise ValueError(f"{cert_path} is for {says.identity or 'a CA'}, not for a {role.value}")
+        wanted = "an operator" if role is IdentityRole.OPERATOR else f"a {role.value}"
+        raise ValueError(f"{cert_path} is for {says.identity or 'a CA'}, not for {wanted}")
     if not issued_by(certificate, cas):
         raise ValueError(f"{cert_path} was not issued by a CA in {ca_path}; issue both: {anew}")
     if not _fits(certificate, key_pem):
         raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
     told = tuple(ca.public_bytes(Encoding.DER) for ca in cas)
-    client, server, proxies = [_context(kind, place, ca_pem) for kind in _KINDS]
+    client, server, proxies, trackers = (_context(kind, place, ca_pem) for kind in _KINDS)
     proxies.sslobject_class = _WithProxy
-    contexts = (client, server, proxies)
-    return HostIdentity(says.identity, says, required, *contexts, told, directory, seen)
+    trackers.sslobject_class = _WithTracker
+    return HostIdentity(
+        says.identity, says, required, client, server, proxies, trackers, told, directory, seen
+    )
 
 
 def seen_in(directory: Path) -> Marks:
@@ -122,8 +129,10 @@ def seen_in(directory: Path) -> Marks:
     return tuple(marks)
 
 
-class _WithProxy(ssl.SSLObject):
-    """Believes the other end only if its certificate is for a proxy, before anything is said."""
+class _WithRole(ssl.SSLObject):
+    """Believes the other end only if its certificate is for `role`, before anything is said."""
+
+    role: IdentityRole
 
     def do_handshake(self) -> None:
         super().do_handshake()
@@ -138,13 +147,21 @@ class _WithProxy(ssl.SSLObject):
             shown = identity_shown(self.getpeercert(binary_form=True) or b"")
         except PeerFault as error:
             return str(error)
-        if shown.role is not IdentityRole.PROXY:
-            return f"it is for {shown}, not for a proxy"
+        if shown.role is not self.role:
+            return f"it is for {shown}, not for a {self.role}"
         return ""
 
 
-# Of `client`, `server`, `proxies`.
-_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
+class _WithProxy(_WithRole):
+    role = IdentityRole.PROXY
+
+
+class _WithTracker(_WithRole):
+    role = IdentityRole.TRACKER
+
+
+# Of `client`, `server`, `proxies`, `trackers`.
+_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, *2 * (ssl.PROTOCOL_TLS_CLIENT,))
 
 
 def identity_shown(der: bytes) -> Identity:

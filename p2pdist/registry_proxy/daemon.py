@@ -126,7 +126,9 @@ async def running_proxy(
         metrics = PullMetrics(frozenset(upstream_hosts(settings)))
         manifests = _manifests(settings, running, upstream, signer, parents, access)
         stack.push_async_callback(manifests.close)
-        rules = await stack.enter_async_context(replicating(settings, manifests, running.node.rng))
+        rules = await stack.enter_async_context(
+            replicating(settings, manifests, running.node.rng, running.identity)
+        )
         source = WatchedSource(DirectSource(upstream), manifests.missing)
         authority = ProxyAuthority(
             running.node,

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from p2pdist.control.jobs_client import JobsClient
+from p2pdist.control.jobs_client import JobsClient, TrackerTls
 from p2pdist.errors import ConfigError
 from p2pdist.oci.reference import canonical_upstream
 from p2pdist.process.identity import read_notify_secret, read_secret
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.operator_token import operator_token
 from p2pdist.registry.reading.entries import upstream_hosts
 from p2pdist.registry_proxy.core.rules import RULES_MAX, Rule, check_rule, parse_pattern
@@ -67,7 +68,7 @@ def _rule(table: Replicate, settings: Settings) -> Rule:
 
 @asynccontextmanager
 async def replicating(
-    settings: Settings, manifests: ManifestService, rng: Random
+    settings: Settings, manifests: ManifestService, rng: Random, own: IdentityHolder | None
 ) -> AsyncIterator[Replicating]:
     """Run the rules for as long as the block lasts. Raises ConfigError, StoreError."""
     rules = read_rules(settings)
@@ -79,7 +80,10 @@ async def replicating(
     token = operator_token(read_secret(settings.cluster.secret_file))
     async with aiohttp.ClientSession() as session:
         urls = dict.fromkeys(url.rstrip("/") for url in settings.proxy.job_trackers)
-        trackers = [JobsClient(url, token, session) for url in urls]
+        tls = None
+        if own is not None:
+            tls = TrackerTls(lambda: now.trackers if (now := own.spoken) else None, own.required)
+        trackers = [JobsClient(url, token, session, tls) for url in urls]
         store = sqlite_replication_store(settings.host.state_dir / "proxy" / FILE_NAME)
         replication = Replication(rules, manifests, store, trackers, rng)
         try:
