@@ -63,5 +63,6 @@ async def test_an_operator_and_a_rule_order_under_their_own_names(
         assert {job.spec.filed_by for job in jobs.values()} == {
             f"operator {OPERATOR}", f"proxy {IDS['proxy']}",
         }  # fmt: skip
+        await wait_until(lambda: all(job.state == "done" for job in jobs.values()))
         async with client.get(f"{url_of(tracker.admin)}/metrics") as answer:
             assert answer.status == 200
