@@ -64,7 +64,13 @@ class Renewer:
         """Sign for this tracker itself."""
         async with self._one_at_a_time:
             own = self._own.current
-            return await asyncio.to_thread(self._signed, 0, own.identity, own.says, request)
+            told = await asyncio.to_thread(self._signed, 0, own.identity, own.says, request)
+        if told.certificate:
+            logs.event(
+                audit.log, logging.INFO, "renewal.signed", audit="done", who=str(own.identity),
+                peer="", host=own.identity.host_id,
+            )  # fmt: skip
+        return told
 
     async def _for_host(self, certificate: bytes | None, message: Renew) -> Renewed:
         if certificate is None:
