@@ -22,7 +22,7 @@ from p2pdist.model.jobs import (
     JobStatus,
 )
 from p2pdist.registry.reading.body import read_bounded
-from p2pdist.registry.reading.net_errors import tls_fault
+from p2pdist.registry.reading.net_errors import cause, tls_fault
 
 TIMEOUT_S: Final = 10.0
 # 30,000 hosts at 250 bytes each, the answer to `?hosts=all`.
@@ -139,8 +139,19 @@ class JobsClient:
             self._in_tls = self._tls.required  # it may have been restarted without a certificate
         if in_tls and (why := tls_fault(error)):
             return JobsError(f"{self.base_url}: {why}", code=NOT_BELIEVED)
-        why = str(error) or type(error).__name__
-        return JobsError(f"the tracker at {self.base_url} does not answer: {why}")
+        return JobsError(f"the tracker at {self.base_url} does not answer: {_why(error)}")
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case P2pdistError():
+            return str(error)
+        case TimeoutError():
+            return "nothing came in time"
+        case aiohttp.ClientResponseError():  # of aiohttp's own making: statuses are looked at
+            return "what it says is no HTTP"
+        case _:
+            return cause(error)
 
 
 def _refusal(base_url: str, status: int, data: bytes) -> JobsError:

@@ -116,7 +116,7 @@ def _operator_tls(desk: Desk) -> TrackerTls | None:
     from p2pdist.process import clock
     from p2pdist.process.host_identity import read_identity
 
-    anew = f"`p2pdist ca issue --role operator --out {directory}` where the CA is makes one"
+    anew = "`p2pdist ca issue --role operator --out DIR` where the CA is makes one"
     try:
         found = read_identity(directory, IdentityRole.OPERATOR)
     except ValueError as error:
