@@ -260,7 +260,7 @@ async def test_a_tracker_without_a_certificate_is_said_nothing(tmp_path: Path, c
         assert "speaks no TLS" in await why_not(it.client(operator, token=TOKEN))
 
 
-async def test_what_is_no_tracker_at_all_is_said_in_words(ca: TestCa) -> None:
+async def test_what_is_no_tracker_at_all_is_said_in_words() -> None:
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"\0\0\0\x13not a p2pdist host\r\n\r\n")
         writer.close()
@@ -268,5 +268,5 @@ async def test_what_is_no_tracker_at_all_is_said_in_words(ca: TestCa) -> None:
     server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, aiohttp.ClientSession() as session:
-        with pytest.raises(JobsError, match="does not answer: what it says is no HTTP$"):
+        with pytest.raises(JobsError, match=r"does not answer: what it says is no HTTP$"):
             await JobsClient(url, TOKEN, session).list()
