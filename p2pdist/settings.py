@@ -74,8 +74,9 @@ class Cluster:
     require_identity: bool = _setting(
         FLAG,
         False,
-        "Control connections only with certificates of both ends (`identity_dir` of each daemon); "
-        "else hosts without one are taken under the cluster secret alone.",
+        "Control connections, links and orders of jobs only with certificates (`identity_dir` of "
+        "each daemon, `p2pdist ca issue --role operator` for people); else the cluster secret is "
+        "enough.",
     )
 
 

@@ -21,6 +21,7 @@ OTHER_VARIABLES: Final = frozenset(
         "P2PDIST_CONFIG",
         "P2PDIST_ENDPOINT",
         "P2PDIST_TRACKERS",  # of the verbs about jobs
+        "P2PDIST_IDENTITY",
         "P2PDIST_ADMIN_PORT",  # of the container image's health check
         "P2PDIST_REQUIRE_E2E",
         "P2PDIST_DEMO_STARTED",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from p2pdist.cli.options import OPERATOR_DIR
 from p2pdist.process.terminal import printable
 
 if TYPE_CHECKING:
@@ -90,24 +91,27 @@ def init(directory: Path) -> None:
 @click.option(
     "--out",
     type=_DIRECTORY,
-    required=True,
     help="Where to put ca.pem, cert.pem and key.pem; a certificate of the same host there is "
-    "replaced.",
+    f"replaced. An operator's goes to {OPERATOR_DIR} without it.",
 )
 @_ca_dir
-def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path) -> None:
-    """Make a key and a certificate for one daemon of one host.
+def issue(role: str, host_id: str | None, days: int, out: Path | None, directory: Path) -> None:
+    """Make a key and a certificate for one daemon of one host, or for one who operates them.
 
     Copy the three files to the host, key.pem readable by the daemon's user alone, name their
     directory in identity_dir of its section, and restart it. The same command again makes the next
     certificate, for the same host id, which the daemon takes up without a restart; do so before the
     old one ends: `p2pdist doctor` on the host and p2pdist_identity_expires_seconds say when.
 
+    A certificate of role operator is for people and pipelines: `p2pdist prewarm` and `replicas`
+    show it to trackers. Nobody renews it: the same command again does.
+
     \b
     Examples:
       p2pdist ca issue --role tracker --out out/tracker-1
       p2pdist ca issue --role peer --host-id $(head -1 /var/lib/p2pdist-peer/peer/host_id) \\
           --out out/host-17             a host keeps the id that it has
+      p2pdist ca issue --role operator  for yourself; prewarm finds it
     """
     from p2pdist.errors import ConfigError
     from p2pdist.model.identity import IdentityRole
@@ -120,6 +124,9 @@ def issue(role: str, host_id: str | None, days: int, out: Path, directory: Path)
         wanted = None if host_id is None else parse_host_id(host_id)
     except ValueError as error:
         raise ConfigError(f"--host-id: {error}; 32 lower-case hex characters") from None
+    if out is None and role != IdentityRole.OPERATOR:
+        raise ConfigError("--out is missing: where to put ca.pem, cert.pem and key.pem")
+    out = Path(OPERATOR_DIR).expanduser() if out is None else out
     now_s, ca = clock.unix_s(), read_ca(directory)
     why = listed(directory, ca).why
     kind = IdentityRole(role)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -15,6 +15,9 @@ from p2pdist.settings_kinds import PATH, Kind
 from p2pdist.settings_load import Loaded, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+OPERATOR_DIR: Final = "~/.config/p2pdist/operator"
+"""Where the certificate of an operator is looked for, and written to."""
 
 
 def config_option(command: F) -> F:

@@ -14,6 +14,7 @@ import click
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.prewarming.options import (
+    Desk,
     endpoint_option,
     open_resolver,
     open_trackers,
@@ -148,9 +149,7 @@ class ShortForm(click.Command):
 def prewarm(
     images: tuple[str, ...],
     list_file: Path | None,
-    trackers: tuple[str, ...],
-    secret_file: Path | None,
-    config: Path | None,
+    desk: Desk,
     endpoint: str,
     output: str,
     dry_run: bool,
@@ -196,7 +195,7 @@ def prewarm(
     errand.strict_deadline = strict_deadline
 
     async def run() -> Exit:
-        async with open_trackers(trackers, secret_file, config) as opened:
+        async with open_trackers(desk) as opened:
             async with open_resolver(endpoint) as resolver:
                 found = await resolver.images(wish.references, wish.spec.platform)
             return await errand.run(opened, wish, found)
@@ -309,9 +308,7 @@ class _Errand:
 @click.command()
 @output_option
 @tracker_options
-def ls(
-    trackers: tuple[str, ...], secret_file: Path | None, config: Path | None, output: str
-) -> None:
+def ls(desk: Desk, output: str) -> None:
     """List the jobs of all trackers, the newest first; what one command filed is one line.
 
     \b
@@ -326,7 +323,7 @@ def ls(
     from p2pdist.process.clock import unix_s
 
     async def run() -> Exit:
-        async with open_trackers(trackers, secret_file, config) as opened:
+        async with open_trackers(desk) as opened:
             listed = await opened.jobs()
         runs: dict[str, list[tuple[Filed, Any]]] = {}
         for tracker, status in sorted(listed.jobs, key=lambda row: -row[1].created_unix_s):
@@ -364,9 +361,7 @@ def show(
     job: str,
     wait: bool,
     hosts: str,
-    trackers: tuple[str, ...],
-    secret_file: Path | None,
-    config: Path | None,
+    desk: Desk,
     output: str,
 ) -> None:
     """Show how JOB stands: a run or a tracker's job, by its name or the beginning of it.
@@ -380,7 +375,7 @@ def show(
     errand = _Errand(output == "json")
 
     async def run() -> Exit:
-        async with open_trackers(trackers, secret_file, config) as opened:
+        async with open_trackers(desk) as opened:
             found = await opened.find(job)
             if wait and found.away:
                 # What it has for this run is not known: no end that is seen is the end.
@@ -399,13 +394,11 @@ def _verb(name: str, text: str, effect: Callable[[JobStatus, JobStatus], bool]) 
 
     def command(
         job: str,
-        trackers: tuple[str, ...],
-        secret_file: Path | None,
-        config: Path | None,
+        desk: Desk,
         output: str,
     ) -> None:
         async def run() -> Exit:
-            async with open_trackers(trackers, secret_file, config) as opened:
+            async with open_trackers(desk) as opened:
                 found = await opened.find(job)
                 after = await opened.act(found.filed, name)
                 await _show(opened, found, output, "problems")

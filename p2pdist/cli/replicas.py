@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -12,6 +11,7 @@ import click
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.prewarming.options import (
+    Desk,
     endpoint_option,
     open_resolver,
     open_trackers,
@@ -40,9 +40,7 @@ _COLORS: Final = {
 @endpoint_option
 def replicas(
     image: str,
-    trackers: tuple[str, ...],
-    secret_file: Path | None,
-    config: Path | None,
+    desk: Desk,
     endpoint: str,
     output: str,
 ) -> None:
@@ -75,7 +73,7 @@ def replicas(
 
     async def ask() -> tuple[str, list[Standing], Mapping[str, str]]:
         async with (
-            open_trackers(trackers, secret_file, config) as opened,
+            open_trackers(desk) as opened,
             open_resolver(endpoint) as resolver,
         ):
             digest = await resolver.digest(reference)

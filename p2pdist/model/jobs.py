@@ -15,6 +15,9 @@ PLATFORMS_MAX: Final = 32
 BLOBS_MAX: Final = 4096
 WAVES_MAX: Final = 32
 PIN_MAX_S: Final = 366 * 86400.0
+RULE_KEY: Final = "rule "
+"""How the keys of jobs begin that replication rules ask for."""
+IDENTITY_REQUIRED: Final = "identity_required"
 
 _Line = Annotated[str, msgspec.Meta(max_length=255)]
 _Digest = Annotated[str, msgspec.Meta(max_length=160)]
@@ -92,6 +95,9 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A job with the same key is returned instead of a second one being made."""
     note: _Line = ""
     """Who made it, for people: `cli`, `rule web`, `harbor`."""
+    filed_by: _Line = ""
+    """Whose certificate was shown with it, such as `operator 01ab…`; the tracker's word, whatever
+    was asked. Empty: who knows the cluster's secret."""
 
 
 class JobRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -183,6 +189,8 @@ class JobStatus(msgspec.Struct, frozen=True):
     """`?hosts=problems` (default): failed and lost ones, then the slowest, at most 100;
     `?hosts=all`: everybody; `?hosts=none`."""
     schema_version: int = SCHEMA_VERSION
+    filed_by: str = ""
+    """As of `JobSpec`."""
 
 
 class JobAnswer(msgspec.Struct, frozen=True):
@@ -201,7 +209,8 @@ class JobList(msgspec.Struct, frozen=True):
 
 class JobError(msgspec.Struct, frozen=True):
     """Body of every answer that is no success; `code` is one of `unauthorized`, `not_found`,
-    `bad_request`, `no_hosts`, `too_many`, `deadline`, `conflict`."""
+    `identity_required` (a certificate, instead of a token), `wrong_role`, `bad_request`,
+    `no_hosts`, `too_many`, `deadline`, `conflict`, `store`."""
 
     code: str
     message: str

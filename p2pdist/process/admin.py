@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
@@ -12,7 +14,7 @@ from aiohttp import web
 from p2pdist import __version__
 from p2pdist.model.members import Address
 from p2pdist.model.private_places import parse_ip
-from p2pdist.process import logs
+from p2pdist.process import audit, logs
 from p2pdist.process.http_protocol import dropped_total, malformed_total
 from p2pdist.process.listening import HttpServer
 from p2pdist.process.metrics import Histogram, Sample, Samples, registry_of, render
@@ -40,10 +42,11 @@ class AdminServer:
         routes: Iterable[web.RouteDef] = (),
         names: Collection[str] = (),
         settings: Callable[[], dict[str, Any]] | None = None,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
         """`ready`: named conditions of readiness, all of which must hold. `degraded`: what works
         less well than it should; the daemon stays in service. `routes`: what else is served here;
-        they check who calls, and how much they read, themselves. `names`: as `HttpServer`'s.
+        they check who calls, and how much they read, themselves. `names`, `tls`: `HttpServer`'s.
         `settings`: those in force, without secrets; told to who asks from this host."""
         self.draining = False
         self._status = status
@@ -56,7 +59,8 @@ class AdminServer:
         self._rendered: tuple[float, bytes] = (-METRICS_CACHE_S, b"")
         self._rendering = asyncio.Lock()
         self._tasks = TaskOwner("admin")
-        self._http = HttpServer(listen, self._app(routes), names=names)
+        self._refusals = audit.Refusals()
+        self._http = HttpServer(listen, self._app(routes), names=names, tls=tls)
 
     async def start(self) -> Address:
         self._tasks.start(self._probe_lag(), name="loop lag")
@@ -107,6 +111,10 @@ class AdminServer:
     async def _api_settings(self, request: web.Request) -> web.Response:
         """They name accounts and paths: whoever has a shell here may know, and nobody else."""
         if self._settings is None or not from_this_host(request):
+            self._refusals.event(
+                audit.log, logging.WARNING, "settings.refused", who=audit.NOBODY,
+                peer=request.remote or "", reason=OTHER_HOST["error"],
+            )  # fmt: skip
             return json_answer(OTHER_HOST, 403)
         return json_answer(self._settings())
 

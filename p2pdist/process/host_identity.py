@@ -49,6 +49,8 @@ class HostIdentity:
     server: ssl.SSLContext = field(repr=False)
     proxies: ssl.SSLContext = field(repr=False)
     """As `client`, for whoever believes a proxy only: it is for libraries that ask nothing more."""
+    trackers: ssl.SSLContext = field(repr=False)
+    """The same for trackers."""
     cas: tuple[bytes, ...] = field(repr=False)
     """Those that are believed, in DER."""
     revoked: RevokedHosts = field(repr=False)
@@ -96,7 +98,11 @@ def host_identity(
 
 
 def read_identity(
-    directory: Path, role: Role, *, required: bool = False, revoked: RevokedHosts | None = None
+    directory: Path,
+    role: Role | IdentityRole,
+    *,
+    required: bool = False,
+    revoked: RevokedHosts | None = None,
 ) -> HostIdentity:
     """Read `ca.pem`, `cert.pem` and `key.pem`; raise ValueError, with the file and the fix.
 
@@ -122,15 +128,17 @@ def read_identity(
     except ValueError as error:
         raise ValueError(f"{cert_path} is no certificate of ours: {error}") from None
     if says.identity is None or says.identity.role.value != role.value:
-        raise ValueError(f"{cert_path} is for {says.identity or 'a CA'}, not for a {role.value}")
+        wanted = "an operator" if role is IdentityRole.OPERATOR else f"a {role.value}"
+        raise ValueError(f"{cert_path} is for {says.identity or 'a CA'}, not for {wanted}")
     if not issued_by(certificate, cas):
         raise ValueError(f"{cert_path} was not issued by a CA in {ca_path}; issue both: {anew}")
     if not _fits(certificate, key_pem):
         raise ValueError(f"{key_path} is not the key of {cert_path}; issue both: {anew}")
     told = tuple(ca.public_bytes(Encoding.DER) for ca in cas)
-    client, server, proxies = [_context(kind, place, ca_pem) for kind in _KINDS]
-    proxies.sslobject_class = _with_proxies(revoked)
-    contexts = (client, server, proxies)
+    client, server, proxies, trackers = (_context(kind, place, ca_pem) for kind in _KINDS)
+    proxies.sslobject_class = _with_role(IdentityRole.PROXY, revoked)
+    trackers.sslobject_class = _with_role(IdentityRole.TRACKER, revoked)
+    contexts = (client, server, proxies, trackers)
     return HostIdentity(says.identity, says, required, *contexts, told, revoked, directory, seen)
 
 
@@ -148,31 +156,31 @@ def seen_in(directory: Path) -> Marks:
     return tuple(marks)
 
 
-def _with_proxies(revoked: RevokedHosts) -> type[ssl.SSLObject]:
-    """What believes the other end only if its certificate is for a proxy, before it says a word."""
+def _with_role(role: IdentityRole, revoked: RevokedHosts) -> type[ssl.SSLObject]:
+    """What believes the other end only if its certificate is for `role`, before it says a word."""
 
-    class WithProxy(ssl.SSLObject):
+    class WithRole(ssl.SSLObject):
         def do_handshake(self) -> None:
             super().do_handshake()
-            if why := _no_proxy(self.getpeercert(binary_form=True) or b"", revoked):
+            if why := _not_of(role, self.getpeercert(binary_form=True) or b"", revoked):
                 # What speaks TLS for us hears of nothing else.
                 error = ssl.SSLCertVerificationError()
                 error.verify_message = why
                 raise error
 
-    return WithProxy
+    return WithRole
 
 
-def _no_proxy(der: bytes, revoked: RevokedHosts) -> str:
+def _not_of(role: IdentityRole, der: bytes, revoked: RevokedHosts) -> str:
     try:
         shown = identity_shown(der, revoked)
     except PeerFault as error:
         return str(error)
-    return "" if shown.role is IdentityRole.PROXY else f"it is for {shown}, not for a proxy"
+    return "" if shown.role is role else f"it is for {shown}, not for a {role}"
 
 
-# Of `client`, `server`, `proxies`.
-_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
+# Of `client`, `server`, `proxies`, `trackers`.
+_KINDS = (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER, *2 * (ssl.PROTOCOL_TLS_CLIENT,))
 
 
 def identity_shown(der: bytes, revoked: RevokedHosts) -> Identity:

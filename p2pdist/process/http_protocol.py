@@ -16,7 +16,8 @@ from typing import Any, Final
 from aiohttp import hdrs, http_exceptions, web
 
 from p2pdist.oci.errors import error_body
-from p2pdist.process import logs
+from p2pdist.process import audit, logs
+from p2pdist.process.tls import TlsRefused
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +59,16 @@ def reason_of(error: BaseException | None) -> str | None:
 
 
 class HttpProtocol(web.RequestHandler):
-    """`sparing` is shared by the connections of a listener; `over` hears of the end of this one."""
+    """`sparing` and `refusals` are shared by the connections of a listener; `over` hears of the end
+    of this one."""
 
-    __slots__ = ("_head_bytes", "_head_timer", "_over", "_sparing", "_unwanted")
+    __slots__ = ("_head_bytes", "_head_timer", "_over", "_refusals", "_sparing", "_unwanted")
 
     def __init__(
         self,
         server: web.Server,
         sparing: logs.Sparing,
+        refusals: audit.Refusals,
         over: Callable[[HttpProtocol], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -78,6 +81,7 @@ class HttpProtocol(web.RequestHandler):
             keepalive_timeout=KEEP_ALIVE_S,
         )
         self._sparing = sparing
+        self._refusals = refusals
         self._over = over
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -102,8 +106,19 @@ class HttpProtocol(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._head_is_whole()
+        if isinstance(exc, TlsRefused):
+            self._tls_refused(str(exc))
         super().connection_lost(exc)
         self._over(self)
+
+    def _tls_refused(self, reason: str) -> None:
+        self._refusals.event(
+            audit.log, logging.WARNING, "tls.refused", who=audit.NOBODY, peer=self._host(),
+            reason=reason,
+        )  # fmt: skip
+
+    def _host(self) -> str:
+        return str(self.peername[0]) if isinstance(self.peername, tuple) else ""
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -119,8 +134,8 @@ class HttpProtocol(web.RequestHandler):
         if self.transport is None or self.transport.is_closing():
             return
         dropped_total[reason] += 1
-        host = self.peername[0] if isinstance(self.peername, tuple) else ""
-        self._sparing.event(log, logging.WARNING, "http.dropped", reason=reason, peer=host)
+        fields = {"reason": reason, "peer": self._host()}
+        self._sparing.event(log, logging.WARNING, "http.dropped", **fields)
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:

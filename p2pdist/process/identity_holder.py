@@ -114,7 +114,7 @@ class IdentityHolder:
             own = self.current
             with contextlib.suppress(ValueError):  # other files lie there: they are looked at
                 found = await asyncio.to_thread(self._read_again, own)
-                self.current = replace(own, proxies=found.proxies)
+                self.current = replace(own, proxies=found.proxies, trackers=found.trackers)
 
     def _read_again(self, own: HostIdentity) -> HostIdentity:
         role = Role(own.identity.role.value)

@@ -15,7 +15,7 @@ from aiohttp import web
 from p2pdist.exchange.accepting import Acceptor, network_of
 from p2pdist.model.members import Address
 from p2pdist.model.places import Places
-from p2pdist.process import logs
+from p2pdist.process import audit, logs
 from p2pdist.process.host_check import host_check
 from p2pdist.process.http_protocol import HEAD_S, HttpProtocol
 from p2pdist.process.inbox import Inbox
@@ -62,7 +62,7 @@ class HttpServer:
         self._shaking: Inbox[TlsTransport] = Inbox(TlsTransport.go_on)
         self._opening: dict[HttpProtocol, asyncio.Task[None]] = {}
         """Which nobody has said a word on."""
-        self._sparing = logs.Sparing()
+        self._sparing, self._refusals = logs.Sparing(), audit.Refusals()
 
     async def start(self) -> Address:
         """Listen; return the bound address (port 0 takes a free one). Raises OSError."""
@@ -83,7 +83,9 @@ class HttpServer:
     def _accepted(self, sock: socket.socket) -> None:
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
-        connection = HttpProtocol(server, self._sparing, self._connections.leave, loop)
+        connection = HttpProtocol(
+            server, self._sparing, self._refusals, self._connections.leave, loop
+        )
         loser = self._connections.take(network_of(sock), connection)
         if loser is not None:
             loser.crowded_out()

@@ -128,7 +128,7 @@ async def running_proxy(
         manifests = _manifests(settings, running, upstream, signer, parents, access)
         stack.push_async_callback(manifests.close)
         rules = await stack.enter_async_context(
-            replicating(settings, manifests, running.node.rng, running.secret)
+            replicating(settings, manifests, running.node.rng, running.secret, running.identity)
         )
         source = WatchedSource(DirectSource(upstream), manifests.missing)
         authority = ProxyAuthority(
@@ -145,14 +145,13 @@ async def running_proxy(
         if own.layer_index:
             authority.arrives = indexer.arrives
         runtime = runtime_puller(settings) if with_mirror else None
-        prewarmer = Prewarmer(running.node, ProxyOrderSource(manifests, authority), runtime)
+        own_backend = ProxyBackend(running.node, manifests, authority, source)
+        prewarmer = Prewarmer(running.node, ProxyOrderSource(own_backend, authority), runtime)
         authority.budget_of = prewarmer.budget_of
         running.orders.go_to(prewarmer.take)
         calls = callers(settings, running, upstream, signer, manifests.misses)
         stack.push_async_callback(calls.backend.close)
-        backend = BackendByRegistry(
-            ProxyBackend(running.node, manifests, authority, source), calls.backend, calls.decides
-        )
+        backend = BackendByRegistry(own_backend, calls.backend, calls.decides)
         endpoint = _endpoint(settings, running, backend, metrics, rules, signer)
         registry = _registry_server(settings, running, endpoint)
         stack.push_async_callback(registry.close)

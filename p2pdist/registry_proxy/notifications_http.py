@@ -17,7 +17,7 @@ from p2pdist.errors import RegistryError, StoreError
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import canonical_upstream, image_name
 from p2pdist.oci.routes import split_target
-from p2pdist.process import logs
+from p2pdist.process import audit, logs
 from p2pdist.process.metrics import Sample
 from p2pdist.registry_proxy.core.notifications import KINDS, Push, parse_notification
 from p2pdist.registry_proxy.replication import Replication
@@ -48,6 +48,7 @@ class Notifications:
         self._upstreams = upstreams
         self._aliases = dict(aliases)
         self._bodies = 0
+        self._refusals = audit.Refusals()
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def samples(self) -> Iterable[Sample]:
@@ -65,7 +66,7 @@ class Notifications:
             raise RegistryError(405, "UNSUPPORTED", "notifications are posted")
         _, _, query = split_target(request.raw_path)
         if not self._authorized(request, query):
-            return self._refused(401, "unauthorized", "the secret is missing or wrong")
+            return self._stranger(request.remote or "")
         if self._bodies >= BODIES_MAX:
             return self._refused(503, "busy", "too many notifications at once")
         self._bodies += 1
@@ -122,6 +123,16 @@ class Notifications:
         expected = hashlib.sha256(self._secret).digest()
         matches = [hmac.compare_digest(_hash(text), expected) for text in given]
         return any(matches)
+
+    def _stranger(self, peer: str) -> web.Response:
+        """Said less often than it happens: anybody may come."""
+        self.counts["unknown", "refused"] += 1
+        text = "the secret is missing or wrong"
+        self._refusals.event(
+            audit.log, logging.WARNING, "notification.refused", who=audit.NOBODY, peer=peer,
+            reason=text, status=401,
+        )  # fmt: skip
+        return web.json_response({"code": "unauthorized", "message": text}, status=401)
 
     def _refused(self, status: int, code: str, message: str, kind: str = "unknown") -> web.Response:
         self.counts[kind, "refused"] += 1

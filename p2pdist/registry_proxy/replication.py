@@ -19,7 +19,7 @@ from typing import Final
 from p2pdist.control.jobs_client import JobsClient, JobsError
 from p2pdist.errors import RegistryError, StoreError
 from p2pdist.model.ids import parse_digest
-from p2pdist.model.jobs import JobImage, JobSpec, JobStatus
+from p2pdist.model.jobs import RULE_KEY, JobImage, JobSpec, JobStatus
 from p2pdist.oci.names import ImageName
 from p2pdist.oci.reference import Reference
 from p2pdist.process import logs
@@ -366,6 +366,6 @@ def job_spec(rule: Rule, image: JobImage, number: int = 1) -> JobSpec:
         dc_rate=rule.dc_rate,
         priority=rule.priority,
         pin_s=rule.pin_s,
-        key=f"rule {rule.name} {asked} {number}",
+        key=f"{RULE_KEY}{rule.name} {asked} {number}",
         note=f"rule {rule.name}",
     )

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from p2pdist.control.jobs_client import JobsClient
+from p2pdist.control.jobs_client import JobsClient, TrackerTls
 from p2pdist.errors import ConfigError
 from p2pdist.oci.reference import canonical_upstream
 from p2pdist.process.identity import read_notify_secret
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.operator_token import operator_token
 from p2pdist.process.secret_holder import SecretHolder
 from p2pdist.registry.reading.entries import upstream_hosts
@@ -68,7 +69,11 @@ def _rule(table: Replicate, settings: Settings) -> Rule:
 
 @asynccontextmanager
 async def replicating(
-    settings: Settings, manifests: ManifestService, rng: Random, cluster: SecretHolder
+    settings: Settings,
+    manifests: ManifestService,
+    rng: Random,
+    cluster: SecretHolder,
+    own: IdentityHolder | None,
 ) -> AsyncIterator[Replicating]:
     """Run the rules for as long as the block lasts. Raises ConfigError, StoreError."""
     rules = read_rules(settings)
@@ -79,7 +84,10 @@ async def replicating(
         return
     async with aiohttp.ClientSession() as session:
         urls = dict.fromkeys(url.rstrip("/") for url in settings.proxy.job_trackers)
-        trackers = [JobsClient(url, _token(cluster), session) for url in urls]
+        tls = None
+        if own is not None:
+            tls = TrackerTls(lambda: now.trackers if (now := own.spoken) else None, own.required)
+        trackers = [JobsClient(url, _token(cluster), session, tls) for url in urls]
 
         async def renew_tokens() -> None:
             for client in trackers:

@@ -6,6 +6,8 @@ from typing import Final
 
 from p2pdist.errors import NoIdentity, PeerFault
 from p2pdist.model.members import Member
+from p2pdist.process import audit
+from p2pdist.process.certificates import identity_in
 from p2pdist.process.identity_holder import IdentityHolder
 
 ADDRESSES_MAX: Final = 8
@@ -36,3 +38,11 @@ def check_identity(own: IdentityHolder | None, certificate: bytes | None, member
         return
     if why := own.current.against(certificate, member):
         raise NoIdentity(why)
+
+
+def who_shown(certificate: bytes | None) -> str:
+    """Who the audit log calls the other end of a connection that showed this, in DER."""
+    try:
+        return audit.NOBODY if certificate is None else str(identity_in(certificate))
+    except ValueError:
+        return audit.NOBODY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from p2pdist.process.secret_holder import (
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.tracker.core.state import TrackerLimits
+from p2pdist.tracker.job_callers import JobCallers
 from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import JobHttp
 from p2pdist.tracker.job_metrics import fleet_samples, job_counts, job_samples
@@ -106,12 +108,19 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
             ],
             ready=lambda: {"control": True},
             degraded=server.health.names,
-            routes=JobHttp(JobDesk(server), secret.believed).routes(),
+            routes=JobHttp(JobDesk(server), JobCallers(secret.believed, identity)).routes(),
             names=settings.host.http_names,
             settings=partial(as_json, settings),
+            tls=lambda: _shown(identity),
         )
         stack.push_async_callback(admin.close)
         yield RunningTracker(server, control, await admin.start(), admin, secret)
+
+
+def _shown(own: IdentityHolder | None) -> ssl.SSLContext | None:
+    """What the admin port speaks TLS with to who begins with that."""
+    now = None if own is None else own.spoken
+    return None if now is None else now.server
 
 
 async def _joins(

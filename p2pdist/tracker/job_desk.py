@@ -97,15 +97,14 @@ class JobDesk:
         """Return all jobs, the newest first, without their hosts."""
         return [job_status(job, []) for job in reversed(self._book.jobs.values())]
 
-    async def show(self, job_id: str, which: Which) -> JobStatus | None:
-        if (job := self._book.jobs.get(job_id)) is None:
-            return None
+    def job(self, job_id: str) -> Job | None:
+        return self._book.jobs.get(job_id)
+
+    async def show(self, job: Job, which: Which) -> JobStatus:
         return job_status(job, await self._hosts(job, which))
 
-    async def act(self, job_id: str, verb: Literal["cancel", "retry", "resume"]) -> Job | None:
-        """Return the job once what was wished for is on the disk. Raises StoreError."""
-        if (job := self._book.jobs.get(job_id)) is None:
-            return None
+    async def act(self, job: Job, verb: Literal["cancel", "retry", "resume"]) -> None:
+        """Return once what was wished for is on the disk. Raises StoreError."""
         match verb:
             case "cancel":
                 self._server.act(lambda book, now_s: book.cancel(job, now_s))
@@ -114,7 +113,6 @@ class JobDesk:
             case "resume":
                 self._server.act(lambda book, now_s: book.resume(job, now_s))
         await self._server.job_keeper.flush(self._book)
-        return job
 
     async def _hosts(self, job: Job, which: Which) -> list[HostStatus]:
         if which == "none":

@@ -1,7 +1,7 @@
 """The job API on the tracker's admin port.
 
-Who may call it: whoever has the operator token, which is derived from the cluster's secret; without
-it every route answers 401, whatever the rest of the request says.
+Who may call it says `job_callers`: everybody else hears nothing of jobs, whatever the rest of the
+request says. What is changed here, and who was refused, is in the audit log.
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ from typing import Final, Literal, cast, get_args
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from p2pdist.errors import StoreError
-from p2pdist.model.cluster_secrets import SecretSource
 from p2pdist.model.control import JOB_ID
 from p2pdist.model.jobs import JobError, JobList, JobRequest
-from p2pdist.process import logs
-from p2pdist.process.operator_token import token_matches
+from p2pdist.process import audit, logs
+from p2pdist.process.tls import CERTIFICATE
 from p2pdist.tracker.core.jobs.book import TooMany
+from p2pdist.tracker.core.jobs.job import Job
 from p2pdist.tracker.core.jobs.views import job_status
+from p2pdist.tracker.job_callers import Caller, JobCallers, NotLetIn
 from p2pdist.tracker.job_desk import JobDesk, NoHosts, Which
 
 # 64 images of 100 layers on 4 platforms.
 BODY_BYTES_MAX: Final = 8 << 20
+# Of a job in a line of the log.
+LOGGED_IMAGES_MAX: Final = 16
+LOGGED_TEXT_MAX: Final = 200
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 Verb = Literal["cancel", "retry", "resume"]
-
-log = logging.getLogger(__name__)
 
 
 class _Refused(Exception):
@@ -39,10 +42,10 @@ class _Refused(Exception):
 
 
 class JobHttp:
-    def __init__(self, desk: JobDesk, secret: SecretSource) -> None:
-        """A token of any secret that is believed will do."""
+    def __init__(self, desk: JobDesk, callers: JobCallers) -> None:
         self._desk = desk
-        self._secret = secret
+        self._callers = callers
+        self._refusals = audit.Refusals()
 
     def routes(self) -> Sequence[web.RouteDef]:
         base = "/api/v1/jobs"
@@ -53,13 +56,16 @@ class JobHttp:
             web.post(f"{base}/{{job}}/{{verb}}", self._guarded(self._act)),
         ]
 
-    def _guarded(self, handler: Handler) -> Handler:
+    def _guarded(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def guarded(request: web.Request) -> web.StreamResponse:
             try:
-                told = request.headers.get("Authorization", "")
-                if not any(token_matches(secret, told) for secret in self._secret().each):
-                    raise _Refused(401, "unauthorized", "no token, or not that of this cluster")
-                return await handler(request)
+                caller = self._callers.judged(
+                    request.get_extra_info(CERTIFICATE), request.headers.get("Authorization", "")
+                )
+                return await handler(request, caller)
+            except NotLetIn as refused:
+                self._note(request, refused)
+                return await _answer(JobError(refused.code, str(refused)), refused.status)
             except _Refused as refused:
                 return await _answer(JobError(refused.code, refused.message), refused.status)
             except StoreError as error:
@@ -67,13 +73,22 @@ class JobHttp:
 
         return guarded
 
-    async def _submit(self, request: web.Request) -> web.StreamResponse:
+    def _note(self, request: web.Request, refused: NotLetIn) -> None:
+        self._refusals.event(
+            audit.log, logging.WARNING, "job.refused", who=refused.who, peer=request.remote or "",
+            reason=refused.code, wish=_wish(request),
+        )  # fmt: skip
+
+    async def _submit(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         body = await _read(request)
         try:
             # A full-size body takes some 40 ms to decode.
             asked = await asyncio.to_thread(msgspec.json.decode, body, type=JobRequest)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _Refused(400, "bad_request", f"not a job: {error}") from None
+        caller.check(asked.spec)
+        named = "" if caller.identity is None else str(caller)
+        asked = replace(asked, spec=replace(asked.spec, filed_by=named))
         try:
             answer = await self._desk.submit(asked)
         except NoHosts as error:
@@ -83,42 +98,52 @@ class JobHttp:
         except ValueError as error:
             raise _Refused(400, "bad_request", str(error)) from None
         if answer.id and not answer.existing:
-            who = asked.spec.note or "unknown"
-            logs.event(log, logging.INFO, "job.submitted", job=answer.id, by=who)
+            logs.event(
+                audit.log, logging.INFO, "job.submitted", audit="done", who=str(caller),
+                peer=request.remote, job=answer.id, by=asked.spec.note or "unknown",
+                images=[str(image) for image in asked.spec.images[:LOGGED_IMAGES_MAX]],
+                hosts=asked.spec.hosts[:LOGGED_TEXT_MAX],
+            )  # fmt: skip
         return await _answer(answer, 201 if answer.id and not answer.existing else 200)
 
-    async def _list(self, request: web.Request) -> web.StreamResponse:
+    async def _list(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        caller.check_all()
         return await _answer(JobList(self._desk.listing()), 200)
 
-    async def _show(self, request: web.Request) -> web.StreamResponse:
+    async def _show(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         which = request.query.get("hosts", "problems")
         if which not in get_args(Which):
             raise _Refused(400, "bad_request", "hosts is one of problems, all and none")
-        status = await self._desk.show(_job_id(request), cast("Which", which))
-        if status is None:
-            raise _no_such_job(request)
+        job = self._job(request, caller)
+        status = await self._desk.show(job, cast("Which", which))
         return await _answer(status, 200)
 
-    async def _act(self, request: web.Request) -> web.StreamResponse:
+    async def _act(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         verb = request.match_info["verb"]
         if verb not in get_args(Verb):
             raise _Refused(404, "not_found", "a job can be cancelled, retried and resumed")
-        job = await self._desk.act(_job_id(request), cast("Verb", verb))
-        if job is None:
-            raise _no_such_job(request)
-        logs.event(log, logging.INFO, "job.changed", job=job.id, wish=verb)
+        job = self._job(request, caller)
+        await self._desk.act(job, cast("Verb", verb))
+        logs.event(
+            audit.log, logging.INFO, "job.changed", audit="done", who=str(caller),
+            peer=request.remote, job=job.id, wish=verb,
+        )  # fmt: skip
         return await _answer(job_status(job, []), 200)
 
+    def _job(self, request: web.Request, caller: Caller) -> Job:
+        name = request.match_info["job"]
+        job = self._desk.job(name) if JOB_ID.fullmatch(name) else None
+        if job is None:
+            raise _Refused(404, "not_found", f"no job {name[:64]!r}")
+        caller.check(job.spec)
+        return job
 
-def _job_id(request: web.Request) -> str:
-    job_id = request.match_info["job"]
-    if JOB_ID.fullmatch(job_id) is None:
-        raise _no_such_job(request)
-    return job_id
 
-
-def _no_such_job(request: web.Request) -> _Refused:
-    return _Refused(404, "not_found", f"no job {request.match_info['job'][:64]!r}")
+def _wish(request: web.Request) -> str:
+    verb = request.match_info.get("verb")
+    if verb is None:
+        return "submit" if request.method == "POST" else "read"
+    return verb if verb in get_args(Verb) else "unknown"
 
 
 async def _read(request: web.Request) -> bytes:

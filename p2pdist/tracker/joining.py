@@ -29,7 +29,7 @@ from p2pdist.model.joining import (
     of_host,
 )
 from p2pdist.model.members import Address
-from p2pdist.process import logs
+from p2pdist.process import audit, logs
 from p2pdist.process.ca import DAYS
 from p2pdist.process.certificates import DAY_S
 from p2pdist.process.host_identity import joiners_context
@@ -64,7 +64,7 @@ class JoinServer:
         self._renewer = renewer
         self._store = store
         self._tasks = TaskOwner("joining")
-        self._refusals = logs.Sparing()
+        self._refusals = audit.Refusals()
         self._context = own.current, joiners_context(own.current)
         self._connections: set[JoinConnection] = set()
         self._server: asyncio.Server
@@ -112,8 +112,9 @@ class JoinServer:
         if not told.certificate:
             self.refused_total += 1
             self._refusals.event(
-                log, logging.WARNING, "join.refused", peer=connection.peer, reason=told.reason
-            )
+                audit.log, logging.WARNING, "join.refused", who=audit.NOBODY,
+                peer=connection.peer, reason=told.reason,
+            )  # fmt: skip
         connection.send(told)
         connection.end()
 
@@ -143,7 +144,10 @@ class JoinServer:
         except ValueError as error:
             return Renewed(0, reason=str(error))
         self.joined_total += 1
-        logs.event(log, logging.INFO, "join.signed", who=str(who), peer=connection.peer)
+        logs.event(
+            audit.log, logging.INFO, "join.signed", audit="done", who=str(who),
+            peer=connection.peer,
+        )  # fmt: skip
         return Renewed(0, made, list(self._own.current.cas))
 
 

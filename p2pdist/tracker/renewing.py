@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from p2pdist.errors import ConfigError
 from p2pdist.model.control import RENEW_RETRY_S_MAX, Renew, Renewed, encoder
 from p2pdist.model.identity import Identity
-from p2pdist.process import logs
+from p2pdist.process import audit, logs
 from p2pdist.process.ca import BACKDATED_S, LIFE_S_MAX, Ca, read_ca
 from p2pdist.process.certificates import Certificate, described, span_text
 from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.metrics import Sample
 from p2pdist.process.requests import sign_request
 from p2pdist.settings import Settings
+from p2pdist.tracker.admission import who_shown
 from p2pdist.tracker.connection import Connection
 from p2pdist.tracker.core.renewals import HOST_PAUSE_S, Refusal, RenewalDesk, Shown
 
@@ -35,6 +36,7 @@ class Renewer:
         self._directory = directory
         self._own = own
         self._desk = RenewalDesk(time.monotonic())
+        self._refusals = audit.Refusals()
         self._one_at_a_time = asyncio.Lock()
         self.signed_total = 0
         self.refused_total = 0
@@ -45,10 +47,17 @@ class Renewer:
         told = await self._for_host(connection.certificate, message)
         if told.certificate:
             self.signed_total += 1
-            host, peer = connection.member.host_id, connection.peer
-            logs.event(log, logging.INFO, "renewal.signed", host=host, peer=peer)
+            logs.event(
+                audit.log, logging.INFO, "renewal.signed", audit="done",
+                who=who_shown(connection.certificate), peer=connection.peer,
+                host=connection.member.host_id,
+            )  # fmt: skip
         else:
             self.refused_total += 1
+            self._refusals.event(
+                audit.log, logging.INFO, "renewal.refused", who=who_shown(connection.certificate),
+                peer=connection.peer, reason=told.reason,
+            )  # fmt: skip
         connection.send(connection.codec.pack(encoder.encode(told)))
 
     async def own(self, request: bytes) -> Renewed | None:
@@ -57,7 +66,13 @@ class Renewer:
             own = self._own.current
             if why := own.revoked.why(own.identity.host_id):
                 return _refused(0, Refusal(why, HOST_PAUSE_S))
-            return await asyncio.to_thread(self._signed, 0, own.identity, own.says, request)
+            told = await asyncio.to_thread(self._signed, 0, own.identity, own.says, request)
+        if told.certificate:
+            logs.event(
+                audit.log, logging.INFO, "renewal.signed", audit="done", who=str(own.identity),
+                peer="", host=own.identity.host_id,
+            )  # fmt: skip
+        return told
 
     async def _for_host(self, certificate: bytes | None, message: Renew) -> Renewed:
         if certificate is None:

@@ -38,13 +38,13 @@ from p2pdist.model.control_wire import (
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address, Member
 from p2pdist.model.statements import Keyring
-from p2pdist.process import clock, logs
+from p2pdist.process import audit, clock, logs
 from p2pdist.process.health import Health
 from p2pdist.process.identity_holder import IdentityHolder, identity_conditions
 from p2pdist.process.secret_holder import SecretHolder, secret_conditions
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker import snapshot
-from p2pdist.tracker.admission import check_member
+from p2pdist.tracker.admission import check_member, who_shown
 from p2pdist.tracker.connection import Connection
 from p2pdist.tracker.core.grants import Forward, ForwardEnd
 from p2pdist.tracker.core.jobs.book import JobBook
@@ -241,8 +241,9 @@ class TrackerServer:
     def refused(self, connection: Connection, reason: str) -> None:
         self.core.counters.protocol_faults_total += 1
         self._refusals.event(
-            log, logging.WARNING, "control.refused", peer=connection.peer, error=reason
-        )
+            audit.log, logging.WARNING, "control.refused", audit="refused",
+            who=who_shown(connection.certificate), peer=connection.peer, error=reason,
+        )  # fmt: skip
 
     # --- revoked hosts --------------------------------------------------------------------------
 

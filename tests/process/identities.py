@@ -6,7 +6,6 @@ from pathlib import Path
 
 from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import HostId
-from p2pdist.model.members import Role
 from p2pdist.process import clock
 from p2pdist.process.ca import (
     CA_KEY_NAME,
@@ -59,7 +58,7 @@ class TestCa:
         self, role: str, host_id: HostId, *, required: bool = False, begun_days: float = 0.0
     ) -> HostIdentity:
         path = self.directory(role, host_id, begun_days=begun_days)
-        return read_identity(path, Role(role), required=required)
+        return read_identity(path, IdentityRole(role), required=required)
 
 
 def kept(path: Path, ca: Ca, issued: Issued) -> Path:

@@ -310,7 +310,9 @@ async def test_only_who_has_the_secret_is_heard(
     await until(lambda: site.api.specs)
 
     shown = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
-    assert "notification.refused" in shown
+    refused: list[Any] = [r for r in caplog.records if r.getMessage() == "notification.refused"]
+    strangers = [r.fields for r in refused if r.fields.get("audit") == "refused"]
+    assert [(line["peer"], line["who"]) for line in strangers] == [("127.0.0.1", "nobody")]
     assert SECRET not in shown
     assert "nor-this-one" not in shown
 

@@ -28,6 +28,7 @@ from p2pdist.model.jobs import JobSpec, JobState, JobStatus
 from p2pdist.model.members import Address, Role
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.operator_token import operator_token
+from p2pdist.tracker.job_callers import JobCallers
 from p2pdist.tracker.job_desk import JobDesk
 from p2pdist.tracker.job_http import BODY_BYTES_MAX, JobHttp
 from p2pdist.tracker.job_store import sqlite_job_store
@@ -65,7 +66,7 @@ async def running(state_dir: Path, *, token: str | None = None) -> AsyncIterator
             status=dict,
             samples=list,
             ready=dict,
-            routes=JobHttp(JobDesk(server), always(COMING, SECRET)).routes(),
+            routes=JobHttp(JobDesk(server), JobCallers(always(COMING, SECRET), None)).routes(),
         )
         stack.push_async_callback(admin.close)
         url = f"http://{await admin.start()}"

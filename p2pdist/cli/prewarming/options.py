@@ -3,42 +3,78 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.cli.options import config_option, mirror_option
+from p2pdist.cli.options import OPERATOR_DIR, config_option, mirror_option
 
 if TYPE_CHECKING:
     from p2pdist.cli.prewarming.resolve import Resolver
     from p2pdist.cli.prewarming.trackers import Trackers
+    from p2pdist.control.jobs_client import TrackerTls
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_TRACKER: Final = "http://127.0.0.1:5209"
 TRACKERS_MAX: Final = 64
+IDENTITY_VARIABLE: Final = "P2PDIST_IDENTITY"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Which trackers a command asks, and what it shows them."""
+
+    trackers: tuple[str, ...]
+    identity: Path | None
+    secret_file: Path | None
+    config: Path | None
 
 
 def tracker_options(command: F) -> F:
-    """Add `trackers`, `secret_file` and `config`."""
-    command = config_option(command)
-    command = click.option(
+    """Add `desk`, of several options."""
+
+    @functools.wraps(command)
+    def with_desk(
+        *args: Any,
+        trackers: tuple[str, ...],
+        identity: Path | None,
+        secret_file: Path | None,
+        config: Path | None,
+        **rest: Any,
+    ) -> Any:
+        return command(*args, desk=Desk(trackers, identity, secret_file, config), **rest)
+
+    found = config_option(with_desk)
+    found = click.option(
         "--secret-file",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="File with the cluster secret; else cluster.secret_file of the configuration.",
-    )(command)
-    return click.option(
+        help="File with the cluster secret, to ask without a certificate; else "
+        "cluster.secret_file of the configuration.",
+    )(found)
+    found = click.option(
+        "--identity",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Directory of an operator's certificate (`p2pdist ca issue --role operator`); else "
+        f"that in the variable {IDENTITY_VARIABLE}, else {OPERATOR_DIR} if it is there.",
+    )(found)
+    found = click.option(
         "--tracker",
         "trackers",
         multiple=True,
         metavar="URL",
         help="Admin address of a tracker, one for each datacenter; else those in the variable "
         f"P2PDIST_TRACKERS, with commas between; else {DEFAULT_TRACKER}.",
-    )(command)
+    )(found)
+    return cast(F, found)
 
 
 endpoint_option = mirror_option("Mirror or proxy that says what the names stand for")
@@ -56,9 +92,7 @@ def output_option(command: F) -> F:
 
 
 @contextlib.asynccontextmanager
-async def open_trackers(
-    urls: tuple[str, ...], secret_file: Path | None, config: Path | None
-) -> AsyncIterator[Trackers]:
+async def open_trackers(desk: Desk) -> AsyncIterator[Trackers]:
     """Clients of the trackers, for as long as the block lasts. Raises CommandError, ConfigError."""
     import aiohttp
 
@@ -66,9 +100,44 @@ async def open_trackers(
     from p2pdist.control.jobs_client import JobsClient
     from p2pdist.process.operator_token import operator_token
 
-    token = operator_token(_secret(secret_file, config))
+    urls, tls = _checked(desk.trackers), _operator_tls(desk)
+    token = operator_token(_secret(desk.secret_file, desk.config)) if tls is None else ""
     async with aiohttp.ClientSession() as session:
-        yield Trackers([JobsClient(url, token, session) for url in _checked(urls)])
+        yield Trackers([JobsClient(url, token, session, tls) for url in urls])
+
+
+def _operator_tls(desk: Desk) -> TrackerTls | None:
+    """How to speak as an operator; None: as somebody who has the secret. Raises CommandError."""
+    directory = _identity_dir(desk)
+    if directory is None:
+        return None
+    from p2pdist.control.jobs_client import TrackerTls
+    from p2pdist.model.identity import IdentityRole
+    from p2pdist.process import clock
+    from p2pdist.process.host_identity import read_identity
+
+    anew = "`p2pdist ca issue --role operator --out DIR` where the CA is makes one"
+    try:
+        found = read_identity(directory, IdentityRole.OPERATOR)
+    except ValueError as error:
+        raise CommandError(f"--identity: {error}", Exit.USAGE, anew) from None
+    if fault := found.says.fault_at(clock.unix_s()):
+        text = f"--identity: the certificate in {directory} {fault}"
+        raise CommandError(text, Exit.USAGE, anew)
+    return TrackerTls(lambda: found.trackers, required=True)
+
+
+def _identity_dir(desk: Desk) -> Path | None:
+    """The option, else the variable, else the usual place; none with `--secret-file`."""
+    if desk.identity is not None and desk.secret_file is not None:
+        text = "one of --identity and --secret-file: who shows a certificate needs no secret"
+        raise CommandError(text, Exit.USAGE)
+    if desk.identity is not None or desk.secret_file is not None:
+        return desk.identity
+    if named := os.environ.get(IDENTITY_VARIABLE):
+        return Path(named)
+    usual = Path(OPERATOR_DIR).expanduser()
+    return usual if usual.is_dir() else None
 
 
 @contextlib.asynccontextmanager
@@ -92,8 +161,6 @@ def _secret(secret_file: Path | None, config: Path | None) -> bytes:
 
 def _checked(urls: tuple[str, ...]) -> list[str]:
     """Return the trackers to ask, each once."""
-    import os
-
     from yarl import URL
 
     named = urls or tuple(os.environ.get("P2PDIST_TRACKERS", "").replace(",", " ").split())

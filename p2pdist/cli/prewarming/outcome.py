@@ -87,6 +87,7 @@ def run_json(picture: Picture, filed: Sequence[Filed], run: str, code: Exit) -> 
             "wave": status.wave,
             "waves": status.waves,
             "dcs": [row.dc for row in status.dcs],
+            "filed_by": status.filed_by or None,
             "created_unix_s": status.created_unix_s,
             "started_unix_s": status.started_unix_s or None,
             "ended_unix_s": status.ended_unix_s or None,

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
-from p2pdist.control.jobs_client import JobsClient, JobsError
+from p2pdist.control.jobs_client import NOT_BELIEVED, JobsClient, JobsError
 from p2pdist.model.jobs import JobPlan, JobSpec, JobStatus
 
 # A tracker that is restarted between plan and submission is back by then.
@@ -82,9 +82,15 @@ def run_of(status: JobStatus) -> str:
 def failure(error: JobsError) -> CommandError:
     """Return what to say and the code to end with."""
     if error.status in (401, 403):
-        return CommandError(
-            str(error), Exit.DENIED, "--secret-file or --config names the cluster's secret"
+        hint = "--secret-file or --config names the cluster's secret"
+        # The tracker's own words say what to do about certificates.
+        return CommandError(str(error), Exit.DENIED, hint if error.code == "unauthorized" else "")
+    if error.code == NOT_BELIEVED:
+        hint = (
+            "`p2pdist ca show` says who issued a certificate; a tracker has one by "
+            "tracker.identity_dir, and takes --secret-file without"
         )
+        return CommandError(str(error), Exit.DENIED, hint)
     code = _CODES.get(error.code, Exit.UPSTREAM)
     hint = ""
     if error.status == 0:
@@ -94,7 +100,7 @@ def failure(error: JobsError) -> CommandError:
 
 def is_away(error: JobsError) -> bool:
     """Whether it is no answer of the tracker, and asking again may help."""
-    return error.status == 0 or error.status >= 500
+    return error.code != NOT_BELIEVED and (error.status == 0 or error.status >= 500)
 
 
 class Trackers:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from typing import Final
 
 import aiohttp
 
 from p2pdist.exchange.tls_refusal import refusal_text
+
+# What OpenSSL makes of an answer in clear: 3.0, 3.2 and later.
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 
 
 def cause(error: Exception) -> str:
@@ -32,3 +36,15 @@ def cause(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it hung up"
     return type(error).__name__
+
+
+def tls_fault(error: Exception) -> str:
+    """Return why TLS with whoever has a certificate of ours came to nothing; empty: it is not
+    that."""
+    within = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    found = within if isinstance(within, ssl.SSLError) else within.__cause__
+    if not isinstance(found, ssl.SSLError):
+        return ""
+    if getattr(found, "reason", None) in _NO_TLS:  # only OpenSSL gives one
+        return "it speaks no TLS there"
+    return refusal_text(found)

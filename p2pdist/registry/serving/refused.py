@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from p2pdist.errors import ErrorReason, RegistryError
 from p2pdist.model.seldom import Seldom
 from p2pdist.oci.refusals import fix_of, without_fix
-from p2pdist.process import logs
+from p2pdist.process import audit, logs
 from p2pdist.process.metrics import Sample
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,9 @@ class RefusedRequests:
             (error.reason, client), asyncio.get_running_loop().time()
         ):
             logs.event(
-                log, logging.WARNING, "client.refused", client=client, reason=error.reason,
-                fix=fix_of(error.reason, ""), requests=requests,
+                audit.log, logging.WARNING, "client.refused", audit="refused", who=audit.NOBODY,
+                peer=client, client=client, reason=error.reason, fix=fix_of(error.reason, ""),
+                requests=requests,
             )  # fmt: skip
 
     def samples(self) -> Iterator[Sample]:

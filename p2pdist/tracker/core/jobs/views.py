@@ -31,6 +31,7 @@ def job_status(job: Job, hosts: list[HostStatus]) -> JobStatus:
         spec.note,
         job.reason,
         hosts,
+        filed_by=spec.filed_by,
     )
 
 
