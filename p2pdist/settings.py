@@ -74,6 +74,12 @@ class Cluster:
         "Control connections only with certificates of both ends (`identity_dir` of each daemon); "
         "else hosts without one are taken under the cluster secret alone.",
     )
+    member_networks: tuple[IpNetwork, ...] = _setting(
+        NETWORKS,
+        (),
+        "At trackers and proxies: networks, such as 10.0.0.0/8, in which hosts may announce "
+        "addresses (ports from 1024) that they are not seen from; others are told to nobody.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,6 +310,7 @@ def _options(settings: Settings, signer: Signer, *, with_mirror: bool) -> NodeOp
         proxy_keys=[*keys, signer.public_key_bytes],
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
+        member_networks=settings.cluster.member_networks,
         trackers=own.trackers,
         identity=identity_holder(settings, Role.PROXY),
         upload_bytes_per_s=own.upload_rate,

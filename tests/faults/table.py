@@ -20,6 +20,7 @@ ROWS: Final = (
     *range(87, 102),
     103,
     104,
+    105,
 )
 ROWS_TARGET: Final = len(ROWS)
 VARIANTS_NAMED_MAX: Final = 5
