@@ -175,6 +175,18 @@ class Proxy:
         "How long a caller whom a `passthrough` registry let before keeps access while that one "
         "does not answer.",
     )
+    caller_questions: int = _setting(
+        WHOLE,
+        6000,
+        "Questions to registries on behalf of one host in a minute, by its certificate or else by "
+        "its address, at most, and that many at once; 0: no limit.",
+    )
+    caller_rate: int = _setting(
+        RATE,
+        125_000_000,
+        "Payload read of registries on behalf of one host, at most; what 400 s of it bring may be "
+        "at once; 0: no limit.",
+    )
     caller_max_bytes: int = _setting(
         ROOM, 10_000_000_000, "Room for blobs of `passthrough` registries, beside the store."
     )

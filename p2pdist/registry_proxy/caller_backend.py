@@ -25,7 +25,9 @@ from p2pdist.registry.ports import (
     TagPage,
     speaking_for,
 )
+from p2pdist.registry_proxy.budgets import BudgetSpent, CallerBudgets
 from p2pdist.registry_proxy.caller_gate import CallerGate
+from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.registry_proxy.kept_blobs import KeptBlobs
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.swarm.fallback import OutsideSource
@@ -83,6 +85,7 @@ class CallerBackend:
         blobs: KeptBlobs,
         source: OutsideSource,
         used: Callable[[str, int], None],
+        budgets: CallerBudgets,
     ) -> None:
         """`service_of`: makes what answers for the manifests of one repository, from its own store
         and its registry. `used` hears where bytes of blobs came from."""
@@ -91,6 +94,7 @@ class CallerBackend:
         self._blobs = blobs
         self._source = source
         self._used = used
+        self._budgets = budgets
         self._smalls = Smalls()
         self._services: LRUCache[ImageName, ManifestService] = LRUCache(REPOSITORIES_MAX)
         self._tasks = TaskOwner("callers")
@@ -117,6 +121,8 @@ class CallerBackend:
         size = await self._size(name, digest, context)
         if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
             return WholeBlob(digest, b"")
+        if self._blobs.size_of(name, digest) is None:
+            self._pay(name, size)
 
         def used(label: str, nbytes: int) -> None:
             context.bytes_by_source[label] = context.bytes_by_source.get(label, 0) + nbytes
@@ -145,6 +151,13 @@ class CallerBackend:
         caller is long gone."""
         text = f"there are no indexes of layers of {name.upstream}, which decides by its callers"
         raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
+
+    def _pay(self, name: ImageName, size: int) -> None:
+        """For a blob that is read of its registry from here on."""
+        try:
+            self._budgets.begin(size)
+        except BudgetSpent as error:
+            raise blob_refusal(error, name.upstream) from None
 
     async def _size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
         if (size := self._blobs.size_of(name, digest)) is not None:

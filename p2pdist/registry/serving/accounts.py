@@ -1,0 +1,28 @@
+"""On whose account a request is."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from p2pdist.errors import PeerFault
+from p2pdist.exchange.accepting import network_of_address
+from p2pdist.process.host_identity import identity_shown
+from p2pdist.registry.ports import account_of_host
+
+CERTIFICATES_MAX: Final = 4096
+
+
+def account_of(certificate: bytes | None, address: str) -> str:
+    """The host that `certificate` (DER, of the connection) is for, else the network of `address`:
+    an IPv4 address, or the /64 of an IPv6 one."""
+    return _certified(certificate) if certificate else network_of_address(address)
+
+
+@lru_cache(CERTIFICATES_MAX)
+def _certified(der: bytes) -> str:
+    """TLS has seen to it that a CA of ours issued it; what is for nobody is one caller."""
+    try:
+        return account_of_host(identity_shown(der).host_id)
+    except PeerFault:
+        return account_of_host("")
