@@ -36,11 +36,16 @@ def proved_member(
 def hosts_here(seen_from: str, reached_at: str, announced: Iterable[Address]) -> frozenset[str]:
     """Which of the announced hosts stand for this machine, where the connection came from this
     machine itself; otherwise none."""
-    seen = plain(seen_from)
-    if seen is None or not (seen.is_loopback or seen == plain(reached_at)):
+    # Two ends of one socket are written alike, and it is asked of each host that comes.
+    if not seen_from or not (seen_from == reached_at or _is_loopback(seen_from)):
         return frozenset()
     hosts = ((address.host, plain(address.host)) for address in announced)
     return frozenset(text for text, host in hosts if host is not None and _is_here(host))
+
+
+def _is_loopback(host: str) -> bool:
+    address = plain(host) if host.startswith(("127.", ":")) else None
+    return address is not None and address.is_loopback
 
 
 def _is_here(host: IpAddress) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from p2pdist.model.members import Address
@@ -21,9 +22,13 @@ FIX: Final = (
     "set host.advertise of that host to where it is seen from, or cluster.member_networks of"
     " trackers and proxies to a network with that address"
 )
-# Links of a machine, which mean another one elsewhere, and its maker's services (cloud metadata).
+# Links of a machine, which mean another one elsewhere, and its maker's services (cloud metadata);
+# what is no host, and what is many.
 _NEVER: Final[tuple[IpNetwork, ...]] = tuple(
-    map(ipaddress.ip_network, ("169.254.0.0/16", "fe80::/10", "0.0.0.0/8", "240.0.0.0/4"))
+    map(
+        ipaddress.ip_network,
+        ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/128", "fe80::/10", "ff00::/8"),
+    )
 )
 
 
@@ -54,6 +59,7 @@ def proved(
     return Proved(good, tuple(each for each in announced if each not in good))
 
 
+@lru_cache(1024)  # the same text is asked about several times of each host
 def plain(host: str) -> IpAddress | None:
     """The address that `host` stands for: without its interface, IPv4 as IPv4. None: a name."""
     address = parse_ip(host)
@@ -67,19 +73,21 @@ def _is_proved(
     here: Collection[str],
 ) -> bool:
     host = plain(address.host)
-    if host is None or "%" in address.host or host.is_multicast or host.is_unspecified:
+    if host is None or "%" in address.host or _is_never(host):
         return False
     if not 0 < address.port < 1 << 16:
         return False
-    if address.host in here or (host == seen and not host.is_loopback):
-        return not _is_never(host)
-    if host.is_loopback or _is_never(host) or address.port < PORT_MIN:
+    if address.host in here:
+        return True
+    if host.is_loopback:
         return False
-    return any(host in network for network in networks)
+    return host == seen or (
+        address.port >= PORT_MIN and any(host in network for network in networks)
+    )
 
 
 def _is_never(host: IpAddress) -> bool:
-    return any(host in network for network in _NEVER)
+    return any(host in network for network in _NEVER if network.version == host.version)
 
 
 def told(refused: Sequence[Address], seen_from: str) -> str:
