@@ -61,6 +61,7 @@ async def test_a_host_with_foreign_addresses_alone_is_named_to_nobody_and_told_s
     assert welcome.unnamed
     assert "192.0.2.9:5301" in welcome.refused
     assert "127.0.0.1" in welcome.refused
+    assert server.core.export(host_id(1)) is None, "after a restart it is named to nobody either"
     assert server.core.counters.hosts_unnamed_total == 1
     assert Reason.ADDRESS_REFUSED in server.health.names()
     assert [r.getMessage() for r in caplog.records].count("host.address_refused") == 1

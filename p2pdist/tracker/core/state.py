@@ -180,9 +180,10 @@ class TrackerCore:
         return list(self._hosts)
 
     def export(self, host_id: HostId) -> HostRecord | None:
-        """Return what the snapshot keeps of a host; None where it is gone or holds nothing."""
+        """Return what the snapshot keeps of a host; None where it is gone, holds nothing, or is
+        named to nobody."""
         host = self._hosts.get(host_id)
-        if host is None:
+        if host is None or host.unnamed:
             return None
         deltas = [
             control.Delta(key, entry.held_chunks, entry.complete)
