@@ -18,9 +18,17 @@ request came from; empty for work of our own. What a request starts, such as a l
 wait for too, is on its account."""
 
 
-def account_of_host(host_id: str) -> str:
+_PROXY: Final = "proxy "
+
+
+def account_of_host(host_id: str, *, is_proxy: bool = False) -> str:
     """The account of a host that has shown its certificate."""
-    return f"host {host_id}"
+    return f"{_PROXY if is_proxy else 'host '}{host_id}"
+
+
+def is_of_proxy(account: str) -> bool:
+    """Whether it is of a certified proxy, which asks for a whole datacenter."""
+    return account.startswith(_PROXY)
 
 
 client_accept: ContextVar[tuple[str, ...]] = ContextVar("client accept", default=())

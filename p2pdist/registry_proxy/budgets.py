@@ -12,7 +12,7 @@ from p2pdist.model.seldom import Seldom
 from p2pdist.oci.refusals import fix_of
 from p2pdist.process import logs
 from p2pdist.process.metrics import Sample
-from p2pdist.registry.ports import client_account
+from p2pdist.registry.ports import client_account, is_of_proxy
 from p2pdist.registry_proxy.core.spending import KINDS, Spending
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,8 @@ class BudgetSpent(UpstreamError):
 
 
 class CallerBudgets:
-    """For whoever asks now (`client_account`). Our own work, such as jobs, has no limit."""
+    """For whoever asks now (`client_account`). Our own work, such as jobs, has no limit, nor has a
+    certified proxy, which asks for a whole datacenter."""
 
     def __init__(self, spending: Spending) -> None:
         self._spending = spending
@@ -38,17 +39,17 @@ class CallerBudgets:
 
     def ask(self) -> None:
         """Take a question; raise BudgetSpent where there is none."""
-        if caller := client_account.get():
+        if caller := _bounded():
             self._check(caller, self._spending.ask(caller, _now_s()))
 
     def begin(self, nbytes: float = 0) -> None:
         """Take what is to be read of a registry; raise BudgetSpent where nothing is left."""
-        if caller := client_account.get():
+        if caller := _bounded():
             self._check(caller, self._spending.begin(caller, nbytes, _now_s()))
 
     def came(self, nbytes: int) -> None:
         """So much was read that was not taken before."""
-        if caller := client_account.get():
+        if caller := _bounded():
             self._spending.came(caller, nbytes, _now_s())
 
     def _check(self, caller: str, wait_s: float) -> None:
@@ -69,6 +70,11 @@ class CallerBudgets:
                 "Questions, and beginnings of blobs, for callers that had spent their budget.",
                 {"what": what}, self._spending.refused[what],
             )  # fmt: skip
+
+
+def _bounded() -> str:
+    account = client_account.get()
+    return "" if is_of_proxy(account) else account
 
 
 def unlimited() -> CallerBudgets:

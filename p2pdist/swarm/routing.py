@@ -12,6 +12,7 @@ from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import CLOSED_THERE, IDLE, Link
 from p2pdist.exchange.transport import REPLACED
 from p2pdist.model.ids import Digest, RequestId
+from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
 from p2pdist.process import logs
 from p2pdist.process.tasks import TaskOwner
@@ -225,4 +226,7 @@ class FrameRouter:
 
 def _account_of(link: Link) -> str:
     """On whose account is what has to be fetched for it: only a sealed link tells a host's id."""
-    return account_of_host(link.session.member.host_id) if link.sealed else link.network
+    member = link.session.member
+    if not link.sealed:
+        return link.network
+    return account_of_host(member.host_id, is_proxy=member.role is Role.PROXY)

@@ -7,6 +7,7 @@ from typing import Final
 
 from p2pdist.errors import PeerFault
 from p2pdist.exchange.accepting import network_of_address
+from p2pdist.model.identity import IdentityRole
 from p2pdist.process.host_identity import identity_shown
 from p2pdist.registry.ports import account_of_host
 
@@ -23,6 +24,7 @@ def account_of(certificate: bytes | None, address: str) -> str:
 def _certified(der: bytes) -> str:
     """TLS has seen to it that a CA of ours issued it; what is for nobody is one caller."""
     try:
-        return account_of_host(identity_shown(der).host_id)
+        shown = identity_shown(der)
+        return account_of_host(shown.host_id, is_proxy=shown.role is IdentityRole.PROXY)
     except PeerFault:
         return account_of_host("")

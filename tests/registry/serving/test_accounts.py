@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from p2pdist.model.ids import HostId
+from p2pdist.registry.ports import is_of_proxy
 from p2pdist.registry.serving.accounts import account_of
 from tests.process.identities import TestCa
 
@@ -23,6 +24,14 @@ def test_a_host_with_a_certificate_is_itself_wherever_it_is(tmp_path: Path) -> N
     assert len(accounts) == 1
     assert account_of(shown(ca, ALICE), "10.0.0.1") in accounts, "a new certificate changes nothing"
     assert account_of(shown(ca, BOB), "10.0.0.1") not in accounts
+
+
+@pytest.mark.parametrize(("role", "is_proxy"), [("peer", False), ("proxy", True)])
+def test_a_certified_proxy_is_known_as_one(tmp_path: Path, role: str, is_proxy: bool) -> None:
+    pem = TestCa(tmp_path).issue(role, ALICE).certificate.decode()
+
+    assert is_of_proxy(account_of(ssl.PEM_cert_to_DER_cert(pem), "10.0.0.1")) is is_proxy
+    assert not is_of_proxy(account_of(None, "10.0.0.1"))
 
 
 def test_all_certificates_of_nobody_are_one_caller(tmp_path: Path) -> None:
