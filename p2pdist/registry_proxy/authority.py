@@ -131,13 +131,12 @@ class ProxyAuthority:
             text = f"{digest} was made here, and is gone"
             raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
         starts = not active.complete and digest not in self._running
-        if starts:
-            self._budgets.begin(_missing_bytes(active))
+        paid = self._budgets.begin(_missing_bytes(active)) if starts else 0.0
         if (bulk or budget is not None) and not active.complete:
             active.order_bulk(budget)
         self.arrives(active)
         if starts:
-            self._start(active, names, frozenset())
+            self._start(active, names, frozenset(), paid)
         return active
 
     def _taken_up(self, digest: Digest, size_bytes: int) -> ActiveBlob:
@@ -148,15 +147,22 @@ class ProxyAuthority:
             self._node.give_up(active, f"claimed to have {size_bytes} bytes")
         return self._node.activate(digest, size_bytes)
 
-    def _start(self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int]) -> None:
+    def _start(
+        self,
+        active: ActiveBlob,
+        names: Sequence[ImageName],
+        tried: frozenset[int],
+        paid: float = 0.0,
+    ) -> None:
         self._running[active.digest] = active
-        work = self._obtain(active, names, tried)
+        work = self._obtain(active, names, tried, paid)
         self._node.tasks.start(work, name=f"obtain {active.digest[:19]}")
 
     async def _obtain(
-        self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int]
+        self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int], paid: float
     ) -> None:
-        """`tried`: the sizes with which this was in vain."""
+        """`tried`: the sizes with which this was in vain. `paid`: bytes, by whoever asked first."""
+        before = active.received.get(UPSTREAM, 0)
         try:
             await self._clear_way(active)
             async with (
@@ -169,6 +175,7 @@ class ProxyAuthority:
             active.fail(str(error))
         finally:
             del self._running[active.digest]
+            self._budgets.came(active.received.get(UPSTREAM, 0) - before - paid)
         self._try_another_claim(active, tried | {active.geometry.size_bytes})
 
     async def _search(self, active: ActiveBlob, names: Sequence[ImageName], lease: Use) -> None:

@@ -17,6 +17,9 @@ from p2pdist.registry_proxy.core.spending import KINDS, Spending
 
 log = logging.getLogger(__name__)
 
+# What a blob is said to have is somebody's word: more than this is paid for when it has come. So
+# 200 large blobs can be under way for one caller at most.
+AHEAD_BYTES_MAX: Final = 256 << 20
 _TOLD: Final = "this host has had as much of registries by this proxy as one may"
 
 
@@ -42,13 +45,16 @@ class CallerBudgets:
         if caller := _bounded():
             self._check(caller, self._spending.ask(caller, _now_s()))
 
-    def begin(self, nbytes: float = 0) -> None:
-        """Take what is to be read of a registry; raise BudgetSpent where nothing is left."""
+    def begin(self, nbytes: float = 0) -> float:
+        """Something of `nbytes`, as is said, is to be read of a registry: return how many of them
+        were taken. Raises BudgetSpent where nothing is left."""
+        ahead = min(nbytes, AHEAD_BYTES_MAX)
         if caller := _bounded():
-            self._check(caller, self._spending.begin(caller, nbytes, _now_s()))
+            self._check(caller, self._spending.begin(caller, ahead, _now_s()))
+        return ahead
 
-    def came(self, nbytes: int) -> None:
-        """So much was read that was not taken before."""
+    def came(self, nbytes: float) -> None:
+        """So much was read that was not taken before; below 0: so much less."""
         if caller := _bounded():
             self._spending.came(caller, nbytes, _now_s())
 

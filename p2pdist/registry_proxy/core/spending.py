@@ -53,8 +53,13 @@ class Spending:
         return self._take("bytes", caller, nbytes, now_s)
 
     def came(self, caller: str, nbytes: float, now_s: float) -> None:
-        """So many bytes came that were not taken before: they are owed."""
-        if (bucket := self._bucket("bytes", caller, now_s)) is not None:
+        """So many bytes came that were not taken before, and are owed; below 0: so many were taken
+        and did not come."""
+        if (bucket := self._bucket("bytes", caller, now_s)) is None:
+            return
+        if nbytes < 0:
+            bucket.give_back(-nbytes, now_s)
+        else:
             bucket.owe(nbytes, now_s)
 
     def _take(self, what: What, caller: str, amount: float, now_s: float) -> float:

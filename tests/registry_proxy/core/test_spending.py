@@ -48,6 +48,14 @@ def test_what_came_is_owed(spending: Spending) -> None:
     assert not spending.begin("a", 0, 101.0)
 
 
+def test_what_was_taken_and_did_not_come_is_given_back(spending: Spending) -> None:
+    spending.begin("a", 1000, 0.0)
+    spending.came("a", -900, 0.0)
+
+    assert not spending.begin("a", 300, 0.0)
+    assert spending.begin("a", 0, 0.0)
+
+
 def test_one_caller_spends_nothing_of_another_one(spending: Spending) -> None:
     asked(spending, "a", 100, 0.0)
     spending.begin("a", 10_000, 0.0)
