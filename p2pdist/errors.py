@@ -48,6 +48,8 @@ class ErrorReason(enum.StrEnum):
     or none came."""
     DENIED = "denied"
     """The registry knows who we are, and refuses."""
+    CALLER_BUDGET = "caller_budget"
+    """The caller has had as much of registries by this proxy as one may for now."""
     RATE_LIMITED = "rate_limited"
     REGISTRY_DOWN = "registry_down"
     """No connection, or no answer in time."""
@@ -143,6 +145,8 @@ class UpstreamError(P2pdistError):
 
     def __init__(self, message: str, *, status: int = 0, reason: ErrorReason | None = None) -> None:
         super().__init__(message)
+        self.retry_after_s = 0.0
+        """When it is worth to ask again; 0: nobody knows."""
         self.status = status
         self.reason = reason or _BY_STATUS.get(status, ErrorReason.REGISTRY_ERROR)
 
@@ -158,6 +162,8 @@ class RegistryError(P2pdistError):
         self, status: int, code: str, message: str, *, reason: ErrorReason | None = None
     ) -> None:
         super().__init__(message)
+        self.retry_after_s = 0.0
+        """Goes out as `Retry-After`; 0: nobody knows."""
         self.status = status
         self.code = code
         self.reason = reason

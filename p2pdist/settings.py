@@ -78,6 +78,12 @@ class Cluster:
         "each daemon, `p2pdist ca issue --role operator` for people); else the cluster secret is "
         "enough.",
     )
+    member_networks: tuple[IpNetwork, ...] = _setting(
+        NETWORKS,
+        (),
+        "At trackers and proxies: networks, such as 10.0.0.0/8, in which hosts may announce "
+        "addresses (ports from 1024) that they are not seen from; others are told to nobody.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,18 @@ class Proxy:
         600.0,
         "How long a caller whom a `passthrough` registry let before keeps access while that one "
         "does not answer.",
+    )
+    caller_questions: int = _setting(
+        WHOLE,
+        6000,
+        "Questions to registries on behalf of one host in a minute, by its certificate or else by "
+        "its address, at most, and that many at once; 0: no limit.",
+    )
+    caller_rate: int = _setting(
+        RATE,
+        125_000_000,
+        "Payload read of registries on behalf of one host, at most; what 400 s of it bring may be "
+        "at once; 0: no limit.",
     )
     caller_max_bytes: int = _setting(
         ROOM, 10_000_000_000, "Room for blobs of `passthrough` registries, beside the store."

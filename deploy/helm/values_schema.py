@@ -269,6 +269,7 @@ def schema() -> Schema:
         "image": strict(image, "The image of all daemons."),
         "secrets": strict(secrets, "Secrets that are there already."),
         "dc": text("The datacenter.", minLength=1),
+        "memberNetworks": items(text(pattern=CIDR), "Networks of nodes and pods."),
         "registries": items(registry(), "The registries to serve.") | {"minItems": 1},
         "replicate": items(rules, "Images to keep in step."),
         "listenHost": {"enum": ["0.0.0.0", "[::]"], "description": "Listened on."},  # noqa: S104

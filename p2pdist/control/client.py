@@ -113,6 +113,8 @@ class TrackerClient:
         self._clear: set[str] = set()
         """The trackers to speak to in clear at the next dial: they were found to have no TLS."""
         self._said_clear: set[str] = set()
+        self.unnamed = ""
+        """Why the tracker of the last connection tells nobody of this host; empty: it does."""
         self._codecs = shared_codecs()
         self._tasks = TaskOwner("tracker client")
         self._dial: TrackerDial | None = None
@@ -307,7 +309,8 @@ class TrackerClient:
 
     def _tell_host(self, order: orders.HostOrder) -> None:
         match order:
-            case orders.TrackerUp():
+            case orders.TrackerUp(refused, unnamed):
+                self._heard_refused(refused, unnamed)
                 if self._dial is not None:
                     self._health.mended(Reason.IDENTITY_REFUSED, self._dial.url)
                 self._listener.tracker_up()
@@ -330,6 +333,12 @@ class TrackerClient:
                 self._answer(seq, renewed)
             case _:
                 assert_never(order)
+
+    def _heard_refused(self, refused: str, unnamed: bool) -> None:
+        self.unnamed = refused if unnamed else ""
+        if refused:
+            text = "others are not told of an address of this host"
+            logs.event(log, logging.INFO, "tracker.address_refused", detail=f"{text}: {refused}")
 
     def _answer(self, seq: int, answer: LeaseAnswer | list[int] | Renewed | None) -> None:
         asked = self._asked.get(seq)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from p2pdist.errors import PeerFault
+from p2pdist.exchange.accepting import network_of
 from p2pdist.exchange.buffers import BufferPool
 from p2pdist.exchange.codec import Decoder, data_header, encode
 from p2pdist.exchange.frames import (
@@ -123,6 +124,11 @@ class Link:
     def sealed(self) -> bool:
         """Both ends have shown their certificates, and nobody in between can say a word."""
         return self._seal is not None
+
+    @property
+    def network(self) -> str:
+        """Where the other end is; see `network_of`."""
+        return network_of(self._sock)
 
     @property
     def sending(self) -> bool:

@@ -10,9 +10,11 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from p2pdist.errors import LinkRefused, NoIdentity, PeerFault, WrongSecret
 from p2pdist.exchange.accepting import Acceptor, network_of
@@ -22,6 +24,7 @@ from p2pdist.exchange.link import RECEIVE_BYTES, Link, LinkHandler
 from p2pdist.exchange.outgoing import BulkHold
 from p2pdist.exchange.sealing import Seal
 from p2pdist.exchange.securing import LinkIdentity, received, secured
+from p2pdist.exchange.seen import proved_member
 from p2pdist.exchange.upload import Upload
 from p2pdist.model.clones import CloneBook
 from p2pdist.model.cluster_secrets import ClusterSecrets, SecretSource
@@ -46,6 +49,7 @@ from p2pdist.model.handshake import (
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member
 from p2pdist.model.places import Places
+from p2pdist.model.private_places import IpNetwork
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +128,13 @@ class ExchangeTransport:
         watchers: Watchers | None = None,
         instance: bytes = b"",
         identity: Callable[[], LinkIdentity | None] = lambda: None,
+        member_networks: Collection[IpNetwork] = (),
     ) -> None:
         """`secret` and `identity` are asked at each handshake; no identity: links are under the
-        cluster secret alone. `instance`: of this process, see `clones`; empty: none."""
+        cluster secret alone. `instance`: of this process, see `clones`; empty: none.
+        `member_networks`: where hosts may say they are beside where they are seen; the session of a
+        link names no other."""
+        self._member_networks = member_networks
         self._handler = handler
         self._identity = identity
         self._secret = secret
@@ -355,6 +363,7 @@ class ExchangeTransport:
             existing.close(REPLACED)
             self._ended(existing, REPLACED)
         _tune(sock)
+        session = _proved(session, sock, self._member_networks)
         link = Link(
             sock,
             session,
@@ -414,6 +423,16 @@ async def _hear_server(sock: socket.socket, hand: ClientHandshake) -> tuple[byte
         with contextlib.suppress(OSError):
             await _send(sock, NO_PROOF)
         raise
+
+
+def _proved(session: Session, sock: socket.socket, networks: Collection[IpNetwork]) -> Session:
+    """The session with a member of which all that is there may be told to others."""
+    try:
+        ends = sock.getpeername(), sock.getsockname()
+    except OSError:  # it has gone
+        ends = None, None
+    member, _ = proved_member(session.member, *ends, networks)
+    return msgspec.structs.replace(session, member=member)
 
 
 def _address_of(sock: socket.socket) -> str:

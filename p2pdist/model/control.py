@@ -50,7 +50,8 @@ HOST_RECORD_BYTES_MAX: Final = 2304
 JOB_ID: Final = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
 
 _JobId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z][0-9a-z-]{0,63}$")]
-_Line = Annotated[str, msgspec.Meta(max_length=255)]
+LINE_MAX: Final = 255
+_Line = Annotated[str, msgspec.Meta(max_length=LINE_MAX)]
 _Key = Annotated[str, msgspec.Meta(max_length=160)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 32)]
 _Units = Annotated[
@@ -212,6 +213,10 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     """Changes when the tracker lost its state: then announce in full."""
     announce_interval_s: float
     heartbeat_s: float
+    refused: _Line = ""
+    """Which of the host's addresses others are not told, and from where it is seen; else empty."""
+    unnamed: bool = False
+    """That was all of them: others are not told of the host."""
 
 
 class Handout(_Message, frozen=True, tag="handout"):

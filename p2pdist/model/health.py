@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from p2pdist.model.proved_addresses import FIX
+
 
 class Reason(enum.StrEnum):
     """Values are label values of `p2pdist_degraded` and entries of `/readyz`."""
@@ -24,6 +26,7 @@ class Reason(enum.StrEnum):
     TRACKER_AWAY = "tracker_away"
     FALLBACK_USED = "fallback_used"
     UNREACHABLE = "unreachable"
+    ADDRESS_REFUSED = "address_refused"
     FEW_DESCRIPTORS = "few_descriptors"
     STRANGERS = "strangers"
     HOST_CLONED = "host_cloned"
@@ -80,6 +83,7 @@ RULES: Final[Mapping[Reason, Rule]] = {
         event_s=300.0,
     ),
     Reason.UNREACHABLE: Rule("set host.advertise to an address that other hosts reach"),
+    Reason.ADDRESS_REFUSED: Rule(FIX),
     Reason.FEW_DESCRIPTORS: Rule("LimitNOFILE=1048576 in the unit, or ulimit -n", end_s=60.0),
     Reason.STRANGERS: Rule(
         "give those hosts the cluster.secret_file of this one; or a firewall, if they are none of"

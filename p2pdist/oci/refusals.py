@@ -23,6 +23,8 @@ _STATUS: Final[Mapping[ErrorReason, int]] = {
     ErrorReason.CALLER: 403,
     ErrorReason.DENIED: 403,
     ErrorReason.EXHAUSTED: 503,
+    # To hosts that ask at will: six requests at once cost no registry anything.
+    ErrorReason.CALLER_BUDGET: 429,
 }
 _UNDECIDED: Final = 502
 
@@ -33,6 +35,7 @@ _CODE: Final[Mapping[ErrorReason, str]] = {
     ErrorReason.CREDENTIALS: "UNAUTHORIZED",
     ErrorReason.CALLER: "DENIED",
     ErrorReason.DENIED: "DENIED",
+    ErrorReason.CALLER_BUDGET: "TOOMANYREQUESTS",
 }
 
 _FIX: Final[Mapping[ErrorReason, str]] = {
@@ -52,6 +55,9 @@ _FIX: Final[Mapping[ErrorReason, str]] = {
     ),
     ErrorReason.DENIED: (
         "give the account of [[upstream]] {registry} at the proxy the right to read it"
+    ),
+    ErrorReason.CALLER_BUDGET: (
+        "try again later; proxy.caller_questions and proxy.caller_rate say how much that is"
     ),
     ErrorReason.RATE_LIMITED: (
         "try again later; named accounts ([[upstream]] {registry} at the proxy) may ask more"

@@ -164,6 +164,7 @@ def _options(settings: Settings, unix_s: Callable[[], float]) -> NodeOptions:
         proxy_keys=proxy_keys(settings),
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
+        member_networks=settings.cluster.member_networks,
         trackers=own.trackers,
         identity=identity_holder(settings, Role.PEER, unix_s),
         upload_bytes_per_s=own.upload_rate,

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from p2pdist.model.members import Address
 
 LOOK_EVERY_S: Final = 5.0
+# Names of `host.advertise` are of a resolver, which has as many hosts to answer as there are.
+CONFIGURED_EVERY: Final = 12
 _Target = tuple[int, int, int, tuple[Any, ...]]
 """Family, kind, protocol and address of what is spoken to."""
 # Addresses for documentation (RFC 5737, RFC 3849), which lie where everything unknown does.
@@ -25,7 +27,8 @@ _OUTWARD: Final[tuple[_Target, ...]] = (
 class OwnAddresses:
     """The addresses under which others reach what listens on `bound`, looked up again and again.
 
-    `configured` wins; its ports 0 mean the bound one. A listener on all interfaces (`0.0.0.0`,
+    `configured` wins; its ports 0 mean the bound one, its names what they stand for here: a name
+    proves nothing to others. A listener on all interfaces (`0.0.0.0`,
     `[::]`) is reached where this host speaks from when it speaks to its trackers and proxies:
     `towards` are their base URLs. Where they all are on this host, it is reached where it would
     speak to the world from. Nothing is sent to find that out.
@@ -35,6 +38,9 @@ class OwnAddresses:
         self._configured = configured
         self._names = list(dict.fromkeys(h for url in towards if (h := _host_of(url)) is not None))
         self._bound: Address | None = None
+        self._named: dict[str, list[str]] = {}
+        """What the names among `configured` stood for last."""
+        self._looks = 0
         self._targets: dict[str, list[_Target]] = {}
         """By name, as it was resolved last."""
         self._spoken: dict[str, str] = {}
@@ -54,7 +60,9 @@ class OwnAddresses:
         if bound is None:
             return ()
         if self._configured:
-            return tuple(Address(a.host, a.port or bound.port) for a in self._configured)
+            meant = [(host, a.port) for a in self._configured for host in self._meant(a.host)]
+            told = (Address(host, port or bound.port) for host, port in meant)
+            return tuple(dict.fromkeys(told))
         if not ip_address(bound.host).is_unspecified:
             return (bound,)
         found = [host for name in self._names for host in self._from(name)]
@@ -81,6 +89,9 @@ class OwnAddresses:
         """Look up where this host speaks from now. Names are resolved again only where what they
         stood for has no route: thousands of hosts that ask every few seconds are a load."""
         bound = self._bound
+        if self._looks % CONFIGURED_EVERY == 0:
+            await self._look_up_configured()
+        self._looks += 1
         if bound is None or self._configured or not ip_address(bound.host).is_unspecified:
             return
         for name in self._names:
@@ -100,6 +111,15 @@ class OwnAddresses:
             await self.look()
             looked()
 
+    async def _look_up_configured(self) -> None:
+        for host in (address.host for address in self._configured if not _is_ip(address.host)):
+            found = _tellable(str(target[0]) for _, _, _, target in await _resolve(host))
+            if found:  # else what it stood for before, or the name itself
+                self._named[host] = found
+
+    def _meant(self, host: str) -> list[str]:
+        return self._named.get(host, [host])
+
     def _from(self, name: str) -> list[str]:
         spoken = self._spoken.get(name)
         first = [spoken] if spoken is not None and _is_ours(spoken) else []
@@ -108,6 +128,14 @@ class OwnAddresses:
 
 def _host_of(url: str) -> str | None:
     return urlsplit(url).hostname
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _tellable(found: Iterable[str]) -> list[str]:

@@ -12,9 +12,24 @@ from p2pdist.model.ids import Digest
 from p2pdist.oci.callers import NOBODY, Caller
 from p2pdist.oci.names import ImageName
 
-client_network: ContextVar[str] = ContextVar("client network", default="")
-"""Where the request that is answered came from, for shares among those who ask; empty for work of
-our own. What a request starts, such as a look-up that others wait for too, is on its account."""
+client_account: ContextVar[str] = ContextVar("client account", default="")
+"""Who asks, for shares among those who do: a host by its certificate, else the network that the
+request came from; empty for work of our own. What a request starts, such as a look-up that others
+wait for too, is on its account."""
+
+
+_PROXY: Final = "proxy "
+
+
+def account_of_host(host_id: str, *, is_proxy: bool = False) -> str:
+    """The account of a host that has shown its certificate."""
+    return f"{_PROXY if is_proxy else 'host '}{host_id}"
+
+
+def is_of_proxy(account: str) -> bool:
+    """Whether it is of a certified proxy, which asks for a whole datacenter."""
+    return account.startswith(_PROXY)
+
 
 client_accept: ContextVar[tuple[str, ...]] = ContextVar("client accept", default=())
 """The media types of manifests that the client named beyond ours: a strict registry gives nobody

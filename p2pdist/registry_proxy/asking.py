@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.process import logs
-from p2pdist.registry.ports import client_network
+from p2pdist.registry.ports import client_account
+from p2pdist.registry_proxy.budgets import CallerBudgets, unlimited
 from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.verdicts import is_answer
 
@@ -23,22 +24,26 @@ class MissesSpent(UpstreamError):
 
 
 class Asking:
-    """Bounds the questions that are answered with no, by the network that they come from.
+    """Bounds the questions of each client, and those that are answered with no still more.
 
-    Our own work, such as jobs and replication, comes from no network and is not bounded.
+    Our own work, such as jobs and replication, is on nobody's account and is not bounded.
     """
 
-    def __init__(self, budget: MissBudget) -> None:
-        self._budget = budget
+    def __init__(
+        self, misses: MissBudget | None = None, budgets: CallerBudgets | None = None
+    ) -> None:
+        self.misses = misses or MissBudget()
+        self.budgets = budgets or unlimited()
 
     async def outside(self, question: Callable[[], Awaitable[T]], *, answer_kept: bool = True) -> T:
-        """Return the answer to what nobody knows here; raise MissesSpent for a client that has no
-        more questions. An answer that is not kept costs as much as one that is no."""
-        client = client_network.get()
+        """Return the answer to what nobody knows here; raise BudgetSpent or MissesSpent for a
+        client that has no more questions. An answer that is not kept costs as much as a no."""
+        client = client_account.get()
         if not client:
             return await question()
-        if not self._budget.ask(client, _now_s()):
-            if self._budget.to_be_said(client, _now_s()):
+        self.budgets.ask()
+        if not self.misses.ask(client, _now_s()):
+            if self.misses.to_be_said(client, _now_s()):
                 logs.event(log, logging.WARNING, "proxy.misses_spent", client=client)
             raise MissesSpent(
                 "too many questions for what is not there",
@@ -53,7 +58,7 @@ class Asking:
             raise
         finally:
             if not in_vain:
-                self._budget.give_back(client, _now_s())
+                self.misses.give_back(client, _now_s())
 
 
 def _now_s() -> float:

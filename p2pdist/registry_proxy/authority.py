@@ -24,6 +24,7 @@ from p2pdist.oci.names import ImageName
 from p2pdist.process import logs
 from p2pdist.process.single_flight import SingleFlight
 from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry_proxy.budgets import BudgetSpent, CallerBudgets, unlimited
 from p2pdist.registry_proxy.core import sources as core
 from p2pdist.registry_proxy.core.leasing import Use
 from p2pdist.registry_proxy.core.pauses import Pauses
@@ -32,7 +33,7 @@ from p2pdist.registry_proxy.ingest import Ingest
 from p2pdist.registry_proxy.leasing import OutsideLeases
 from p2pdist.registry_proxy.manifests import Claim, ManifestService
 from p2pdist.registry_proxy.slots import FetchSlots
-from p2pdist.registry_proxy.watching import changed, now_s, view_of
+from p2pdist.registry_proxy.watching import changed, held_chunks, now_s, view_of
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource
@@ -61,8 +62,11 @@ class ProxyAuthority:
         rng: Random,
         *,
         concurrency: Mapping[str, int],
+        budgets: CallerBudgets | None = None,
     ) -> None:
-        """`concurrency`: how many blobs to fetch at a time of an upstream that has a limit."""
+        """`concurrency`: how many blobs to fetch at a time of an upstream that has a limit.
+        `budgets`: what whoever asks may have fetched; None: anything."""
+        self._budgets = budgets or unlimited()
         self._node = node
         self._manifests = manifests
         self._signer = signer
@@ -90,7 +94,10 @@ class ProxyAuthority:
         ordered = active is not None and active.ordered  # by a job: its budget stays
         budget = self.budget_of(digest) if bulk else None
         size, names = claims[0].size_bytes, claims[0].names
-        self.obtain(digest, size, names, budget, bulk=bulk and not ordered)
+        try:
+            self.obtain(digest, size, names, budget, bulk=bulk and not ordered)
+        except BudgetSpent:  # who asked goes to the registry itself, or asks again
+            return
 
     def _large_claims(self, digest: Digest) -> list[Claim]:
         if self._manifests.links.made_of(digest) is not None:
@@ -113,7 +120,7 @@ class ProxyAuthority:
         where it is being fetched as others claim it: no claim ends what runs under another one.
         `bulk`: after all that anybody waits for. `budget` (which means bulk) paces what comes from
         outside of the datacenter; another call may replace it. Raises RegistryError where none of
-        `names` may be served.
+        `names` may be served, BudgetSpent where whoever asks may have no more fetched.
         """
         names = [name for name in names if self._manifests.access.may_serve(name)]
         if not names:
@@ -123,11 +130,13 @@ class ProxyAuthority:
         if self._manifests.links.made_of(digest) is not None and not active.complete:
             text = f"{digest} was made here, and is gone"
             raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
+        starts = not active.complete and digest not in self._running
+        paid = self._budgets.begin(_missing_bytes(active)) if starts else 0.0
         if (bulk or budget is not None) and not active.complete:
             active.order_bulk(budget)
         self.arrives(active)
-        if not active.complete and digest not in self._running:
-            self._start(active, names, frozenset())
+        if starts:
+            self._start(active, names, frozenset(), paid)
         return active
 
     def _taken_up(self, digest: Digest, size_bytes: int) -> ActiveBlob:
@@ -138,15 +147,22 @@ class ProxyAuthority:
             self._node.give_up(active, f"claimed to have {size_bytes} bytes")
         return self._node.activate(digest, size_bytes)
 
-    def _start(self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int]) -> None:
+    def _start(
+        self,
+        active: ActiveBlob,
+        names: Sequence[ImageName],
+        tried: frozenset[int],
+        paid: float = 0.0,
+    ) -> None:
         self._running[active.digest] = active
-        work = self._obtain(active, names, tried)
+        work = self._obtain(active, names, tried, paid)
         self._node.tasks.start(work, name=f"obtain {active.digest[:19]}")
 
     async def _obtain(
-        self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int]
+        self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int], paid: float
     ) -> None:
-        """`tried`: the sizes with which this was in vain."""
+        """`tried`: the sizes with which this was in vain. `paid`: bytes, by whoever asked first."""
+        before = active.received.get(UPSTREAM, 0)
         try:
             await self._clear_way(active)
             async with (
@@ -159,6 +175,7 @@ class ProxyAuthority:
             active.fail(str(error))
         finally:
             del self._running[active.digest]
+            self._budgets.came(active.received.get(UPSTREAM, 0) - before - paid)
         self._try_another_claim(active, tried | {active.geometry.size_bytes})
 
     async def _search(self, active: ActiveBlob, names: Sequence[ImageName], lease: Use) -> None:
@@ -358,6 +375,12 @@ class ProxyAuthority:
     def interruption(self, active: ActiveBlob) -> UpstreamError | None:
         """What its registry said last where a blob in motion has not come."""
         return self._interruptions.get(active)
+
+
+def _missing_bytes(active: ActiveBlob) -> float:
+    """What is still to come of it, in whole chunks."""
+    geometry = active.geometry
+    return geometry.size_bytes * (1 - held_chunks(active) / geometry.chunk_count)
 
 
 def _no_source(name: ImageName, digest: Digest) -> RegistryError:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, digest_algorithm, digest_of, tag_key
 from p2pdist.oci.names import ImageName
 from p2pdist.registry.ports import BlobSource, Manifest, PullContext, TagPage
 from p2pdist.registry_proxy.authority import ProxyAuthority
+from p2pdist.registry_proxy.budgets import BudgetSpent, CallerBudgets, unlimited
+from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.counters import UPSTREAM
@@ -27,7 +32,9 @@ class ProxyBackend:
         manifests: ManifestService,
         authority: ProxyAuthority,
         source: OutsideSource,
+        budgets: CallerBudgets | None = None,
     ) -> None:
+        self._budgets = budgets or unlimited()
         self._node = node
         self._manifests = manifests
         self._authority = authority
@@ -57,7 +64,8 @@ class ProxyBackend:
             return WholeBlob(digest, answer.body)
         if by_itself:
             return self._passing(name, digest, size, context)
-        active = self._authority.obtain(digest, size, [name])
+        with _budget_told(name):
+            active = self._authority.obtain(digest, size, [name])
         if active.geometry.size_bytes != size:
             return self._passing(name, digest, size, context)
         self._node.counters.blob_requests["hit" if active.complete else "origin"] += 1
@@ -80,11 +88,15 @@ class ProxyBackend:
             context.bytes_by_source[label] = context.bytes_by_source.get(label, 0) + nbytes
             self._used_fallback(label, reason, nbytes)
 
+        with _budget_told(name):
+            self._budgets.begin()
         return PassingBlob(self._source, name, digest, size, used)
 
     def _obtain_again(self, active: ActiveBlob, names: list[ImageName]) -> None:
         """Chunks that lay here had rotted: only their bytes are fetched."""
-        if not active.complete:
+        if active.complete:
+            return
+        with suppress(BudgetSpent):  # then it comes past the store
             self._authority.obtain(active.digest, active.geometry.size_bytes, names)
 
     async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:
@@ -103,3 +115,12 @@ class ProxyBackend:
         self._node.counters.fallbacks[label] += nbytes
         self._node.counters.fallback_reasons[reason] += nbytes
         self._node.counters.received[UPSTREAM] += nbytes
+        self._budgets.came(nbytes)
+
+
+@contextmanager
+def _budget_told(name: ImageName) -> Iterator[None]:
+    try:
+        yield
+    except BudgetSpent as error:
+        raise blob_refusal(error, name.upstream) from None

@@ -25,9 +25,12 @@ from p2pdist.registry.ports import (
     TagPage,
     speaking_for,
 )
+from p2pdist.registry_proxy.budgets import BudgetSpent, CallerBudgets
 from p2pdist.registry_proxy.caller_gate import CallerGate
+from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.registry_proxy.kept_blobs import KeptBlobs
 from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource
 from p2pdist.swarm.outside import AsCaller
 from p2pdist.swarm.passing import PassingBlob
@@ -83,6 +86,7 @@ class CallerBackend:
         blobs: KeptBlobs,
         source: OutsideSource,
         used: Callable[[str, int], None],
+        budgets: CallerBudgets,
     ) -> None:
         """`service_of`: makes what answers for the manifests of one repository, from its own store
         and its registry. `used` hears where bytes of blobs came from."""
@@ -91,6 +95,7 @@ class CallerBackend:
         self._blobs = blobs
         self._source = source
         self._used = used
+        self._budgets = budgets
         self._smalls = Smalls()
         self._services: LRUCache[ImageName, ManifestService] = LRUCache(REPOSITORIES_MAX)
         self._tasks = TaskOwner("callers")
@@ -117,8 +122,13 @@ class CallerBackend:
         size = await self._size(name, digest, context)
         if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
             return WholeBlob(digest, b"")
+        paid = self._pay(name, size) if self._blobs.size_of(name, digest) is None else 0.0
 
         def used(label: str, nbytes: int) -> None:
+            nonlocal paid
+            if label == UPSTREAM:
+                self._budgets.came(max(0.0, nbytes - paid))
+                paid = max(0.0, paid - nbytes)
             context.bytes_by_source[label] = context.bytes_by_source.get(label, 0) + nbytes
             self._used(label, nbytes)
 
@@ -145,6 +155,13 @@ class CallerBackend:
         caller is long gone."""
         text = f"there are no indexes of layers of {name.upstream}, which decides by its callers"
         raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
+
+    def _pay(self, name: ImageName, size: int) -> float:
+        """For a blob that is read of its registry from here on; return the bytes of it."""
+        try:
+            return self._budgets.begin(size)
+        except BudgetSpent as error:
+            raise blob_refusal(error, name.upstream) from None
 
     async def _size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
         if (size := self._blobs.size_of(name, digest)) is not None:

@@ -22,8 +22,10 @@ from p2pdist.process.metrics import Sample
 from p2pdist.process.single_flight import SingleFlight
 from p2pdist.registry.ports import speaking_for
 from p2pdist.registry.reading.client import UpstreamClient
-from p2pdist.registry_proxy.asking import Asking
+from p2pdist.registry_proxy.asking import Asking, MissesSpent
+from p2pdist.registry_proxy.budgets import BudgetSpent
 from p2pdist.registry_proxy.core.callers import CallerBook, CallerKey, Standing
+from p2pdist.registry_proxy.core.verdicts import manifest_refusal
 
 log = logging.getLogger(__name__)
 
@@ -115,16 +117,18 @@ class CallerGate:
 
     def _without_yes(self, key: CallerKey, error: UpstreamError) -> bool:
         name = key.name
+        if isinstance(error, BudgetSpent | MissesSpent):  # the registry was not asked: no grace
+            raise manifest_refusal(error, name.upstream, "") from error
         if error.reason in _NO:
             self.answers["no"] += 1
             self._book.refused(key, _now_s(), final=error.reason is ErrorReason.DENIED)
             return False
         if error.reason is ErrorReason.UNKNOWN:
             self.answers["unknown"] += 1
-            raise refusals.refusal(error.reason, name.upstream, str(error)) from error
+            raise manifest_refusal(error, name.upstream, "") from error
         self.answers["none"] += 1
         if not self._book.unanswered(key, _now_s()):
-            raise refusals.refusal(error.reason, name.upstream, str(error)) from error
+            raise manifest_refusal(error, name.upstream, "") from error
         if requests := self._seldom.happened(name.upstream, _now_s()):
             logs.event(
                 log, logging.WARNING, "caller.grace",

@@ -13,7 +13,6 @@ from p2pdist.registry_proxy.caller_backend import CallerBackend, SmallsOf
 from p2pdist.registry_proxy.caller_gate import CallerGate
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.callers import CallerBook
-from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.kept_blobs import KeptBlobs
 from p2pdist.registry_proxy.manifests import ManifestService
@@ -44,7 +43,7 @@ def callers(
     running: RunningNode,
     upstream: UpstreamClient,
     signer: Signer,
-    misses: MissBudget,
+    asking: Asking,
 ) -> Callers:
     """`backend` is the caller's to close. Raises OSError."""
     own = settings.proxy
@@ -60,7 +59,7 @@ def callers(
             running.node.keyring,
             tags=tags,
             access=Access([name.upstream], Links(links_max=LINKS_MAX)),
-            misses=misses,
+            asking=asking,
             expiry_unix_s=lambda: running.node.health.sober_unix_s,
         )
 
@@ -68,7 +67,7 @@ def callers(
         if label == UPSTREAM:
             running.node.counters.received[UPSTREAM] += nbytes
 
-    gate = CallerGate(upstream, Asking(misses), CallerBook(grace_s=own.caller_grace_s))
+    gate = CallerGate(upstream, asking, CallerBook(grace_s=own.caller_grace_s))
     blobs = KeptBlobs(settings.host.state_dir / DIRECTORY, max_bytes=own.caller_max_bytes)
-    backend = CallerBackend(gate, service_of, blobs, DirectSource(upstream), used)
+    backend = CallerBackend(gate, service_of, blobs, DirectSource(upstream), used, asking.budgets)
     return Callers(gate, backend, upstream.caller_hosts)

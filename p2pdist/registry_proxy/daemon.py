@@ -43,11 +43,13 @@ from p2pdist.registry.serving.endpoint import RegistryEndpoint
 from p2pdist.registry.serving.pull_metrics import PullMetrics
 from p2pdist.registry.serving.refused import RefusedRequests
 from p2pdist.registry_proxy import notifications_http
+from p2pdist.registry_proxy.asking import Asking
 from p2pdist.registry_proxy.authority import ProxyAuthority
 from p2pdist.registry_proxy.backend import ProxyBackend
+from p2pdist.registry_proxy.budgets import CallerBudgets
 from p2pdist.registry_proxy.callers_setup import callers
 from p2pdist.registry_proxy.core.access import Access
-from p2pdist.registry_proxy.core.misses import MissBudget
+from p2pdist.registry_proxy.core.spending import Spending
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.indexing import LayerIndexer
 from p2pdist.registry_proxy.manifests import ManifestService
@@ -125,7 +127,9 @@ async def running_proxy(
         writing = links_file.keep_writing(links, links_path)
         running.node.tasks.start(writing, name="links snapshot")
         metrics = PullMetrics(frozenset(upstream_hosts(settings)))
-        manifests = _manifests(settings, running, upstream, signer, parents, access)
+        spending = Spending(questions_per_min=own.caller_questions, bytes_per_s=own.caller_rate)
+        asking = Asking(budgets=CallerBudgets(spending))
+        manifests = _manifests(settings, running, upstream, signer, parents, access, asking)
         stack.push_async_callback(manifests.close)
         rules = await stack.enter_async_context(
             replicating(settings, manifests, running.node.rng, running.secret, running.identity)
@@ -139,6 +143,7 @@ async def running_proxy(
             parents,
             running.node.rng,
             concurrency=upstream.concurrency,
+            budgets=asking.budgets,
         )
         running.node.authority = authority
         indexer = LayerIndexer(running.node, access, signer, running.node.rng)
@@ -149,9 +154,13 @@ async def running_proxy(
         prewarmer = Prewarmer(running.node, ProxyOrderSource(own_backend, authority), runtime)
         authority.budget_of = prewarmer.budget_of
         running.orders.go_to(prewarmer.take)
-        calls = callers(settings, running, upstream, signer, manifests.misses)
+        calls = callers(settings, running, upstream, signer, asking)
         stack.push_async_callback(calls.backend.close)
-        backend = BackendByRegistry(own_backend, calls.backend, calls.decides)
+        backend = BackendByRegistry(
+            ProxyBackend(running.node, manifests, authority, source, asking.budgets),
+            calls.backend,
+            calls.decides,
+        )
         endpoint = _endpoint(settings, running, backend, metrics, rules, signer)
         registry = _registry_server(settings, running, endpoint)
         stack.push_async_callback(registry.close)
@@ -168,7 +177,7 @@ async def running_proxy(
                 **(mirror.status() if mirror is not None else {}),
             },
             samples=lambda: itertools.chain(
-                _samples(running, upstream, rules, prewarmer, manifests.misses),
+                _samples(running, upstream, rules, prewarmer, asking),
                 indexer.samples(),
                 calls.gate.samples(),
                 endpoint.refused.samples(),
@@ -194,6 +203,7 @@ def _manifests(
     signer: Signer,
     parents: list[ProxyClient],
     access: Access,
+    asking: Asking,
 ) -> ManifestService:
     tags = TagCache(
         soft_ttl_s=settings.proxy.tag_ttl_s, stale_if_error_s=settings.proxy.stale_if_error_s
@@ -206,6 +216,7 @@ def _manifests(
         parents=parents,
         tags=tags,
         access=access,
+        asking=asking,
         proven=lambda digest: _sealed_size(running.store, digest),
         held=partial(_held_part, running.store),
         expiry_unix_s=lambda: running.node.health.sober_unix_s,
@@ -312,6 +323,7 @@ def _options(settings: Settings, signer: Signer, *, with_mirror: bool) -> NodeOp
         proxy_keys=[*keys, signer.public_key_bytes],
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
+        member_networks=settings.cluster.member_networks,
         trackers=own.trackers,
         identity=identity_holder(settings, Role.PROXY),
         upload_bytes_per_s=own.upload_rate,
@@ -344,7 +356,7 @@ def _samples(
     upstream: UpstreamClient,
     rules: Replicating,
     prewarmer: Prewarmer,
-    misses: MissBudget,
+    asking: Asking,
 ) -> Iterable[Sample]:
     """The node's counters and what upstreams were asked; upstreams are the configured ones."""
     yield from node_samples(running)
@@ -357,8 +369,9 @@ def _samples(
     yield Sample(
         "p2pdist_proxy_questions_refused_total", "counter",
         "Questions not passed on to upstream: their clients asked too much in vain.",
-        {}, misses.refused_total,
+        {}, asking.misses.refused_total,
     )  # fmt: skip
+    yield from asking.budgets.samples()
     yield Sample(
         "p2pdist_upstream_last_good_address_total", "counter",
         "Registries' names that did not resolve, and were reached by their last good address.",

@@ -39,8 +39,8 @@ from p2pdist.registry.reading.client import (
     UpstreamRefusal,
 )
 from p2pdist.registry_proxy.asking import Asking, MissesSpent
+from p2pdist.registry_proxy.budgets import BudgetSpent
 from p2pdist.registry_proxy.core.access import Access
-from p2pdist.registry_proxy.core.misses import MissBudget
 from p2pdist.registry_proxy.core.tags import Absent, Fresh, Revalidate, TagCache, TagEntry
 from p2pdist.registry_proxy.core.verdicts import (
     blob_refusal,
@@ -104,7 +104,7 @@ class ManifestService:
         parents: Sequence[Parent] = (),
         tags: TagCache | None = None,
         access: Access | None = None,
-        misses: MissBudget | None = None,
+        asking: Asking | None = None,
         stale_after_s: float = STALE_AFTER_S,
         expiry_unix_s: Callable[[], float] = unix_s,
         proven: Callable[[Digest], int | None] = lambda _: None,
@@ -127,8 +127,7 @@ class ManifestService:
         )
         self.links = self.access.links
         self._showing = Showing(self.access, upstream, held or self._held_small)
-        self.misses = misses or MissBudget()
-        self._asking = Asking(self.misses)
+        self._asking = asking or Asking()
         self.lists = ListService(upstream, self._parents, self._asking, self.check_servable)
         self._stale_after_s = stale_after_s
         self._expiry_unix_s = expiry_unix_s
@@ -275,7 +274,7 @@ class ManifestService:
             if speaks_for.get() is None:  # what one caller is told is nothing to another one
                 self._tags.refused(key, refusal, self._now_s(), accepted=client_accept.get())
             raise refusal
-        if isinstance(error, MissesSpent):
+        if isinstance(error, MissesSpent | BudgetSpent):
             raise refusal
         logs.event(log, logging.WARNING, "upstream.unanswered", image=str(name), error=str(error))
         old = self._tags.unanswered(key, str(error), self._now_s())

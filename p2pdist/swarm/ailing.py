@@ -29,6 +29,8 @@ def conditions(node: Node, trackers: Sequence[str], unreachable: str | None) -> 
         found[Reason.TRACKER_AWAY] = f"none of {', '.join(trackers)} is reached"
     if unreachable is not None:
         found[Reason.UNREACHABLE] = unreachable
+    if node.tracker.connected and (refused := node.tracker.unnamed):
+        found[Reason.ADDRESS_REFUSED] = f"the tracker tells nobody of this host: {refused}"
     return found
 
 

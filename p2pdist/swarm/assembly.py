@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +29,7 @@ from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Address, Member, Place, Role
+from p2pdist.model.private_places import IpNetwork
 from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
@@ -136,6 +137,8 @@ class NodeOptions:
     """To which the node writes what it hears and decides."""
     machine: str = field(default_factory=machine_mark)
     """Which one this is, as far as that can be told: the host id is bound to it."""
+    member_networks: Collection[IpNetwork] = ()
+    """Where hosts may say they are beside where they are seen."""
 
 
 class Named(NamedTuple):
@@ -242,6 +245,7 @@ async def running_node(
         watchers=watchers_of(node, refused, id_in_use),
         instance=instance,
         identity=lambda: link_identity(spoken(options.identity)),
+        member_networks=options.member_networks,
     )
     orders = Orders()
     tracker = TrackerClient(

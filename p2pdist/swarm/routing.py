@@ -12,9 +12,11 @@ from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import CLOSED_THERE, IDLE, Link
 from p2pdist.exchange.transport import REPLACED
 from p2pdist.model.ids import Digest, RequestId
+from p2pdist.model.members import Role
 from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
 from p2pdist.process import logs
 from p2pdist.process.tasks import TaskOwner
+from p2pdist.registry.ports import account_of_host, client_account
 from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.answer_lines import READS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
@@ -122,6 +124,12 @@ class FrameRouter:
 
     def _dispatch(self, link: Link, frame: fr.Frame) -> None:
         match frame:
+            case fr.Interest() if self._node.authority is not None:
+                token = client_account.set(_account_of(link))
+                try:
+                    self._hear(link, frame)
+                finally:
+                    client_account.reset(token)
             case fr.Interest() | fr.Uninterest() | fr.Offer() | fr.Retract() | fr.Working():
                 self._hear(link, frame)
             case fr.WhoElse() | fr.Others():
@@ -214,3 +222,11 @@ class FrameRouter:
             link.send(fr.LinkUse(needed=True))
         else:
             link.close(IDLE)
+
+
+def _account_of(link: Link) -> str:
+    """On whose account is what has to be fetched for it: only a sealed link tells a host's id."""
+    member = link.session.member
+    if not link.sealed:
+        return link.network
+    return account_of_host(member.host_id, is_proxy=member.role is Role.PROXY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from p2pdist.errors import PeerFault
 from p2pdist.model.control_wire import (
@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         "mark",
         "member",
         "reader",
+        "refused",
     )
 
     def __init__(self, taker: Taker, link: int, handshake: ServerHandshake) -> None:
@@ -80,6 +81,8 @@ class Connection(asyncio.Protocol):
         """Of the secret that the host has proved."""
         self.features: int
         self.codec: FrameCodec
+        self.refused = ""
+        """What it is told of addresses that it announced and did not prove."""
         self.closing = False
         """We ended it: nothing is sent or taken in any more."""
         self.leaving = False
@@ -90,8 +93,18 @@ class Connection(asyncio.Protocol):
         self._unread_bytes = 0
 
     @property
+    def peername(self) -> Any:
+        """Of the socket; None where it had gone before it was accepted."""
+        return self._transport.get_extra_info("peername")
+
+    @property
+    def sockname(self) -> Any:
+        """Where it came to, like `peername`."""
+        return self._transport.get_extra_info("sockname")
+
+    @property
     def peer(self) -> str:
-        name = self._transport.get_extra_info("peername")
+        name = self.peername
         return str(name[0]) if name else ""
 
     @property

@@ -84,6 +84,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         job_store=sqlite_job_store(state_dir / FILE_NAME),
         identity=identity,
         renewer=renewer,
+        member_networks=settings.cluster.member_networks,
     )
     started_s = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:

@@ -6,14 +6,18 @@ renewed, and given back with a lost connection, by the same rules as everybody's
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
+from urllib.parse import urlsplit
 
 from p2pdist.control.client import TrackerClient
 from p2pdist.model.cluster_secrets import SecretSource
 from p2pdist.model.control import Delta, Handout, LeaseAnswer, SwarmKey
 from p2pdist.model.members import Member
+from p2pdist.model.proved_addresses import plain
 from p2pdist.process.health import Health
 from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.tasks import TaskOwner
@@ -21,6 +25,7 @@ from p2pdist.tracker.core.grants import Forward, ForwardEnd
 
 # A proxy waits 1 s for the answer; without one we still have to decide ourselves in that time.
 ANSWER_S: Final = 0.5
+RESOLVE_EVERY_S: Final = 60.0
 
 
 class Federation:
@@ -41,6 +46,9 @@ class Federation:
         self._changed = changed
         self._answered = answered
         self._tasks = TaskOwner("federation")
+        self._hosts = [host for url in urls if (host := urlsplit(url).hostname)]
+        self.addresses = frozenset(a for host in self._hosts if (a := plain(host)) is not None)
+        """Where these trackers are, as far as their names resolve."""
         self._clients = [
             TrackerClient(
                 [url],
@@ -58,6 +66,8 @@ class Federation:
     def start(self) -> None:
         for client in self._clients:
             client.start()
+        if any(plain(host) is None for host in self._hosts):
+            self._tasks.start(self._resolve_for_ever(), name="addresses of trackers")
 
     def cut_unbelieved(self) -> None:
         for client in self._clients:
@@ -67,6 +77,21 @@ class Federation:
         await self._tasks.close()
         for client in self._clients:
             await client.close()
+
+    async def _resolve_for_ever(self) -> None:
+        """A name that does not resolve for a moment leaves what was known."""
+        loop = asyncio.get_running_loop()
+        while True:
+            found, known = set(), True
+            for host in self._hosts:
+                try:
+                    infos = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+                except (OSError, ValueError):  # ValueError: a name that cannot be one
+                    known = False
+                else:
+                    found |= {a for info in infos if (a := plain(str(info[4][0]))) is not None}
+            self.addresses = frozenset(found if known else found | self.addresses)
+            await asyncio.sleep(RESOLVE_EVERY_S)
 
     def forward(self, order: Forward) -> None:
         self._tasks.start(self._ask(order), name=f"lease of {order.dc}")

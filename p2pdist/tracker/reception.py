@@ -38,6 +38,7 @@ from p2pdist.tracker.admission import check_identity, check_member
 from p2pdist.tracker.connection import Connection, cost_bytes
 from p2pdist.tracker.core.deadlines import Deadlines
 from p2pdist.tracker.core.intake import Intake
+from p2pdist.tracker.naming import Naming
 
 # After a restart all hosts come at once. Linux caps it by net.core.somaxconn.
 BACKLOG: Final = 4096
@@ -87,9 +88,11 @@ class Reception:
         me: Member,
         identity: IdentityHolder | None = None,
         features: int = FEATURE_ZSTD,
+        naming: Naming,
     ) -> None:
         """`secret` is asked at each handshake. `identity`: with it hosts may speak TLS, on the same
         port. `features`: those offered."""
+        self._naming = naming
         self._features = features
         self.intake: Intake[socket.socket] = Intake()
         self._attendant = attendant
@@ -281,7 +284,8 @@ class Reception:
             raise WrongSecret
         check_member(session.member)
         check_identity(self._identity, connection.certificate, session.member)
-        connection.member, connection.instance = session.member, session.instance
+        connection.member, connection.refused = self._naming.of(connection, session.member)
+        connection.instance = session.instance
         connection.mark = session.mark
         connection.features = session.features
         connection.codec = self._codecs[session.features & FEATURE_ZSTD]

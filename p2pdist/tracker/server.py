@@ -9,10 +9,12 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final, TypeVar, assert_never
+
+import msgspec
 
 from p2pdist.control.renewing import Renewing
 from p2pdist.model.control import (
@@ -37,6 +39,7 @@ from p2pdist.model.control_wire import (
 )
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address, Member
+from p2pdist.model.private_places import IpNetwork
 from p2pdist.model.statements import Keyring
 from p2pdist.process import audit, clock, logs
 from p2pdist.process.health import Health
@@ -63,6 +66,7 @@ from p2pdist.tracker.core.state import (
 from p2pdist.tracker.federation import Federation
 from p2pdist.tracker.job_keeping import JobKeeper
 from p2pdist.tracker.job_store import JobStore, NoJobStore
+from p2pdist.tracker.naming import Naming
 from p2pdist.tracker.reception import Reception
 from p2pdist.tracker.renewing import Renewer
 
@@ -96,9 +100,10 @@ class TrackerServer:
         job_store: JobStore | None = None,
         identity: IdentityHolder | None = None,
         renewer: Renewer | None = None,
+        member_networks: Collection[IpNetwork] = (),
     ) -> None:
         """`renewer`: who signs the next certificates of hosts; without one they hear that nobody
-        does."""
+        does. `member_networks`: where hosts may say they are beside where they are seen."""
         self._listen = listen
         self._secret = secret
         secret.on_taken.append(self._cut_unbelieved)
@@ -133,12 +138,19 @@ class TrackerServer:
         self._refusals = logs.Sparing()
         self._closings = logs.Sparing()
         self._clones = logs.Sparing()
+        self._addresses = logs.Sparing()
         self._renewer = renewer
         features = FEATURES if renewer is not None else FEATURES & ~FEATURE_RENEW
         if identity is not None:
             identity.revocations.on_more.append(self._more_revoked)
+        self._naming = Naming(member_networks, lambda: self._federation.addresses)
         self.reception = Reception(
-            self, secret=secret.believed, me=me, identity=identity, features=features
+            self,
+            secret=secret.believed,
+            me=me,
+            identity=identity,
+            features=features,
+            naming=self._naming,
         )
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
@@ -200,11 +212,23 @@ class TrackerServer:
 
     def welcome(self, connection: Connection) -> None:
         self._connections[connection.link] = connection
+        member, refused = connection.member, connection.refused
+        if refused:
+            self._say_refused(member, refused)
         self._feed(
-            HostConnected(connection.link, connection.member, connection.peer, connection.instance)
+            HostConnected(connection.link, member, connection.peer, connection.instance, refused)
         )
         if records := self._revocations():
             self._send_to(self._wanting([connection]), RevokedHosts(records))
+
+    def _say_refused(self, member: Member, refused: str) -> None:
+        """A host that proved others is none the worse for it, as one with IPv4 and IPv6."""
+        level = logging.INFO if member.addresses else logging.WARNING
+        self._addresses.event(
+            log, level, "host.address_refused", host=member.host_id, detail=refused
+        )
+        if not member.addresses:
+            self.health.happened(Reason.ADDRESS_REFUSED, "", refused)
 
     def take(self, connection: Connection, packed: bytes) -> bool:
         """Feed the core; return whether the same message has another step to come."""
@@ -222,6 +246,8 @@ class TrackerServer:
             return False
         if isinstance(message, LeaseAsk) and message.on_behalf is not None:
             check_member(message.on_behalf)
+            named = self._naming.elsewhere(connection, message.on_behalf)
+            message = msgspec.structs.replace(message, on_behalf=named)
         if isinstance(message, Announce) and self.core.is_long(connection.link, message):
             self._steps = connection, self.core.steps(connection.link, message)
             return True

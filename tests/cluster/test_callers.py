@@ -19,6 +19,7 @@ from p2pdist.oci.manifest import OCI_INDEX
 from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.process.identity import read_secret
 from p2pdist.registry_proxy import caller_gate
+from p2pdist.registry_proxy.core.spending import Spending
 from p2pdist.registry_proxy.daemon import RunningProxy, running_proxy
 from p2pdist.settings import Upstream
 from p2pdist.tracker.daemon import RunningTracker
@@ -426,6 +427,20 @@ async def test_with_the_registry_down_who_was_let_before_keeps_access_for_the_gr
             status, _, _ = await house.ask(what, ALICE, where=where)
             assert status in (404, 502), what
         record.outcome = "served with a warning, until the grace ends; nobody else"
+
+
+@WHERE
+async def test_nobody_gets_a_grace_by_spending_its_budget(
+    house: House, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its registry is not asked, and says nothing: it may have taken the right back."""
+    assert await house.pull(ALICE, where=where)
+    monkeypatch.setattr(Spending, "ask", lambda *_: 5.0)
+    monkeypatch.setattr(caller_gate, "_now_s", lambda: asyncio.get_running_loop().time() + 60.0)
+
+    for what in house.all_of(house.app)[:3]:
+        status, _, _ = await house.ask(what, ALICE, where=where)
+        assert status in (404, 429), what
 
 
 async def test_a_peer_without_a_proxy_has_the_registry_decide(

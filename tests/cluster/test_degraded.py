@@ -261,6 +261,22 @@ async def test_a_host_that_cannot_be_reached_is_told_what_to_set(
         assert "p2pdist_store_degraded 0.0" in await seen.metrics()  # it is about the store alone
 
 
+async def test_a_host_that_is_seen_elsewhere_than_it_says_is_told_what_to_set(
+    lab: Lab, see: Callable[[RunningPeer], Seen]
+) -> None:
+    await lab.tracker()
+    settings = lab.settings("a")
+    elsewhere = (Address("192.0.2.9", 5301),)  # for documentation: no host has it
+    async with running_peer(
+        replace(settings, host=replace(settings.host, advertise=elsewhere))
+    ) as peer:
+        seen = see(peer)
+        await seen_everywhere(seen, Reason.ADDRESS_REFUSED)
+        (line,) = seen.lines(Reason.ADDRESS_REFUSED)
+        detail = line.__dict__["fields"]["detail"]
+        assert "192.0.2.9:5301 announced by a host that is seen from 127.0.0.1" in detail
+
+
 async def test_a_clock_that_is_wrong_is_named_until_it_is_set(
     registry: FakeRegistry,
     lab: Lab,

@@ -28,9 +28,15 @@ DIGEST = digest_of(LAYER)
 
 
 async def story_at(admin: Address) -> Story:
-    (told,) = await all_told([url_of(admin)], [DIGEST[:16]])
-    print("\n".join(describe(told, 100)))
-    return next(each for each in told.stories if each.wanted)
+    """Once it is over: whoever pulls has its last byte a moment before."""
+    async with asyncio.timeout(10.0):
+        while True:
+            (told,) = await all_told([url_of(admin)], [DIGEST[:16]])
+            found = next(each for each in told.stories if each.wanted)
+            if found.outcome != "under_way":
+                print("\n".join(describe(told, 100)))
+                return found
+            await asyncio.sleep(0.01)
 
 
 def kinds(told: Story) -> set[Kind]:

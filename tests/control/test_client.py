@@ -318,7 +318,7 @@ async def test_who_we_are_is_asked_when_it_is_known_where_we_speak_from() -> Non
     async with running(server) as url:
 
         def spoke_from(towards: str, address: str) -> None:
-            host.me = replace(host.me, addresses=(Address(f"{address}.test", 7),))
+            host.me = replace(host.me, addresses=(Address(address, 7),))
             assert towards == url
 
         client = client_of(host, url)
@@ -328,7 +328,7 @@ async def test_who_we_are_is_asked_when_it_is_known_where_we_speak_from() -> Non
         known = server.core.hosts[host.me.host_id].member
         await client.close()
 
-    assert known.addresses == (Address("127.0.0.1.test", 7),)
+    assert known.addresses == (Address("127.0.0.1", 7),)
 
 
 async def test_of_two_hosts_with_one_id_one_is_told_before_it_dials_again() -> None:

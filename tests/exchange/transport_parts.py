@@ -16,7 +16,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport, Watchers
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
-from p2pdist.model.members import Member, Place, Role
+from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.swarm.assembly import link_identity
 from tests.fakes.secrets import always
 from tests.process.identities import TestCa
@@ -123,8 +123,9 @@ def transport_of(
     watchers: Watchers | None = None,
     instance: bytes = b"",
     identity: LinkIdentity | None = None,
+    addresses: tuple[Address, ...] = (),
 ) -> ExchangeTransport:
-    member = Member(HostId(name * 32), Role.PEER, Place("dc1"))
+    member = Member(HostId(name * 32), Role.PEER, Place("dc1"), addresses)
     shown = identity or default_identity(name)
     return ExchangeTransport(
         end,

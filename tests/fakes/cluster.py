@@ -59,6 +59,7 @@ class Lab:
     """Where they take hosts with a token."""
     open_to: tuple[IpNetwork, ...] = ()
     """Who may ask proxies without a certificate then."""
+    member_networks: tuple[IpNetwork, ...] = ()
 
     def datacenter(self, dc: str) -> Lab:
         """Another datacenter of the same cluster: same keys and upstreams, hosts of its own."""
@@ -71,6 +72,7 @@ class Lab:
                 self.keys.secret_file,
                 (self.keys.public_key,),
                 require_identity=self.require_identity,
+                member_networks=self.member_networks,
             ),
             host=Host(self.directory / name, dc or self.dc),
             tracker=Tracker(

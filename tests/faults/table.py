@@ -17,7 +17,7 @@ ROWS: Final = (
     *(68, 69),
     *range(70, 78),
     *range(79, 86),
-    *range(87, 105),
+    *range(87, 106),
 )
 ROWS_TARGET: Final = len(ROWS)
 VARIANTS_NAMED_MAX: Final = 5

@@ -17,6 +17,7 @@ ANSWERS = {
     ErrorReason.CALLER: (403, "DENIED"),
     ErrorReason.MEMBERS_ONLY: (403, "DENIED"),
     ErrorReason.DENIED: (403, "DENIED"),
+    ErrorReason.CALLER_BUDGET: (429, "TOOMANYREQUESTS"),
     ErrorReason.EXHAUSTED: (503, "MANIFEST_UNKNOWN"),
 }
 

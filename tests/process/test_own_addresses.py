@@ -41,6 +41,33 @@ async def test_configured_addresses_win_and_a_port_of_0_is_the_bound_one() -> No
     assert addresses.trouble() is None
 
 
+async def test_a_configured_name_is_told_as_what_it_stands_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others believe no name."""
+    known = {"here.corp": ["10.0.0.7", "127.0.1.1", "2001:db8::7"]}
+
+    async def resolve(name: str) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 0, (host, 9)) for host in known.get(name, ())]
+
+    monkeypatch.setattr(own_addresses, "_resolve", resolve)
+    configured = (Address("here.corp", 0), Address("10.0.0.7", 5301), Address("gone.corp", 1))
+    addresses = await listening(ANYWHERE, [TRACKER], configured)
+    told = (Address("10.0.0.7", 5301), Address("2001:db8::7", 5301), Address("gone.corp", 1))
+
+    assert addresses.current == told
+
+    known.clear()
+    for _ in range(own_addresses.CONFIGURED_EVERY):
+        await addresses.look()
+    assert addresses.current == told, "as long as it does not resolve"
+
+    known["here.corp"] = ["10.0.0.8"]
+    for _ in range(own_addresses.CONFIGURED_EVERY):
+        await addresses.look()
+    assert Address("10.0.0.8", 5301) in addresses.current
+
+
 async def test_a_listener_on_one_address_is_reached_there() -> None:
     bound = Address("127.0.0.5", 5301)
 

@@ -31,6 +31,8 @@ class FakeLink:
     runs: list[RequestId] = field(default_factory=list)
     """Requests that were answered with bytes."""
     unsent_small_bytes: int = 0
+    sealed: bool = False
+    network: str = "127.0.0.1"
     smalls: list[bytes] = field(default_factory=list)
 
     def send(self, frame: Frame) -> None:

@@ -88,7 +88,10 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class TrackerUp:
-    pass
+    refused: str = ""
+    """What it says of addresses of this host that it tells nobody."""
+    unnamed: bool = False
+    """It tells nobody of this host at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,7 +274,7 @@ class ControlCore:
         yield from self._say_all(announcements(self._joins.held()))
         yield from self._say_all(self._leases.up(now_s))
         yield from self._say_all(_revokes(list(self._revocations)))
-        yield TrackerUp()
+        yield TrackerUp(welcome.refused, welcome.unnamed)
         interval_s = _pace_s(welcome.announce_interval_s)
         self._announcing.up(interval_s, now_s, returning=returning)
         yield from self._due(now_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
@@ -76,6 +77,8 @@ def error_answer(error: RegistryError, headers: Mapping[str, str]) -> web.Respon
         answer.headers[REASON] = error.reason
     if error.status == 503:
         answer.headers[hdrs.RETRY_AFTER] = _RETRY_AFTER_S
+    elif error.retry_after_s:
+        answer.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after_s))
     if error.status == 405:
         answer.headers[hdrs.ALLOW] = "GET, HEAD"
     return answer

@@ -16,7 +16,6 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from p2pdist.errors import CallerRefused, RegistryError
-from p2pdist.exchange.accepting import network_of_address
 from p2pdist.exchange.upload import Upload
 from p2pdist.oci.callers import read_caller
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES
@@ -37,6 +36,7 @@ from p2pdist.oci.routes import (
     split_target,
 )
 from p2pdist.oci.wanted_images import has_snapshotters, looks_into_stores
+from p2pdist.process.tls import CERTIFICATE
 from p2pdist.registry.ports import (
     DEMAND_AGAIN,
     DEMAND_HEADER,
@@ -46,8 +46,9 @@ from p2pdist.registry.ports import (
     RegistryBackend,
     TagPage,
     client_accept,
-    client_network,
+    client_account,
 )
+from p2pdist.registry.serving.accounts import account_of
 from p2pdist.registry.serving.answers import (
     NAMESPACE,
     REQUEST_ID,
@@ -155,7 +156,7 @@ class RegistryEndpoint:
         name, sticky = await self._resolve(route, ns)
         if ns is not None:
             headers[NAMESPACE] = ns
-        client_network.set(network_of_address(request.remote or ""))
+        client_account.set(account_of(request.get_extra_info(CERTIFICATE), request.remote or ""))
         try:
             answer = await self._serve(request, route, name, headers, sticky=sticky)
         except CallerRefused as error:
@@ -324,7 +325,9 @@ def _blob_refusal(error: RegistryError) -> RegistryError:
     """
     if error.reason is None and error.status not in _NEVER_OF_BLOBS and error.status < 500:
         return error
-    return RegistryError(404, "BLOB_UNKNOWN", str(error), reason=error.reason)
+    told = RegistryError(404, "BLOB_UNKNOWN", str(error), reason=error.reason)
+    told.retry_after_s = error.retry_after_s
+    return told
 
 
 def _unknown_code(route: NamedRoute) -> str:

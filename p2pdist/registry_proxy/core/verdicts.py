@@ -18,16 +18,22 @@ def is_answer(error: UpstreamError) -> bool:
 def manifest_refusal(error: UpstreamError, registry: str, code: str) -> RegistryError:
     """`code`: that of the upstream's own answer."""
     known = "NAME_UNKNOWN" if _no_repository(error, code) else "MANIFEST_UNKNOWN"
-    return refusals.refusal(error.reason, registry, str(error), unknown=known)
+    return _timed(error, refusals.refusal(error.reason, registry, str(error), unknown=known))
 
 
 def blob_refusal(error: UpstreamError, registry: str) -> RegistryError:
-    return refusals.blob_refusal(error.reason, registry, str(error))
+    return _timed(error, refusals.blob_refusal(error.reason, registry, str(error)))
 
 
 def list_refusal(error: UpstreamError, registry: str) -> RegistryError:
     """For tag lists and referrers."""
-    return refusals.refusal(error.reason, registry, str(error), unknown="NAME_UNKNOWN")
+    told = refusals.refusal(error.reason, registry, str(error), unknown="NAME_UNKNOWN")
+    return _timed(error, told)
+
+
+def _timed(error: UpstreamError, told: RegistryError) -> RegistryError:
+    told.retry_after_s = error.retry_after_s
+    return told
 
 
 def _no_repository(error: UpstreamError, code: str) -> bool:

@@ -25,6 +25,8 @@ class TrackerCounters:
     hosts_refused_total: int = 0
     host_ids_in_use_total: int = 0
     """Hosts that were told that another one has their id."""
+    hosts_unnamed_total: int = 0
+    """Hosts that came in and proved none of the addresses that they announced."""
     hosts_expired_total: int = 0
     """Hosts whose offers vanished because they stayed away or silent."""
     keys_refused_total: int = 0

@@ -58,6 +58,13 @@ class HostConnected:
     """The address that it comes from."""
     instance: bytes = b""
     """The process at its end, see `clones`."""
+    refused: str = ""
+    """What to tell it of addresses that it announced and did not prove; `member` has the others."""
+
+    @property
+    def is_unnamed(self) -> bool:
+        """It proved none."""
+        return bool(self.refused) and not self.member.addresses
 
 
 @dataclass(slots=True)
@@ -173,9 +180,10 @@ class TrackerCore:
         return list(self._hosts)
 
     def export(self, host_id: HostId) -> HostRecord | None:
-        """Return what the snapshot keeps of a host; None where it is gone or holds nothing."""
+        """Return what the snapshot keeps of a host; None where it is gone, holds nothing, or is
+        named to nobody."""
         host = self._hosts.get(host_id)
-        if host is None:
+        if host is None or host.unnamed:
             return None
         deltas = [
             control.Delta(key, entry.held_chunks, entry.complete)
@@ -302,20 +310,29 @@ class TrackerCore:
             return
         self.counters.connections_total += 1
         self._admit(host, event, now_s)
-        yield Send(link, control.Welcome(self._epoch, self._interval_s(), self.limits.heartbeat_s))
+        yield Send(link, self._welcome(event))
         for records in self.revocations.batches():
             yield Send(link, control.Revoked(records))
 
+    def _welcome(self, event: HostConnected) -> control.Welcome:
+        return control.Welcome(
+            self._epoch,
+            self._interval_s(),
+            self.limits.heartbeat_s,
+            event.refused[: control.LINE_MAX],
+            event.is_unnamed,
+        )
+
     def _admit(self, host: Host | None, event: HostConnected, now_s: float) -> None:
         link, member = event.link, event.member
-        if host is not None and (host.member.place, host.member.role) != (
-            member.place,
-            member.role,
-        ):
+        unnamed = event.is_unnamed
+        self.counters.hosts_unnamed_total += unnamed
+        new = (member.place, member.role, unnamed)
+        if host is not None and (host.member.place, host.member.role, host.unnamed) != new:
             self._forget(host, now_s)  # the pools of its entries are those of its old place
             host = None
         if host is None:
-            host = self._hosts[member.host_id] = Host(member)
+            host = self._hosts[member.host_id] = Host(member, unnamed=unnamed)
         host.member, host.at, host.instance = member, event.at, event.instance
         # A reconnecting host joins again what it still wants.
         self.swarms.lose_interest(host)

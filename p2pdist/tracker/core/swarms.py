@@ -20,6 +20,8 @@ from p2pdist.tracker.core.shares import KeyLimits, admits, units_of
 
 PoolKey = tuple[str, ...]
 ALL_PROXIES: Final[PoolKey] = ()
+UNNAMED: Final[PoolKey] = ("", "", "")
+"""Of hosts that are named to nobody: no reader draws from it."""
 
 
 class Tier(enum.IntEnum):
@@ -41,10 +43,22 @@ class _Slot(enum.IntEnum):
 class Host:
     """One host as the tracker knows it, shared by all entries of the host."""
 
-    __slots__ = ("about", "at", "entries", "instance", "link", "member", "numbers", "places")
+    __slots__ = (
+        "about",
+        "at",
+        "entries",
+        "instance",
+        "link",
+        "member",
+        "numbers",
+        "places",
+        "unnamed",
+    )
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, *, unnamed: bool = False) -> None:
+        """`unnamed`: it has proved none of its addresses, so nobody is told of it."""
         self.member = member
+        self.unnamed = unnamed
         self.link: int | None = None
         """The connection that speaks for the host; None while it is away."""
         self.instance, self.at = b"", ""
@@ -53,7 +67,7 @@ class Host:
         self.numbers: dict[str, float] = {}
         self.about: Candidate | None = None
         """None: it has not described itself (yet)."""
-        self.places = tuple(_places(member))
+        self.places = ((_Slot.DC, UNNAMED),) if unnamed else tuple(_places(member))
 
     @property
     def host_id(self) -> HostId:
@@ -173,7 +187,7 @@ class Swarm:
         members = [
             entry
             for place, pool in self._pools.items()
-            if len(place) == 1  # each host is of one datacenter
+            if len(place) == 1 or place == UNNAMED  # each host is of one datacenter
             for tier in pool.tiers
             for entry in tier
         ]
@@ -291,7 +305,9 @@ class Swarms:
         for entry in entries:
             assert self._swarms[entry.swarm.key] is entry.swarm
             assert entry.host.entries[entry.swarm.key] is entry
-            assert entry.host.places == tuple(_places(entry.host.member)), "it lists where it was"
+            assert entry.host.unnamed or entry.host.places == tuple(_places(entry.host.member)), (
+                "it lists where it was"
+            )
             assert entry.interested or entry.tier is not Tier.EMPTY, "who has and wants nothing"
 
     def _drop_if_empty(self, swarm: Swarm) -> None:

@@ -35,8 +35,17 @@ def test_rc19_every_refusal_has_a_code_of_the_specification(error: UpstreamError
 def test_no_client_is_challenged_or_told_to_hurry_back(error: UpstreamError) -> None:
     refusals = [manifest_refusal(error, REGISTRY, ""), list_refusal(error, REGISTRY)]
 
-    expected = {503} if error.reason is ErrorReason.EXHAUSTED else {403, 404, 502}
+    ours = {ErrorReason.EXHAUSTED: {503}, ErrorReason.CALLER_BUDGET: {429}}
+    expected = ours.get(error.reason, {403, 404, 502})
     assert {refusal.status for refusal in refusals} <= expected
+
+
+def test_when_to_come_back_is_passed_on() -> None:
+    error = UpstreamError("x", status=429, reason=ErrorReason.CALLER_BUDGET)
+    error.retry_after_s = 7.5
+    told = (manifest_refusal(error, REGISTRY, ""), blob_refusal(error, REGISTRY))
+
+    assert {refusal.retry_after_s for refusal in (*told, list_refusal(error, REGISTRY))} == {7.5}
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -74,7 +74,8 @@
 {{- $sections := mergeOverwrite (deepCopy (index $.Values $role).settings) (index $decided $role) (dict
   "cluster" (dict
     "secret_file" "/run/p2pdist/cluster/cluster.secret"
-    "proxy_keys_file" "/run/p2pdist/cluster/proxy.pub")
+    "proxy_keys_file" "/run/p2pdist/cluster/proxy.pub"
+    "member_networks" $.Values.memberNetworks)
   "host" (dict "dc" $.Values.dc)
   "log" $.Values.log) -}}
 {{- if and (eq $role "proxy") $.Values.replicate -}}
