@@ -26,8 +26,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Three at a time on two cores: half of the tests wait for what real daemons wait for.
 unit: $(VENV)/dev.stamp
-	$(PYTEST) -n 2 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/docker_store --ignore=tests/equality --ignore=tests/helm --ignore=tests/ansible
+	$(PYTEST) -n 3 --ignore=tests/e2e --ignore=tests/compose --ignore=tests/first_hour --ignore=tests/docker_store --ignore=tests/equality --ignore=tests/helm --ignore=tests/ansible
 
 # The unit suite RUNS times with every core busy beside it; less of it with ARGS='-n 2 tests/cluster'.
 RUNS ?= 20
