@@ -187,7 +187,7 @@ class Proxy:
     )
     caller_rate: int = _setting(
         RATE,
-        125_000_000,
+        500_000_000,
         "Payload read of registries on behalf of one host, at most; what 400 s of it bring may be "
         "at once; 0: no limit.",
     )

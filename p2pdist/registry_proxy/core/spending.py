@@ -10,7 +10,8 @@ from p2pdist.model.bucket import TokenBucket
 
 # Full: who asked longest ago is forgotten, which gives it no more than a caller that is new.
 CALLERS_MAX: Final = 4096
-# As much as a host may keep by default, 50 GB, at the rate of a host's link of 1 Gbit/s.
+# At the default rate 200 GB: an image of a large model, of which one host is the first to ask for
+# every layer, fits in.
 BYTES_S: Final = 400.0
 
 What = Literal["questions", "bytes"]

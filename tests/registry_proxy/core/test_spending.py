@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdist.registry_proxy.core.spending import BYTES_S, Spending
+from p2pdist.settings import Settings
 
 
 @pytest.fixture
@@ -80,11 +81,13 @@ def test_a_rate_of_0_is_no_limit() -> None:
 
 
 def test_a_release_in_a_flash_crowd_is_within_the_defaults() -> None:
-    """One host asks first for all of it: 50 images of 100 layers, 50 GB."""
-    spending = Spending(questions_per_min=6000, bytes_per_s=125_000_000)
+    """One host asks first for all of it: 50 images of 100 layers, 50 GB, and a model of 140 GB."""
+    own = Settings().proxy
+    spending = Spending(questions_per_min=own.caller_questions, bytes_per_s=own.caller_rate)
 
     assert asked(spending, "a", 50 * 105, 0.0) == 50 * 105
     assert not any(spending.begin("a", 10_000_000, 0.0) for _ in range(50 * 100))
+    assert not any(spending.begin("a", 5_000_000_000, 0.0) for _ in range(28))
 
 
 @given(
