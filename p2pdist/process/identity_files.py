@@ -36,16 +36,21 @@ def can_write(directory: Path) -> bool:
 
 
 def put_in_place(
-    directory: Path, *, ca: bytes, cert: bytes, key: bytes, check: Callable[[Path], None]
+    directory: Path, *, ca: bytes | None, cert: bytes, key: bytes, check: Callable[[Path], None]
 ) -> None:
     """Replace the three files, all PEM; `check` raises for a directory that is no good, and nothing
-    is changed then. Blocking; raises OSError."""
+    is changed then. `ca` None: that file is not touched, whoever writes it. Blocking; raises
+    OSError."""
     scratch = directory / _UNFINISHED
     finish(directory)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     try:
-        for name, data in ((CA_NAME, ca), (KEY_NAME, key), (CERT_NAME, cert)):
+        if ca is None:
+            (scratch / CA_NAME).symlink_to(Path("..", CA_NAME))
+        else:
+            write_whole(scratch / CA_NAME, ca, mode=_MODES[CA_NAME])
+        for name, data in ((KEY_NAME, key), (CERT_NAME, cert)):
             write_whole(scratch / name, data, mode=_MODES[name])
         check(scratch)
         fail.point("identity.before_next")
@@ -57,6 +62,19 @@ def put_in_place(
     finish(directory)
 
 
+def tidy(directory: Path) -> None:
+    """At a start: do what a kill left undone, and clear away what it left unfinished. Blocking;
+    raises OSError.
+
+    Later on somebody else may be writing there: `ca issue`, with the files that this would take for
+    our own.
+    """
+    if (directory / _NEXT).is_dir():
+        finish(directory)
+        with contextlib.suppress(OSError):
+            sweep_unfinished(directory)
+
+
 def finish(directory: Path) -> None:
     """Do what a kill left undone; nothing where there is nothing. Blocking; raises OSError."""
     later = directory / _NEXT
@@ -64,11 +82,11 @@ def finish(directory: Path) -> None:
         return
     for name, mode in _MODES.items():
         fail.point("identity.before_file")
+        if (later / name).is_symlink():  # to what is in its place
+            continue
         write_whole(directory / name, (later / name).read_bytes(), mode=mode)
     fail.point("identity.before_removal")
     # Under another name first: half a directory is no set to read.
     shutil.rmtree(directory / _UNFINISHED, ignore_errors=True)
     later.rename(directory / _UNFINISHED)
     shutil.rmtree(directory / _UNFINISHED, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        sweep_unfinished(directory)

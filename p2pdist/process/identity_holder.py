@@ -25,7 +25,7 @@ from p2pdist.process.host_identity import (
     read_identity,
     seen_in,
 )
-from p2pdist.process.identity_files import finish
+from p2pdist.process.identity_files import tidy
 from p2pdist.process.metrics import Sample
 from p2pdist.process.revocation_keeper import RevocationKeeper, revocation_keeper
 from p2pdist.settings import Settings
@@ -172,7 +172,7 @@ def identity_holder(
     directory: Path | None = getattr(settings, role.value).identity_dir
     if directory is not None:
         with contextlib.suppress(OSError):  # what a kill left undone can be read where it lies
-            finish(directory)
+            tidy(directory)
     keeper = revocation_keeper(settings, role)
     found = host_identity(settings, role, keeper)
     return None if found is None else IdentityHolder(found, revocations=keeper, unix_s=unix_s)

@@ -16,6 +16,7 @@ from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Role
 from p2pdist.process import clock
+from p2pdist.process.ca import new_ca
 from p2pdist.process.certificates import DAY_S
 from p2pdist.process.host_identity import read_identity
 from p2pdist.process.identity_holder import IdentityHolder
@@ -46,6 +47,28 @@ def answering(ca: TestCa, *, certificate: bool) -> Ask:
         )
 
     return ask
+
+
+@pytest.mark.parametrize("told_of", [True, False])
+async def test_another_ca_that_was_put_there_meanwhile_stays_unless_the_tracker_has_others(
+    ca: TestCa, told_of: bool
+) -> None:
+    """A tracker answers itself with what it believed before it saw its operator's file."""
+    holder, second = held(ca), new_ca(clock.unix_s())
+    place = holder.current.directory / "ca.pem"
+    der = [one.certificate.public_bytes(Encoding.DER) for one in (ca.ca, second)]
+
+    async def ask(request: bytes) -> Renewed | None:
+        place.write_bytes(ca.ca.pem + second.pem)
+        who = Identity(IdentityRole.PEER, ID)
+        made = sign_request(ca.ca, who, request, life_s=30 * DAY_S, now_s=clock.unix_s())
+        return Renewed(0, made, der[::-1] if told_of else der[:1])
+
+    await Renewing(holder, ask, lambda: True, Random(1)).look()
+
+    assert holder.renewals["done"] == 1
+    assert place.read_bytes() == (second.pem + ca.ca.pem if told_of else ca.ca.pem + second.pem)
+    assert list(holder.current.cas) == (der[::-1] if told_of else der)
 
 
 @pytest.mark.parametrize(
