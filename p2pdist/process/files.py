@@ -118,6 +118,19 @@ def own_database(path: Path) -> None:
         os.close(fd)
 
 
+Mark = tuple[int, int, int, int]
+
+
+def mark_of(path: Path) -> Mark | None:
+    """Tell apart what lies at `path` at two moments, without reading it; None: nothing. Of what a
+    link leads to, as Kubernetes makes them. Blocking."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def sync_directory(path: Path) -> None:
     """Let names given and taken in a directory outlive a power cut. Blocking; raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

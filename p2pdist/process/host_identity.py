@@ -27,13 +27,14 @@ from p2pdist.process.certificates import (
     issued_by,
     read_cas,
 )
+from p2pdist.process.files import Mark, mark_of
 from p2pdist.process.identity_files import newest_in
 from p2pdist.process.revocation_keeper import RevocationKeeper, revocation_keeper
 from p2pdist.process.revoked_hosts import RevokedHosts
 from p2pdist.process.secret_files import KEY_FILE_BYTES_MAX, read_secret_file, read_small_file
 from p2pdist.settings import Settings
 
-Marks = tuple[tuple[int, int, int] | None, ...]
+Marks = tuple[Mark | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +146,7 @@ def read_identity(
 def seen_in(directory: Path) -> Marks:
     """Tell apart what lies there at two moments, without reading it. Blocking."""
     place = newest_in(directory)
-    marks: list[tuple[int, int, int] | None] = []
-    for name in (CA_NAME, CERT_NAME, KEY_NAME):
-        try:
-            status = (place / name).stat()  # of what a link leads to, as Kubernetes makes them
-        except OSError:
-            marks.append(None)
-        else:
-            marks.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(marks)
+    return tuple(mark_of(place / name) for name in (CA_NAME, CERT_NAME, KEY_NAME))
 
 
 def _with_role(role: IdentityRole, revoked: RevokedHosts) -> type[ssl.SSLObject]:

@@ -12,14 +12,13 @@ from typing import Final
 from p2pdist.errors import ConfigError
 from p2pdist.model.members import Role
 from p2pdist.process import logs
-from p2pdist.process.files import private_directory
+from p2pdist.process.files import Mark, mark_of, private_directory
 from p2pdist.process.revocation_lists import LIST_NAME, read_list, write_list
 from p2pdist.process.revoked_hosts import RevokedHosts, judge
 from p2pdist.settings import Settings
 
 NAMED_MAX: Final = 8
 """How many hosts a line of the log names."""
-Mark = tuple[int, int, int] | None
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class RevocationKeeper:
         """What is wrong with the lists that lie there."""
         self._lists = lists
         self._kept = kept
-        self._seen: list[Mark] = []
+        self._seen: list[Mark | None] = []
         self._one_at_a_time = asyncio.Lock()
 
     def load(self, cas: Sequence[bytes]) -> None:
@@ -82,8 +81,8 @@ class RevocationKeeper:
             tell()
         return True
 
-    def _marks(self) -> list[Mark]:
-        return [_mark(path) for path in self._lists]
+    def _marks(self) -> list[Mark | None]:
+        return [mark_of(path) for path in self._lists]
 
     def _read(self, *, with_kept: bool = False) -> list[bytes]:
         self._seen, self.trouble = self._marks(), ""
@@ -114,11 +113,3 @@ def revocation_keeper(settings: Settings, role: Role) -> RevocationKeeper:
         places.append(settings.tracker.ca_dir)
     kept = settings.host.state_dir / role.value / LIST_NAME
     return RevocationKeeper([place / LIST_NAME for place in places], kept)
-
-
-def _mark(path: Path) -> Mark:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

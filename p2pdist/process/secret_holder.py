@@ -17,6 +17,7 @@ from p2pdist.errors import ConfigError
 from p2pdist.model.cluster_secrets import ClusterSecrets
 from p2pdist.model.health import Reason
 from p2pdist.process import logs
+from p2pdist.process.files import Mark, mark_of
 from p2pdist.process.identity import read_secrets
 from p2pdist.process.metrics import Sample
 from p2pdist.settings import Settings
@@ -26,14 +27,11 @@ LOOK_EVERY_S: Final = 5.0
 
 log = logging.getLogger(__name__)
 
-_Marks = tuple[int, int, int, int] | None
-"""By which a file is told from another one; None: it is missing."""
-
 
 class SecretHolder:
     """The cluster secrets of one daemon, for the event loop."""
 
-    def __init__(self, path: Path, first: ClusterSecrets, seen: _Marks = None) -> None:
+    def __init__(self, path: Path, first: ClusterSecrets, seen: Mark | None = None) -> None:
         """`seen`: the marks of `path` when `first` was read from it; None: there is no file."""
         self._path = path
         self._current = first
@@ -73,10 +71,10 @@ class SecretHolder:
             self._seen, self.trouble = seen, found
             logs.event(log, logging.ERROR, "secret.unread", error=found)
 
-    def _read(self) -> tuple[_Marks, ClusterSecrets | str | None]:
+    def _read(self) -> tuple[Mark | None, ClusterSecrets | str | None]:
         """Return what lies there by its marks, and what it is: None for what is known, or changes
         under our eyes; text: why it is no good. Blocking."""
-        seen = _marks(self._path)
+        seen = mark_of(self._path)
         if seen == self._seen:
             return seen, None
         found: ClusterSecrets | str
@@ -84,7 +82,7 @@ class SecretHolder:
             found = read_secrets(self._path)
         except ConfigError as error:
             found = str(error)
-        return seen, found if _marks(self._path) == seen else None
+        return seen, found if mark_of(self._path) == seen else None
 
     async def _take(self, found: ClusterSecrets) -> None:
         self.trouble = ""
@@ -100,7 +98,7 @@ class SecretHolder:
 def secret_holder(settings: Settings) -> SecretHolder:
     """Return the secrets of this host; raise ConfigError where there are none."""
     path = settings.cluster.secret_file
-    seen = None if path is None else _marks(path)  # before it is read: a change is seen later
+    seen = None if path is None else mark_of(path)  # before it is read: a change is seen later
     secrets = read_secrets(path)
     assert path is not None
     return SecretHolder(path, secrets, seen)
@@ -126,11 +124,3 @@ def secret_samples(own: SecretHolder) -> Iterable[Sample]:
         yield Sample("p2pdist_cluster_secret", "gauge", text, labels, 1)
     text = "Files with cluster secrets that were taken up without a restart."
     yield Sample("p2pdist_cluster_secret_taken_total", "counter", text, {}, own.taken_total)
-
-
-def _marks(path: Path) -> _Marks:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
