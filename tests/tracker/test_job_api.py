@@ -27,6 +27,8 @@ from p2pdist.model.control import (
 from p2pdist.model.jobs import JobSpec, JobState, JobStatus
 from p2pdist.model.members import Address, Role
 from p2pdist.process.admin import AdminServer
+from p2pdist.process.host_identity import HostIdentity
+from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.operator_token import operator_token
 from p2pdist.tracker.job_callers import JobCallers
 from p2pdist.tracker.job_desk import JobDesk
@@ -56,7 +58,11 @@ class Tracker:
 
 
 @asynccontextmanager
-async def running(state_dir: Path, *, token: str | None = None) -> AsyncIterator[Tracker]:
+async def running(
+    state_dir: Path, *, token: str | None = None, own: HostIdentity | None = None
+) -> AsyncIterator[Tracker]:
+    """`own`: the certificate of the tracker's admin port."""
+    callers = JobCallers(always(COMING, SECRET), None if own is None else IdentityHolder(own))
     async with AsyncExitStack() as stack:
         server = tracker_server(job_store=sqlite_job_store(state_dir / "jobs.db"))
         control = await server.start()
@@ -66,7 +72,8 @@ async def running(state_dir: Path, *, token: str | None = None) -> AsyncIterator
             status=dict,
             samples=list,
             ready=dict,
-            routes=JobHttp(JobDesk(server), JobCallers(always(COMING, SECRET), None)).routes(),
+            routes=JobHttp(JobDesk(server), callers).routes(),
+            tls=lambda: None if own is None else own.server,
         )
         stack.push_async_callback(admin.close)
         url = f"http://{await admin.start()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,13 @@ from msgspec.structs import replace
 
 from p2pdist.control.jobs_client import NOT_BELIEVED, JobsClient, JobsError, TrackerTls
 from p2pdist.model.ids import HostId
-from p2pdist.model.members import Address
-from p2pdist.process.admin import AdminServer
 from p2pdist.process.host_identity import HostIdentity
-from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.operator_token import operator_token
 from p2pdist.process.revoked_hosts import judge, sign_revocation
-from p2pdist.tracker.job_callers import JobCallers
-from p2pdist.tracker.job_desk import JobDesk
-from p2pdist.tracker.job_http import JobHttp
-from p2pdist.tracker.job_store import sqlite_job_store
-from tests.fakes.secrets import always
 from tests.process.identities import TestCa
-from tests.tracker.servers import SECRET, TRACKER, tracker_server
+from tests.tracker.servers import SECRET, TRACKER
 from tests.tracker.test_job_api import SPEC, Tracker, connected, described
+from tests.tracker.test_job_api import running as tracker_running
 
 OPERATOR, PROXY = HostId("a" * 32), HostId("b" * 32)
 TOKEN = operator_token(SECRET)
@@ -57,26 +50,13 @@ class Api:
 @asynccontextmanager
 async def api(tmp_path: Path, own: HostIdentity | None) -> AsyncIterator[Api]:
     """A tracker with one host."""
-    holder = None if own is None else IdentityHolder(own)
-    async with AsyncExitStack() as stack:
-        server = tracker_server(job_store=sqlite_job_store(tmp_path / "jobs.db"))
-        control = await server.start()
-        stack.push_async_callback(server.close)
-        admin = AdminServer(
-            Address("127.0.0.1", 0),
-            status=dict,
-            samples=list,
-            ready=dict,
-            routes=JobHttp(JobDesk(server), JobCallers(always(SECRET), holder)).routes(),
-            tls=lambda: None if own is None else own.server,
-        )
-        stack.push_async_callback(admin.close)
-        url = f"http://{await admin.start()}"
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        tracker = Tracker(server, f"tcp://{control}", url, JobsClient(url, TOKEN, session))
-        await stack.enter_async_context(connected(tracker, 2))
+    async with (
+        tracker_running(tmp_path, own=own) as tracker,
+        connected(tracker, 2),
+        aiohttp.ClientSession() as session,
+    ):
         await described(tracker, 1)
-        yield Api(tracker, session, url)
+        yield Api(tracker, session, tracker.admin)
 
 
 def audited(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
