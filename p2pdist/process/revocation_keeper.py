@@ -42,12 +42,17 @@ class RevocationKeeper:
         self._lists = lists
         self._kept = kept
         self._seen: list[Mark | None] = []
+        self._on_disk = 0
+        """How many of the records are in `kept`, to which more are only added."""
+        self._said_unkept = False
         self._one_at_a_time = asyncio.Lock()
 
     def load(self, cas: Sequence[bytes]) -> None:
-        """Take in what lies there; what is no good is `trouble`. Blocking."""
-        records = self._read(with_kept=True)
-        self.hosts.take(judge(records, cas))
+        """Take in what lies there; what is no good is `trouble`. Blocking. Writes nothing."""
+        self._seen, self.trouble = self._marks(), ""
+        kept = [] if self._kept is None else self._read([self._kept])
+        self.hosts.take(judge([*kept, *self._read(self._lists)], cas))
+        self._on_disk = len(set(kept).intersection(self.hosts.records))
 
     async def look(self, cas: Sequence[bytes]) -> bool:
         """Read lists that have changed; return whether more hosts are revoked than before."""
@@ -55,8 +60,8 @@ class RevocationKeeper:
             seen = await asyncio.to_thread(self._marks)
             records = []
             if seen != self._seen:
-                self.hosts.trouble = ""
-                records = await asyncio.to_thread(self._read)
+                self._seen, self.trouble, self.hosts.trouble = seen, "", ""
+                records = await asyncio.to_thread(self._read, self._lists)
             return await self._take(records, cas)
 
     async def hear(self, records: Iterable[bytes], cas: Sequence[bytes]) -> bool:
@@ -66,29 +71,22 @@ class RevocationKeeper:
 
     async def _take(self, records: Iterable[bytes], cas: Sequence[bytes]) -> bool:
         unknown = self.hosts.unknown(records)
-        if not unknown:
-            return False
-        fresh = self.hosts.take(await asyncio.to_thread(judge, unknown, cas))
-        if not fresh:
-            return False
-        if self._kept is not None:
-            await asyncio.to_thread(self._keep, self._kept, self.hosts.records)
-        named = ", ".join(sorted(fresh)[:NAMED_MAX])
-        logs.event(
-            log, logging.WARNING, "hosts.revoked", hosts=named, more=max(0, len(fresh) - NAMED_MAX)
-        )
-        for tell in self.on_more:
-            tell()
-        return True
+        judged = await asyncio.to_thread(judge, unknown, cas) if unknown else []
+        if fresh := self.hosts.take(judged):
+            named, more = sorted(fresh)[:NAMED_MAX], max(0, len(fresh) - NAMED_MAX)
+            logs.event(log, logging.WARNING, "hosts.revoked", hosts=", ".join(named), more=more)
+            for tell in self.on_more:
+                tell()
+        if self._kept is not None and self._on_disk < len(known := self.hosts.records):
+            await asyncio.to_thread(self._keep, self._kept, known)
+        return bool(fresh)
 
     def _marks(self) -> list[Mark | None]:
         return [mark_of(path) for path in self._lists]
 
-    def _read(self, *, with_kept: bool = False) -> list[bytes]:
-        self._seen, self.trouble = self._marks(), ""
-        kept = [] if self._kept is None or not with_kept else [self._kept]
+    def _read(self, paths: Iterable[Path]) -> list[bytes]:
         records: list[bytes] = []
-        for path in (*kept, *self._lists):
+        for path in paths:
             try:
                 records += read_list(path)
             except (OSError, ValueError) as error:
@@ -97,12 +95,15 @@ class RevocationKeeper:
         return records
 
     def _keep(self, path: Path, records: list[bytes]) -> None:
-        """A host that cannot write knows them for as long as it runs."""
+        """A host that cannot write knows them for as long as it runs, and tries again."""
         try:
             private_directory(path.parent)
             write_list(path, records)
+            self._on_disk, self._said_unkept = len(records), False
         except (OSError, ConfigError) as error:
-            logs.event(log, logging.ERROR, "revocations.unkept", error=str(error))
+            if not self._said_unkept:
+                self._said_unkept = True
+                logs.event(log, logging.ERROR, "revocations.unkept", error=str(error))
 
 
 def revocation_keeper(settings: Settings, role: Role) -> RevocationKeeper:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Role
 from p2pdist.process.ca import Ca, new_ca
+from p2pdist.process.files import mark_of
 from p2pdist.process.revocation_keeper import RevocationKeeper, revocation_keeper
 from p2pdist.process.revocation_lists import LIST_NAME, read_list, revoke, write_list
 from p2pdist.process.revoked_hosts import sign_revocation
@@ -115,7 +116,40 @@ async def test_a_host_that_cannot_write_knows_them_all_the_same(
     own = keeper(tmp_path, tmp_path / "state" / LIST_NAME)
     assert await own.hear([record(A)], CAS)
     assert A in own.hosts
-    assert "revocations.unkept" in caplog.text
+    for _ in range(3):
+        assert not await own.look(CAS)
+    assert caplog.text.count("revocations.unkept") == 1
+
+    (tmp_path / "state").unlink()
+    assert not await own.look(CAS)
+    assert A in keeper(tmp_path, tmp_path / "state" / LIST_NAME).hosts
+
+
+async def test_what_was_there_at_the_start_is_kept_as_well(tmp_path: Path, kept: Path) -> None:
+    revoke(tmp_path, CA, [A], 1e9)
+    own = keeper(tmp_path, kept)
+    assert A in own.hosts
+    assert mark_of(kept) is None, "`doctor` loads, too"
+
+    assert not await own.look(CAS)
+    (tmp_path / LIST_NAME).unlink()
+
+    assert A in keeper(tmp_path, kept).hosts
+    before = mark_of(kept)
+    assert not await own.look(CAS)
+    assert mark_of(kept) == before, "once"
+
+
+async def test_what_connects_a_host_is_cut_before_anything_is_written(
+    tmp_path: Path, kept: Path
+) -> None:
+    """A disk may take its time."""
+    own = keeper(tmp_path, kept)
+    found: list[bool] = []
+    own.on_more.append(lambda: found.append(mark_of(kept) is not None))
+    await own.hear([record(A)], CAS)
+    assert found == [False]
+    assert mark_of(kept) is not None
 
 
 async def test_many_are_named_in_few_words(
