@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,19 +32,25 @@ def join(token: str, out: Path) -> None:
     tracker has to be of: whoever else listens there gets to see neither token nor anything else. It
     is spent with the answer, whatever that is. Later certificates come by themselves.
 
+    With - the token is read from stdin, so that the list of processes does not show it.
+
     Exit codes: 0 joined; 2 no token, or a certificate is there; 4 refused; 5 no such tracker there.
 
     \b
-    Example:
+    Examples:
       p2pdist join p2pj1.lNk... --out /var/lib/p2pdist-peer/identity
+      p2pdist join - --out /var/lib/p2pdist-peer/identity < token
     """
     from p2pdist.cli.ca import certificate_lines
     from p2pdist.errors import ConfigError
+    from p2pdist.model.joining import TOKEN_TEXT_MAX
     from p2pdist.process import clock
     from p2pdist.process.ca import CERT_NAME
     from p2pdist.process.join_tokens import read_token
     from p2pdist.process.terminal import printable
 
+    if token == "-":  # noqa: S105  # a place, no token
+        token = sys.stdin.readline(TOKEN_TEXT_MAX + 2)
     try:
         read = read_token(token.strip())
     except ValueError as error:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -216,10 +217,13 @@ async def test_the_command_writes_what_a_daemon_starts_with(ca: TestCa, tmp_path
         again = await asyncio.to_thread(CliRunner().invoke, join_command, arguments)
         assert isinstance(again.exception, ConfigError)
         assert "is there already" in str(again.exception)
-        arguments[2] = str(tmp_path / "another")
-        spent = await asyncio.to_thread(CliRunner().invoke, join_command, arguments)
+        arguments = ["-", "--out", str(tmp_path / "another")]
+        typed = partial(CliRunner().invoke, join_command, arguments, f"{at.token(host_id=ID)}\n")
+        assert (await asyncio.to_thread(typed)).exit_code == 0
+        arguments[2] = str(tmp_path / "third")
+        spent = await asyncio.to_thread(typed)
         assert "used before" in str(spent.exception)
-        assert not (tmp_path / "another").exists()
+        assert not (tmp_path / "third").exists()
 
 
 @pytest.mark.parametrize("text", ["", "p2pj1.", "p2pj1.AAAA", "nothing", "p2pj1." + "A" * 2000])
