@@ -43,14 +43,12 @@ from p2pdist.swarm.assembly import (
     About,
     NodeOptions,
     RunningNode,
-    node_samples,
-    node_status,
     proxy_tls,
     running_node,
-    story_routes,
 )
 from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.sourcing import BlobFinder
+from p2pdist.swarm.telling import node_samples, node_status, story_routes
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,15 +65,13 @@ from p2pdist.swarm.assembly import (
     About,
     NodeOptions,
     RunningNode,
-    node_samples,
-    node_status,
     proxy_tls,
     running_node,
     spoken,
-    story_routes,
 )
 from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.outside import DirectSource, WatchedSource
+from p2pdist.swarm.telling import node_samples, node_status, story_routes
 
 
 @dataclass(frozen=True, slots=True)

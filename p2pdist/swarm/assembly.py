@@ -1,4 +1,4 @@
-"""Puts a node together: store, exchange, tracker client; and says how it is doing."""
+"""Puts a node together: store, exchange, tracker client."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from aiohttp import web
-
-from p2pdist import __version__
 from p2pdist.control.client import TrackerClient
 from p2pdist.control.core.orders import PrewarmOrder
 from p2pdist.control.renewing import RENEWAL_S, Renewing
@@ -25,7 +22,6 @@ from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.clones import INSTANCE_BYTES
 from p2pdist.model.control import Describe
-from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Address, Member, Place, Role
@@ -35,34 +31,21 @@ from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
 from p2pdist.process.health import Health
 from p2pdist.process.host_identity import HostIdentity
-from p2pdist.process.identity_holder import (
-    IdentityHolder,
-    identity_conditions,
-    identity_samples,
-    identity_status,
-)
-from p2pdist.process.metrics import Sample, node_info
+from p2pdist.process.identity_holder import IdentityHolder, identity_conditions
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
-from p2pdist.process.secret_holder import (
-    SecretHolder,
-    secret_conditions,
-    secret_samples,
-    secret_status,
-)
+from p2pdist.process.secret_holder import SecretHolder, secret_conditions
 from p2pdist.process.trace_file import TraceFile
 from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
-from p2pdist.swarm import stories
 from p2pdist.swarm.ailing import conditions, watchers_of
 from p2pdist.swarm.core.traced import Trace
-from p2pdist.swarm.counters import FALLBACK_REASONS, RECEIVERS, SOURCES
+from p2pdist.swarm.counters import SOURCES
 from p2pdist.swarm.host_id import OwnId, machine_mark
 from p2pdist.swarm.node import Node
 from p2pdist.swarm.refusing import RefusalLog, links_allowed
 from p2pdist.swarm.scrubbing import scrub_for_ever
 from p2pdist.swarm.server import everything
-from p2pdist.swarm.stories import Teller
 
 log = logging.getLogger(__name__)
 
@@ -343,153 +326,6 @@ def opened_trace(options: NodeOptions, host: HostId) -> tuple[TraceFile | None, 
     trace, now_s = Trace(file.write), asyncio.get_running_loop().time()
     trace.begin(host, now_s, role=role, dc=options.place.dc, unix_s=options.unix_s())
     return file, trace
-
-
-def story_routes(running: RunningNode) -> list[web.RouteDef]:
-    """What the admin port tells of the last blobs in motion."""
-
-    def teller() -> Teller:
-        me = running.me()
-        return Teller(me.role.value, me.host_id, me.place.dc)
-
-    return [web.get(stories.PATH, stories.handler(running.node.core.events, teller))]
-
-
-def node_status(running: RunningNode) -> dict[str, Any]:
-    """What `/api/v1/status` and `p2pdist status` show; bytes are payload."""
-    node, usage = running.node, running.store.usage()
-    me, counters, totals = running.me(), node.counters, node.fetch_totals()
-    return {
-        "schema_version": 1,
-        "version": __version__,
-        "role": me.role.value,
-        "host_id": me.host_id,
-        "dc": me.place.dc,
-        "rack": me.place.rack,
-        "uptime_s": round(asyncio.get_running_loop().time() - running.started_s, 3),
-        "exchange": str(running.exchange_address),
-        "tracker_connected": running.tracker.connected,
-        **identity_status(running.identity),
-        **secret_status(running.secret),
-        "named": running.named._asdict(),
-        "links": len(node.neighbourhood.links),
-        "links_sealed": running.transport.sealed,
-        "links_refused": dict(running.transport.refused),
-        "degraded": node.health.status(),
-        "links_refused_by_others": dict(node.neighbourhood.refused_by),
-        "swarms": {
-            "active": sum(not a.complete for a in node.actives.values()),
-            "whole": sum(b.complete for b in running.store.blobs()),
-        },
-        "cache_bytes": usage.bytes_used,
-        "bytes_received": {source: counters.received[source] for source in SOURCES},
-        "bytes_sent": {receiver: counters.sent[receiver] for receiver in RECEIVERS},
-        "wasted_bytes": counters.wasted_bytes,
-        "rejected": dict(counters.rejected),
-        "bans": node.core.trust.bans_total,
-        "fallback_bytes": dict(counters.fallbacks),
-        "fallback_reasons": dict(counters.fallback_reasons),
-        "hedges": totals.hedges,
-        "stalls": totals.stalls,
-        "steals": totals.steals,
-        "escapes": totals.escapes,
-    }
-
-
-def node_samples(running: RunningNode) -> Iterable[Sample]:
-    """The node's counters as metrics; label values are the bounded sets of `counters`."""
-    node, counters, usage = running.node, running.node.counters, running.store.usage()
-    totals = node.fetch_totals()
-    me = running.me()
-    yield node_info(me.role, me.place)
-    for source in SOURCES:
-        yield Sample(
-            "p2pdist_bytes_received_total", "counter", "Verified payload bytes by source.",
-            {"source": source}, counters.received[source],
-        )  # fmt: skip
-    for receiver in RECEIVERS:
-        yield Sample(
-            "p2pdist_bytes_sent_total", "counter", "Payload bytes sent by receiver.",
-            {"receiver": receiver}, counters.sent[receiver],
-        )  # fmt: skip
-    for reason in ("hash", "length", "timeout", "map", "proto", "rot"):
-        yield Sample(
-            "p2pdist_chunk_rejected_total", "counter", "Wrong chunks and statements by reason.",
-            {"reason": reason}, counters.rejected[reason],
-        )  # fmt: skip
-    for by, refused in (
-        ("us", running.transport.refused),
-        ("others", node.neighbourhood.refused_by),
-    ):
-        for reason in (*REFUSALS, OTHER):
-            yield Sample(
-                "p2pdist_links_refused_total", "counter", "Exchange links that were refused.",
-                {"by": by, "reason": reason}, refused[reason],
-            )  # fmt: skip
-    sealed, all_links = running.transport.sealed, running.transport.links
-    for kind, count in (("sealed", sealed), ("clear", all_links - sealed)):
-        yield Sample(
-            "p2pdist_links", "gauge", "Exchange links; sealed: both ends showed a certificate.",
-            {"kind": kind}, count,
-        )  # fmt: skip
-    yield from node.health.samples()
-    yield from identity_samples(running.identity)
-    yield from secret_samples(running.secret)
-    for reason in FALLBACK_REASONS:
-        yield Sample(
-            "p2pdist_fallback_bytes_total", "counter", "Bytes from outside of the swarm by reason.",
-            {"reason": reason}, counters.fallback_reasons[reason],
-        )  # fmt: skip
-    for cache in ("hit", "peer", "dc", "origin"):
-        yield Sample(
-            "p2pdist_blob_requests_total", "counter", "Registry requests by where they were met.",
-            {"role": running.me().role.value, "cache": cache}, counters.blob_requests[cache],
-        )  # fmt: skip
-    bans = node.core.trust.bans_total
-    plain: list[tuple[str, Literal["counter", "gauge"], str, float]] = [
-        ("wasted_bytes_total", "counter", "Payload for nothing.", counters.wasted_bytes),
-        ("peer_bans_total", "counter", "Hosts banned for wrong answers.", bans),
-        ("hedges_total", "counter", "Chunks asked of a second source.", totals.hedges),
-        ("escapes_total", "counter", "Runs asked of a proxy that did not offer.", totals.escapes),
-        ("stalls_total", "counter", "Neighbours given up as silent.", totals.stalls),
-        ("steals_total", "counter", "Runs moved to a faster neighbour.", totals.steals),
-        (
-            "proxy_hangs_total", "counter", "Times a proxy was found to hang.",
-            node.proxy_links.answering.hangs_total,
-        ),
-        ("revocations_total", "counter", "Chunk maps taken back.", node.core.revocations),
-        (
-            "host_ids_given_up_total", "counter", "Host ids given up as another host has them.",
-            running.own_id.renewed_total,
-        ),
-        ("peers_connected", "gauge", "Live exchange links.", len(node.neighbourhood.links)),
-        ("tracker_connected", "gauge", "1 while a tracker is reached.", running.tracker.connected),
-        ("cache_bytes", "gauge", "Bytes in the store.", usage.bytes_used),
-        ("cache_max_bytes", "gauge", "Bytes that the store may hold.", usage.bytes_max),
-        (
-            "store_degraded", "gauge", "1 while something passes through unstored.",
-            node.store_trouble() is not None,
-        ),
-        (
-            "prewarm_received_bytes_total", "counter", "Verified payload fetched as bulk.",
-            node.core.bulk.received_bytes,
-        ),
-        (
-            "bulk_paused_seconds_total", "counter", "Time that bulk waited for pulls.",
-            node.core.bulk.gate.paused_s,
-        ),
-        ("store_open_files", "gauge", "Files of blobs that are open.", usage.open_files),
-        (
-            "cache_aside_bytes", "gauge", "Of that: blobs whose map does not hold here.",
-            usage.aside_bytes,
-        ),
-        (
-            "cache_evicted_bytes_total", "counter", "Bytes evicted from the store.",
-            usage.evicted_bytes_total,
-        ),
-    ]  # fmt: skip
-    for name, kind, text, value in plain:
-        yield Sample(f"p2pdist_{name}", kind, text, {}, float(value))
 
 
 def _numbers(node: Node) -> dict[str, float]:
