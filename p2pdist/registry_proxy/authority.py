@@ -1,18 +1,15 @@
 """Finds what the swarm lacks: from the proxy of another datacenter, else from upstream.
 
-One proxy of a datacenter does that for a blob at a time, the others copy from it (`leasing`). One
-fetch per blob, whoever asks and however often. A blob is fetched only through a repository that
-named it, and only where its upstream may be served to others.
+A blob is fetched only through a repository that named it, and only where its upstream may be
+served to others. What becomes of a search is in `obtaining`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from functools import partial
 from random import Random
-from typing import Final, assert_never
-from weakref import WeakKeyDictionary
 
 from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, UpstreamError
 from p2pdist.model.bucket import TokenBucket
@@ -25,15 +22,9 @@ from p2pdist.process import logs
 from p2pdist.process.single_flight import SingleFlight
 from p2pdist.registry.proxy_client import ProxyClient
 from p2pdist.registry_proxy.budgets import BudgetSpent, CallerBudgets, unlimited
-from p2pdist.registry_proxy.core import sources as core
-from p2pdist.registry_proxy.core.leasing import Use
-from p2pdist.registry_proxy.core.pauses import Pauses
 from p2pdist.registry_proxy.core.verdicts import blob_refusal
-from p2pdist.registry_proxy.ingest import Ingest
-from p2pdist.registry_proxy.leasing import OutsideLeases
 from p2pdist.registry_proxy.manifests import Claim, ManifestService
-from p2pdist.registry_proxy.slots import FetchSlots
-from p2pdist.registry_proxy.watching import changed, held_chunks, now_s, view_of
+from p2pdist.registry_proxy.obtaining import Obtaining, Origin
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource
@@ -45,8 +36,6 @@ log = logging.getLogger(__name__)
 
 WhyNot = Mapping[ImageName, RegistryError]
 """What each repository that was asked for a small blob said instead of it."""
-
-FETCHES_MAX: Final = 256
 
 
 class ProxyAuthority:
@@ -66,19 +55,14 @@ class ProxyAuthority:
     ) -> None:
         """`concurrency`: how many blobs to fetch at a time of an upstream that has a limit.
         `budgets`: what whoever asks may have fetched; None: anything."""
-        self._budgets = budgets or unlimited()
         self._node = node
         self._manifests = manifests
-        self._signer = signer
         self._source = source
         self._parents = parents
-        self._rng = rng
-        self._leases = OutsideLeases(node)
-        self._running: dict[Digest, ActiveBlob] = {}
-        self._pauses = Pauses()
+        self.obtaining = Obtaining(
+            node, signer, rng, concurrency=concurrency, budgets=budgets or unlimited()
+        )
         self._smalls: SingleFlight[Digest, SmallAnswer | WhyNot] = SingleFlight()
-        self._interruptions: WeakKeyDictionary[ActiveBlob, UpstreamError] = WeakKeyDictionary()
-        self._slots = FetchSlots(FETCHES_MAX, concurrency)
         self.arrives: Callable[[ActiveBlob], None] = lambda _: None
         """Hears of each blob that is asked for, before it is fetched."""
         self.budget_of: Callable[[Digest], TokenBucket | None] = lambda _: None
@@ -86,7 +70,7 @@ class ProxyAuthority:
 
     def wanted(self, digest: Digest, *, bulk: bool) -> None:
         """Start to fetch a blob, unless that is under way or nothing is known of it."""
-        if digest in self._running or not self._pauses.over(digest, now_s()):
+        if self.obtaining.runs(digest) or self.obtaining.rests(digest):
             return
         if not (claims := self._large_claims(digest)):
             return
@@ -130,8 +114,8 @@ class ProxyAuthority:
         if self._manifests.links.made_of(digest) is not None and not active.complete:
             text = f"{digest} was made here, and is gone"
             raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
-        starts = not active.complete and digest not in self._running
-        paid = self._budgets.begin(_missing_bytes(active)) if starts else 0.0
+        starts = not active.complete and not self.obtaining.runs(digest)
+        paid = self.obtaining.ask(active) if starts else 0.0
         if (bulk or budget is not None) and not active.complete:
             active.order_bulk(budget)
         self.arrives(active)
@@ -143,7 +127,8 @@ class ProxyAuthority:
         proven = self._manifests.proven(digest)
         size_bytes = size_bytes if proven is None else proven
         active = self._node.actives.get(digest)
-        if active is not None and digest not in self._running and _outdated(active, size_bytes):
+        free = active is not None and not self.obtaining.runs(digest)
+        if active is not None and free and _outdated(active, size_bytes):
             self._node.give_up(active, f"claimed to have {size_bytes} bytes")
         return self._node.activate(digest, size_bytes)
 
@@ -154,69 +139,20 @@ class ProxyAuthority:
         tried: frozenset[int],
         paid: float = 0.0,
     ) -> None:
-        self._running[active.digest] = active
-        work = self._obtain(active, names, tried, paid)
-        self._node.tasks.start(work, name=f"obtain {active.digest[:19]}")
-
-    async def _obtain(
-        self, active: ActiveBlob, names: Sequence[ImageName], tried: frozenset[int], paid: float
-    ) -> None:
-        """`tried`: the sizes with which this was in vain. `paid`: bytes, by whoever asked first."""
-        before = active.received.get(UPSTREAM, 0)
-        try:
-            await self._clear_way(active)
-            async with (
-                self._slots.held(names[0].upstream),
-                self._leases.held(active) as lease,
-            ):
-                await self._search(active, names, lease)
-        except P2pdistError as error:
-            logs.event(log, logging.ERROR, "obtain.failed", digest=active.digest, error=str(error))
-            active.fail(str(error))
-        finally:
-            del self._running[active.digest]
-            self._budgets.came(active.received.get(UPSTREAM, 0) - before - paid)
-        self._try_another_claim(active, tried | {active.geometry.size_bytes})
-
-    async def _search(self, active: ActiveBlob, names: Sequence[ImageName], lease: Use) -> None:
-        """Carry out one `SourcesCore`."""
-        search = core.SourcesCore(parents=bool(self._parents))
-        event: core.Event = core.Leased(lease.fence > 0, lease.holders, view_of(active))
-        async with AsyncExitStack() as origin:
-            while True:
-                order = search.handle(event, now_s())
-                match order:
-                    case core.FollowSwarm():
-                        active.turned_to("swarm")
-                        active.join()
-                        event = core.Looked(view_of(active))
-                    case core.Introduce(timeout_s):
-                        found = await self._introduce(active.digest, names, timeout_s)
-                        event = core.Introduced(found, view_of(active))
-                    case core.FollowParents():
-                        active.turned_to("parents")
-                        self._node.fetch(active)
-                        event = core.Looked(view_of(active))
-                    case core.Wait():
-                        await changed(active, search.next_deadline_s())
-                        event = core.Looked(view_of(active))
-                    case core.AskOrigin():
-                        active.turned_to("origin_lease")
-                        granted = await origin.enter_async_context(self._leases.origin(active))
-                        event = core.OriginTold(granted, view_of(active))
-                    case core.ReadRegistry(alone):
-                        await self._ingest(active, names, alone=alone)
-                        event = core.RegistryRead()
-                    case core.Stop():
-                        return
-                    case _:
-                        assert_never(order)
-
-    async def _clear_way(self, active: ActiveBlob) -> None:
-        """Remove what lies here of an attempt with another size, which was never proven."""
-        stored = self._node.store.get(active.digest)
-        if stored is not None and stored.geometry != active.geometry:
-            await self._node.store.remove(active.digest)
+        """`tried`: the sizes with which this was in vain."""
+        digest, size_bytes = active.digest, active.geometry.size_bytes
+        origin = Origin(
+            names,
+            self._source,
+            digest,
+            refuted=lambda name, actual: self._refuted(name, digest, size_bytes, actual),
+            delivered=lambda name: self._manifests.links.delivered(name.upstream, digest),
+            introduce=partial(self._introduce, digest, names) if self._parents else None,
+        )
+        tried |= {size_bytes}
+        self.obtaining.start(
+            active, origin, paid=paid, over=lambda: self._try_another_claim(active, tried)
+        )
 
     def _try_another_claim(self, active: ActiveBlob, tried: frozenset[int]) -> None:
         """Those who still wait named no repository: what others claim of the blob is as good."""
@@ -227,28 +163,6 @@ class ProxyAuthority:
                 fresh = self._taken_up(active.digest, claim.size_bytes)
                 self._start(fresh, claim.names, tried)
                 return
-
-    async def _ingest(self, active: ActiveBlob, names: Sequence[ImageName], *, alone: bool) -> None:
-        def refuted(name: ImageName, actual_bytes: int | None) -> None:
-            self._refuted(name, active.digest, active.geometry.size_bytes, actual_bytes)
-
-        ingest = Ingest(
-            self._node,
-            active,
-            self._signer,
-            self._source,
-            names,
-            self._rng,
-            alone=alone,
-            refuted=refuted,
-            interrupted=lambda error: self._interruptions.update({active: error}),
-            delivered=lambda name: self._manifests.links.delivered(name.upstream, active.digest),
-        )
-        await ingest.run()
-        if ingest.disproved:
-            self._pauses.disproved(active.digest, now_s())
-        elif active.complete:
-            self._pauses.proved(active.digest)
 
     def _refuted(
         self, name: ImageName, digest: Digest, claimed_bytes: int | None, actual_bytes: int | None
@@ -369,18 +283,6 @@ class ProxyAuthority:
         self._node.counters.received[UPSTREAM] += len(body)
         self._manifests.links.delivered(name.upstream, digest)
         return body
-
-    # --- what is told of it ---------------------------------------------------------------------
-
-    def interruption(self, active: ActiveBlob) -> UpstreamError | None:
-        """What its registry said last where a blob in motion has not come."""
-        return self._interruptions.get(active)
-
-
-def _missing_bytes(active: ActiveBlob) -> float:
-    """What is still to come of it, in whole chunks."""
-    geometry = active.geometry
-    return geometry.size_bytes * (1 - held_chunks(active) / geometry.chunk_count)
 
 
 def _no_source(name: ImageName, digest: Digest) -> RegistryError:

@@ -77,7 +77,7 @@ class ProxyBackend:
             size_bytes=size,
             used_fallback=self._used_fallback,
             starving=lambda: self._obtain_again(active, [name]),
-            interruption=lambda: self._authority.interruption(active),
+            interruption=lambda: self._authority.obtaining.interruption(active),
             fallback_when_full_only=True,
         )
 

@@ -13,6 +13,7 @@ from random import Random
 
 from p2pdist.errors import StoreError, UpstreamError
 from p2pdist.model.chunkmap import ChunkMap, chunk_hash
+from p2pdist.model.ids import Digest
 from p2pdist.model.statements import HashBatch, Seal, Signer
 from p2pdist.oci.names import ImageName
 from p2pdist.process import logs
@@ -50,11 +51,13 @@ class Ingest:
         rng: Random,
         *,
         alone: bool,
+        content: Digest | None = None,
         refuted: Callable[[ImageName, int | None], None],
         delivered: Callable[[ImageName], None] = lambda _: None,
         interrupted: Callable[[UpstreamError], None] = lambda _: None,
     ) -> None:
-        """`alone`: the leases say that nobody else reads this blob from its registry.
+        """`alone`: the leases say that nobody else reads this blob from its registry. `content`:
+        what all of it has to hash to, where that is not what hosts know it by.
 
         `refuted` hears of a name whose claim is wrong, and how long its registry's body is.
         `delivered`: its registry sent all of the blob, and that has the digest; `interrupted`: it
@@ -74,7 +77,8 @@ class Ingest:
         """What is worked under."""
         self._opened: ChunkMap | None = None
         """The last one that was opened here."""
-        self._whole = DigestObserver(self._digest)
+        self._content = content or active.digest
+        self._whole = DigestObserver(self._content)
         self._laid: list[bytes] = []
         """The hashes of what lies here."""
         self._body: tuple[OutsideBody, PacedBody, int] | None = None
@@ -203,7 +207,7 @@ class Ingest:
 
     async def _read_laid(self) -> bool:
         """After a change of keys nothing crosses the registry again."""
-        self._whole, self._laid = DigestObserver(self._digest), []
+        self._whole, self._laid = DigestObserver(self._content), []
         try:
             for chunk in self._geometry.indexes():
                 data = await self._held(chunk)
@@ -225,7 +229,7 @@ class Ingest:
 
     async def _hash_on(self, start: int, stop: int) -> None:
         if start == 0:
-            self._whole = DigestObserver(self._digest)
+            self._whole = DigestObserver(self._content)
         for chunk in range(start, stop):
             await asyncio.to_thread(self._whole.see, await self._held(chunk))
 
@@ -239,7 +243,7 @@ class Ingest:
     async def _read_from(self, name: ImageName, chunk: int) -> None:
         """Open a body and do what the core says, until that has it closed."""
         if chunk == 0:
-            self._whole = DigestObserver(self._digest)
+            self._whole = DigestObserver(self._content)
         self._read_at = name.upstream
         self._active.turned_to("registry", name.upstream)
         start, pacing = self._geometry.offset(chunk), PacedBody(self._active)

@@ -172,12 +172,12 @@ async def test_hosts_that_wait_do_not_make_a_lying_registry_be_read_again_and_ag
         authority = proxy.running.node.authority
         assert isinstance(authority, ProxyAuthority)
         async with asyncio.timeout(10):
-            while not proxy.running.store.revocations() or DIGEST in authority._running:  # noqa: ASYNC110
+            while not proxy.running.store.revocations() or authority.obtaining.runs(DIGEST):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         for _ in range(20):
             await waiting.say_interest(DIGEST)
 
-        assert DIGEST not in authority._running
+        assert not authority.obtaining.runs(DIGEST)
     assert registry.count("GET", f"/blobs/{image.layer_digests[0]}") == 1
 
 

@@ -223,7 +223,7 @@ async def test_a_layer_that_came_to_rest_before_its_turn_is_indexed_from_the_sto
     node = proxy.running.node
     authority = node.authority
     assert isinstance(authority, ProxyAuthority)
-    access, signer = authority._manifests.access, authority._signer
+    access, signer = authority._manifests.access, authority.obtaining._signer
     indexer = LayerIndexer(node, access, signer, node.rng)
     authority.arrives = indexer.arrives
     async with indexer._turn:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from p2pdist.process.tasks import TaskOwner
-from p2pdist.registry_proxy import authority
+from p2pdist.registry_proxy import obtaining
 from p2pdist.registry_proxy.daemon import running_proxy
 from p2pdist.settings import Upstream
 from tests.fakes.cluster import Lab, url_of
@@ -29,7 +29,7 @@ async def test_a_slow_registry_does_not_take_every_slot(
     client: aiohttp.ClientSession,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(authority, "FETCHES_MAX", SLOTS)
+    monkeypatch.setattr(obtaining, "FETCHES_MAX", SLOTS)
     image = registry.add_image("library/app", "1", [random_bytes(700_000, 1)])
     await lab.tracker()
     async with AsyncExitStack() as stack:
