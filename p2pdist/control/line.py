@@ -12,10 +12,12 @@ from typing import Final, Protocol, cast
 
 import msgspec
 
+from p2pdist.control.older_trackers import without_private
 from p2pdist.errors import PeerFault, WrongSecret
 from p2pdist.model.cluster_secrets import ClusterSecrets
 from p2pdist.model.control import FromTracker, ToTracker, encoder, from_tracker_decoder
 from p2pdist.model.control_wire import (
+    FEATURE_PRIVATE,
     FEATURE_ZSTD,
     FEATURES,
     MAGIC,
@@ -75,6 +77,7 @@ class ControlLine(asyncio.Protocol):
         "_drained",
         "_handshake",
         "_heard",
+        "_private",
         "_proves",
         "_reader",
         "_transport",
@@ -122,6 +125,7 @@ class ControlLine(asyncio.Protocol):
         self.on_heard: Callable[[], None] = lambda: None
         """Something came, for the first time since a ping."""
         self._heard = False
+        self._private = False
         self._user = user
         self._proves = proves
         self._against = against
@@ -140,8 +144,11 @@ class ControlLine(asyncio.Protocol):
 
     def send(self, message: ToTracker) -> None:
         """Write a message; never waits. On a line that has ended it does nothing."""
-        if not self._transport.is_closing():
-            self._write(frame(Kind.MESSAGE, self._codec.pack(encoder.encode(message))))
+        if self._transport.is_closing():
+            return
+        told = message if self._private else without_private(message)
+        if told is not None:
+            self._write(frame(Kind.MESSAGE, self._codec.pack(encoder.encode(told))))
 
     def ping(self) -> None:
         if not self._transport.is_closing():
@@ -245,6 +252,7 @@ class ControlLine(asyncio.Protocol):
         self._hear_clock(session.unix_ms)
         self._reader.limits = SESSION
         self._codec = self._codecs[session.features & FEATURE_ZSTD]
+        self._private = bool(session.features & FEATURE_PRIVATE)
         self._user.line_up(self, session)
 
     def _check_identity(self, tracker: Member) -> None:

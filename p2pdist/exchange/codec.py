@@ -35,6 +35,7 @@ from p2pdist.exchange.frames import (
     Retract,
     Small,
     StatementIs,
+    Ticket,
     Uninterest,
     WhoElse,
     Working,
@@ -124,6 +125,8 @@ def _encode(frame: Frame) -> tuple[int, bytes]:  # one line a type
         case Others(digest, members):
             name = digest_to_wire(digest)
             return 19, bytes([len(name)]) + name + members_to_wire(members)
+        case Ticket(record):
+            return 20, record
         case _:
             assert_never(frame)
 
@@ -214,6 +217,7 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[bytes], Frame]]]] = {
     17: (1, lambda d: LinkUse(_flag(d[0]))),
     18: (_DIGEST_MAX, lambda d: WhoElse(digest_from_wire(d))),
     19: (1 + _DIGEST_MAX + MEMBERS_BYTES_MAX, _others),
+    20: (RECORD_BYTES_MAX, Ticket),
 }
 
 

@@ -175,6 +175,15 @@ class Others:
     members: tuple[Member, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """I may have blobs of one repository: a `statements.Ticket` as its proxy made it. Said before
+    the first `Interest` in one of them; only on a link that is sealed, and to who knows it, see
+    `handshake.TICKETS`."""
+
+    record: bytes
+
+
 Frame = (
     Interest
     | Uninterest
@@ -195,4 +204,5 @@ Frame = (
     | LinkUse
     | WhoElse
     | Others
+    | Ticket
 )

@@ -39,6 +39,7 @@ from p2pdist.model.handshake import (
     NO_IDENTITY,
     NO_PROOF,
     PROOF_BYTES,
+    TICKETS,
     WHO_ELSE,
     ClientHandshake,
     Hello,
@@ -68,7 +69,7 @@ ID_IN_USE_RETRY_S: Final = 1
 DRAINING_RETRY_S: Final = 2
 # Somebody has to give it a certificate first.
 NO_IDENTITY_RETRY_S: Final = 60
-FEATURES: Final = LINK_USE | DEMAND | WHO_ELSE
+FEATURES: Final = LINK_USE | DEMAND | WHO_ELSE | TICKETS
 REPLACED: Final = "replaced by another connection"
 """Why a link ends whose host is told at once, by `link_up`, to have another one."""
 UNBELIEVED: Final = "the cluster secret that it was made under is not believed any more"

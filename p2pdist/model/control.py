@@ -1,8 +1,8 @@
 """Messages between hosts and their tracker: msgpack frames, cut by `control_wire`.
 
-A key names what a swarm is about: a digest (`sha256:…`) or a tag key (`tag:` and 64 hex
-characters); what a lease is about is a digest, or `origin:` and a digest (`origin_key`). All lists
-are bounded by `limits`; a frame has at most `FRAME_BYTES_MAX` bytes.
+A key names what a swarm is about: a digest (`sha256:…`, or a private one, `private:…`) or a tag key
+(`tag:` and 64 hex characters); what a lease is about is a digest, or `origin:` and a digest
+(`origin_key`). All lists are bounded by `limits`; a frame has at most `FRAME_BYTES_MAX` bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, NewType
 
 import msgspec
 
-from p2pdist.model.ids import Digest, TagKey, parse_digest
+from p2pdist.model.ids import Digest, TagKey, parse_exchanged
 from p2pdist.model.members import Member
 
 FRAME_BYTES_MAX: Final = 1 << 20
@@ -88,7 +88,7 @@ def parse_lease_key(text: str) -> SwarmKey:
 def parse_swarm_key(text: str) -> SwarmKey:
     """Return `text` as a key; raise ValueError for any other form."""
     if _TAG_KEY.fullmatch(text) is None:
-        parse_digest(text)
+        parse_exchanged(text)
     return SwarmKey(text)
 
 

@@ -37,7 +37,9 @@ FEATURE_RENEW: Final = 1 << 1
 """Of a tracker: it signs hosts' next certificates, over TLS. Of a host: it knows how to ask."""
 FEATURE_REVOKED_HOSTS: Final = 1 << 2
 """Of a tracker: it tells whose certificates were taken back. Of a host: it wants to hear."""
-FEATURES: Final = FEATURE_ZSTD | FEATURE_RENEW | FEATURE_REVOKED_HOSTS
+FEATURE_PRIVATE: Final = 1 << 3
+"""Of a tracker: it knows private digests, and keeps swarms of them. Of a host: the same."""
+FEATURES: Final = FEATURE_ZSTD | FEATURE_RENEW | FEATURE_REVOKED_HOSTS | FEATURE_PRIVATE
 """Of a host; a tracker leaves out what it does not offer."""
 # One byte tells how the frame is packed.
 MESSAGE_BYTES_MAX: Final = FRAME_BYTES_MAX + 1

@@ -46,6 +46,8 @@ DEMAND: Final = 2
 """It knows the flag `demand` of `Interest`: a host that says so is to be promised nothing."""
 WHO_ELSE: Final = 4
 """It knows the frames `WhoElse` and `Others`, by which proxies name readers to each other."""
+TICKETS: Final = 16
+"""It knows the frame `Ticket`, by which hosts prove that they may have a blob."""
 IDENTITY: Final = 8
 """It has a certificate: where both ends have one, they prove it to each other behind this."""
 

@@ -7,7 +7,8 @@ import re
 from typing import Final, NewType
 
 Digest = NewType("Digest", str)
-"""`algorithm:lower-case-hex`, always validated by `parse_digest`."""
+"""`algorithm:lower-case-hex`, always validated by `parse_digest` or, where hosts exchange a blob,
+`parse_exchanged`."""
 
 HostId = NewType("HostId", str)
 """32 lower-case hex characters, made once per host and kept in its state directory."""
@@ -26,7 +27,11 @@ MAP_ID_BYTES: Final = 16
 _HEX_LENGTH: Final = {"sha256": 64, "sha512": 128}
 _DIGEST: Final = re.compile(r"(sha256|sha512):([0-9a-f]{64}(?:[0-9a-f]{64})?)")
 _HOST_ID: Final = re.compile(r"[0-9a-f]{32}")
-_ALGORITHM_CODES: Final = {"sha256": 1, "sha512": 2}
+PRIVATE: Final = "private"
+"""In the place of an algorithm: no hash of content, see `private_digests`."""
+_PRIVATE: Final = re.compile(rf"{PRIVATE}:[0-9a-f]{{64}}")
+_WIRE_BYTES: Final = {"sha256": 32, "sha512": 64, PRIVATE: 32}
+_ALGORITHM_CODES: Final = {"sha256": 1, "sha512": 2, PRIVATE: 3}
 _ALGORITHM_NAMES: Final = {code: name for name, code in _ALGORITHM_CODES.items()}
 
 
@@ -36,6 +41,12 @@ def parse_digest(text: str) -> Digest:
     if match is None or len(match[2]) != _HEX_LENGTH[match[1]]:
         raise ValueError(f"not a digest: {text[:80]!r}")
     return Digest(text)
+
+
+def parse_exchanged(text: str) -> Digest:
+    """Return `text` as what hosts know a blob by among themselves: its digest, or a private one.
+    Raise ValueError for any other form. Runtimes and registries speak of digests only."""
+    return Digest(text) if _PRIVATE.fullmatch(text) else parse_digest(text)
 
 
 def digest_of(data: bytes | bytearray | memoryview, algorithm: str = "sha256") -> Digest:
@@ -56,7 +67,7 @@ def digest_to_wire(digest: Digest) -> bytes:
 def digest_from_wire(data: bytes) -> Digest:
     """Inverse of `digest_to_wire`; raise ValueError for anything else."""
     name = _ALGORITHM_NAMES.get(data[0]) if data else None
-    if name is None or len(data) - 1 != _HEX_LENGTH[name] // 2:
+    if name is None or len(data) - 1 != _WIRE_BYTES[name]:
         raise ValueError("malformed digest on the wire")
     return Digest(f"{name}:{data[1:].hex()}")
 

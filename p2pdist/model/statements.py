@@ -20,11 +20,13 @@ from p2pdist.errors import PeerFault, UnknownKey
 from p2pdist.model.ids import (
     MAP_ID_BYTES,
     Digest,
+    HostId,
     MapId,
     TagKey,
     digest_from_wire,
     digest_to_wire,
 )
+from p2pdist.model.private_digests import SCOPE_BYTES, Scope
 
 CHUNK_HASH_BYTES: Final = 32
 # 64 hashes are 2 KiB: one signature (100 µs to check) per 16 MiB of 256 KiB chunks.
@@ -39,6 +41,8 @@ _BATCH: Final = struct.Struct(f">{MAP_ID_BYTES}sIH")
 _SEAL: Final = struct.Struct(f">{MAP_ID_BYTES}sI32s")
 _REVOKE: Final = struct.Struct(f">{MAP_ID_BYTES}sQ")
 _TAG: Final = struct.Struct(">32sQQQBB")
+_TICKET: Final = struct.Struct(f">{SCOPE_BYTES}s16sQ")
+_DERIVED: Final = b"p2pdist derived key 1\0"
 
 
 class Kind(enum.IntEnum):
@@ -47,6 +51,7 @@ class Kind(enum.IntEnum):
     SEAL = 3
     REVOKE = 4
     TAG = 5
+    TICKET = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,18 @@ class TagStatement:
     expires_at_s: int
 
 
-Statement = MapHead | HashBatch | Seal | Revocation | TagStatement
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A host may have blobs of one repository from others: a caller of that host was let by the
+    registry. It is worth something on a link that proves the host, and until `expires_at_s`."""
+
+    scope: Scope
+    host_id: HostId
+    expires_at_s: int
+    """Unix seconds."""
+
+
+Statement = MapHead | HashBatch | Seal | Revocation | TagStatement | Ticket
 
 
 class Signer:
@@ -120,6 +136,12 @@ class Signer:
     @classmethod
     def generate(cls) -> Signer:
         return cls(Ed25519PrivateKey.generate())
+
+    def derived(self, purpose: str) -> bytes:
+        """Return 32 bytes that whoever has this key has too, and nobody else; others for each
+        purpose, which tell nothing of the key."""
+        said, key = _DERIVED + purpose.encode(), self._key.private_bytes_raw()
+        return hashlib.blake2b(said, key=key, digest_size=32).digest()
 
     def made(self, record: bytes) -> bool:
         """Whether a record whose signature holds is ours."""
@@ -196,6 +218,8 @@ def _encode(statement: Statement) -> tuple[Kind, bytes]:
             name, media = digest_to_wire(digest), media_type.encode("ascii")
             fixed = _TAG.pack(key, size, issued, expires, len(name), len(media))
             return Kind.TAG, fixed + name + media
+        case Ticket(scope, host_id, expires):
+            return Kind.TICKET, _TICKET.pack(scope, bytes.fromhex(host_id), expires)
         case _:
             assert_never(statement)
 
@@ -216,6 +240,9 @@ def _decode(kind: Kind, payload: bytes) -> Statement:
             return Revocation(digest_from_wire(payload[_REVOKE.size :]), MapId(map_id), issued)
         case Kind.TAG:
             return _decode_tag(payload)
+        case Kind.TICKET:
+            scope, host, expires = _TICKET.unpack(payload)
+            return Ticket(Scope(scope), HostId(host.hex()), expires)
         case _:
             assert_never(kind)
 

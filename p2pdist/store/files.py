@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pdist.errors import ConfigError
-from p2pdist.model.ids import Digest, parse_digest
+from p2pdist.model.ids import Digest, parse_exchanged
 from p2pdist.process import logs
 from p2pdist.process.files import (
     private_directory,
@@ -82,7 +82,7 @@ def blob_directories(root: Path) -> list[Path]:
     found = []
     for path in root.glob("*/*/*"):
         try:
-            parse_digest(f"{path.parent.parent.name}:{path.name}")
+            parse_exchanged(f"{path.parent.parent.name}:{path.name}")
         except ValueError:
             shutil.rmtree(path, ignore_errors=True)
             continue

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from p2pdist.errors import PeerFault, StoreError
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
-from p2pdist.model.ids import Digest, MapId, TagKey, parse_digest
+from p2pdist.model.ids import Digest, MapId, TagKey, parse_exchanged
 from p2pdist.model.statements import Keyring
 from p2pdist.process import logs
 from p2pdist.process.clock import unix_s
@@ -447,7 +447,7 @@ class Store:
             if aside is None:
                 await self._disk.run("clear away", shutil.rmtree, path, True)
             else:
-                digest = parse_digest(f"{path.parent.parent.name}:{path.name}")
+                digest = parse_exchanged(f"{path.parent.parent.name}:{path.name}")
                 self._aside[digest] = aside
             return
         blob = Blob(path, chunk_map, bits, self._disk, self._clock)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from p2pdist.exchange.link import Link
-from p2pdist.model.handshake import DEMAND, WHO_ELSE
+from p2pdist.model.handshake import DEMAND, TICKETS, WHO_ELSE
 from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.core.tickets import LinkTickets
 
 
 class LinkTable:
@@ -18,11 +19,13 @@ class LinkTable:
         """What is known of `link`; of one that has closed already, as good as nothing."""
         state = self._states.get(link)
         if state is None:
+            proved = link.sealed and bool(link.session.features & TICKETS)
             state = LinkState(
                 link.session.member,
                 lambda: link.payload_received,
                 speaks_demand=bool(link.session.features & DEMAND),
                 speaks_who_else=bool(link.session.features & WHO_ELSE),
+                tickets=LinkTickets() if proved else None,
                 closed=link.closed,
             )
             if not link.closed:

@@ -7,20 +7,29 @@ import logging
 from functools import partial
 from typing import Final, Protocol
 
-from p2pdist.errors import PeerFault, StoreError
+from p2pdist.errors import PeerFault, StoreError, UnknownKey
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import CLOSED_THERE, IDLE, Link
 from p2pdist.exchange.transport import REPLACED
 from p2pdist.model.ids import Digest, RequestId
 from p2pdist.model.members import Role
-from p2pdist.model.statements import HashBatch, MapHead, Revocation, Seal, TagStatement
+from p2pdist.model.statements import (
+    HashBatch,
+    MapHead,
+    Revocation,
+    Seal,
+    TagStatement,
+    Ticket,
+)
 from p2pdist.process import logs
+from p2pdist.process.health import Health
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.registry.ports import account_of_host, client_account
 from p2pdist.store.ports import BlobStore
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.answer_lines import READS_AT_ONCE, SMALLS_AT_ONCE, AnswerLines, Work
 from p2pdist.swarm.core.host import HostCore, SwarmFrame
+from p2pdist.swarm.core.tickets import TICKET_S_MAX, may_have
 from p2pdist.swarm.counters import NodeCounters
 from p2pdist.swarm.finding import SmallFinder
 from p2pdist.swarm.link_table import LinkTable
@@ -50,6 +59,7 @@ class RouterPorts(Protocol):
     neighbourhood: Neighbourhood
     proxy_links: ProxyLinks
     authority: Authority | None
+    health: Health
 
     def punish(self, link: Link, fault: PeerFault) -> None: ...
     def carry_out(self) -> None: ...
@@ -136,6 +146,10 @@ class FrameRouter:
                 self._hear(link, frame)
             case fr.MapRecord(record):
                 self._hear_record(link, record)
+            case fr.Ticket(record):
+                self._hear_ticket(link, record)
+            case fr.Request() if not self._may_have(link, frame.digest):
+                link.send(fr.Refuse(frame.request_id, fr.RefuseReason.UNKNOWN))
             case fr.Request():
                 if self._server.takes_time(frame):
                     lines = self._bulk_reads if frame.bulk else self._reads
@@ -201,8 +215,30 @@ class FrameRouter:
                 self._node.carry_out()
             case Revocation():
                 self._node.tasks.start(self._node.revoke(record), name="revoke")
-            case TagStatement():
-                raise PeerFault("a tag statement that nobody asked for")
+            case TagStatement() | Ticket():
+                raise PeerFault(f"{type(statement).__name__} that nobody asked for")
+
+    # --- tickets --------------------------------------------------------------------------------
+
+    def _hear_ticket(self, link: Link, record: bytes) -> None:
+        """Of a key that we do not believe, or no more good: nobody's fault while keys are changed,
+        and between clocks that differ."""
+        state = self._node.links.state(link)
+        if state.tickets is None:
+            raise PeerFault("a ticket on a link that proves nobody")
+        try:
+            ticket = self._node.records.open(record)
+        except UnknownKey:
+            return
+        if not isinstance(ticket, Ticket) or ticket.host_id != link.session.member.host_id:
+            raise PeerFault("no ticket of its own")
+        left_s = min(TICKET_S_MAX, ticket.expires_at_s - self._node.health.sober_unix_s)
+        if left_s > 0:
+            now_s = asyncio.get_running_loop().time()
+            self._node.core.hear_ticket(state, ticket.scope, now_s + left_s)
+
+    def _may_have(self, link: Link, digest: Digest) -> bool:
+        return may_have(self._node.links.state(link).tickets, digest)
 
     # --- links to proxies -----------------------------------------------------------------------
 

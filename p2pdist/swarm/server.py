@@ -13,6 +13,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, RequestId, TagKey
 from p2pdist.model.members import Place
+from p2pdist.model.private_digests import is_private
 from p2pdist.model.statements import Keyring, TagStatement
 from p2pdist.process import logs
 from p2pdist.store.ports import BlobStore, OpenData
@@ -195,7 +196,7 @@ class Server:
             await sent.wait()
 
     async def _small(self, digest: Digest, authority: Authority | None) -> SmallAnswer | None:
-        if not self._servable(digest):
+        if not self._servable(digest) or is_private(digest):  # nothing small goes by such a name
             return None
         if (stored := await self._store.get_small(digest)) is not None:
             return SmallAnswer(stored.media_type, stored.body)

@@ -58,6 +58,7 @@ frames = st.one_of(
     st.builds(fr.LinkUse, st.booleans()),
     st.builds(fr.WhoElse, digests | long_digests),
     st.builds(fr.Others, digests | long_digests, named),
+    st.builds(fr.Ticket, st.binary(min_size=1, max_size=500)),
 )
 
 

@@ -9,6 +9,7 @@ from p2pdist.model.ids import (
     digest_of,
     digest_to_wire,
     parse_digest,
+    parse_exchanged,
     parse_host_id,
     tag_key,
 )
@@ -41,7 +42,20 @@ def test_what_is_no_digest_is_refused(text: str) -> None:
         parse_digest(text)
 
 
-@pytest.mark.parametrize("data", [b"", b"\1", b"\1" + bytes(31), b"\2" + bytes(32), b"\3" * 33])
+def test_a_private_digest_is_one_among_hosts_only() -> None:
+    private = f"private:{'0f' * 32}"
+
+    assert parse_exchanged(private) == private
+    assert digest_from_wire(digest_to_wire(parse_exchanged(private))) == private
+    assert parse_exchanged(digest_of(b"")) == digest_of(b"")
+    with pytest.raises(ValueError, match="not a digest"):
+        parse_digest(private)
+    for encoded in ("", "0" * 63, "A" * 64, "../" + "0" * 61):
+        with pytest.raises(ValueError, match="not a digest"):
+            parse_exchanged(f"private:{encoded}")
+
+
+@pytest.mark.parametrize("data", [b"", b"\1", b"\1" + bytes(31), b"\2" + bytes(32), b"\4" * 33])
 def test_a_malformed_digest_on_the_wire_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="malformed"):
         digest_from_wire(data)

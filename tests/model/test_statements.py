@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdist.errors import PeerFault
-from p2pdist.model.ids import Digest, MapId, TagKey
+from p2pdist.model.ids import Digest, HostId, MapId, TagKey
+from p2pdist.model.private_digests import SCOPE_BYTES, Scope
 from p2pdist.model.statements import (
     RECORD_BYTES_MAX,
     HashBatch,
@@ -18,6 +19,7 @@ from p2pdist.model.statements import (
     Signer,
     Statement,
     TagStatement,
+    Ticket,
 )
 
 SIGNER = Signer.generate()
@@ -39,6 +41,12 @@ statements = st.one_of(
         st.text("abcdefghijklmnopqrstuvwxyz./+-", max_size=100),
         u64,
         u64,
+        u64,
+    ),
+    st.builds(
+        Ticket,
+        st.binary(min_size=SCOPE_BYTES, max_size=SCOPE_BYTES).map(Scope),
+        st.binary(min_size=16, max_size=16).map(lambda b: HostId(b.hex())),
         u64,
     ),
 )
@@ -89,3 +97,9 @@ def test_two_keys_may_be_believed_while_one_is_replaced() -> None:
 def test_a_key_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Keyring([b"short"])
+
+
+def test_a_derived_key_is_the_keys_own_and_the_purposes() -> None:
+    assert SIGNER.derived("a") == SIGNER.derived("a")
+    assert len({SIGNER.derived("a"), SIGNER.derived("b"), Signer.generate().derived("a")}) == 3
+    assert len(SIGNER.derived("a")) == 32

@@ -101,7 +101,7 @@ class FakeLink:
     def __init__(self) -> None:
         member = Member(HostId("a" * 32), Role.PEER, Place("dc1"))
         self.session = SimpleNamespace(member=member, features=0)
-        self.closed = False
+        self.closed = self.sealed = False
         self.payload_received = 0
         self.sent: list[Frame] = []
         self.forgotten: list[RequestId] = []

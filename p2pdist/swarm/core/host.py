@@ -25,12 +25,14 @@ from p2pdist.exchange.frames import (
     RefuseReason,
     Request,
     Retract,
+    Ticket,
     Uninterest,
     WhoElse,
     Working,
 )
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId
 from p2pdist.model.members import Place
+from p2pdist.model.private_digests import Scope, is_private
 from p2pdist.model.statements import HashBatch, MapHead, Seal
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.bulk import BulkTraffic
@@ -47,6 +49,7 @@ from p2pdist.swarm.core.host_orders import (
 from p2pdist.swarm.core.introducing import introduce
 from p2pdist.swarm.core.link_state import LinkState
 from p2pdist.swarm.core.request_table import RequestTable
+from p2pdist.swarm.core.tickets import OwnTickets
 from p2pdist.swarm.core.trust import STRIKES_MAX, TrustBook
 from p2pdist.swarm.core.uplink import Uplink
 from p2pdist.swarm.core.wishes import Wishes
@@ -85,6 +88,7 @@ class HostCore:
         self.revocations = 0
         self.requests = RequestTable()
         self.trust = TrustBook()
+        self.tickets = OwnTickets()
         self.links: dict[HostId, LinkState] = {}
         """The live link to each host."""
         self.blobs: dict[Digest, BlobCore] = {}
@@ -160,7 +164,8 @@ class HostCore:
                     blob = self.blobs[digest_or_none]
                     blob.refused(link, RequestId(request_id), now_s, gone=gone)
             case WhoElse(digest):
-                blob = self.blobs.get(digest) if self._servable(digest) else None
+                told = self._servable(digest) and self._lets(link, digest, now_s)
+                blob = self.blobs.get(digest) if told else None
                 self.orders.append(Send(link, introduce(blob, link, digest, now_s)))
             case Others(digest, members):
                 if (blob := self.blobs.get(digest)) is not None:
@@ -170,6 +175,9 @@ class HostCore:
 
     def _hear_interest(self, link: LinkState, interest: Interest, now_s: float) -> None:
         digest = interest.digest
+        if not self._lets(link, digest, now_s):
+            self.orders.append(Send(link, Retract(digest)))
+            return
         blob = self.blobs.get(digest)
         servable = self._servable(digest)  # or may be, once a repository is known to have it
         if servable and blob is not None and blob.failure is None:
@@ -180,6 +188,28 @@ class HostCore:
             self._wishes.add(link.host_id, interest)
         if servable:
             self.orders.append(Provide(digest, interest.bulk))
+
+    # --- tickets --------------------------------------------------------------------------------
+
+    def show_ticket(self, link: LinkState, digest: Digest, now_s: float) -> bool:
+        if not is_private(digest):
+            return True
+        record = self.tickets.to_show(digest, now_s)
+        if link.tickets is None or record is None:
+            return False
+        if link.tickets.to_show(digest, record):
+            self.orders.append(Send(link, Ticket(record)))
+        return True
+
+    def hear_ticket(self, link: LinkState, scope: Scope, until_s: float) -> None:
+        """The other end of `link` may have blobs of a repository, says a proxy that we believe."""
+        assert link.tickets is not None
+        link.tickets.heard(scope, until_s)
+
+    def _lets(self, link: LinkState, digest: Digest, now_s: float) -> bool:
+        if not is_private(digest):
+            return True
+        return link.tickets is not None and link.tickets.grant(digest, now_s)
 
     def _believes(self, link: LinkState) -> bool:
         """Who may have us wait on its word: a proxy of our settings; to a proxy, any proxy."""

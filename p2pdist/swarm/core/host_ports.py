@@ -63,6 +63,10 @@ class HostPorts(Protocol):
         """What is said of this map is about that blob."""
         ...
 
+    def show_ticket(self, link: LinkState, digest: Digest, now_s: float) -> bool:
+        """Have the other end see that this host may have the blob; False: it cannot."""
+        ...
+
     def configured_proxy(self, link: LinkState) -> bool:
         """The other end is one of the proxies that this host was told to use."""
         ...

@@ -9,6 +9,7 @@ from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Member, Role
 from p2pdist.swarm.core.flow import Flows
+from p2pdist.swarm.core.tickets import LinkTickets
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -24,6 +25,8 @@ class LinkState:
     """It knows what a demand reader is (`handshake.DEMAND`)."""
     speaks_who_else: bool = False
     """It names readers to each other, if it is a proxy (`handshake.WHO_ELSE`)."""
+    tickets: LinkTickets | None = None
+    """None: its other end is not proved by a certificate, or knows none (`handshake.TICKETS`)."""
     closed: bool = False
     """Nothing more can be said on it."""
     closed_why: str = ""

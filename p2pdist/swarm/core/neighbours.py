@@ -130,7 +130,7 @@ class BlobNeighbours:
 
     def attach(self, link: LinkState, now_s: float) -> None:
         """Ask `link`; asking again makes a proxy look for the blob again."""
-        if not self._admit(link, now_s):
+        if not self._host.show_ticket(link, self._digest, now_s) or not self._admit(link, now_s):
             self._log.note(Kind.TURNED_AWAY, now_s, host=link.host_id)
             return
         if self.asking.begin(link, now_s):
