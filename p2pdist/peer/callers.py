@@ -1,8 +1,9 @@
 """What a peer serves of registries that decide by the credentials of each caller.
 
-Nothing of it is kept here, announced or exchanged: each request goes on to a proxy with the
-credentials that came with it, and the proxy has the registry decide. Without a proxy the registry
-itself is asked, where this host may do that.
+Each request goes on to a proxy with the credentials that came with it, and the proxy has the
+registry decide. Without a proxy the registry itself is asked, where this host may do that. Nothing
+of it is kept here, but blobs of several chunks between hosts with certificates: those the proxy
+gives a ticket for, with its yes, and they come from whoever has them (`private_pulls`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from p2pdist.oci import refusals
 from p2pdist.oci.auth import Challenge, parse_challenges
 from p2pdist.oci.callers import challenges_for
 from p2pdist.oci.names import ImageName
+from p2pdist.peer.private_pulls import PrivatePull, PrivatePulls
 from p2pdist.registry.ports import (
     BlobSource,
     Manifest,
@@ -34,10 +36,10 @@ from p2pdist.registry.ports import (
     TagPage,
     speaking_for,
 )
-from p2pdist.registry.proxy_client import ProxyClient
+from p2pdist.registry.proxy_client import Introduced, ProxyClient
 from p2pdist.registry.reading.client import UpstreamClient, UpstreamRefusal
 from p2pdist.swarm.core.failures import Failures
-from p2pdist.swarm.counters import PROXY, UPSTREAM
+from p2pdist.swarm.counters import BY_CALLER, PROXY, UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource
 from p2pdist.swarm.node import Node
 from p2pdist.swarm.outside import AsCaller, DirectSource, FirstSource, ProxySource
@@ -55,9 +57,14 @@ class CallerForward:
     """Implements `RegistryBackend` for a peer."""
 
     def __init__(
-        self, node: Node, proxies: Sequence[ProxyClient], upstream: UpstreamClient | None
+        self,
+        node: Node,
+        proxies: Sequence[ProxyClient],
+        upstream: UpstreamClient | None,
+        private: PrivatePulls,
     ) -> None:
         self._node = node
+        self._private = private
         self._proxies = proxies
         self._upstream = upstream
         self._answering = node.proxy_links.answering
@@ -88,18 +95,24 @@ class CallerForward:
             )
 
     async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
-        async def of_proxy(client: ProxyClient) -> int:
-            return await client.introduce(name, digest, timeout_s=FORWARD_S)
+        return (await self._introduced(name, digest, context)).size_bytes
 
-        async def of_registry(upstream: UpstreamClient) -> int:
-            return await upstream.blob_size(name, digest)
+    async def _introduced(
+        self, name: ImageName, digest: Digest, context: PullContext
+    ) -> Introduced:
+        async def of_proxy(client: ProxyClient) -> Introduced:
+            return await client.ask_ticket(name, digest, timeout_s=FORWARD_S)
+
+        async def of_registry(upstream: UpstreamClient) -> Introduced:
+            return Introduced(await upstream.blob_size(name, digest), None)
 
         return await self._found(
             name, context, digest, of_proxy, of_registry, unknown="BLOB_UNKNOWN"
         )
 
     async def open_blob(self, name: ImageName, digest: Digest, context: PullContext) -> BlobSource:
-        size = await self.blob_size(name, digest, context)
+        told = await self._introduced(name, digest, context)
+        size = told.size_bytes
         if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
             return WholeBlob(digest, b"")
 
@@ -108,7 +121,11 @@ class CallerForward:
             self._node.fell_back(label, reason, nbytes)
 
         source = AsCaller(FirstSource(list(self._sources())), context.caller)
-        return PassingBlob(source, name, digest, size, used)
+        if told.ticket is not None:
+            pull = PrivatePull(name, digest, size, context)
+            if (reader := self._private.open(pull, told.ticket, source)) is not None:
+                return reader
+        return PassingBlob(source, name, digest, size, used, reason=BY_CALLER)
 
     async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:
         return await self._found(

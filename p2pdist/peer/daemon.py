@@ -18,6 +18,7 @@ from p2pdist.peer.callers import CallerForward
 from p2pdist.peer.manifests import ManifestBook
 from p2pdist.peer.mirror import MirrorBackend
 from p2pdist.peer.ordering import PeerSource
+from p2pdist.peer.private_pulls import PrivatePulls
 from p2pdist.peer.snapshotter_desk import snapshotter_desk
 from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
@@ -107,7 +108,10 @@ async def running_peer(
         running.orders.go_to(prewarmer.take)
         proxy_links = running.node.proxy_links
         proxy_links.registries.add_own(upstream_hosts(settings), by_caller(settings))
-        forward = CallerForward(running.node, proxies, upstream)
+        private = PrivatePulls(
+            running.node, finder, lambda: running.own_id.current, patience_s=own.patience_s
+        )
+        forward = CallerForward(running.node, proxies, upstream, private)
         metrics, refused = PullMetrics(proxy_links.registries), RefusedRequests()
         mirror = HostMirror(
             settings,

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from p2pdist.model.ids import Digest
+from p2pdist.model.ids import Digest, HostId
 from p2pdist.oci.callers import NOBODY, Caller
 from p2pdist.oci.names import ImageName
 
@@ -69,6 +69,10 @@ FILL_HEADER: Final = "P2pdist-Fill"
 """With a HEAD of a blob, with the value 1: bring all of it here when nobody needs anything else."""
 HELD_HEADER: Final = "P2pdist-Held"
 """In the answer to that, with the value 1: all of it lies here."""
+TICKET_HEADER: Final = "P2pdist-Ticket"
+"""With a HEAD of a blob, with the value 1, in TLS between hosts with certificates: say how other
+hosts may be asked for it. In the answer, where only some may read it: its private digest, and the
+ticket for it in Base64."""
 USER_AGENT: Final = "p2pdist"
 """What daemons of ours call themselves over HTTP."""
 
@@ -97,6 +101,10 @@ class PullContext:
     """The client had these bytes before, and they were wrong (`DEMAND_AGAIN`)."""
     fill: bool = False
     """All of the blob is to come here in time. Asked for by `FILL_HEADER`."""
+    ticket_for: HostId | None = None
+    """The host that wants to ask others for the blob (`TICKET_HEADER`), by its certificate."""
+    ticket: tuple[Digest, bytes] | None = None
+    """What it gets for that: the private digest, and the record of a `Ticket`."""
     held: bool = False
     """All of it lies here; told only where it is to be filled."""
     finds_layers: bool = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,8 +24,10 @@ from p2pdist.model.ids import (
     digest_algorithm,
     digest_of,
     parse_digest,
+    parse_exchanged,
     parse_host_id,
 )
+from p2pdist.model.private_digests import is_private
 from p2pdist.model.statements import KEY_ID_BYTES, RECORD_BYTES_MAX
 from p2pdist.oci.errors import told_error
 from p2pdist.oci.links import next_page
@@ -37,6 +38,7 @@ from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_by_caller, parse_reg
 from p2pdist.oci.tag_list import parse_tag_list
 from p2pdist.process.off_loop import parsed
 from p2pdist.registry.ports import (
+    TICKET_HEADER,
     USER_AGENT,
     Manifest,
     TagPage,
@@ -87,6 +89,15 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
+class Introduced:
+    """What a proxy says of a blob that it was told of."""
+
+    size_bytes: int
+    ticket: tuple[Digest, bytes] | None
+    """The private digest, and the record of the ticket for it; None: it gives none."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyTls:
     """How a host with a certificate speaks to proxies."""
 
@@ -131,6 +142,21 @@ class ProxyClient:
         if size is None:
             raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")
         return size
+
+    async def ask_ticket(self, name: ImageName, digest: Digest, *, timeout_s: float) -> Introduced:
+        """The same, and ask how other hosts may be asked for it; in TLS only."""
+        asking = self._ask("HEAD", name, "blobs", digest, headers={TICKET_HEADER: "1"})
+        async with self._deadline(timeout_s), asking as got:
+            size, told = content_length(got), got.headers.get(TICKET_HEADER)
+            in_tls = got.url.scheme == "https"
+        if size is None:
+            raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")
+        if told is None or not in_tls:
+            return Introduced(size, None)
+        try:
+            return Introduced(size, _ticket(told))
+        except ValueError as error:
+            raise BadAnswer(f"{self.base_url}: {error}") from None
 
     async def greet(self, *, timeout_s: float) -> Greeting:
         """Ask the proxy who it is."""
@@ -315,12 +341,23 @@ async def _media_type(response: aiohttp.ClientResponse, body: bytes) -> str:
 
 
 def _statement(text: str | None) -> bytes | None:
-    if text is None:
-        return None
     try:
-        record = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        record = b""
+        return None if text is None else _record(text)
+    except ValueError:
+        raise BadAnswer("a proxy's statement that is none") from None
+
+
+def _ticket(text: str) -> tuple[Digest, bytes]:
+    name, _, record = text.partition(" ")
+    private = parse_exchanged(name)
+    if not is_private(private):
+        raise ValueError("a ticket for what needs none")
+    return private, _record(record)
+
+
+def _record(text: str) -> bytes:
+    """Raise ValueError for what is none."""
+    record = base64.b64decode(text, validate=True)
     if not 0 < len(record) <= RECORD_BYTES_MAX:
-        raise BadAnswer("a proxy's statement that is none")
+        raise ValueError("a record of no length that records have")
     return record

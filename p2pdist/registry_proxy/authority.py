@@ -15,6 +15,7 @@ from p2pdist.errors import ErrorReason, P2pdistError, RegistryError, UpstreamErr
 from p2pdist.model.bucket import TokenBucket
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest
+from p2pdist.model.private_digests import is_private
 from p2pdist.model.statements import Signer
 from p2pdist.oci import refusals
 from p2pdist.oci.names import ImageName
@@ -65,11 +66,16 @@ class ProxyAuthority:
         self._smalls: SingleFlight[Digest, SmallAnswer | WhyNot] = SingleFlight()
         self.arrives: Callable[[ActiveBlob], None] = lambda _: None
         """Hears of each blob that is asked for, before it is fetched."""
+        self.wanted_private: Callable[[Digest], None] = lambda _: None
+        """Hears of each private blob that a host asks for which may have it."""
         self.budget_of: Callable[[Digest], TokenBucket | None] = lambda _: None
         """The rate of a job that is to fetch a blob; hosts may ask for it before its turn comes."""
 
     def wanted(self, digest: Digest, *, bulk: bool) -> None:
         """Start to fetch a blob, unless that is under way or nothing is known of it."""
+        if is_private(digest):
+            self.wanted_private(digest)
+            return
         if self.obtaining.runs(digest) or self.obtaining.rests(digest):
             return
         if not (claims := self._large_claims(digest)):

@@ -1,8 +1,9 @@
 """What a proxy serves of registries that decide by the credentials of each caller.
 
-Nothing of it gets into the store that hosts exchange, to a tracker, or from one repository into
-another: each repository has its manifests, links and blobs for itself, and who asks has to be let
-by the registry, now or within the last minute. Content is read with the credentials of a caller.
+Nothing of it gets from one repository into another: each has its manifests, links and blobs for
+itself, and who asks has to be let by the registry, now or within the last minute. Content is read
+with the credentials of a caller. Blobs of several chunks lie among those that hosts exchange, under
+names of their own (`private_blobs`); what is smaller is kept apart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from p2pdist.errors import ErrorReason, RegistryError
+from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, TagKey, digest_algorithm, digest_of
 from p2pdist.oci.names import ImageName
 from p2pdist.process.tasks import TaskOwner
@@ -30,11 +32,13 @@ from p2pdist.registry_proxy.caller_gate import CallerGate
 from p2pdist.registry_proxy.core.verdicts import blob_refusal
 from p2pdist.registry_proxy.kept_blobs import KeptBlobs
 from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.registry_proxy.private_blobs import PrivateBlobs
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource
+from p2pdist.swarm.node import Node
 from p2pdist.swarm.outside import AsCaller
 from p2pdist.swarm.passing import PassingBlob
-from p2pdist.swarm.reader import WholeBlob
+from p2pdist.swarm.reader import SwarmReader, WholeBlob
 
 # What is forgotten is asked for anew.
 REPOSITORIES_MAX: Final = 1024
@@ -84,6 +88,8 @@ class CallerBackend:
         gate: CallerGate,
         service_of: Callable[[ImageName, SmallsOf], ManifestService],
         blobs: KeptBlobs,
+        private: PrivateBlobs,
+        node: Node,
         source: OutsideSource,
         used: Callable[[str, int], None],
         budgets: CallerBudgets,
@@ -93,6 +99,9 @@ class CallerBackend:
         self._gate = gate
         self._service_of = service_of
         self._blobs = blobs
+        self._private = private
+        private.refuted = self._refuted
+        self._node = node
         self._source = source
         self._used = used
         self._budgets = budgets
@@ -115,13 +124,19 @@ class CallerBackend:
 
     async def blob_size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
         await self._gate.admit(name, context.caller, ("blobs", digest))
-        return await self._size(name, digest, context)
+        size = await self._size(name, digest, context)
+        if context.ticket_for is not None and not geometry_for(size).single:
+            private = self._private.introduce(name, digest, size, context.caller)
+            context.ticket = private, self._private.ticket(private, context.ticket_for)
+        return size
 
     async def open_blob(self, name: ImageName, digest: Digest, context: PullContext) -> BlobSource:
         await self._gate.admit(name, context.caller, ("blobs", digest))
         size = await self._size(name, digest, context)
         if size == 0 and digest_of(b"", digest_algorithm(digest)) == digest:
             return WholeBlob(digest, b"")
+        if not geometry_for(size).single:
+            return self._open_large(name, digest, size, context)
         paid = self._pay(name, size) if self._blobs.size_of(name, digest) is None else 0.0
 
         def used(label: str, nbytes: int) -> None:
@@ -138,6 +153,51 @@ class CallerBackend:
             return kept
         source = AsCaller(self._source, context.caller)
         return PassingBlob(source, name, digest, size, lambda label, _, n: used(label, n))
+
+    def _open_large(
+        self, name: ImageName, digest: Digest, size: int, context: PullContext
+    ) -> BlobSource:
+        """What has several chunks the hosts that may have it exchange."""
+        source = AsCaller(self._source, context.caller)
+        private = self._private.introduce(name, digest, size, context.caller)
+        try:
+            active = self._private.obtain(private)
+            if active.geometry.size_bytes != size:
+                self._budgets.begin()
+        except BudgetSpent as error:
+            raise blob_refusal(error, name.upstream) from None
+
+        def fell_back(label: str, reason: str, nbytes: int) -> None:
+            self._budgets.came(nbytes)
+            self._node.counters.fallbacks[label] += nbytes
+            self._node.counters.fallback_reasons[reason] += nbytes
+            self._used(label, nbytes)
+
+        if active.geometry.size_bytes != size:
+
+            def used(label: str, reason: str, nbytes: int) -> None:
+                context.bytes_by_source[label] = context.bytes_by_source.get(label, 0) + nbytes
+                fell_back(label, reason, nbytes)
+
+            return PassingBlob(source, name, digest, size, used)
+        self._node.counters.blob_requests["hit" if active.complete else "origin"] += 1
+        return SwarmReader(
+            active,
+            name,
+            context,
+            [source],
+            size_bytes=size,
+            content=digest,
+            used_fallback=fell_back,
+            starving=lambda: self._private.wanted(private),
+            interruption=lambda: self._private.interruption(active),
+            fallback_when_full_only=True,
+        )
+
+    def _refuted(
+        self, name: ImageName, digest: Digest, claimed_bytes: int, actual_bytes: int | None
+    ) -> None:
+        self._service(name).links.refute(name, digest, claimed_bytes, actual_bytes)
 
     async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:
         """The registry decides itself: nothing of a list is kept."""
@@ -164,8 +224,9 @@ class CallerBackend:
             raise blob_refusal(error, name.upstream) from None
 
     async def _size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
-        if (size := self._blobs.size_of(name, digest)) is not None:
-            return size
+        for size in (self._blobs.size_of(name, digest), self._private.size_of(name, digest)):
+            if size is not None:
+                return size
         async with self._as_caller(name, context) as service:
             return await service.blob_size(name, digest)
 

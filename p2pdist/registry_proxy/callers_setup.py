@@ -16,8 +16,10 @@ from p2pdist.registry_proxy.core.callers import CallerBook
 from p2pdist.registry_proxy.core.tags import TagCache
 from p2pdist.registry_proxy.kept_blobs import KeptBlobs
 from p2pdist.registry_proxy.manifests import ManifestService
+from p2pdist.registry_proxy.obtaining import Obtaining
+from p2pdist.registry_proxy.private_blobs import PrivateBlobs
 from p2pdist.settings import Settings
-from p2pdist.swarm.assembly import RunningNode
+from p2pdist.swarm.assembly import RunningNode, spoken
 from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.outside import DirectSource
@@ -32,6 +34,7 @@ LINKS_MAX: Final = 4096
 class Callers:
     gate: CallerGate
     backend: CallerBackend
+    private: PrivateBlobs
     hosts: frozenset[str]
 
     async def decides(self, registry: str) -> bool:
@@ -44,6 +47,7 @@ def callers(
     upstream: UpstreamClient,
     signer: Signer,
     asking: Asking,
+    obtaining: Obtaining,
 ) -> Callers:
     """`backend` is the caller's to close. Raises OSError."""
     own = settings.proxy
@@ -67,7 +71,19 @@ def callers(
         if label == UPSTREAM:
             running.node.counters.received[UPSTREAM] += nbytes
 
+    source = DirectSource(upstream)
+    private = PrivateBlobs(
+        running.node,
+        signer,
+        obtaining,
+        source,
+        own_id=lambda: running.own_id.current,
+        proved=lambda: spoken(running.identity) is not None,
+        unix_s=lambda: running.node.health.sober_unix_s,
+    )
     gate = CallerGate(upstream, asking, CallerBook(grace_s=own.caller_grace_s))
     blobs = KeptBlobs(settings.host.state_dir / DIRECTORY, max_bytes=own.caller_max_bytes)
-    backend = CallerBackend(gate, service_of, blobs, DirectSource(upstream), used, asking.budgets)
-    return Callers(gate, backend, upstream.caller_hosts)
+    backend = CallerBackend(
+        gate, service_of, blobs, private, running.node, source, used, asking.budgets
+    )
+    return Callers(gate, backend, private, upstream.caller_hosts)

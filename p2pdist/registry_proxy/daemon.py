@@ -17,6 +17,7 @@ from p2pdist.host.mirror import HostMirror, admitted_runtimes, runtime_puller
 from p2pdist.host.prewarming import Prewarmer
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Place, Role
+from p2pdist.model.private_digests import is_private
 from p2pdist.model.statements import Signer, key_id
 from p2pdist.oci.registry_list import encode_registries
 from p2pdist.process.admin import AdminServer
@@ -55,7 +56,7 @@ from p2pdist.registry_proxy.indexing import LayerIndexer
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.ordering import ProxyOrderSource
 from p2pdist.registry_proxy.replication_setup import Replicating, replicating
-from p2pdist.registry_proxy.who_asks import members_only
+from p2pdist.registry_proxy.who_asks import exchanging_host, members_only
 from p2pdist.settings import Settings
 from p2pdist.settings_json import as_json
 from p2pdist.store.ports import BlobStore, OpenStore, StoreLimits
@@ -119,7 +120,12 @@ async def running_proxy(
             accounts=upstream.account_hosts,
             callers=upstream.caller_hosts,
         )
-        node = running_node(options, parents, servable=access.servable, open_store=open_store)
+        node = running_node(
+            options,
+            parents,
+            servable=partial(_servable, access, options),
+            open_store=open_store,
+        )
         running = await stack.enter_async_context(node)
         stack.push_async_callback(links_file.save, links, links_path)
         writing = links_file.keep_writing(links, links_path)
@@ -152,7 +158,8 @@ async def running_proxy(
         prewarmer = Prewarmer(running.node, ProxyOrderSource(own_backend, authority), runtime)
         authority.budget_of = prewarmer.budget_of
         running.orders.go_to(prewarmer.take)
-        calls = callers(settings, running, upstream, signer, asking)
+        calls = callers(settings, running, upstream, signer, asking, authority.obtaining)
+        authority.wanted_private = calls.private.wanted
         stack.push_async_callback(calls.backend.close)
         backend = BackendByRegistry(
             ProxyBackend(running.node, manifests, authority, source, asking.budgets),
@@ -192,6 +199,11 @@ async def running_proxy(
         yield RunningProxy(
             running, address, await admin.start(), admin, upstream, registry, rules, mirror
         )
+
+
+def _servable(access: Access, options: NodeOptions, digest: Digest) -> bool:
+    """What is private goes to hosts with a certificate that show a ticket for it."""
+    return options.identity is not None if is_private(digest) else access.servable(digest)
 
 
 def _manifests(
@@ -267,6 +279,7 @@ def _endpoint(
             **({SPEAKS_TLS: "1"} if spoken(running.identity) else {}),
         },
         beside={notifications_http.PATH: rules.notifications.handle},
+        host_of=partial(exchanging_host, running.identity),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import Final, assert_never
@@ -52,6 +52,10 @@ class Origin:
     introduce: Callable[[float], Awaitable[bool]] | None = None
     """Tell proxies of other datacenters where it lies, with that many seconds for each; False: none
     has it to give. None: there are none to be asked."""
+    alone: bool = False
+    """No other host may have it: nobody is asked for it, nor for leave to read it."""
+    federated: bool = True
+    """Other datacenters may have it, too: one of them reads it from its registry."""
 
 
 class Obtaining:
@@ -116,7 +120,7 @@ class Obtaining:
             await self._clear_way(active)
             async with (
                 self._slots.held(origin.names[0].upstream),
-                self._leases.held(active) as lease,
+                self._lease(active, origin) as lease,
             ):
                 await self._search(active, origin, lease)
         except P2pdistError as error:
@@ -126,6 +130,9 @@ class Obtaining:
             del self._running[active.digest]
             self._budgets.came(active.received.get(UPSTREAM, 0) - before - paid)
         over()
+
+    def _lease(self, active: ActiveBlob, origin: Origin) -> AbstractAsyncContextManager[Use]:
+        return nullcontext(Use()) if origin.alone else self._leases.held(active)
 
     async def _search(self, active: ActiveBlob, origin: Origin, lease: Use) -> None:
         """Carry out one `SourcesCore`."""
@@ -152,10 +159,12 @@ class Obtaining:
                         event = core.Looked(view_of(active))
                     case core.AskOrigin():
                         active.turned_to("origin_lease")
-                        granted = await right.enter_async_context(self._leases.origin(active))
+                        granted = True
+                        if origin.federated:
+                            granted = await right.enter_async_context(self._leases.origin(active))
                         event = core.OriginTold(granted, view_of(active))
                     case core.ReadRegistry(alone):
-                        await self._ingest(active, origin, alone=alone)
+                        await self._ingest(active, origin, alone=alone or origin.alone)
                         event = core.RegistryRead()
                     case core.Stop():
                         return

@@ -12,6 +12,8 @@ from aiohttp.typedefs import Handler, Middleware
 
 from p2pdist.errors import ErrorReason, PeerFault
 from p2pdist.exchange.accepting import network_of_address
+from p2pdist.model.identity import IdentityRole
+from p2pdist.model.ids import HostId
 from p2pdist.model.private_places import IpNetwork
 from p2pdist.oci import refusals
 from p2pdist.process.identity_holder import IdentityHolder
@@ -55,6 +57,17 @@ def _certified(own: IdentityHolder, request: web.Request) -> bool:
         return der is not None and bool(own.current.shown(der))
     except PeerFault:
         return False
+
+
+def exchanging_host(own: IdentityHolder | None, der: bytes) -> HostId | None:
+    """The host that showed a certificate (DER), which TLS has looked at, if it is one that
+    exchanges blobs with others."""
+    try:
+        shown = None if own is None else own.current.shown(der)
+    except PeerFault:
+        return None
+    exchanges = shown is not None and shown.role in (IdentityRole.PEER, IdentityRole.PROXY)
+    return shown.host_id if shown is not None and exchanges else None
 
 
 def _named(request: web.Request, open_to: Collection[IpNetwork]) -> bool:

@@ -20,18 +20,20 @@ SMALL: Final = "small"
 FAILED: Final = "failed"
 FULL: Final = "store_full"
 OTHER_SIZE: Final = "other_size"
+BY_CALLER: Final = "by_caller"
 REFUSED: Final = "links_refused"
 NO_LINK: Final = "no_link"
 AWAY: Final = "proxy_away"
 FALLBACK_REASONS: Final = (
-    STARVED, FIRST_BYTE, SMALL, FAILED, FULL, OTHER_SIZE, REFUSED, NO_LINK, AWAY,
+    STARVED, FIRST_BYTE, SMALL, FAILED, FULL, OTHER_SIZE, BY_CALLER, REFUSED, NO_LINK, AWAY,
 )  # fmt: skip
 """Why bytes came from outside of the swarm: a body stood still; did not begin; one chunk, a config
 or a manifest was not found; a map failed; the disk is full; the manifest claims another size than
-the swarm's map; with every proxy refusing links; with a proxy that answers `/v2/` and has no link;
-with no proxy at all."""
-SAID_OTHERWISE: Final = frozenset((FULL, REFUSED, AWAY))
-"""Those that have an entry of their own in `/readyz`, or no proxy to blame."""
+the swarm's map; its registry decides by the caller, and it is small or this host got no ticket;
+with every proxy refusing links; with a proxy that answers `/v2/` and has no link; with no proxy at
+all."""
+SAID_OTHERWISE: Final = frozenset((FULL, BY_CALLER, REFUSED, AWAY))
+"""Those that have an entry of their own in `/readyz`, or nobody to blame."""
 RECEIVERS: Final = ("peer", PROXY, WAN)
 
 
@@ -57,7 +59,7 @@ def fallback_reason(
     reason: str, *, by_proxy: bool, has_proxies: bool, reachable: bool, all_refuse: bool
 ) -> str:
     """What `reason`, of the reader, comes down to for a host whose links to proxies are thus."""
-    if reason == FULL or not has_proxies or (reachable and not all_refuse):
+    if reason in (FULL, BY_CALLER) or not has_proxies or (reachable and not all_refuse):
         return reason
     if all_refuse:
         return REFUSED

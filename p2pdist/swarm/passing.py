@@ -25,12 +25,16 @@ class PassingBlob:
         digest: Digest,
         size_bytes: int,
         used: Callable[[str, str, int], None],
+        *,
+        reason: str = OTHER_SIZE,
     ) -> None:
+        """`used` hears of source, `reason` (of `counters.FALLBACK_REASONS`) and bytes."""
         self.digest = digest
         self.size_bytes = size_bytes
         self._source = source
         self._name = name
         self._used = used
+        self._reason = reason
 
     async def read(self, start: int, stop: int) -> AsyncIterator[FileSpan | bytes]:
         label, begun = self._source.label, False
@@ -42,7 +46,7 @@ class PassingBlob:
             start=start,
             stop=stop,
             prefix=None,
-            count=lambda nbytes: self._used(label, OTHER_SIZE, nbytes),
+            count=lambda nbytes: self._used(label, self._reason, nbytes),
         )
         try:
             async with aclosing(stream) as pieces:

@@ -85,6 +85,7 @@ class SwarmReader:
         fallbacks: Sequence[OutsideSource],
         *,
         size_bytes: int,
+        content: Digest | None = None,
         used_fallback: Callable[[str, str, int], None],
         demand_lacks: Callable[[], None] = lambda: None,
         starving: Callable[[], None] = lambda: None,
@@ -94,7 +95,9 @@ class SwarmReader:
         fallback_when_full_only: bool = False,
         patience_s: float = LAST_RESORT_S,
     ) -> None:
-        """`size_bytes` is what the manifest claims; a signed map stands above it.
+        """`size_bytes` is what the manifest claims; a signed map stands above it. `content`: what
+        the bytes hash to and sources outside know the blob by, where hosts have another name for
+        it.
         `used_fallback` gets source, reason (of `counters.FALLBACK_REASONS`) and bytes.
         `demand_lacks` is called where some of a part lacks here that is demanded.
         `starving` is called while nothing comes in, once in `TURN_S`; `forsaken`: every proxy
@@ -105,7 +108,7 @@ class SwarmReader:
         body of it makes sense only where the first one cannot be kept. `patience_s`: how long a
         body that has begun waits for any source to come back.
         """
-        self.digest = active.digest
+        self.digest = content or active.digest
         proven = active.proven_size_bytes
         self.size_bytes = proven if proven is not None else size_bytes
         self._active = active

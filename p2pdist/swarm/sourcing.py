@@ -7,7 +7,7 @@ over the exchange.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -53,6 +53,16 @@ class BlobFinder:
 
     def look(self, name: ImageName, active: ActiveBlob) -> None:
         """Have a proxy look for a blob: its owner first, another one each time that is in vain."""
+
+        async def introduce(client: ProxyClient) -> None:
+            await client.introduce(name, active.digest, timeout_s=INTRODUCE_S)
+
+        self.look_by(active, introduce)
+
+    def look_by(
+        self, active: ActiveBlob, introduce: Callable[[ProxyClient], Awaitable[None]]
+    ) -> None:
+        """The same, where `introduce` tells a proxy in which repository the blob lies."""
         self._node.fetch(active)
         search = self._searches.setdefault(active, _Search())
         now_s = asyncio.get_running_loop().time()
@@ -60,10 +70,15 @@ class BlobFinder:
             search.running = True
             search.not_before_s = now_s + search.pause_s
             search.pause_s = min(2 * search.pause_s, LOOK_PAUSE_MAX_S)
-            look = self._introduce_next(name, active, search)
+            look = self._introduce_next(active, search, introduce)
             self._node.tasks.start(look, name=f"introduce {active.digest[:19]}")
 
-    async def _introduce_next(self, name: ImageName, active: ActiveBlob, search: _Search) -> None:
+    async def _introduce_next(
+        self,
+        active: ActiveBlob,
+        search: _Search,
+        introduce: Callable[[ProxyClient], Awaitable[None]],
+    ) -> None:
         """Tell a proxy in which repository a blob lies, so that it may look for it; then ask it."""
         try:
             clients = await self._node.proxy_links.clients(active.digest)
@@ -73,7 +88,7 @@ class BlobFinder:
 
             async def reached(client: ProxyClient) -> Link | None:
                 search.tried.add(client.base_url)
-                await client.introduce(name, active.digest, timeout_s=INTRODUCE_S)
+                await introduce(client)
                 return await self._node.proxy_links.reach(client)
 
             link = await self._answering.first_of(fresh or clients, reached, direct=False)

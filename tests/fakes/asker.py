@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from p2pdist.exchange import frames as fr
 from p2pdist.exchange.link import Link
+from p2pdist.exchange.securing import LinkIdentity
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.geometry import CHUNK_SIZE_MIN_BYTES
 from p2pdist.model.ids import Digest, HostId, MapId, RequestId, TagKey
@@ -83,14 +84,17 @@ class Asker:
 
 
 @asynccontextmanager
-async def asker(node: Address, secret: bytes) -> AsyncIterator[Asker]:
-    """Linked to `node` for as long as the block lasts."""
+async def asker(
+    node: Address, secret: bytes, me: Member = ME, identity: LinkIdentity | None = None
+) -> AsyncIterator[Asker]:
+    """Linked to `node` for as long as the block lasts. `identity`: proves that it is `me`."""
     asking = Asker()
     transport = ExchangeTransport(
         asking,
         secret=always(secret),
-        me=lambda: ME,
+        me=lambda: me,
         limits=ExchangeLimits(),
+        identity=lambda: identity,
     )
     try:
         asking.link = await transport.dial(node, timeout_s=ANSWER_S)

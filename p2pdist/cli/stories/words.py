@@ -30,6 +30,7 @@ OUTSIDE: Final = {
     "failed": "its map failed",
     "store_full": "the disk does not take it",
     "other_size": "the manifest claims another size than the swarm's map",
+    "by_caller": "its registry decides by the caller",
 }
 _WHERE: Final = {
     "rack": " in this rack",

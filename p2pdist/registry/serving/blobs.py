@@ -6,6 +6,7 @@ break, and answers several ranges, unknown units and If-Range wrongly.
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,7 +21,7 @@ from p2pdist.exchange.upload import Upload
 from p2pdist.oci.ranges import Full, Multi, Partial, Unsatisfiable, parse_range
 from p2pdist.oci.routes import BlobRoute
 from p2pdist.process import logs
-from p2pdist.registry.ports import HELD_HEADER, BlobSource, FileSpan, RegistryBackend
+from p2pdist.registry.ports import HELD_HEADER, TICKET_HEADER, BlobSource, FileSpan, RegistryBackend
 from p2pdist.registry.serving.answers import (
     content_headers,
     error_answer,
@@ -70,6 +71,9 @@ class BlobServer:
             response = _blob_response(pull, route, 200, size)
             if pull.context.held:
                 response.headers[HELD_HEADER] = "1"
+            if pull.context.ticket is not None:
+                private, record = pull.context.ticket
+                response.headers[TICKET_HEADER] = f"{private} {base64.b64encode(record).decode()}"
             return response
         async with self._place(request, sticky=pull.context.sticky) as place:
             source = await self._backend.open_blob(pull.name, route.digest, pull.context)

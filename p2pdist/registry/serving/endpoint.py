@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from p2pdist.errors import CallerRefused, RegistryError
 from p2pdist.exchange.upload import Upload
+from p2pdist.model.ids import HostId
 from p2pdist.oci.callers import read_caller
 from p2pdist.oci.manifest import MANIFEST_MEDIA_TYPES
 from p2pdist.oci.media_types import accepted_beyond
@@ -41,6 +42,7 @@ from p2pdist.registry.ports import (
     DEMAND_AGAIN,
     DEMAND_HEADER,
     FILL_HEADER,
+    TICKET_HEADER,
     USER_AGENT,
     PullContext,
     RegistryBackend,
@@ -106,10 +108,12 @@ class RegistryEndpoint:
         refused: RefusedRequests | None = None,
         by_caller: Callable[[], bool] = lambda: False,
         beside: Mapping[str, Handler] | None = None,
+        host_of: Callable[[bytes], HostId | None] = lambda der: None,
     ) -> None:
         """`upload`: the budget of what goes to other hosts. `beside`: handlers of exact paths that
         are no part of `/v2/`, for every method. `by_caller`: a registry of the list decides by the
-        credentials of each caller."""
+        credentials of each caller. `host_of`: the host of a certificate (DER), if it is one that
+        exchanges blobs with others."""
         self._backend = backend
         self._upload = upload
         self._blobs = BlobServer(backend, bodies_max=bodies_max, upload=upload)
@@ -121,6 +125,7 @@ class RegistryEndpoint:
         self.refused = refused if refused is not None else RefusedRequests()
         self._on_done = on_done
         self._by_caller = by_caller
+        self._host_of = host_of
         self._beside = dict(beside or {})
 
     def app(self) -> web.Application:
@@ -220,6 +225,9 @@ class RegistryEndpoint:
                 context.finds_layers = _is_engine(request, looks_into_stores)
                 context.has_snapshotter = not pull.head and _is_engine(request, has_snapshotters)
                 context.fill = pull.head and request.headers.get(FILL_HEADER) == "1"
+                if pull.head and request.headers.get(TICKET_HEADER) == "1":
+                    certificate: bytes | None = request.get_extra_info(CERTIFICATE)
+                    context.ticket_for = self._host_of(certificate) if certificate else None
                 pull.by_node = request.headers.get(hdrs.USER_AGENT) == USER_AGENT
                 return await self._pull(request, pull)
             case TagsRoute(count=0):

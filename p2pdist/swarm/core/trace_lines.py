@@ -15,6 +15,7 @@ import msgspec
 from p2pdist.exchange import frames as fr
 from p2pdist.model.bits import ranges
 from p2pdist.model.ids import Digest, HostId, MapId
+from p2pdist.model.private_digests import is_private
 from p2pdist.swarm.core import host_orders as orders
 
 VERSION: Final = 1
@@ -58,9 +59,9 @@ class Line(msgspec.Struct, omit_defaults=True):
 
 
 def short(digest: Digest) -> str:
-    """Enough to tell the blobs of one host apart."""
+    """Enough to tell the blobs of one host apart; private ones of a repository begin alike."""
     algorithm, _, encoded = digest.partition(":")
-    return f"{algorithm}:{encoded[:16]}"
+    return f"{algorithm}:{encoded[-16:] if is_private(digest) else encoded[:16]}"
 
 
 def runs_of(bits: int) -> list[tuple[int, int]]:
