@@ -1,6 +1,6 @@
 """Show who may read what: from a private registry itself, and through proxy and peer.
 
-    python -m bench.access                # about ten minutes
+    python -m bench.access                # eleven minutes
     python -m bench.access http skopeo    # some of the clients
 
 Two users, a private repository for each, a docker-registry with a token service, and one with

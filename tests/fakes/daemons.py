@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -76,8 +76,8 @@ class Site:
     keys: KeyFiles
     ca: TestCa
     client: aiohttp.ClientSession
-    stack: AsyncExitStack
     upstream: list[dict[str, Any]]
+    processes: list[Process] = field(default_factory=list)
     trackers: list[str] = field(default_factory=list)
     proxies: list[str] = field(default_factory=list)
     _made: int = 0
@@ -143,7 +143,7 @@ class Site:
             role, "p2pdist.cli.main", [role, "--config", str(path)], directory / "log",
             f"http://{service}", f"http://{admin}/readyz",
         )  # fmt: skip
-        self.stack.push_async_callback(process.end)
+        self.processes.append(process)
         if role == "tracker":
             self.trackers.append(f"tcp://{service}")
         elif role == "proxy":
@@ -220,9 +220,12 @@ def member(host_id: HostId, role: Role, *addresses: Address) -> Member:
 async def open_site(
     directory: Path, client: aiohttp.ClientSession, upstream: list[dict[str, Any]]
 ) -> AsyncIterator[Site]:
-    async with AsyncExitStack() as stack:
-        keys, ca = make_keys(directory / "keys"), TestCa(directory)
-        yield Site(directory, keys, ca, client, stack, upstream)
+    keys, ca = make_keys(directory / "keys"), TestCa(directory)
+    site = Site(directory, keys, ca, client, upstream)
+    try:
+        yield site
+    finally:
+        await asyncio.gather(*(process.end() for process in site.processes))
 
 
 def upstream(host: str, url: str, **more: Any) -> dict[str, Any]:
