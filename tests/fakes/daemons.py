@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 import tomlkit
 
 from p2pdist.control.client import TrackerClient
-from p2pdist.demo.processes import Process, fetch_json, free_ports
+from p2pdist.demo.processes import Process, fetch_json
 from p2pdist.exchange.link import LinkHandler
 from p2pdist.exchange.transport import ExchangeLimits, ExchangeTransport
 from p2pdist.model.ids import HostId
@@ -29,7 +30,14 @@ from tests.control.test_client import Host
 from tests.fakes.scraping import scraped, total
 from tests.process.identities import TestCa
 
-LOOPBACK: Final = "127.0.0.1"
+SERVICE, EXCHANGE, ADMIN = range(7101, 7104)
+
+
+def own_loopback(number: int) -> str:
+    """An address of this process alone: no connection, which comes from 127.0.0.1, takes a port
+    there before a daemon does, and no other run listens there."""
+    pid = os.getpid()
+    return f"127.{64 + (pid >> 8) % 64}.{pid % 256}.{number}"
 
 
 @dataclass(frozen=True)
@@ -102,19 +110,19 @@ class Site:
         self,
         role: str,
         *,
-        listen: str = LOOPBACK,
-        exchange: Address | None = None,
+        listen: str = "",
         advertise: Sequence[Address] = (),
         **own: Any,
     ) -> Daemon:
-        """`listen`: by which of the addresses of loopback others call it. `own`: more of the
+        """`listen`: by which other address of loopback its users call it. `own`: more of the
         settings of its role."""
         self._made += 1
         host_id = HostId(f"{self._made:032x}")
         directory = self.directory / f"{role}{self._made}"
         directory.mkdir(mode=0o755)
-        service, links, admin = (Address(LOOPBACK, port) for port in free_ports(3))
-        service, links = Address(listen, service.port), exchange or links
+        here = own_loopback(self._made)
+        service, links, admin = (Address(here, port) for port in (SERVICE, EXCHANGE, ADMIN))
+        service = Address(listen or here, SERVICE)
         path = directory / "settings.toml"
         path.write_text(
             tomlkit.dumps(
