@@ -1,12 +1,15 @@
 """Show who may read what: from a private registry itself, and through proxy and peer.
 
-    python -m bench.access                # three minutes
+    python -m bench.access                # eleven minutes
     python -m bench.access http skopeo    # some of the clients
 
-Two users, a private repository for each, a docker-registry with tokens; each client pulls both as
+Two users, a private repository for each, a docker-registry with a token service, and one with
+htpasswd, where each of them may read both; each client pulls both as
 each of them, as somebody whom the registry does not know, and as nobody: what the registry itself
 gives the mirrors are to give, cold and warm, and nothing else. Then a right is taken back, and the
 clock runs until the mirror refuses.
+Docker asks the registry where a mirror refuses; by the path of a mirror it is refused
+(docs/registries.md), which counts as no wrong refusal, and is told apart.
 Writes `build/bench-access.json`; prints TARGET lines. Needs root and Debian packages.
 """
 
@@ -35,10 +38,11 @@ from bench.access.clients import (
     Skopeo,
     running_containerd,
 )
-from bench.access.registry import Tokens, push, running_registry
+from bench.access.engines import Docker, DockerByPath, running_cri, running_dockerd
+from bench.access.registry import push, running_registry
+from bench.access.rights import Htpasswd, Rights, Tokens
 from bench.targets import publish
 from p2pdist.demo.report import Target
-from p2pdist.model.private_places import parse_private_place
 from p2pdist.peer.daemon import running_peer
 from p2pdist.registry_proxy.daemon import running_proxy
 from p2pdist.settings import Upstream
@@ -48,7 +52,9 @@ from tests.fakes.registry_images import build_image
 from tests.fakes.registry_rights import basic
 
 OUT: Final = Path("build/bench-access.json")
-CLIENTS: Final = ("http", "skopeo", "podman", "containerd")
+DOCKER: Final = ("docker", "docker path")
+CLIENTS: Final = ("http", "skopeo", "podman", "containerd", "cri", *DOCKER)
+REFUSED_BY_PATH: Final = "docker path"
 USERS: Final = ("", "mallory", "alice", "bob")
 """Nobody, and one whom the registry does not know, come first: to what no mirror has yet."""
 REPOSITORIES: Final = ("alice/app", "bob/app")
@@ -62,26 +68,40 @@ async def main() -> int:
     )
     parser.add_argument("clients", nargs="*", default=list(CLIENTS))
     wanted = parser.parse_args().clients
+    rows, withdrawn_s = [], 0.0
     async with AsyncExitStack() as stack:
         work = Path(stack.enter_context(TemporaryDirectory()))
-        tokens = Tokens("bench-registry")
-        tokens.may = {"alice": {"alice/app"}, "bob": {"bob/app"}}
-        registry = await stack.enter_async_context(running_registry(work, tokens))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        for number, user in enumerate(("alice", "bob")):
-            image = build_image([_archive(number)])
-            token = await _token(session, registry, user)
-            await push(session, registry, f"{user}/app", image, token)
-        clients: list[Client] = [Plain(session), Skopeo(work), Podman(work)]
-        clients.append(await stack.enter_async_context(running_containerd(work / "containerd")))
-        clients = [client for client in clients if client.name in wanted]
-        rows = []
-        for client in clients:
-            async with _mirrors(work / client.name / "lab", registry, tokens) as places:
-                rows += await _pulls(client, registry.removeprefix("http://"), places)
-        async with _mirrors(work / "lab", registry, tokens) as places:
-            withdrawn_s = await _withdrawn_s(tokens, session, places["peer, warm"])
+        clients = await _clients(stack, work, session, wanted)
+        for rights in (Tokens(), Htpasswd()):
+            async with running_registry(work / rights.kind, rights) as registry:
+                for number, user in enumerate(("alice", "bob")):
+                    image = build_image([_archive(number)])
+                    given = await rights.given(session, user)
+                    await push(session, registry, f"{user}/app", image, given)
+                for client in clients:
+                    lab = work / rights.kind / client.name
+                    async with _mirrors(lab, registry, rights) as places:
+                        rows += await _pulls(client, rights, registry, places)
+                async with _mirrors(work / rights.kind / "lab", registry, rights) as places:
+                    ended_s = await _withdrawn_s(rights, session, places["peer, warm"])
+                    withdrawn_s = max(withdrawn_s, ended_s)
     return _told(rows, withdrawn_s)
+
+
+async def _clients(
+    stack: AsyncExitStack, work: Path, session: aiohttp.ClientSession, wanted: list[str]
+) -> list[Client]:
+    clients: list[Client] = [Plain(session), Skopeo(work), Podman(work)]
+    if "containerd" in wanted:
+        clients.append(await stack.enter_async_context(running_containerd(work / "containerd")))
+    if "cri" in wanted:
+        clients.append(stack.enter_context(running_cri(work / "cri")))
+    if set(wanted) & {*DOCKER}:
+        dockerd = stack.enter_context(running_dockerd(work / "dockerd"))
+        own = work / "dockerd" / "docker-here"
+        clients += [Docker(dockerd, own), DockerByPath(dockerd, own)]
+    return [client for client in clients if client.name in wanted]
 
 
 def _archive(seed: int) -> bytes:
@@ -94,23 +114,17 @@ def _archive(seed: int) -> bytes:
     return packed.getvalue()
 
 
-async def _token(session: aiohttp.ClientSession, registry: str, user: str) -> str:
-    async with session.get(f"{registry}/v2/") as answer:
-        realm = answer.headers["WWW-Authenticate"].split('"')[1]
-    query = {"service": "bench-registry", "scope": f"repository:{user}/app:pull,push"}
-    headers = {"Authorization": basic(user)}
-    async with session.get(realm, params=query, headers=headers) as sold:
-        return str((await sold.json())["token"])
-
-
 @asynccontextmanager
-async def _mirrors(directory: Path, registry: str, tokens: Tokens) -> AsyncIterator[dict[str, str]]:
+async def _mirrors(directory: Path, registry: str, rights: Rights) -> AsyncIterator[dict[str, str]]:
     """A proxy and a peer that have nothing yet."""
-    place = parse_private_place(tokens.address)
-    upstream = Upstream(HOST, registry, access="passthrough", allow_private=(place,))
+    # dockerd names no registry: what it asks its mirrors for is of Docker Hub.
+    upstreams = tuple(
+        Upstream(host, f"http://{registry}", access="passthrough", allow_private=rights.places)
+        for host in (HOST, "docker.io")
+    )
     async with open_lab(directory, {}) as lab:
         await lab.tracker()
-        async with running_proxy(replace(lab.settings("proxy"), upstream=(upstream,))) as proxy:
+        async with running_proxy(replace(lab.settings("proxy"), upstream=upstreams)) as proxy:
             lab.proxies.append(url_of(proxy.registry))
             async with running_peer(replace(lab.settings("peer"), upstream=())) as peer:
                 yield {
@@ -120,19 +134,22 @@ async def _mirrors(directory: Path, registry: str, tokens: Tokens) -> AsyncItera
                 }
 
 
-async def _pulls(client: Client, registry: str, places: dict[str, str]) -> list[dict[str, Any]]:
+async def _pulls(
+    client: Client, rights: Rights, registry: str, places: dict[str, str]
+) -> list[dict[str, Any]]:
     rows = []
-    print(f"{client.name:<11} {'as':<8} {'image':<10} {'registry':<9}", *places, sep="  ")
+    print(f"{client.name} at a registry with {rights.kind}")
+    print(f"{'as':<8} {'image':<10} {'registry':<9}", *places, sep="  ")
     for repository in REPOSITORIES:
         for user in USERS:
             row: dict[str, Any] = {"client": client.name, "as": user, "image": repository}
-            row["registry"] = await client.pull(registry, user, repository, mirror=False)
-            for place, where in places.items():
-                row[place] = await client.pull(where, user, repository, mirror=True)
+            row["rights"] = rights.kind
+            row["registry"] = await client.pull(user, repository, registry=registry, mirror=None)
+            for place, mirror in places.items():
+                row[place] = await client.pull(user, repository, registry=registry, mirror=mirror)
             rows.append(row)
             said = [_word(row[key]).ljust(len(key)) for key in places]
-            who = user or "nobody"
-            told = f"{'':<11} {who:<8} {repository:<10} {_word(row['registry']):<9}"
+            told = f"{user or 'nobody':<8} {repository:<10} {_word(row['registry']):<9}"
             print(told, *said, sep="  ", flush=True)
     return rows
 
@@ -141,13 +158,13 @@ def _word(let: bool) -> str:
     return "yes" if let else "no"
 
 
-async def _withdrawn_s(tokens: Tokens, session: aiohttp.ClientSession, where: str) -> float:
+async def _withdrawn_s(rights: Rights, session: aiohttp.ClientSession, where: str) -> float:
     """How long a mirror goes on serving a user whose right was taken back, at most."""
     url = f"http://{where}/v2/alice/app/manifests/1?ns={HOST}"
     headers = {"Authorization": basic("alice")}
     async with session.get(url, headers=headers) as answer:
         assert answer.status == 200
-    tokens.may["alice"] = set()
+    rights.withdraw("alice")
     began_s = served_s = time.monotonic()
     while time.monotonic() < began_s + WITHDRAWN_MAX_S:
         async with session.get(url, headers=headers) as answer:
@@ -167,15 +184,18 @@ def _told(rows: list[dict[str, Any]], withdrawn_s: float) -> int:
     if idle:
         print(f"no pull from the registry itself: {', '.join(sorted(idle))}", file=sys.stderr)
         return 1
-    pairs = [(row["registry"], row[place]) for row in rows for place in places]
-    reads = sum(mirror and not registry for registry, mirror in pairs)
-    refusals = sum(registry and not mirror for registry, mirror in pairs)
+    pairs = [(row, row["registry"], row[place]) for row in rows for place in places]
+    reads = sum(mirror and not registry for _, registry, mirror in pairs)
+    refused = [row["client"] for row, registry, mirror in pairs if registry and not mirror]
+    by_path = refused.count(REFUSED_BY_PATH)
+    print(f"{len(pairs)} pulls by mirrors; of Docker by path {by_path} refused, as documented")
     targets = [
         Target("access.wrong_reads", reads, "<=", 0),
-        Target("access.wrong_refusals", refusals, "<=", 0),
+        Target("access.wrong_refusals", len(refused) - by_path, "<=", 0),
         Target("access.withdrawn_s", round(withdrawn_s, 1), "<=", 60),
     ]
-    return 0 if publish(targets, {"pulls": rows}, OUT) else 1
+    told = {"pulls": rows, "refused_by_path": by_path}
+    return 0 if publish(targets, told, OUT) else 1
 
 
 if __name__ == "__main__":

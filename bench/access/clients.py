@@ -24,9 +24,9 @@ PULL_S: Final = 60.0
 class Client(Protocol):
     name: str
 
-    async def pull(self, where: str, user: str, repository: str, *, mirror: bool) -> bool:
-        """Whether all of the image comes from `where` (`127.0.0.1:port`), as `user`, or as nobody;
-        `mirror`: a mirror of the registry is there, and nothing else is asked."""
+    async def pull(self, user: str, repository: str, *, registry: str, mirror: str | None) -> bool:
+        """Whether all of the image comes, as `user`, or as nobody: from the registry
+        (`127.0.0.1:port`), or from a mirror of it, as the client goes about it."""
         ...
 
 
@@ -54,8 +54,8 @@ class Plain:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def pull(self, where: str, user: str, repository: str, *, mirror: bool) -> bool:
-        base = f"http://{where}/v2/{repository}"
+    async def pull(self, user: str, repository: str, *, registry: str, mirror: str | None) -> bool:
+        base = f"http://{mirror or registry}/v2/{repository}"
         query = f"?ns={HOST}" if mirror else ""
         body = await self._get(f"{base}/manifests/1{query}", user)
         if body is None:
@@ -95,15 +95,15 @@ class _ContainersImage:
         self._work.mkdir()
         (self._work / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
 
-    def _prepare(self, where: str, user: str, *, mirror: bool) -> dict[str, str]:
+    def _prepare(self, user: str, registry: str, mirror: str | None) -> dict[str, str]:
         config = self._work / "registries.conf"
-        source = f'prefix = "{HOST}"\nlocation = "{"127.0.0.1:1" if mirror else where}"\n'
+        source = f'prefix = "{HOST}"\nlocation = "{"127.0.0.1:1" if mirror else registry}"\n'
         text = f"[[registry]]\n{source}insecure = true\n"
         if mirror:
-            text += f'[[registry.mirror]]\nlocation = "{where}/{HOST}"\ninsecure = true\n'
+            text += f'[[registry.mirror]]\nlocation = "{mirror}/{HOST}"\ninsecure = true\n'
         config.write_text(text)
         word = basic(user).partition(" ")[2]
-        auths = {where: {"auth": word}, HOST: {"auth": word}} if user else {}
+        auths = {mirror or registry: {"auth": word}, HOST: {"auth": word}} if user else {}
         (self._work / "auth.json").write_text(json.dumps({"auths": auths}))
         return {
             "CONTAINERS_REGISTRIES_CONF": str(config),
@@ -115,8 +115,8 @@ class _ContainersImage:
 class Skopeo(_ContainersImage):
     name = "skopeo"
 
-    async def pull(self, where: str, user: str, repository: str, *, mirror: bool) -> bool:
-        env, target = self._prepare(where, user, mirror=mirror), self._work / "image"
+    async def pull(self, user: str, repository: str, *, registry: str, mirror: str | None) -> bool:
+        env, target = self._prepare(user, registry, mirror), self._work / "image"
         shutil.rmtree(target, ignore_errors=True)
         options = ["--policy", str(self._work / "policy.json")]
         options += ["--registries-conf", env["CONTAINERS_REGISTRIES_CONF"]]
@@ -127,14 +127,22 @@ class Skopeo(_ContainersImage):
 class Podman(_ContainersImage):
     name = "podman"
 
-    async def pull(self, where: str, user: str, repository: str, *, mirror: bool) -> bool:
-        env = self._prepare(where, user, mirror=mirror)
+    async def pull(self, user: str, repository: str, *, registry: str, mirror: str | None) -> bool:
+        env = self._prepare(user, registry, mirror)
         store = ["--root", str(self._work / "root"), "--runroot", str(self._work / "run")]
         podman = ["podman", *store, "--storage-driver", "vfs", "--events-backend", "none"]
         policy = ["--signature-policy", str(self._work / "policy.json")]
         image = f"{HOST}/{repository}:1"
         await succeeded(*podman, "rmi", "--all", "--force", env=env)
         return await succeeded(*podman, "pull", "--quiet", *policy, image, env=env)
+
+
+def lead(certs: Path, where: str) -> None:
+    """Have a containerd whose `config_path` this is look there for all that the registry has."""
+    hosts = certs / HOST / "hosts.toml"
+    hosts.parent.mkdir(parents=True, exist_ok=True)
+    text = f'server = "http://{where}"\n[host."http://{where}"]\n'
+    hosts.write_text(f'{text}  capabilities = ["pull", "resolve"]\n')
 
 
 class Containerd:
@@ -147,15 +155,13 @@ class Containerd:
         self._socket = socket
         self._number = 0
 
-    async def pull(self, where: str, user: str, repository: str, *, mirror: bool) -> bool:
+    async def pull(self, user: str, repository: str, *, registry: str, mirror: str | None) -> bool:
         self._number += 1
-        hosts = self._work / f"certs{self._number}" / HOST
-        hosts.mkdir(parents=True)
-        text = f'server = "http://{where}"\n[host."http://{where}"]\n'
-        (hosts / "hosts.toml").write_text(f'{text}  capabilities = ["pull", "resolve"]\n')
+        hosts = self._work / f"certs{self._number}"
+        lead(hosts, mirror or registry)
         who = ["--user", f"{user}:{user}-secret"] if user else []
         ctr = ["ctr", "--address", str(self._socket), "--namespace", f"n{self._number}"]
-        fetch = ["content", "fetch", "--hosts-dir", str(hosts.parent), *who]
+        fetch = ["content", "fetch", "--hosts-dir", str(hosts), *who]
         return await succeeded(*ctr, *fetch, f"{HOST}/{repository}:1")
 
 

@@ -119,9 +119,12 @@ class CriContainerd:
         for name in self.ctr("containers", "list", "--quiet", namespace=namespace).split():
             self.ctr("tasks", "delete", "--force", name, namespace=namespace)
 
-    def pull(self, reference: str) -> str:
-        """Pull as a kubelet does; return what containerd calls the image."""
+    def pull(self, reference: str, account: tuple[str, str] | None = None) -> str:
+        """Pull as a kubelet does, with a name and a password where the pod has them; return what
+        containerd calls the image."""
         asked = _PullImage(image=_ImageSpec(image=reference))
+        if account is not None:
+            asked.auth.username, asked.auth.password = account
         return str(self._ask("PullImage", asked, _PulledImage).image_ref)
 
     def remove(self, reference: str) -> None:
@@ -176,18 +179,20 @@ def _messages() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(
         name="tests/cri.proto", package="runtime.v1", syntax="proto3"
     )
-    fields: dict[str, tuple[str, str]] = {
-        "ImageSpec": ("image", ""),
-        "PullImageRequest": ("image", ".runtime.v1.ImageSpec"),
-        "PullImageResponse": ("image_ref", ""),
-        "RemoveImageRequest": ("image", ".runtime.v1.ImageSpec"),
-        "RemoveImageResponse": ("", ""),
+    image = ("image", ".runtime.v1.ImageSpec")
+    fields: dict[str, list[tuple[str, str]]] = {
+        "ImageSpec": [("image", "")],
+        "AuthConfig": [("username", ""), ("password", "")],
+        "PullImageRequest": [image, ("auth", ".runtime.v1.AuthConfig")],
+        "PullImageResponse": [("image_ref", "")],
+        "RemoveImageRequest": [image],
+        "RemoveImageResponse": [],
     }
-    for name, (field, kind) in fields.items():
+    for name, parts in fields.items():
         made = file.message_type.add(name=name)
-        if field:
+        for number, (field, kind) in enumerate(parts, start=1):
             made.field.add(
-                name=field, number=1, type=message if kind else text, type_name=kind or None,
+                name=field, number=number, type=message if kind else text, type_name=kind or None,
                 label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
             )  # fmt: skip
     pool = descriptor_pool.DescriptorPool()
@@ -199,4 +204,4 @@ def _messages() -> dict[str, Any]:
 
 
 _made: Final = _messages()
-_ImageSpec, _PullImage, _PulledImage, _RemoveImage, _Nothing = _made.values()
+_ImageSpec, _, _PullImage, _PulledImage, _RemoveImage, _Nothing = _made.values()
