@@ -20,7 +20,6 @@ from p2pdist.model.statements import Keyring
 from p2pdist.process.files import OPEN_FLAGS
 from p2pdist.store.blob import Blob, write_map
 
-
 LOOKED_AT_ONCE: Final = 64
 """Maps, without a pause: one of 1 GiB has 65 records at least, which take some 10 us."""
 NOT_BELIEVED: Final = "its map was signed by a key that is not believed any more"

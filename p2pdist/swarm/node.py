@@ -115,6 +115,9 @@ class Node:
         self.router = FrameRouter(self, server)
         self.tracker_side = TrackerSide(self, servable)
         self._rested = FetchCounters()
+        self._signed_before = 0
+        """Blobs in motion under maps of keys that are not believed any more."""
+        self._resorting = asyncio.Lock()
 
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
         self.tracker = tracker
@@ -291,6 +294,7 @@ class Node:
         self.tracker.note(digest_key(digest), 0, False)
         active = self.actives.pop(digest, None)
         if active is not None:  # else nobody was told that it is here
+            self.core.remember_wishes(active.core)
             active.withdraw()
             self._rest(active)
 
@@ -299,6 +303,41 @@ class Node:
         while True:
             await asyncio.sleep(UNUSED_S / 4)
             self._let_go(unused_s=UNUSED_S)
+            if self._signed_before:
+                await self.keys_changed()
+
+    # --- other keys -----------------------------------------------------------------------------
+
+    async def keys_changed(self) -> None:
+        """The keyring changed: what lies here under maps of keys that are not believed any more is
+        put aside, as at a start. What is under way goes on to its end, or to a map that holds; a
+        whole blob is read on by those who read it, and counts again when a proxy has signed it
+        anew: that does it at once where somebody still waits for it."""
+        self.records.keys_changed()
+        self.proxy_links.keys_changed()
+        for active in list(self.actives.values()):
+            active.keys_changed(self.keyring.knows)
+        wished = [digest for digest, active in self.actives.items() if active.core.wishes()]
+        async with self._resorting:
+            try:
+                back, self._signed_before = await self.store.keys_changed(self._moves)
+            except StoreError as error:
+                logs.event(log, logging.ERROR, "store.failed", error=str(error))
+                return
+        for digest in back:
+            if (stored := self.store.get(digest)) is not None and self._servable(digest):
+                key = digest_key(digest)
+                self.tracker.note(key, len(stored.verified), stored.complete)
+        if self.authority is not None:
+            for digest in wished:
+                if digest not in self.actives:
+                    self.authority.wanted(digest, bulk=False)
+
+    def _moves(self, digest: Digest) -> bool:
+        """It is not to be put aside now."""
+        active = self.actives.get(digest)
+        brought = self.authority is not None and self.authority.brings(digest)
+        return brought or (active is not None and active.in_use and not active.complete)
 
     def _let_go(self, *, unused_s: float) -> None:
         for digest, active in list(self.actives.items()):
