@@ -81,8 +81,8 @@ class Resorted(NamedTuple):
 
     back: list[Digest]
     """What was aside, and counts again."""
-    later: int
-    """Blobs whose map does not hold any more, and that are in motion still."""
+    later: list[Digest]
+    """What is in motion still, under a map that does not hold any more."""
 
 
 class OpenData(Protocol):

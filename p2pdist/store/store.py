@@ -195,15 +195,16 @@ class Store:
     async def keys_changed(self, moves: Callable[[Digest], bool]) -> Resorted:
         """See `ports.BlobStore`."""
         await self._disk.run("sort the revocations", self._revocations.sort, self._keyring)
-        back, later = list[Digest](), 0
+        back, later = list[Digest](), list[Digest]()
         for digest, aside in list(self._aside.items()):
             async with self._lock_of(digest):
                 if self._aside.get(digest) is aside:
                     await self._recover_blob(aside.path)
                     back += [digest] if digest in self._blobs else []
         async for blob in not_signed_by(self._keyring, self.blobs()):
-            later += moves(blob.digest)
-            if not moves(blob.digest):
+            if moves(blob.digest):
+                later.append(blob.digest)
+            else:
                 await self._put_aside(blob, blob.digest)
         return Resorted(back, later)
 

@@ -4,6 +4,7 @@ files of its own."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,7 +15,8 @@ import aiohttp
 import pytest
 
 from p2pdist.model.health import Reason
-from p2pdist.model.ids import digest_of
+from p2pdist.model.ids import Digest, digest_of
+from p2pdist.model.statements import key_id
 from p2pdist.peer.daemon import RunningPeer
 from p2pdist.process import watched_file
 from p2pdist.process.keys import make_keys
@@ -92,10 +94,13 @@ class Cluster:
     async def believe(self, *keys: str) -> AsyncIterator[None]:
         """Put these into all files, one after the other, and wait for each to be taken up."""
         for path, holder in zip(self.files, self.holders, strict=True):
-            before = holder.taken_total
-            put(path, *keys)
-            await wait_until(lambda: holder.taken_total > before)
+            await self._believe(path, holder, *keys)
             yield
+
+    async def _believe(self, path: Path, holder: ProxyKeyHolder, *keys: str) -> None:
+        before = holder.taken_total
+        put(path, *keys)
+        await wait_until(lambda: holder.taken_total > before)
 
     async def turn_key(self) -> None:
         await asyncio.to_thread(replaced, self.fresh.key_file, self.key_file)
@@ -226,7 +231,49 @@ async def test_what_is_on_its_way_while_its_key_is_dropped_comes_to_its_end(
 
     for bodies in await asyncio.gather(*reading):
         assert bodies[digest] == large
+    await wait_until(
+        lambda: not any(held_under(node, cluster.old, digest) for node in cluster.nodes)
+    )
     late = await cluster.add_peer("three", cluster.new)
     assert (await pull(client, url_of(late.mirror), tag="large"))[digest] == large
     assert registry.payload_bytes[digest] == len(large)
+    assert not held_under(late, cluster.old, digest)
     assert [node.running.node.core.trust.bans_total for node in cluster.nodes] == [0] * 4
+
+
+async def test_who_reads_from_a_proxy_that_drops_a_key_goes_on_under_the_new_one(
+    registry: FakeRegistry, lab: Lab, client: aiohttp.ClientSession
+) -> None:
+    large = random_bytes((9 << 20) + 5, 78)
+    registry.add_image("library/app", "large", [large])
+    digest = digest_of(large)
+    lab.proxy_upload_rate = 4_000_000
+    cluster = Cluster(lab)
+    await cluster.start()
+    await pull(client, url_of(cluster.proxy.registry), tag="large")
+    async for _ in cluster.believe(cluster.old, cluster.new):
+        pass
+    before = cluster.signs_with()
+    await cluster.turn_key()
+    await wait_until(lambda: cluster.signs_with() != before)
+    one = cluster.peers[0]
+    loop = asyncio.get_running_loop()
+    reading = loop.create_task(pull(client, url_of(one.mirror), tag="large"))
+    await wait_until(lambda: (b := one.running.store.get(digest)) is not None and bool(b.verified))
+    assert held_under(one, cluster.old, digest)
+
+    async for _ in cluster.believe(cluster.new):
+        pass
+
+    assert (await reading)[digest] == large
+    assert registry.payload_bytes[digest] == len(large)
+    await wait_until(lambda: held_under(one, cluster.new, digest))
+    assert one.running.node.core.trust.bans_total == 0
+    assert one.running.node.counters.received.total() < len(large) * 1.5
+
+
+def held_under(node: RunningProxy | RunningPeer, public_key: str, digest: Digest) -> bool:
+    """It lies there as `public_key` signed it."""
+    blob = node.running.store.get(digest)
+    signer = key_id(base64.b64decode(public_key))
+    return blob is not None and blob.chunk_map.signed_by(lambda by: by == signer)

@@ -247,7 +247,7 @@ class MemoryStore:
         return None if kept is None else kept.geometry.size_bytes
 
     async def keys_changed(self, moves: Callable[[Digest], bool]) -> Resorted:
-        back, later = list[Digest](), 0
+        back, later = list[Digest](), list[Digest]()
         for digest, blob in list(self._aside.items()):
             if self._believed(blob):
                 self._blobs[digest] = self._aside.pop(digest)
@@ -256,7 +256,7 @@ class MemoryStore:
             if self._believed(blob):
                 continue
             if moves(digest):
-                later += 1
+                later.append(digest)
                 continue
             if self.on_evict is not None:
                 self.on_evict(digest)

@@ -23,8 +23,8 @@ from p2pdist.model.members import Address, Member, Role
 from p2pdist.process.health import Health
 from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.identity_holder import IdentityHolder
-from p2pdist.process.revoked_hosts import sign_revocation
 from p2pdist.process.proxy_key_holder import ProxyKeyHolder
+from p2pdist.process.revoked_hosts import sign_revocation
 from p2pdist.tracker.renewing import Renewer
 from p2pdist.tracker.server import TrackerServer
 from tests.control.test_client import Host

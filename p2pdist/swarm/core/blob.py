@@ -311,6 +311,11 @@ class BlobCore:
         """Other keys are believed: those of which `knows`, given their ids, is true."""
         self._statements.keys_changed(knows)
 
+    def tells(self, link: LinkState) -> bool:
+        """`link` is told of it, if it asks. Not where the map was signed by a key that is not
+        believed any more: to who begins now that is a stranger's."""
+        return not self._statements.disbelieved or link.host_id in self.wishes()
+
     def not_taken(self, now_s: float) -> None:
         """The disk did not follow a map, or keep records, as it was ordered to."""
         self.log.note(Kind.MAP_REFUSED, now_s)

@@ -88,7 +88,7 @@ class Statements:
         """What it is to be ordered to take when no more goes with it."""
         self._rival: ChunkMap | None = None
         """The one that is to take the place of a map that stands still."""
-        self._disbelieved = False
+        self.disbelieved = False
         """The map that is followed was signed by a key that is not believed any more."""
 
     @property
@@ -144,7 +144,7 @@ class Statements:
         """The blob lies under `chunk_map` from now on, whoever wanted that; return whether it is a
         rival that took the place of another."""
         self.map = chunk_map
-        self._disbelieved = False
+        self.disbelieved = False
         self._choice.settled()
         if self._pending is chunk_map:
             self._pending = None
@@ -185,8 +185,8 @@ class Statements:
         """Keys are believed of which, given their ids, `knows` is true. A map by another one is
         followed to the end of what is under way, or until one is heard of that holds."""
         self._choice.keys_changed(knows)
-        self._disbelieved = self.map is not None and not self.map.signed_by(knows)
-        if self._disbelieved:
+        self.disbelieved = self.map is not None and not self.map.signed_by(knows)
+        if self.disbelieved:
             self.switch_if_stuck(math.inf)
 
     # --- inside ---------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ class Statements:
         )
         if chosen is not None:
             self._follow(chosen)
-        elif self._disbelieved:
+        elif self.disbelieved:
             self.switch_if_stuck(math.inf)
 
     def _follow(self, chunk_map: ChunkMap, *, rival: bool = False) -> None:

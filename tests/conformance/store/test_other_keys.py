@@ -39,7 +39,7 @@ async def test_what_a_dropped_key_signed_is_put_aside_and_read_on(stores: Stores
     early = blob.open_data()
     stores.keyring.replace([NEW])
 
-    assert await store.keys_changed(at_rest) == Resorted([], 0)
+    assert await store.keys_changed(at_rest) == Resorted([], [])
 
     assert told == [(DIGEST, True)]
     assert store.get(DIGEST) is None
@@ -80,7 +80,7 @@ async def test_it_counts_again_as_it_was_when_its_key_is_believed_again(stores: 
     await store.keys_changed(at_rest)
     stores.keyring.replace([NEW, OLD])
 
-    assert await store.keys_changed(at_rest) == Resorted([DIGEST], 0)
+    assert await store.keys_changed(at_rest) == Resorted([DIGEST], [])
 
     blob = store.get(DIGEST)
     assert blob is not None
@@ -95,10 +95,10 @@ async def test_what_is_in_motion_waits_for_its_end(stores: Stores) -> None:
     assert await blob.admit(0, chunk_of(DATA, 0), hash_of(DATA, 0))
     stores.keyring.replace([NEW])
 
-    assert await store.keys_changed(in_motion) == Resorted([], 1)
+    assert await store.keys_changed(in_motion) == Resorted([], [DIGEST])
     assert store.get(DIGEST) is blob
     assert await blob.admit(1, chunk_of(DATA, 1), hash_of(DATA, 1))
-    assert await store.keys_changed(at_rest) == Resorted([], 0)
+    assert await store.keys_changed(at_rest) == Resorted([], [])
 
     assert store.get(DIGEST) is None
     assert store.aside(DIGEST) == len(DATA)
@@ -110,5 +110,5 @@ async def test_a_key_more_changes_nothing(stores: Stores) -> None:
     store.on_evict = None
     stores.keyring.replace([OLD, NEW])
 
-    assert await store.keys_changed(at_rest) == Resorted([], 0)
+    assert await store.keys_changed(at_rest) == Resorted([], [])
     assert store.get(DIGEST) is blob
