@@ -66,10 +66,10 @@ class ProxyKeyHolder(WatchedFile[Keys]):
         return sorted({key_id(key).hex() for key in self._current})
 
     def say_taken(self) -> None:
-        logs.event(log, logging.INFO, "proxy_keys.taken", believed=" ".join(self.ids))
+        logs.event(log, logging.INFO, "proxy-keys.taken", believed=" ".join(self.ids))
 
     def say_unread(self) -> None:
-        logs.event(log, logging.ERROR, "proxy_keys.unread", error=self.trouble)
+        logs.event(log, logging.ERROR, "proxy-keys.unread", error=self.trouble)
 
 
 def proxy_key_holder(settings: Settings) -> ProxyKeyHolder:

@@ -64,10 +64,10 @@ class SigningKeyHolder(WatchedFile[Signer]):
         self.look_anew()
 
     def say_taken(self) -> None:
-        logs.event(log, logging.INFO, "signing_key.taken", key=self.id)
+        logs.event(log, logging.INFO, "signing-key.taken", key=self.id)
 
     def say_unread(self) -> None:
-        logs.event(log, logging.ERROR, "signing_key.unread", error=self.trouble)
+        logs.event(log, logging.ERROR, "signing-key.unread", error=self.trouble)
 
 
 def signing_key_holder(settings: Settings, believed: ProxyKeyHolder) -> SigningKeyHolder:

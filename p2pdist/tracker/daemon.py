@@ -49,6 +49,7 @@ from p2pdist.tracker.job_store import FILE_NAME, sqlite_job_store
 from p2pdist.tracker.join_store import FILE_NAME as JOINS_FILE_NAME
 from p2pdist.tracker.join_store import sqlite_join_store
 from p2pdist.tracker.joining import JoinServer, join_address, join_samples
+from p2pdist.tracker.operator_renewing import RenewalHttp
 from p2pdist.tracker.renewing import Renewer, renewal_samples, renewer_of
 from p2pdist.tracker.server import TrackerServer
 
@@ -102,6 +103,7 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
             told |= proxy_key_status(proxy_keys)
             return {**_status(server, me), **told}
 
+        callers = JobCallers(secret.believed, identity)
         admin = AdminServer(
             own.admin_listen,
             status=status,
@@ -114,7 +116,10 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
             ],
             ready=lambda: {"control": True},
             degraded=server.health.names,
-            routes=JobHttp(JobDesk(server), JobCallers(secret.believed, identity)).routes(),
+            routes=[
+                *JobHttp(JobDesk(server), callers).routes(),
+                RenewalHttp(callers, renewer).route(),
+            ],
             names=settings.host.http_names,
             settings=partial(as_json, settings),
             tls=lambda: _shown(identity),

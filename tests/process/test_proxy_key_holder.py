@@ -68,7 +68,7 @@ async def test_the_keyring_follows_the_file(path: Path, caplog: pytest.LogCaptur
         await looked(holder)
 
     assert [knows(holder, key) for key in (FIXED, OLD, NEW)] == [True, False, True]
-    assert caplog.text.count("proxy_keys.taken") == 1
+    assert caplog.text.count("proxy-keys.taken") == 1
     ids = sorted(key_id(key).hex() for key in (FIXED, NEW))
     assert proxy_key_status(holder) == {"proxy_keys": {"ids": ids, "trouble": ""}}
     values = {sample.name: sample.value for sample in proxy_key_samples(holder)}
@@ -118,7 +118,7 @@ async def test_one_that_is_no_good_is_said_and_the_old_one_stays(
 
     assert knows(holder, OLD)
     assert not knows(holder, NEW)
-    assert caplog.text.count("proxy_keys.unread") == 1
+    assert caplog.text.count("proxy-keys.unread") == 1
     said = proxy_key_conditions(holder)[Reason.PROXY_KEYS_UNREAD]
     assert "cluster.proxy_keys_file" in said
     put(path, OLD)

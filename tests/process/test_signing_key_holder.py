@@ -82,7 +82,7 @@ async def test_another_key_that_is_believed_is_signed_with(
         await host.look()
 
     assert signs_with(host.holder, host.second)
-    assert caplog.text.count("signing_key.taken") == 1
+    assert caplog.text.count("signing-key.taken") == 1
     assert host.believed.keyring.open(before) == SAID
     assert host.believed.keyring.open(host.holder.signer.sign(SAID)) == SAID
     told = {"id": id_of(host.second), "trouble": ""}
@@ -98,7 +98,7 @@ async def test_one_that_nobody_is_told_to_believe_is_said_and_not_used(
     await host.look()
 
     assert signs_with(host.holder, host.first)
-    assert caplog.text.count("signing_key.unread") == 1
+    assert caplog.text.count("signing-key.unread") == 1
     said = signing_key_conditions(host.holder)[Reason.SIGNING_KEY_UNREAD]
     assert host.second.public_key in said
     assert id_of(host.first) in said
