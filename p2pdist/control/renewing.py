@@ -14,6 +14,7 @@ from typing import Final
 
 from p2pdist.control.core.renewal import RenewalPlan
 from p2pdist.model.control import Renewed
+from p2pdist.model.identity import IdentityRole
 from p2pdist.model.members import Role
 from p2pdist.process import logs
 from p2pdist.process.host_identity import HostIdentity, read_identity
@@ -97,34 +98,43 @@ class Renewing:
             self._own.renewals["done"] += 1
 
     def _put(self, request: Request, answer: Renewed) -> None:
-        """Blocking. Raises ValueError for an answer that is no good, OSError."""
         own = self._own.current
-        # Where there is nothing new, what somebody puts there now is not undone: a tracker, which
-        # answers itself, has its CAs from nowhere else.
-        same = answer.cas == list(own.cas)
-        put_in_place(
-            own.directory,
-            ca=None if same else b"".join(map(_pem, answer.cas)),
-            cert=_pem(answer.certificate),
-            key=request.key,
-            check=partial(self._check, own),
-        )
-
-    def _check(self, own: HostIdentity, place: Path) -> None:
-        """Whatever the tracker sent: raise ValueError unless it is our next certificate."""
-        found = read_identity(place, Role(own.identity.role.value), required=own.required)
-        if found.identity != own.identity:
-            raise ValueError(f"the tracker sent a certificate for {found.identity}")
-        if fault := found.says.fault_at(self._own.unix_s()):
-            raise ValueError(f"the tracker sent a certificate that {fault}")
-        if found.says.ends_s <= own.says.ends_s:
-            raise ValueError("the tracker sent a certificate that ends no later")
+        role = Role(own.identity.role.value)
+        put_next(own, request, answer, role=role, now_s=self._own.unix_s())
 
     def _fail(self, why: str, retry_s: float = 0.0) -> None:
         self._plan.failed(self._own.unix_s(), retry_s=retry_s)
         self._failed = why
         self._own.renewals["failed"] += 1
         logs.event(log, logging.WARNING, "identity.not_renewed", error=why)
+
+
+def put_next(
+    own: HostIdentity, request: Request, answer: Renewed, *, role: Role | IdentityRole, now_s: float
+) -> None:
+    """Put what a tracker signed in the place of `own`. Blocking. Raises ValueError for an answer
+    that is no good, OSError."""
+    # Where there is nothing new, what somebody puts there now is not undone: a tracker, which
+    # answers itself, has its CAs from nowhere else.
+    same = answer.cas == list(own.cas)
+    put_in_place(
+        own.directory,
+        ca=None if same else b"".join(map(_pem, answer.cas)),
+        cert=_pem(answer.certificate),
+        key=request.key,
+        check=partial(_check, own, role, now_s),
+    )
+
+
+def _check(own: HostIdentity, role: Role | IdentityRole, now_s: float, place: Path) -> None:
+    """Whatever the tracker sent: raise ValueError unless it is our next certificate."""
+    found = read_identity(place, role, required=own.required)
+    if found.identity != own.identity:
+        raise ValueError(f"the tracker sent a certificate for {found.identity}")
+    if fault := found.says.fault_at(now_s):
+        raise ValueError(f"the tracker sent a certificate that {fault}")
+    if found.says.ends_s <= own.says.ends_s:
+        raise ValueError("the tracker sent a certificate that ends no later")
 
 
 def _pem(der: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 from blake3 import blake3
 
@@ -18,6 +19,7 @@ from p2pdist.model.statements import (
     Revocation,
     Seal,
     Statement,
+    signer_of,
 )
 
 
@@ -71,6 +73,10 @@ class ChunkMap:
         if chunk not in self.known:
             return None
         return bytes(self._hashes[chunk * CHUNK_HASH_BYTES : (chunk + 1) * CHUNK_HASH_BYTES])
+
+    def signed_by(self, knows: Callable[[bytes], bool]) -> bool:
+        """All that was said of it was signed by keys of which `knows`, given their ids, is true."""
+        return all(knows(signer) for signer in set(map(signer_of, self.records)))
 
     def root(self) -> bytes:
         """BLAKE3 over all chunk hashes; only of a map whose hashes are all known."""

@@ -35,6 +35,8 @@ class Reason(enum.StrEnum):
     IDENTITY_UNREAD = "identity_unread"
     IDENTITY_REVOKED = "identity_revoked"
     SECRET_UNREAD = "secret_unread"  # noqa: S105  # a name, no secret
+    PROXY_KEYS_UNREAD = "proxy_keys_unread"
+    SIGNING_KEY_UNREAD = "signing_key_unread"
     LAYERS_UNSHOWN = "layers_unshown"
     READS_WAIT = "reads_wait"
 
@@ -70,7 +72,8 @@ RULES: Final[Mapping[Reason, Rule]] = {
         event_s=_BAN_OUTLIVED_S,
     ),
     Reason.WRONG_KEY: Rule(
-        "add the proxy's public key to cluster.proxy_keys of this host, then restart it",
+        "add the proxy's public key to cluster.proxy_keys_file of this host, which is taken up"
+        " without a restart; or to cluster.proxy_keys, then restart it",
         event_s=_BAN_OUTLIVED_S,
     ),
     Reason.CLOCK_SKEW: Rule("let the clocks follow one source (chrony, systemd-timesyncd)"),
@@ -112,6 +115,14 @@ RULES: Final[Mapping[Reason, Rule]] = {
     ),
     Reason.SECRET_UNREAD: Rule(
         "copy cluster.secret_file from a host that is well: one or two lines, for its owner only"
+    ),
+    Reason.PROXY_KEYS_UNREAD: Rule(
+        "copy cluster.proxy_keys_file from a host that is well: a public key a line, for its owner"
+        " only to change"
+    ),
+    Reason.SIGNING_KEY_UNREAD: Rule(
+        "its proxy.pub to cluster.proxy_keys_file of all hosts first; or put the key that was there"
+        " before back as proxy.key_file"
     ),
     # A worker that was killed is back within a second.
     Reason.LAYERS_UNSHOWN: Rule(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -33,6 +34,8 @@ CHUNK_HASH_BYTES: Final = 32
 BATCH_HASHES_MAX: Final = 64
 RECORD_BYTES_MAX: Final = 4096
 KEY_ID_BYTES: Final = 8
+RETIRED_MAX: Final = 16
+"""Keys that a host remembers to have believed: of eight rotations of two proxies each."""
 
 _DOMAIN: Final = b"p2pdist statement 1\0"
 _ENVELOPE: Final = struct.Struct(f">B{KEY_ID_BYTES}s64s")
@@ -125,13 +128,27 @@ class Ticket:
 Statement = MapHead | HashBatch | Seal | Revocation | TagStatement | Ticket
 
 
+class RetiredKey(UnknownKey):
+    """A statement by a key that was believed until a while ago, whose signature holds: who passes
+    it on has not heard yet, and is no liar."""
+
+    def __init__(self, signer: str, statement: Statement) -> None:
+        super().__init__(signer)
+        self.statement = statement
+
+
 class Signer:
-    """Signs statements with one proxy key."""
+    """Signs statements with one proxy key at a time."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.public_key_bytes = key.public_key().public_bytes_raw()
         self._key_id = key_id(self.public_key_bytes)
+
+    def turn_to(self, other: Signer) -> None:
+        """Sign with the key of `other` from now on. On the event loop, like all that signs."""
+        self._key, self._key_id = other._key, other._key_id
+        self.public_key_bytes = other.public_key_bytes
 
     @classmethod
     def generate(cls) -> Signer:
@@ -159,12 +176,22 @@ class Signer:
 class Keyring:
     """The proxies' public keys that this host was configured with; nothing else adds to it."""
 
-    def __init__(self, public_keys: list[bytes]) -> None:
+    def __init__(self, public_keys: Iterable[bytes]) -> None:
         """Each key is 32 raw bytes; raise ValueError for another length."""
-        self._keys = {key_id(raw): Ed25519PublicKey.from_public_bytes(raw) for raw in public_keys}
+        self._keys = _by_id(public_keys)
+        self._retired: dict[bytes, Ed25519PublicKey] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def replace(self, public_keys: Iterable[bytes]) -> None:
+        """Believe these from now on, and no others. What the others signed is told apart from what
+        a stranger did (`RetiredKey`), of the last `RETIRED_MAX` of them."""
+        fresh = _by_id(public_keys)
+        retired = {**self._retired, **self._keys}
+        retired = {signer: key for signer, key in retired.items() if signer not in fresh}
+        self._retired = dict(list(retired.items())[-RETIRED_MAX:])
+        self._keys = fresh
 
     def knows(self, signer: bytes) -> bool:
         """The key with this id (`key_id`) is believed."""
@@ -175,17 +202,25 @@ class Keyring:
         if not _ENVELOPE.size < len(record) <= RECORD_BYTES_MAX:
             raise PeerFault(f"statement of {len(record)} bytes", reason="map")
         kind, signer, signature = _ENVELOPE.unpack_from(record)
-        key = self._keys.get(signer)
+        believed = self._keys.get(signer)
+        key = believed or self._retired.get(signer)
         if key is None:
             raise UnknownKey(signer.hex())
         payload = record[_ENVELOPE.size :]
         try:
             key.verify(signature, _signed_bytes(kind, payload))
-            return _decode(Kind(kind), payload)
+            statement = _decode(Kind(kind), payload)
         except InvalidSignature:
             raise PeerFault("statement with a bad signature", reason="map") from None
         except (ValueError, struct.error, UnicodeDecodeError) as error:
             raise PeerFault(f"malformed statement: {error}", reason="map") from None
+        if believed is None:
+            raise RetiredKey(signer.hex(), statement)
+        return statement
+
+
+def _by_id(public_keys: Iterable[bytes]) -> dict[bytes, Ed25519PublicKey]:
+    return {key_id(raw): Ed25519PublicKey.from_public_bytes(raw) for raw in public_keys}
 
 
 def signer_of(record: bytes) -> bytes:

@@ -24,9 +24,9 @@ from p2pdist.process import clock
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.identity import proxy_keys
 from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
+from p2pdist.process.proxy_key_holder import proxy_key_holder
 from p2pdist.process.secret_holder import secret_holder
 from p2pdist.registry.by_registry import BackendByRegistry
 from p2pdist.registry.proxy_client import ProxyClient
@@ -163,7 +163,7 @@ def _options(settings: Settings, unix_s: Callable[[], float]) -> NodeOptions:
         state_dir=settings.host.state_dir / "peer",
         place=Place(settings.host.dc, settings.host.rack),
         secret=secret_holder(settings),
-        proxy_keys=proxy_keys(settings),
+        proxy_keys=proxy_key_holder(settings),
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         member_networks=settings.cluster.member_networks,

@@ -89,6 +89,9 @@ class ProxyAuthority:
         except BudgetSpent:  # who asked goes to the registry itself, or asks again
             return
 
+    def brings(self, digest: Digest) -> bool:
+        return self.obtaining.runs(digest)
+
     def _large_claims(self, digest: Digest) -> list[Claim]:
         if self._manifests.links.made_of(digest) is not None:
             return []  # no registry has it

@@ -23,11 +23,18 @@ from p2pdist.oci.registry_list import encode_registries
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.identity import proxy_keys, read_signer
 from p2pdist.process.identity_holder import identity_holder
 from p2pdist.process.listening import HttpServer
 from p2pdist.process.metrics import Sample
+from p2pdist.process.proxy_key_holder import ProxyKeyHolder, proxy_key_holder
 from p2pdist.process.secret_holder import secret_holder
+from p2pdist.process.signing_key_holder import (
+    SigningKeyHolder,
+    signing_key_conditions,
+    signing_key_holder,
+    signing_key_samples,
+    signing_key_status,
+)
 from p2pdist.registry.by_registry import BackendByRegistry
 from p2pdist.registry.ports import RegistryBackend
 from p2pdist.registry.proxy_client import (
@@ -85,6 +92,7 @@ class RunningProxy:
     registry_server: HttpServer
     replicating: Replicating
     mirror: HostMirror | None
+    signing: SigningKeyHolder
 
     async def drain(self) -> None:
         """Let what is on its way come to its end, and take nothing new."""
@@ -103,12 +111,14 @@ async def running_proxy(
     Raises ConfigError, StoreError, OSError.
     """
     own = settings.proxy
-    signer = read_signer(own.key_file)
+    believed = proxy_key_holder(settings)
+    signing = signing_key_holder(settings, believed)
+    signer = signing.signer
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         entries = upstream_entries(settings, with_secrets=True)
         upstream = await stack.enter_async_context(UpstreamClient(entries))
-        options = _options(settings, signer, with_mirror=with_mirror)
+        options = _options(settings, believed, with_mirror=with_mirror)
         tls = proxy_tls(options.identity)
         parents = [ProxyClient(url, session, tls) for url in own.parents]
         links = Links()
@@ -151,6 +161,7 @@ async def running_proxy(
         )
         running.node.authority = authority
         indexer = LayerIndexer(running.node, access, signer, running.node.rng)
+        _follow_keys(running, signing, indexer)
         if own.layer_index:
             authority.arrives = indexer.arrives
         runtime = runtime_puller(settings) if with_mirror else None
@@ -179,11 +190,13 @@ async def running_proxy(
             own.admin_listen,
             status=lambda: {
                 **_status(running, prewarmer, address, len(settings.upstream)),
+                **signing_key_status(signing),
                 **(mirror.status() if mirror is not None else {}),
             },
             samples=lambda: itertools.chain(
                 _samples(running, upstream, rules, prewarmer, asking),
                 indexer.samples(),
+                signing_key_samples(signing),
                 calls.gate.samples(),
                 endpoint.refused.samples(),
                 metrics.samples(),
@@ -197,7 +210,7 @@ async def running_proxy(
         )
         stack.push_async_callback(admin.close)
         yield RunningProxy(
-            running, address, await admin.start(), admin, upstream, registry, rules, mirror
+            running, address, await admin.start(), admin, upstream, registry, rules, mirror, signing
         )
 
 
@@ -323,15 +336,25 @@ def _mirror(
     )
 
 
-def _options(settings: Settings, signer: Signer, *, with_mirror: bool) -> NodeOptions:
+def _follow_keys(running: RunningNode, signing: SigningKeyHolder, indexer: LayerIndexer) -> None:
+    """Take up another signing key, and do what follows from other keys."""
+    health = running.node.health
+    others = health.conditions
+    health.conditions = lambda: {**others(), **signing_key_conditions(signing)}
+    signing.on_taken.append(running.node.keys_changed)
+    for holder in (running.proxy_keys, signing):
+        holder.on_taken.append(indexer.keys_changed)
+    running.node.tasks.start(signing.watch(), name="signing key")
+
+
+def _options(settings: Settings, proxy_keys: ProxyKeyHolder, *, with_mirror: bool) -> NodeOptions:
     own, section = settings.proxy, settings.store
-    keys = proxy_keys(settings)
     return NodeOptions(
         role=Role.PROXY,
         state_dir=settings.host.state_dir / "proxy",
         place=Place(settings.host.dc, settings.host.rack),
         secret=secret_holder(settings),
-        proxy_keys=[*keys, signer.public_key_bytes],
+        proxy_keys=proxy_keys,
         exchange_listen=own.exchange_listen,
         advertise=settings.host.advertise,
         member_networks=settings.cluster.member_networks,

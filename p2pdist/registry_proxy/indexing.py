@@ -74,6 +74,10 @@ class LayerIndexer:
         self._waiting.add(digest)
         self._node.tasks.start(self._index(active), name=f"index {digest[:19]}")
 
+    async def keys_changed(self) -> None:
+        """What was said of their indexes may not be believed any more."""
+        self._known.clear()
+
     async def _index(self, active: ActiveBlob) -> None:
         try:
             if await self._node.smalls.held_statement(layer_index_key(active.digest)) is not None:

@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar, assert_never
 
 from p2pdist.errors import ErrorReason, PeerFault, RegistryError, StoreError, UpstreamError
 from p2pdist.model.ids import Digest, TagKey, parse_digest, tag_key
-from p2pdist.model.statements import Keyring, Signer, TagStatement
+from p2pdist.model.statements import Keyring, Signer, TagStatement, signer_of
 from p2pdist.model.tags import (
     NotBelieved,
     TagRecord,
@@ -230,7 +230,14 @@ class ManifestService:
     def _decide(self, name: ImageName, key: TagKey) -> Fresh | Revalidate | Absent:
         now_s, checked_s = self._now_s(), self._tags.checked_s(key)
         doubtful = checked_s is not None and self._doubts.doubtful(name, key, checked_s, now_s)
-        return self._tags.decide(key, now_s, accepted=client_accept.get(), doubtful=doubtful)
+        decision = self._tags.decide(key, now_s, accepted=client_accept.get(), doubtful=doubtful)
+        if isinstance(decision, Absent) or self._holds(decision.entry):
+            return decision
+        return Revalidate(None)
+
+    def _holds(self, entry: TagEntry | None) -> bool:
+        """No host takes the word of a key that is not believed any more."""
+        return entry is not None and self._keyring.knows(signer_of(entry.statement))
 
     async def _revalidated(
         self, name: ImageName, tag: str, key: TagKey, old: TagEntry | None
@@ -278,7 +285,8 @@ class ManifestService:
             raise refusal
         logs.event(log, logging.WARNING, "upstream.unanswered", image=str(name), error=str(error))
         old = self._tags.unanswered(key, str(error), self._now_s())
-        kept = await self._of_entry(old, str(error)) if old is not None else None
+        usable = old is not None and self._holds(old)
+        kept = await self._of_entry(old, str(error)) if old is not None and usable else None
         if kept is None:
             raise refusal
         return kept

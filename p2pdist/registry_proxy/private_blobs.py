@@ -85,13 +85,12 @@ class PrivateBlobs:
         self._own_id = own_id
         self._proved = proved
         self._unix_s = unix_s
-        self._names = PrivateNames(signer.derived(_KEY))
         self._known: LRUCache[Digest, _Known] = LRUCache(KNOWN_MAX)
         self._tickets: LRUCache[tuple[Scope, HostId], tuple[bytes, float]] = LRUCache(TICKETS_MAX)
 
     def known_as(self, name: ImageName, digest: Digest) -> Digest:
-        """What hosts know a blob of this repository by."""
-        return self._names.digest(name, digest)
+        """What hosts know a blob of this repository by, until the proxies have another key."""
+        return PrivateNames(self._signer.derived(_KEY)).digest(name, digest)
 
     def size_of(self, name: ImageName, digest: Digest) -> int | None:
         """The size of a blob that lies here whole."""

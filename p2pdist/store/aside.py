@@ -1,4 +1,4 @@
-"""Blobs of an earlier run whose map does not hold here: kept, because nothing says they are wrong.
+"""Blobs whose map does not hold here, or no more: kept, because nothing says they are wrong.
 
 A mistyped key, a rotation, another owner or a disk that refuses for a moment would otherwise cost
 the whole store. The data counts again under the next map of its digest, chunk by chunk as the
@@ -7,14 +7,22 @@ hashes become known; what needs room may take theirs first.
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
+from p2pdist.model.statements import Keyring
 from p2pdist.process.files import OPEN_FLAGS
-from p2pdist.store.blob import write_map
+from p2pdist.store.blob import Blob, write_map
+
+LOOKED_AT_ONCE: Final = 64
+"""Maps, without a pause: one of 1 GiB has 65 records at least, which take some 10 us."""
+NOT_BELIEVED: Final = "its map was signed by a key that is not believed any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,15 @@ class Aside:
     path: Path
     size_bytes: int
     why: str
+
+
+async def not_signed_by(keyring: Keyring, blobs: Sequence[Blob]) -> AsyncIterator[Blob]:
+    """Those whose map does not hold, as far as it was signed by keys that are not believed."""
+    for number, blob in enumerate(blobs):
+        if number % LOOKED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        if not blob.chunk_map.signed_by(keyring.knows):
+            yield blob
 
 
 def look_aside(path: Path, why: str) -> Aside | None:

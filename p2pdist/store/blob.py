@@ -69,6 +69,8 @@ class Blob:
         self._map_file = _map_file(path)
         self._holds = 0
         self._removed = False
+        self._left = False
+        """Another one has its place: what lies there is not for this one to change."""
 
     @property
     def _all_files(self) -> tuple[StoredFile, ...]:
@@ -233,7 +235,7 @@ class Blob:
     def _write(self, chunks: Sequence[tuple[int, Data]]) -> None:
         if not chunks:
             return
-        if self._removed:
+        if self._removed or self._left:
             raise StoreError(f"{self.digest} was removed")
         with self._files.borrow(self._data) as fd:
             if self._data.read_only:
@@ -264,6 +266,8 @@ class Blob:
                 raise
 
     def _write_bits(self) -> None:
+        if self._left:
+            return
         data = encode_bits(Bits(self._boot_id, self._verified, self._synced))
         fail.point("store.before_bits")
         with self._files.borrow(self._bits_file) as fd:
@@ -359,7 +363,7 @@ class Blob:
 
     def _sync(self) -> None:
         flushed = self._verified.copy()
-        if self._removed or not flushed.bits & ~self._synced.bits:
+        if self._removed or self._left or not flushed.bits & ~self._synced.bits:
             return
         fail.point("store.before_blob_sync")
         self._files.sync(self._data)
@@ -379,6 +383,14 @@ class Blob:
             self.path.replace(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
         self._end_files()
+
+    def leave(self) -> None:
+        """Change nothing more; the data can be read as before. Blocking."""
+        with self._lock:
+            self._left = True
+            self._files.end(self._bits_file)
+            self._files.end(self._map_file)
+        self._files.close(self._data)
 
     def close(self) -> None:
         """The store shuts down: nobody holds anything any more."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from p2pdist.errors import StoreError
 from p2pdist.model.chunkmap import ChunkMap
@@ -74,6 +74,15 @@ class Losses:
     blobs: list[Digest]
     smalls: list[Digest]
     statements: list[TagKey]
+
+
+class Resorted(NamedTuple):
+    """What came of other keys."""
+
+    back: list[Digest]
+    """What was aside, and counts again."""
+    later: list[Digest]
+    """What is in motion still, under a map that does not hold any more."""
 
 
 class OpenData(Protocol):
@@ -196,6 +205,14 @@ class BlobStore(Protocol):
 
     def aside(self, digest: Digest) -> int | None:
         """Bytes that lie here of a blob whose map does not hold; None: there is none."""
+
+    async def keys_changed(self, moves: Callable[[Digest], bool]) -> Resorted:
+        """The keyring that this was opened with changed: do what the next start would do.
+
+        A blob whose map does not hold any more is put aside, after `on_evict` heard of it. Not yet
+        if `moves` says that it is in motion: call this again. Who reads the data of one that was
+        put aside reads on. Raises StoreError.
+        """
 
     # Room.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from p2pdist.errors import PeerFault, UnknownKey
 from p2pdist.model.ids import MapId
-from p2pdist.model.statements import Keyring, Revocation
+from p2pdist.model.statements import Keyring, Revocation, signer_of
 from p2pdist.process.files import read_file, write_whole
 from p2pdist.store.records import decode_records, encode_record
 
@@ -48,7 +49,21 @@ class Revocations:
 
     def load(self, keyring: Keyring) -> None:
         """Blocking. Records of keys that are not trusted are in no force."""
-        for record in decode_records(read_file(self._path, _FILE_BYTES_MAX) or b""):
+        self._sort(keyring, decode_records(read_file(self._path, _FILE_BYTES_MAX) or b""))
+
+    def sort(self, keyring: Keyring) -> None:
+        """Other keys are trusted now. Blocking."""
+        with self._lock:
+            fresh = [r for r in self._foreign if keyring.knows(signer_of(r))]
+            self._foreign = [r for r in self._foreign if not keyring.knows(signer_of(r))]
+            for map_id, record in list(self._records.items()):
+                if not keyring.knows(signer_of(record)):
+                    del self._records[map_id]
+                    self._foreign.append(record)
+            self._sort(keyring, fresh)
+
+    def _sort(self, keyring: Keyring, records: Iterable[bytes]) -> None:
+        for record in records:
             try:
                 statement = keyring.open(record)
             except UnknownKey:

@@ -21,7 +21,7 @@ from p2pdist.model.ids import Digest, MapId, TagKey, parse_exchanged
 from p2pdist.model.statements import Keyring
 from p2pdist.process import logs
 from p2pdist.process.clock import unix_s
-from p2pdist.store.aside import Aside, look_aside, reopen_files
+from p2pdist.store.aside import NOT_BELIEVED, Aside, look_aside, not_signed_by, reopen_files
 from p2pdist.store.bits import Bits
 from p2pdist.store.blob import Blob, create_files, load_files
 from p2pdist.store.core.room import Promise, Rank, Room, Tenant
@@ -29,7 +29,7 @@ from p2pdist.store.disk import Disk
 from p2pdist.store.files import blob_directories, blob_path, claim, make_directories
 from p2pdist.store.holdings import Gone, keyed_hash, missing_blobs
 from p2pdist.store.pins import Pins
-from p2pdist.store.ports import Losses, Part, SmallBlob, StoreLimits, StoreUsage
+from p2pdist.store.ports import Losses, Part, Resorted, SmallBlob, StoreLimits, StoreUsage
 from p2pdist.store.revocations import Revocations
 from p2pdist.store.smalls import SmallFiles
 from p2pdist.store.statements import Statements
@@ -113,6 +113,7 @@ class Store:
                 await blob.sync()
             blob.close()
         self._blobs.clear()
+        self._disk.files.let_go()
         self._disk.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
@@ -190,6 +191,33 @@ class Store:
         """Bytes that lie here of a blob whose map does not hold (`aside`); None: there is none."""
         kept = self._aside.get(digest)
         return None if kept is None else kept.size_bytes
+
+    async def keys_changed(self, moves: Callable[[Digest], bool]) -> Resorted:
+        """See `ports.BlobStore`."""
+        await self._disk.run("sort the revocations", self._revocations.sort, self._keyring)
+        back, later = list[Digest](), list[Digest]()
+        for digest, aside in list(self._aside.items()):
+            async with self._lock_of(digest):
+                if self._aside.get(digest) is aside:
+                    await self._recover_blob(aside.path)
+                    back += [digest] if digest in self._blobs else []
+        async for blob in not_signed_by(self._keyring, self.blobs()):
+            if moves(blob.digest):
+                later.append(blob.digest)
+            else:
+                await self._put_aside(blob, blob.digest)
+        return Resorted(back, later)
+
+    async def _put_aside(self, blob: Blob, digest: Digest) -> None:
+        with contextlib.suppress(StoreError):  # what is not synced is hashed again one day
+            await blob.sync()
+        async with self._lock_of(digest):
+            if self._blobs.get(digest) is blob:
+                if self.on_evict is not None:
+                    self.on_evict(digest)
+                del self._blobs[digest]
+                self._aside[digest] = Aside(blob.path, blob.bytes_on_disk, NOT_BELIEVED)
+                await self._disk.run("leave a blob", blob.leave)
 
     async def remove(self, digest: Digest) -> None:
         """Drop a blob or a small one; who reads it keeps the open file."""
@@ -438,18 +466,20 @@ class Store:
 
     async def _recover_blob(self, path: Path) -> None:
         """Take in a blob of an earlier run; what cannot be believed or read is kept aside."""
+        digest = parse_exchanged(f"{path.parent.parent.name}:{path.name}")
         try:
             chunk_map, bits, rehash = await self._disk.run(
                 "read a blob", load_files, path, self._keyring, self._boot_id
             )
         except (PeerFault, ValueError, StoreError) as error:
             aside = await self._disk.run("look", look_aside, path, str(error))
-            if aside is None:
-                await self._disk.run("clear away", shutil.rmtree, path, True)
-            else:
-                digest = parse_exchanged(f"{path.parent.parent.name}:{path.name}")
+            if aside is not None:
                 self._aside[digest] = aside
+                return
+            self._aside.pop(digest, None)
+            await self._disk.run("clear away", shutil.rmtree, path, True)
             return
+        self._aside.pop(digest, None)  # where it was until another key was believed
         blob = Blob(path, chunk_map, bits, self._disk, self._clock)
         if self.revoked(chunk_map.map_id):
             await self._disk.run("remove", blob.remove)
@@ -457,7 +487,7 @@ class Store:
         blob.used_at_s = 0.0
         with contextlib.suppress(OSError):
             blob.used_at_s = (path / "bits").stat().st_mtime
-        self._blobs[blob.digest] = blob
+        self._blobs[digest] = blob
         if rehash:
             with contextlib.suppress(StoreError):  # then before it goes out
                 await blob.recover()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from p2pdist.errors import BlobGone, ErrorReason, P2pdistError, StoreError
 from p2pdist.exchange.link import Link
@@ -307,6 +307,11 @@ class ActiveBlob:
         self._file.start_with(blob)
         self._chunks.store_in(blob)
         self._core.map_followed(blob.chunk_map, blob.verified.bits, self._now_s())
+        self._happened()
+
+    def keys_changed(self, knows: Callable[[bytes], bool]) -> None:
+        """Other keys are believed: see `BlobCore.keys_changed`."""
+        self._core.keys_changed(knows)
         self._happened()
 
     async def _follow(self, order: FollowMap) -> None:

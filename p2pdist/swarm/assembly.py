@@ -26,7 +26,6 @@ from p2pdist.model.health import Reason
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.private_places import IpNetwork
-from p2pdist.model.statements import Keyring
 from p2pdist.process import clock, logs
 from p2pdist.process.files import state_directory
 from p2pdist.process.health import Health
@@ -34,6 +33,7 @@ from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.identity_holder import IdentityHolder, identity_conditions
 from p2pdist.process.own_addresses import OwnAddresses
 from p2pdist.process.own_platform import own_platform
+from p2pdist.process.proxy_key_holder import ProxyKeyHolder, proxy_key_conditions
 from p2pdist.process.secret_holder import SecretHolder, secret_conditions
 from p2pdist.process.trace_file import TraceFile
 from p2pdist.registry.proxy_client import ProxyClient, ProxyTls
@@ -102,7 +102,7 @@ class NodeOptions:
     state_dir: Path
     place: Place
     secret: SecretHolder
-    proxy_keys: Sequence[bytes]
+    proxy_keys: ProxyKeyHolder
     exchange_listen: Address
     advertise: Sequence[Address]
     trackers: Sequence[str]
@@ -146,6 +146,7 @@ class RunningNode:
     """How many trackers and proxies the settings name."""
     identity: IdentityHolder | None
     secret: SecretHolder
+    proxy_keys: ProxyKeyHolder
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Stop being a source: named by no tracker, offering nothing; runs on their way end."""
@@ -176,7 +177,7 @@ async def running_node(
         own_id = OwnId.load(options.state_dir, options.machine)
     else:
         own_id = OwnId.certified(options.identity.current.identity.host_id)
-    keyring = Keyring(list(options.proxy_keys))
+    keyring = options.proxy_keys.keyring
     rng = Random(secrets.randbits(64))  # noqa: S311  # chance for spreading load, no secret
     store = await open_store(
         options.state_dir / "store",
@@ -266,6 +267,7 @@ async def running_node(
             **conditions(node, options.trackers, addresses.trouble()),
             **identity_conditions(options.identity),
             **secret_conditions(options.secret),
+            **proxy_key_conditions(options.proxy_keys),
         }
         node.tasks.start(scrub_for_ever(node, options.scrub_bytes_per_s), name="scrub")
         tracker.start()
@@ -274,6 +276,8 @@ async def running_node(
         node.tasks.start(health.watch(), name="health")
         options.secret.on_taken += [cut_unbelieved]
         node.tasks.start(options.secret.watch(), name="cluster secret")
+        options.proxy_keys.on_taken += [node.keys_changed]
+        node.tasks.start(options.proxy_keys.watch(), name="proxy keys")
         if options.identity is not None:
             node.tasks.start(options.identity.watch(), name="identity")
             ask = partial(tracker.renew, timeout_s=RENEWAL_S)
@@ -285,7 +289,7 @@ async def running_node(
         named = Named(len(options.trackers), len(proxies))
         yield RunningNode(
             node, transport, tracker, store, me, own_id, bound, started_s, orders, named,
-            options.identity, options.secret,
+            options.identity, options.secret, options.proxy_keys,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.model.control import Handout, SwarmKey, digest_key, tag_swarm_key
 from p2pdist.model.ids import Digest, TagKey
 from p2pdist.model.members import Member, Place
-from p2pdist.model.statements import Keyring
+from p2pdist.model.statements import Keyring, RetiredKey
 from p2pdist.model.tags import NotBelieved, TagRecord, believe_tag, newest, open_tag
 from p2pdist.process import logs
 from p2pdist.process.health import Health
@@ -142,10 +142,10 @@ class SmallFinder:
         try:
             tag = open_tag(self._node.keyring, key, record)
             told.append(believe_tag(tag, now_unix_s=self._node.health.sober_unix_s, held=held))
+        except (RetiredKey, NotBelieved) as why:
+            logs.event(log, logging.INFO, "tag.not_believed", peer=member.host_id, error=str(why))
         except PeerFault as fault:
             self._node.punish(link, fault)
-        except NotBelieved as why:
-            logs.event(log, logging.INFO, "tag.not_believed", peer=member.host_id, error=str(why))
 
     async def _find(self, key: SwarmKey) -> list[Member]:
         """Ask the tracker who holds `key`; empty when it does not answer in time."""

@@ -28,7 +28,7 @@ from p2pdist.process import logs
 from p2pdist.process.health import Health
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.registry.proxy_client import ProxyClient
-from p2pdist.store.ports import BlobStore, StoredBlob
+from p2pdist.store.ports import BlobStore, Resorted, StoredBlob
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.core.event_log import Kind
 from p2pdist.swarm.core.fetch import FetchCounters
@@ -56,6 +56,8 @@ ACTIVE_MAX: Final = 1024
 LAST_KNOWN_MAX: Final = 32
 # A whole blob that nobody asked for since then goes back to being just stored.
 UNUSED_S: Final = 120.0
+KEYS_LOOK_S: Final = 1.0
+"""At the few blobs that were in motion when a key was dropped; at nothing otherwise."""
 
 
 class Node:
@@ -115,6 +117,9 @@ class Node:
         self.router = FrameRouter(self, server)
         self.tracker_side = TrackerSide(self, servable)
         self._rested = FetchCounters()
+        self._signed_before: list[Digest] = []
+        """Blobs in motion under maps of keys that are not believed any more."""
+        self._resorting = asyncio.Lock()
 
     def start(self, transport: ExchangeTransport, tracker: TrackerClient) -> None:
         self.tracker = tracker
@@ -139,6 +144,7 @@ class Node:
         for record in self.store.revocations():
             self.records.open(record)
         self.tasks.start(self._sweep(), name="sweep")
+        self.tasks.start(self._end_motions(), name="end motions")
 
     async def close(self) -> None:
         self.proxy_links.close()
@@ -291,6 +297,7 @@ class Node:
         self.tracker.note(digest_key(digest), 0, False)
         active = self.actives.pop(digest, None)
         if active is not None:  # else nobody was told that it is here
+            self.core.remember_wishes(active.core)
             active.withdraw()
             self._rest(active)
 
@@ -299,6 +306,49 @@ class Node:
         while True:
             await asyncio.sleep(UNUSED_S / 4)
             self._let_go(unused_s=UNUSED_S)
+
+    # --- other keys -----------------------------------------------------------------------------
+
+    async def keys_changed(self) -> None:
+        """The keyring changed: what lies here under maps of keys that are not believed any more is
+        put aside, as at a start. What is under way goes on to its end, or to a map that holds; a
+        whole blob is read on by those who read it, and counts again when a proxy has signed it
+        anew: that does it at once where somebody still waits for it."""
+        self.records.keys_changed()
+        self.proxy_links.keys_changed()
+        for active in list(self.actives.values()):
+            active.keys_changed(self.keyring.knows)
+        async with self._resorting:
+            try:
+                back, self._signed_before = await self._resort()
+            except StoreError as error:
+                logs.event(log, logging.ERROR, "store.failed", error=str(error))
+                return
+        for digest in back:
+            if (stored := self.store.get(digest)) is not None and self._servable(digest):
+                self.tracker.note(digest_key(digest), len(stored.verified), stored.complete)
+
+    async def _resort(self) -> Resorted:
+        moved = list(self.actives)
+        sorted_anew = await self.store.keys_changed(self._moves)
+        if self.authority is not None:
+            for digest in moved:
+                if digest not in self.actives and self.core.wished(digest):
+                    self.authority.wanted(digest, bulk=False)
+        return sorted_anew
+
+    async def _end_motions(self) -> None:
+        """Put aside what was in motion when its key was dropped, as soon as it is not."""
+        while True:
+            await asyncio.sleep(KEYS_LOOK_S)
+            if not all(map(self._moves, self._signed_before)):
+                await self.keys_changed()
+
+    def _moves(self, digest: Digest) -> bool:
+        """It is not to be put aside now."""
+        active = self.actives.get(digest)
+        brought = self.authority is not None and self.authority.brings(digest)
+        return brought or (active is not None and active.in_use and not active.complete)
 
     def _let_go(self, *, unused_s: float) -> None:
         for digest, active in list(self.actives.items()):

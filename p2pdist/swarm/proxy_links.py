@@ -314,6 +314,12 @@ class ProxyLinks:
                 self.signed_by_stranger(name, greeting.key_id.hex())
         return greeting
 
+    def keys_changed(self) -> None:
+        """What proxies said of their keys when they greeted us is good enough by now."""
+        for name, greeting in self._greetings.items():
+            if greeting.key_id is not None and self._believed(greeting.key_id):
+                self._health.mended(Reason.WRONG_KEY, name)
+
     def signed_by_stranger(self, name: str, signer: str) -> None:
         """A configured proxy signs with a key that this host was not told to believe."""
         detail = f"{name} signs with the key {signer}, which is not among cluster.proxy_keys"

@@ -16,6 +16,7 @@ from p2pdist.model.members import Role
 from p2pdist.model.statements import (
     HashBatch,
     MapHead,
+    RetiredKey,
     Revocation,
     Seal,
     TagStatement,
@@ -207,7 +208,15 @@ class FrameRouter:
             await self._server.serve_read(link, request, self._node.actives.get(request.digest))
 
     def _hear_record(self, link: Link, record: bytes) -> None:
-        statement = self._node.records.open(record)
+        try:
+            statement = self._node.records.open(record)
+        except RetiredKey as retired:
+            # It goes on with a map that it began with when that was believed.
+            statement = retired.statement
+            if not isinstance(statement, HashBatch | Seal):
+                return
+            if self._node.core.blob_of_map(statement.map_id) is None:
+                return
         match statement:
             case MapHead() | HashBatch() | Seal():
                 state, now_s = self._node.links.state(link), asyncio.get_running_loop().time()

@@ -38,6 +38,10 @@ class Authority(Protocol):
         """
         ...
 
+    def brings(self, digest: Digest) -> bool:
+        """It is on its way from outside, or what lies here of it is being signed."""
+        ...
+
     async def small(self, digest: Digest) -> SmallAnswer | None:
         """Return a blob of one chunk from upstream, or None if it may not or cannot be had."""
         ...

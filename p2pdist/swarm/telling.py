@@ -12,6 +12,7 @@ from p2pdist import __version__
 from p2pdist.model.handshake import OTHER, REFUSALS
 from p2pdist.process.identity_holder import identity_samples, identity_status
 from p2pdist.process.metrics import Sample, node_info
+from p2pdist.process.proxy_key_holder import proxy_key_samples, proxy_key_status
 from p2pdist.process.secret_holder import secret_samples, secret_status
 from p2pdist.swarm import stories
 from p2pdist.swarm.assembly import RunningNode
@@ -45,6 +46,7 @@ def node_status(running: RunningNode) -> dict[str, Any]:
         "tracker_connected": running.tracker.connected,
         **identity_status(running.identity),
         **secret_status(running.secret),
+        **proxy_key_status(running.proxy_keys),
         "named": running.named._asdict(),
         "links": len(node.neighbourhood.links),
         "links_sealed": running.transport.sealed,
@@ -109,6 +111,7 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
     yield from node.health.samples()
     yield from identity_samples(running.identity)
     yield from secret_samples(running.secret)
+    yield from proxy_key_samples(running.proxy_keys)
     for reason in FALLBACK_REASONS:
         yield Sample(
             "p2pdist_fallback_bytes_total", "counter", "Bytes from outside of the swarm by reason.",

@@ -16,12 +16,10 @@ from typing import Any
 from p2pdist import __version__
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
-from p2pdist.model.statements import Keyring
 from p2pdist.process.admin import AdminServer
 from p2pdist.process.collector import short_pauses
 from p2pdist.process.daemon import notify
 from p2pdist.process.files import state_directory
-from p2pdist.process.identity import proxy_keys
 from p2pdist.process.identity_holder import (
     IdentityHolder,
     identity_holder,
@@ -29,6 +27,11 @@ from p2pdist.process.identity_holder import (
     identity_status,
 )
 from p2pdist.process.metrics import Sample, node_info
+from p2pdist.process.proxy_key_holder import (
+    proxy_key_holder,
+    proxy_key_samples,
+    proxy_key_status,
+)
 from p2pdist.process.secret_holder import (
     SecretHolder,
     secret_holder,
@@ -46,6 +49,7 @@ from p2pdist.tracker.job_store import FILE_NAME, sqlite_job_store
 from p2pdist.tracker.join_store import FILE_NAME as JOINS_FILE_NAME
 from p2pdist.tracker.join_store import sqlite_join_store
 from p2pdist.tracker.joining import JoinServer, join_address, join_samples
+from p2pdist.tracker.operator_renewing import RenewalHttp
 from p2pdist.tracker.renewing import Renewer, renewal_samples, renewer_of
 from p2pdist.tracker.server import TrackerServer
 
@@ -71,12 +75,12 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
         own_id = identity.current.identity.host_id
     renewer = renewer_of(settings, identity)
     me = Member(own_id, Role.TRACKER, Place(settings.host.dc))
-    secret = secret_holder(settings)
+    secret, proxy_keys = secret_holder(settings), proxy_key_holder(settings)
     server = TrackerServer(
         own.listen,
         secret=secret,
         me=me,
-        keyring=Keyring(proxy_keys(settings)),
+        proxy_keys=proxy_keys,
         rng=Random(secrets.randbits(64)),  # noqa: S311  # chance for spreading load, no secret
         limits=TrackerLimits(own.announce_interval_s, own.heartbeat_s),
         state_dir=state_dir,
@@ -96,20 +100,26 @@ async def running_tracker(settings: Settings) -> AsyncIterator[RunningTracker]:
             uptime_s = asyncio.get_running_loop().time() - started_s
             told: dict[str, Any] = {"uptime_s": round(uptime_s, 3), "control": str(control)}
             told |= {**identity_status(identity), **secret_status(secret)}
+            told |= proxy_key_status(proxy_keys)
             return {**_status(server, me), **told}
 
+        callers = JobCallers(secret.believed, identity)
         admin = AdminServer(
             own.admin_listen,
             status=status,
             samples=lambda: [
                 *_samples(server, me, identity),
                 *secret_samples(secret),
+                *proxy_key_samples(proxy_keys),
                 *renewal_samples(renewer),
                 *(join_samples(joins) if renewer is not None else ()),
             ],
             ready=lambda: {"control": True},
             degraded=server.health.names,
-            routes=JobHttp(JobDesk(server), JobCallers(secret.believed, identity)).routes(),
+            routes=[
+                *JobHttp(JobDesk(server), callers).routes(),
+                RenewalHttp(callers, renewer).route(),
+            ],
             names=settings.host.http_names,
             settings=partial(as_json, settings),
             tls=lambda: _shown(identity),

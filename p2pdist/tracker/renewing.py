@@ -44,21 +44,31 @@ class Renewer:
 
     async def answered(self, connection: Connection, message: Renew) -> None:
         """Sign for who is at the other end, or tell it why not."""
-        told = await self._for_host(connection.certificate, message)
+        shown, seq = connection.certificate, message.seq
+        told = await self.for_shown(shown, message.request, peer=connection.peer, seq=seq)
+        connection.send(connection.codec.pack(encoder.encode(told)))
+
+    async def for_shown(
+        self, certificate: bytes | None, request: bytes, *, peer: str, seq: int = 0
+    ) -> Renewed:
+        """Sign for who has shown `certificate`, in DER, in the handshake of TLS; or say why not."""
+        told = await self._for_host(certificate, Renew(seq, request))
+        who = who_shown(certificate)
         if told.certificate:
             self.signed_total += 1
             logs.event(
-                audit.log, logging.INFO, "renewal.signed", audit="done",
-                who=who_shown(connection.certificate), peer=connection.peer,
-                host=connection.member.host_id,
+                audit.log, logging.INFO, "renewal.signed", audit="done", who=who, peer=peer,
+                host=who.rpartition(" ")[2],
             )  # fmt: skip
         else:
-            self.refused_total += 1
-            self._refusals.event(
-                audit.log, logging.INFO, "renewal.refused", who=who_shown(connection.certificate),
-                peer=connection.peer, reason=told.reason,
-            )  # fmt: skip
-        connection.send(connection.codec.pack(encoder.encode(told)))
+            self.say_refused(who, peer, told.reason)
+        return told
+
+    def say_refused(self, who: str, peer: str, reason: str) -> None:
+        self.refused_total += 1
+        self._refusals.event(
+            audit.log, logging.INFO, "renewal.refused", who=who, peer=peer, reason=reason
+        )
 
     async def own(self, request: bytes) -> Renewed | None:
         """Sign for this tracker itself."""
@@ -141,6 +151,11 @@ def renewal_samples(renewer: Renewer | None) -> Iterable[Sample]:
         text = "Requests for a certificate that were refused."
         name = "p2pdist_tracker_certificates_refused_total"
         yield Sample(name, "counter", text, {}, renewer.refused_total)
+
+
+def refused(seq: int, reason: str) -> Renewed:
+    """The answer to who is not let in at all."""
+    return _refused(seq, Refusal(reason, HOST_PAUSE_S))
 
 
 def _refused(seq: int, refusal: Refusal) -> Renewed:

@@ -40,10 +40,10 @@ from p2pdist.model.control_wire import (
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address, Member
 from p2pdist.model.private_places import IpNetwork
-from p2pdist.model.statements import Keyring
 from p2pdist.process import audit, clock, logs
 from p2pdist.process.health import Health
 from p2pdist.process.identity_holder import IdentityHolder, identity_conditions
+from p2pdist.process.proxy_key_holder import ProxyKeyHolder, proxy_key_conditions
 from p2pdist.process.secret_holder import SecretHolder, secret_conditions
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.tracker import snapshot
@@ -92,7 +92,7 @@ class TrackerServer:
         *,
         secret: SecretHolder,
         me: Member,
-        keyring: Keyring,
+        proxy_keys: ProxyKeyHolder,
         rng: Random,
         limits: TrackerLimits | None = None,
         state_dir: Path | None = None,
@@ -108,7 +108,8 @@ class TrackerServer:
         self._secret = secret
         secret.on_taken.append(self._cut_unbelieved)
         self._me = me
-        self._keyring = keyring
+        self._proxy_keys = proxy_keys
+        proxy_keys.on_taken.append(self._keys_changed)
         self._rng = rng
         self._limits = limits
         self._snapshot_path = state_dir / snapshot.FILE_NAME if state_dir else None
@@ -120,6 +121,7 @@ class TrackerServer:
         self.health.conditions = lambda: {
             **identity_conditions(identity),
             **secret_conditions(secret),
+            **proxy_key_conditions(proxy_keys),
         }
         self._identity = identity
         self._federation = Federation(
@@ -168,7 +170,7 @@ class TrackerServer:
             dc=self._me.place.dc,
             epoch_s=self._loop.time(),
             epoch_unix_s=clock.unix_s(),
-            keyring=self._keyring,
+            keyring=self._proxy_keys.keyring,
             rng=self._rng,
             limits=self._limits,
             token=os.urandom,
@@ -184,6 +186,7 @@ class TrackerServer:
             self._tasks.start(keep, name="tracker snapshots")
         self._tasks.start(self.health.watch(), name="health")
         self._tasks.start(self._secret.watch(), name="cluster secret")
+        self._tasks.start(self._proxy_keys.watch(), name="proxy keys")
         if self._identity is not None:
             self._tasks.start(self._identity.watch(), name="identity")
             if self._renewer is not None:
@@ -203,6 +206,9 @@ class TrackerServer:
         if self._snapshot_path is not None:
             await snapshot.save(self.core, self._snapshot_path)
         await self.job_keeper.close(self.core.jobs)
+
+    async def _keys_changed(self) -> None:
+        self.core.revocations.keys_changed()
 
     async def _cut_unbelieved(self) -> None:
         self._federation.cut_unbelieved()

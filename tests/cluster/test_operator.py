@@ -66,3 +66,37 @@ async def test_an_operator_and_a_rule_order_under_their_own_names(
         await wait_until(lambda: all(job.state == "done" for job in jobs.values()))
         async with client.get(f"{url_of(tracker.admin)}/metrics") as answer:
             assert answer.status == 200
+
+
+async def test_an_operators_next_command_has_its_certificate_renewed(
+    lab: Lab, tmp_path: Path
+) -> None:
+    ca = TestCa(tmp_path)
+    certified(lab, ca, "tracker")
+    lab.require_identity, lab.ca_dir = True, ca.keep()
+    tracker = await lab.tracker()
+    directory = ca.directory("operator", OPERATOR, begun_days=25)
+    argv = ["ls", "--tracker", url_of(tracker.admin), "--identity", str(directory)]
+
+    first, second = [await asyncio.to_thread(CliRunner().invoke, prewarm, argv) for _ in range(2)]
+
+    assert (first.exit_code, first.stdout) == (0, "no jobs\n"), first.output
+    assert f"renewed your certificate in {directory}: good for 30 days" in first.stderr
+    assert (second.exit_code, second.stdout, second.stderr) == (0, "no jobs\n", "")
+
+
+@pytest.mark.parametrize(("begun_days", "warns"), [(19, False), (21, False), (25, True)])
+async def test_one_that_nobody_renews_is_warned_of_in_its_last_week(
+    lab: Lab, tmp_path: Path, begun_days: int, warns: bool
+) -> None:
+    ca = TestCa(tmp_path)
+    certified(lab, ca, "tracker")
+    tracker = await lab.tracker()
+    directory = ca.directory("operator", OPERATOR, begun_days=begun_days)
+    argv = ["ls", "--tracker", url_of(tracker.admin), "--identity", str(directory)]
+
+    result = await asyncio.to_thread(CliRunner().invoke, prewarm, argv)
+
+    assert (result.exit_code, result.stdout) == (0, "no jobs\n"), result.output
+    assert (f"warning: your certificate in {directory} ends in 5 days" in result.stderr) is warns
+    assert ("this tracker has no CA to sign with" in result.stderr) is warns

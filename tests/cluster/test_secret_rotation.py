@@ -16,7 +16,7 @@ from p2pdist.exchange.link import Link
 from p2pdist.exchange.transport import ExchangeTransport
 from p2pdist.model.ids import digest_of
 from p2pdist.peer.daemon import RunningPeer
-from p2pdist.process import secret_holder
+from p2pdist.process import watched_file
 from p2pdist.process.keys import Step, rotate_secret
 from p2pdist.process.secret_holder import SecretHolder
 from tests.fakes.cluster import Lab, url_of
@@ -38,7 +38,7 @@ async def registry() -> AsyncIterator[FakeRegistry]:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secret_holder, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(watched_file, "LOOK_EVERY_S", 0.02)
 
 
 def own_file(lab: Lab, name: str) -> Path:

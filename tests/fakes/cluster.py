@@ -53,6 +53,8 @@ class Lab:
     identities: Mapping[str, Path] = field(default_factory=dict)
     """By role: the certificates of daemons that are started from now on."""
     require_identity: bool = False
+    proxy_keys_file: Path | None = None
+    """Of daemons that are started from now on, instead of the public half of `keys`."""
     ca_dir: Path | None = None
     """With which trackers that are started from now on renew certificates."""
     join: str = ""
@@ -70,7 +72,8 @@ class Lab:
         return Settings(
             cluster=Cluster(
                 self.keys.secret_file,
-                (self.keys.public_key,),
+                () if self.proxy_keys_file is not None else (self.keys.public_key,),
+                proxy_keys_file=self.proxy_keys_file,
                 require_identity=self.require_identity,
                 member_networks=self.member_networks,
             ),

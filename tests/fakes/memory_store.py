@@ -22,7 +22,7 @@ from p2pdist.model.ids import Digest, MapId, TagKey, digest_algorithm, digest_of
 from p2pdist.model.statements import Keyring
 from p2pdist.process.clock import unix_s
 from p2pdist.store.core.room import Promise, Rank, Room, Tenant
-from p2pdist.store.ports import Data, Losses, Part, SmallBlob, StoreLimits, StoreUsage
+from p2pdist.store.ports import Data, Losses, Part, Resorted, SmallBlob, StoreLimits, StoreUsage
 from p2pdist.store.revocations import REVOCATIONS_MAX
 from p2pdist.store.statements import STATEMENTS_MAX
 
@@ -143,6 +143,11 @@ class MemoryBlob:
 
     async def sync(self) -> None: ...
 
+    def take_up(self, aside: MemoryBlob) -> None:
+        """Its bytes, as long as nothing says that they are wrong."""
+        self.data[:] = aside.data  # who reads from there goes on
+        self._doubtful = ChunkSet.full(self.geometry.chunk_count)
+
     def _keep(self, chunk: int, data: Data) -> None:
         at = self.geometry.offset(chunk)
         self.data[at : at + len(data)] = data
@@ -163,7 +168,15 @@ class MemoryStore:
 
     has_files: Final = False
 
-    def __init__(self, limits: StoreLimits, clock: Callable[[], float] = unix_s) -> None:
+    def __init__(
+        self,
+        limits: StoreLimits,
+        clock: Callable[[], float] = unix_s,
+        keyring: Keyring | None = None,
+    ) -> None:
+        """`keyring`: None: all is believed."""
+        self._keyring = keyring
+        self._aside: dict[Digest, MemoryBlob] = {}
         self.on_evict: Callable[[Digest], None] | None = None
         self.on_pressure: Callable[[], None] | None = None
         self.refusal: StoreError | None = None
@@ -186,7 +199,7 @@ class MemoryStore:
     async def open(
         cls, root: Path, *, limits: StoreLimits, keyring: Keyring, boot_id: str
     ) -> MemoryStore:
-        return cls(limits)
+        return cls(limits, keyring=keyring)
 
     async def close(self) -> None:
         for blob in self._blobs.values():
@@ -213,6 +226,9 @@ class MemoryStore:
             self._room.claim(digest)
             self._keep_room(chunk_map.geometry.size_bytes)
             blob = self._blobs[digest] = MemoryBlob(chunk_map, self._clock)
+            aside = self._aside.pop(digest, None)
+            if aside is not None and aside.geometry == blob.geometry:
+                blob.take_up(aside)
         elif blob.chunk_map.map_id != chunk_map.map_id:
             await blob.replace_map(chunk_map)
         return blob
@@ -227,7 +243,28 @@ class MemoryStore:
         self._smalls.pop(digest, None)
 
     def aside(self, digest: Digest) -> int | None:
-        return None  # there is no earlier run
+        kept = self._aside.get(digest)
+        return None if kept is None else kept.geometry.size_bytes
+
+    async def keys_changed(self, moves: Callable[[Digest], bool]) -> Resorted:
+        back, later = list[Digest](), list[Digest]()
+        for digest, blob in list(self._aside.items()):
+            if self._believed(blob):
+                self._blobs[digest] = self._aside.pop(digest)
+                back.append(digest)
+        for digest, blob in list(self._blobs.items()):
+            if self._believed(blob):
+                continue
+            if moves(digest):
+                later.append(digest)
+                continue
+            if self.on_evict is not None:
+                self.on_evict(digest)
+            self._aside[digest] = self._blobs.pop(digest)
+        return Resorted(back, later)
+
+    def _believed(self, blob: MemoryBlob) -> bool:
+        return self._keyring is None or blob.chunk_map.signed_by(self._keyring.knows)
 
     # --- room -----------------------------------------------------------------------------------
 
@@ -274,7 +311,8 @@ class MemoryStore:
 
     def _used(self) -> int:
         smalls = sum(len(small.body) for small, _ in self._smalls.values())
-        return smalls + sum(blob.geometry.size_bytes for blob in self._blobs.values())
+        blobs = (*self._blobs.values(), *self._aside.values())
+        return smalls + sum(blob.geometry.size_bytes for blob in blobs)
 
     async def room(self) -> int:
         spare = sum(
@@ -292,7 +330,7 @@ class MemoryStore:
             len(self._smalls),
             self._evicted_bytes,
             open_files=0,
-            aside_bytes=0,
+            aside_bytes=sum(blob.geometry.size_bytes for blob in self._aside.values()),
         )
 
     # --- pins and proofs ------------------------------------------------------------------------

@@ -214,6 +214,35 @@ async def test_a_restart_forgets_no_tag(registry: FakeRegistry, image: ImageInfo
     assert found.stale is not None
 
 
+async def test_a_tag_by_a_key_that_is_dropped_is_looked_up_anew(
+    registry: FakeRegistry, image: ImageInfo
+) -> None:
+    """However fresh: no host takes that word any more. The manifest lies here."""
+    signer, other = Signer.generate(), Signer.generate()
+    async with proxy_before(registry, signer=signer) as proxy:
+        before = await proxy.manifest("1")
+        proxy.keyring.replace([other.public_key_bytes])
+        signer.turn_to(other)
+
+        after = await proxy.manifest("1")
+
+        assert after.digest == before.digest
+        assert other.made(after.statement or b"")
+        assert (registry.count("HEAD"), registry.count("GET")) == (2, 1)
+
+
+async def test_nor_does_it_bridge_an_outage(registry: FakeRegistry, image: ImageInfo) -> None:
+    async with proxy_before(registry, soft_ttl_s=0.0) as proxy:
+        await proxy.manifest("1")
+        proxy.keyring.replace([Signer.generate().public_key_bytes])
+        registry.faults["1"] = Fault(status=503)
+
+        with pytest.raises(RegistryError) as caught:
+            await proxy.manifest("1")
+
+    assert caught.value.status == 502
+
+
 async def test_a_kept_statement_that_has_ended_is_not_believed(
     registry: FakeRegistry, image: ImageInfo
 ) -> None:

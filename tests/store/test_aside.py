@@ -11,7 +11,7 @@ import pytest
 from p2pdist.errors import StoreError
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
-from p2pdist.model.ids import digest_of
+from p2pdist.model.ids import MapId, digest_of
 from p2pdist.model.statements import HashBatch, Keyring, Revocation, Signer
 from p2pdist.store.files import blob_path
 from p2pdist.store.ports import StoreLimits
@@ -275,4 +275,41 @@ async def test_a_small_blob_that_cannot_be_read_now_is_not_dropped(
     found = await store.get_small(digest_of(body))
     assert found is not None
     assert found.body == body
+    await store.close()
+
+
+async def test_revocations_are_in_force_by_the_keys_that_are_believed_now(tmp_path: Path) -> None:
+    keys = keyring()
+    store = await opened(tmp_path, keys)
+    theirs, ours = (Revocation(DIGEST, MapId(by * 16), 1) for by in (b"t", b"o"))
+    await store.put_revocation(DIGEST, ours.map_id, SIGNER.sign(ours))
+
+    keys.replace([STRANGER.public_key_bytes])
+    await store.keys_changed(lambda _: False)
+    assert not store.revoked(ours.map_id)
+    await store.put_revocation(DIGEST, theirs.map_id, STRANGER.sign(theirs))
+    keys.replace([SIGNER.public_key_bytes])
+    await store.keys_changed(lambda _: False)
+
+    assert store.revoked(ours.map_id)
+    assert not store.revoked(theirs.map_id)
+    await store.put_revocation(DIGEST, ours.map_id, SIGNER.sign(ours))  # which writes all of them
+    await store.close()
+    again = await opened(tmp_path, Keyring([SIGNER.public_key_bytes, STRANGER.public_key_bytes]))
+    assert again.revoked(ours.map_id)
+    assert again.revoked(theirs.map_id)
+    await again.close()
+
+
+async def test_what_is_aside_for_another_reason_stays_so(tmp_path: Path) -> None:
+    await left_by_an_earlier_run(tmp_path)
+    (blob_path(tmp_path / "blobs", DIGEST) / "map").write_bytes(b"torn")
+    keys = keyring()
+    store = await opened(tmp_path, keys)
+    keys.replace([SIGNER.public_key_bytes, STRANGER.public_key_bytes])
+
+    found = await store.keys_changed(lambda _: False)
+
+    assert (found.back, found.later) == ([], [])
+    assert store.aside(DIGEST) == len(DATA)
     await store.close()

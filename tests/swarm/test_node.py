@@ -33,6 +33,9 @@ class Wanted:
     def wanted(self, digest: Digest, *, bulk: bool) -> None:
         self.digests.append(digest)
 
+    def brings(self, digest: Digest) -> bool:
+        return False
+
     async def small(self, digest: Digest) -> None: ...
 
 

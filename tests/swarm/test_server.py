@@ -194,6 +194,9 @@ async def test_what_has_a_map_is_sent_to_nobody_as_a_whole(tmp_path: Path) -> No
 
         def wanted(self, digest: Digest, *, bulk: bool) -> None: ...
 
+        def brings(self, digest: Digest) -> bool:
+            return False
+
         async def small(self, digest: Digest) -> SmallAnswer:
             self.asked += 1
             return SmallAnswer("", DATA)

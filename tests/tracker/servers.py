@@ -23,7 +23,8 @@ from p2pdist.model.control_wire import (
 )
 from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake
 from p2pdist.model.members import Address, Member, Place, Role
-from p2pdist.model.statements import Keyring, Signer
+from p2pdist.model.statements import Signer
+from p2pdist.process.proxy_key_holder import ProxyKeyHolder
 from p2pdist.tracker.core.state import TrackerLimits
 from p2pdist.tracker.job_store import JobStore
 from p2pdist.tracker.server import TrackerServer
@@ -49,7 +50,7 @@ def tracker_server(
         Address("127.0.0.1", port),
         secret=held(SECRET),
         me=TRACKER,
-        keyring=Keyring([SIGNER.public_key_bytes]),
+        proxy_keys=ProxyKeyHolder(None, [SIGNER.public_key_bytes]),
         rng=Random(1),
         limits=limits,
         state_dir=state_dir,

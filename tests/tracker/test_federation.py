@@ -9,7 +9,7 @@ from p2pdist.model.control import LeaseAnswer, LeaseAsk, LeaseEnd, SwarmKey, ori
 from p2pdist.model.ids import Digest
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.rendezvous import ranked
-from p2pdist.model.statements import Keyring
+from p2pdist.process.proxy_key_holder import ProxyKeyHolder
 from p2pdist.tracker.server import TrackerServer
 from tests.fakes.secrets import held
 from tests.tracker.hosts import host_id, key, member
@@ -21,7 +21,7 @@ def tracker_of(number: int, dc: str, port: int, other_port: int) -> TrackerServe
         Address("127.0.0.1", port),
         secret=held(SECRET),
         me=tracker_member(number, dc),
-        keyring=Keyring([SIGNER.public_key_bytes]),
+        proxy_keys=ProxyKeyHolder(None, [SIGNER.public_key_bytes]),
         rng=Random(1),
         federation=[f"tcp://127.0.0.1:{other_port}"],
     )

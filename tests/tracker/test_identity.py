@@ -20,10 +20,10 @@ from p2pdist.model.control_wire import FEATURE_REVOKED_HOSTS, FEATURES, HANDSHAK
 from p2pdist.model.health import Reason
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Role
-from p2pdist.model.statements import Keyring
 from p2pdist.process.health import Health
 from p2pdist.process.host_identity import HostIdentity
 from p2pdist.process.identity_holder import IdentityHolder
+from p2pdist.process.proxy_key_holder import ProxyKeyHolder
 from p2pdist.process.revoked_hosts import sign_revocation
 from p2pdist.tracker.renewing import Renewer
 from p2pdist.tracker.server import TrackerServer
@@ -65,7 +65,7 @@ def server_of(
         Address("127.0.0.1", 0),
         secret=held(SECRET),
         me=me,
-        keyring=Keyring([SIGNER.public_key_bytes]),
+        proxy_keys=ProxyKeyHolder(None, [SIGNER.public_key_bytes]),
         rng=Random(1),
         identity=holder_of(identity),
         federation=federation,

@@ -12,7 +12,7 @@ from p2pdist.model.control import Announce, Handout, Join, LeaseAnswer, LeaseAsk
 from p2pdist.model.health import Reason
 from p2pdist.model.members import Address, Member, Role
 from p2pdist.model.private_places import IpNetwork
-from p2pdist.model.statements import Keyring
+from p2pdist.process.proxy_key_holder import ProxyKeyHolder
 from p2pdist.tracker.server import TrackerServer
 from tests.fakes.secrets import held
 from tests.tracker.hosts import host_id, key, member, seed
@@ -29,7 +29,7 @@ def server_of(*networks: IpNetwork, federation: tuple[str, ...] = ()) -> Tracker
         Address("127.0.0.1", 0),
         secret=held(SECRET),
         me=TRACKER,
-        keyring=Keyring([SIGNER.public_key_bytes]),
+        proxy_keys=ProxyKeyHolder(None, [SIGNER.public_key_bytes]),
         rng=Random(1),
         member_networks=networks,
         federation=federation,

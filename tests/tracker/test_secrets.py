@@ -20,7 +20,7 @@ from p2pdist.errors import PeerFault
 from p2pdist.model.control_wire import MAGIC, Kind
 from p2pdist.model.handshake import PROOF_BYTES, ClientHandshake
 from p2pdist.model.members import Address
-from p2pdist.model.statements import Keyring
+from p2pdist.process.proxy_key_holder import ProxyKeyHolder
 from p2pdist.process.secret_holder import SecretHolder
 from p2pdist.tracker.server import TrackerServer
 from tests.control.test_client import Host
@@ -36,7 +36,7 @@ def tracker_with(holder: SecretHolder) -> TrackerServer:
         Address("127.0.0.1", 0),
         secret=holder,
         me=TRACKER,
-        keyring=Keyring([SIGNER.public_key_bytes]),
+        proxy_keys=ProxyKeyHolder(None, [SIGNER.public_key_bytes]),
         rng=Random(1),
     )
 

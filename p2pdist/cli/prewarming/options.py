@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -15,11 +15,15 @@ import click
 from p2pdist.cli.exit_codes import Exit
 from p2pdist.cli.failures import CommandError
 from p2pdist.cli.options import OPERATOR_DIR, config_option, mirror_option
+from p2pdist.process.terminal import printable
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from p2pdist.cli.prewarming.resolve import Resolver
     from p2pdist.cli.prewarming.trackers import Trackers
     from p2pdist.control.jobs_client import TrackerTls
+    from p2pdist.process.host_identity import HostIdentity
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,18 +104,47 @@ async def open_trackers(desk: Desk) -> AsyncIterator[Trackers]:
     from p2pdist.control.jobs_client import JobsClient
     from p2pdist.process.operator_token import operator_token
 
-    urls, tls = _checked(desk.trackers), _operator_tls(desk)
-    token = operator_token(_secret(desk.secret_file, desk.config)) if tls is None else ""
+    urls, own = _checked(desk.trackers), _operator_identity(desk)
+    token = operator_token(_secret(desk.secret_file, desk.config)) if own is None else ""
     async with aiohttp.ClientSession() as session:
+        tls = None if own is None else await _operator_tls(own, urls, session)
         yield Trackers([JobsClient(url, token, session, tls) for url in urls])
 
 
-def _operator_tls(desk: Desk) -> TrackerTls | None:
-    """How to speak as an operator; None: as somebody who has the secret. Raises CommandError."""
+async def _operator_tls(
+    own: HostIdentity, urls: Sequence[str], session: aiohttp.ClientSession
+) -> TrackerTls:
+    """How to speak as an operator, by the next certificate if it is time for that."""
+    from p2pdist.control.jobs_client import TrackerTls
+    from p2pdist.control.operator_renewal import NotRenewed, renewed
+    from p2pdist.model.operator_renewal import WARN_S, due
+    from p2pdist.process import clock
+    from p2pdist.process.certificates import span_text
+
+    now_s, says, found = clock.unix_s(), own.says, own
+    if due(says.begins_s, says.ends_s, now_s):
+        try:
+            found = await renewed(own, urls, session, now_s=now_s)
+        except NotRenewed as error:
+            if says.ends_s - now_s < WARN_S:
+                left = span_text(says.ends_s - now_s)
+                _say(f"warning: your certificate in {own.directory} ends in {left}")
+                _say(f"  not renewed: {error}")
+        else:
+            left = span_text(found.says.ends_s - now_s)
+            _say(f"renewed your certificate in {own.directory}: good for {left}")
+    return TrackerTls(lambda: found.trackers, required=True)
+
+
+def _say(text: str) -> None:
+    click.echo(printable(text), err=True)
+
+
+def _operator_identity(desk: Desk) -> HostIdentity | None:
+    """Who to speak as; None: as somebody who has the secret. Raises CommandError."""
     directory = _identity_dir(desk)
     if directory is None:
         return None
-    from p2pdist.control.jobs_client import TrackerTls
     from p2pdist.model.identity import IdentityRole
     from p2pdist.process import clock
     from p2pdist.process.host_identity import read_identity
@@ -124,7 +157,7 @@ def _operator_tls(desk: Desk) -> TrackerTls | None:
     if fault := found.says.fault_at(clock.unix_s()):
         text = f"--identity: the certificate in {directory} {fault}"
         raise CommandError(text, Exit.USAGE, anew)
-    return TrackerTls(lambda: found.trackers, required=True)
+    return found
 
 
 def _identity_dir(desk: Desk) -> Path | None:

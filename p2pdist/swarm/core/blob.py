@@ -8,6 +8,7 @@ which the host calls once for all that happens at a time.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from p2pdist.errors import ErrorReason, PeerFault
 from p2pdist.exchange.frames import Interest, Offer
@@ -305,6 +306,15 @@ class BlobCore:
     def records_kept(self, held: int, now_s: float) -> None:
         """What its map took in is on disk; `held` of its chunks lie here."""
         self._statements.kept(held, now_s)
+
+    def keys_changed(self, knows: Callable[[bytes], bool]) -> None:
+        """Other keys are believed: those of which `knows`, given their ids, is true."""
+        self._statements.keys_changed(knows)
+
+    def tells(self, link: LinkState) -> bool:
+        """`link` is told of it, if it asks. Not where the map was signed by a key that is not
+        believed any more: to who begins now that is a stranger's."""
+        return not self._statements.disbelieved or link.host_id in self.wishes()
 
     def not_taken(self, now_s: float) -> None:
         """The disk did not follow a map, or keep records, as it was ordered to."""

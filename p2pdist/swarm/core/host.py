@@ -134,6 +134,10 @@ class HostCore:
         for host, interest in blob.wishes().items():
             self._wishes.add(host, interest)
 
+    def wished(self, digest: Digest) -> bool:
+        """Somebody asked for it when it was not here, and still would have it."""
+        return digest in self._wishes
+
     # --- frames ---------------------------------------------------------------------------------
 
     def hear(self, link: LinkState, frame: SwarmFrame, now_s: float) -> None:
@@ -180,7 +184,7 @@ class HostCore:
             return
         blob = self.blobs.get(digest)
         servable = self._servable(digest)  # or may be, once a repository is known to have it
-        if servable and blob is not None and blob.failure is None:
+        if servable and blob is not None and blob.failure is None and blob.tells(link):
             blob.hear_interest(link, interest, now_s)
             if not self.is_proxy or blob.complete:
                 return

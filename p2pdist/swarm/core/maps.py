@@ -6,6 +6,7 @@ heard is followed; another one is its rival, and takes over when the first stand
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from p2pdist.model.chunkmap import ChunkMap
@@ -58,6 +59,11 @@ class MapChoice:
             return None
         rival, self._rival = self._rival, None
         return rival
+
+    def keys_changed(self, knows: Callable[[bytes], bool]) -> None:
+        """A rival that was signed by a key that is not believed any more is none."""
+        if self._rival is not None and not self._rival.signed_by(knows):
+            self._rival = None
 
     def revoked(self, map_id: MapId) -> None:
         """A map is never to be followed any more."""

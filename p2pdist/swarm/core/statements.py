@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from p2pdist.errors import PeerFault
@@ -86,6 +88,8 @@ class Statements:
         """What it is to be ordered to take when no more goes with it."""
         self._rival: ChunkMap | None = None
         """The one that is to take the place of a map that stands still."""
+        self.disbelieved = False
+        """The map that is followed was signed by a key that is not believed any more."""
 
     @property
     def settled(self) -> bool:
@@ -140,6 +144,7 @@ class Statements:
         """The blob lies under `chunk_map` from now on, whoever wanted that; return whether it is a
         rival that took the place of another."""
         self.map = chunk_map
+        self.disbelieved = False
         self._choice.settled()
         if self._pending is chunk_map:
             self._pending = None
@@ -175,6 +180,14 @@ class Statements:
             if rival is not None:
                 self._rival = rival
                 self._follow(rival, rival=True)
+
+    def keys_changed(self, knows: Callable[[bytes], bool]) -> None:
+        """Keys are believed of which, given their ids, `knows` is true. A map by another one is
+        followed to the end of what is under way, or until one is heard of that holds."""
+        self._choice.keys_changed(knows)
+        self.disbelieved = self.map is not None and not self.map.signed_by(knows)
+        if self.disbelieved:
+            self.switch_if_stuck(math.inf)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -220,6 +233,8 @@ class Statements:
         )
         if chosen is not None:
             self._follow(chosen)
+        elif self.disbelieved:
+            self.switch_if_stuck(math.inf)
 
     def _follow(self, chunk_map: ChunkMap, *, rival: bool = False) -> None:
         self._pending = chunk_map

@@ -18,6 +18,9 @@ class Wishes:
     def __len__(self) -> int:
         return len(self._by_digest)
 
+    def __contains__(self, digest: Digest) -> bool:
+        return digest in self._by_digest
+
     def add(self, host: HostId, interest: Interest) -> None:
         if interest.digest not in self._by_digest and len(self) >= self._digests_max:
             self.take(next(iter(self._by_digest)))

@@ -9,7 +9,7 @@ from typing import Final
 from p2pdist.errors import PeerFault
 from p2pdist.model.control import REVOCATIONS_MAX
 from p2pdist.model.ids import Digest, MapId
-from p2pdist.model.statements import Keyring, Revocation
+from p2pdist.model.statements import Keyring, Revocation, signer_of
 from p2pdist.tracker.core.counters import TrackerCounters
 
 # Full: the oldest goes. A revocation is a rare event (a registry served wrong bytes).
@@ -36,6 +36,13 @@ class Revocations:
         may sign with one that the tracker does not know yet.
         """
         return [record for record in records if self._add(record)]
+
+    def keys_changed(self) -> None:
+        """What keys signed that are not believed any more is told to nobody."""
+        for key, record in list(self._records.items()):
+            if not self._keyring.knows(signer_of(record)):
+                del self._records[key]
+                self._seen.discard(record)
 
     def batches(self) -> Iterator[list[bytes]]:
         """All that are kept, in lists that fit into a message."""

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import pytest
 
+from p2pdist.model.statements import Keyring
 from p2pdist.store.blob import Blob
 from p2pdist.store.ports import BlobStore, StoredBlob, StoreLimits
 from p2pdist.store.store import Store
@@ -35,6 +36,8 @@ class Bench(Protocol):
 
     clock: Clock
 
+    keyring: Keyring
+
     async def open(self, root: Path, limits: StoreLimits) -> BlobStore: ...
 
     def spoil(self, blob: StoredBlob, offset: int) -> None:
@@ -43,11 +46,11 @@ class Bench(Protocol):
 
 class LocalBench:
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock, self.keyring = Clock(), keyring()
 
     async def open(self, root: Path, limits: StoreLimits) -> BlobStore:
         return await Store.open(
-            root, limits=limits, keyring=keyring(), boot_id="boot", clock=self.clock
+            root, limits=limits, keyring=self.keyring, boot_id="boot", clock=self.clock
         )
 
     def spoil(self, blob: StoredBlob, offset: int) -> None:
@@ -61,10 +64,10 @@ class LocalBench:
 
 class MemoryBench:
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock, self.keyring = Clock(), keyring()
 
     async def open(self, root: Path, limits: StoreLimits) -> BlobStore:
-        return MemoryStore(limits, self.clock)
+        return MemoryStore(limits, self.clock, self.keyring)
 
     def spoil(self, blob: StoredBlob, offset: int) -> None:
         assert isinstance(blob, MemoryBlob)
@@ -81,7 +84,7 @@ class Stores:
     """What a test asks for: stores of one kind, closed at its end."""
 
     def __init__(self, bench: Bench, directory: Path, stack: AsyncExitStack) -> None:
-        self.clock = bench.clock
+        self.clock, self.keyring = bench.clock, bench.keyring
         self.spoil = bench.spoil
         self._bench = bench
         self._directory = directory

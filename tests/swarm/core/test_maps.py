@@ -124,3 +124,14 @@ def test_whatever_is_heard_only_a_lasting_silence_changes_the_map(
     rival = choice.stuck(STUCK_S, complete=False)
     assert (rival is None) == (not allowed)
     assert rival is None or rival.map_id in allowed
+
+
+def test_a_rival_by_a_key_that_is_dropped_does_not_take_over() -> None:
+    choice = MapChoice()
+    hear(choice, head(b"b"), chunk_map(b"a"))
+    choice.keys_changed(lambda signer: True)
+    assert choice.rival == head(b"b").map_id
+
+    choice.keys_changed(lambda signer: False)
+
+    assert choice.rival is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pdist.exchange.frames import Offer, Request
+from p2pdist.exchange.frames import Interest, Offer, Request
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import MapId, digest_of
@@ -264,3 +264,75 @@ def test_a_blob_that_fails_is_told_of_once() -> None:
     assert [order for order in here.ordered() if isinstance(order, Fail)] == [
         Fail(BLOB, "as a test")
     ]
+
+
+# --- other keys -----------------------------------------------------------------------------------
+
+NEW_HEAD = MapHead(BLOB, MapId(b"n" * 16), SIZE, GEOMETRY.chunk_size_bytes, 1)
+OLD_KEY, NEW_KEY = b"o" * 8, b"n" * 8
+
+
+def by(key: bytes) -> bytes:
+    """What a record by it begins with."""
+    return b"\1" + key + b"..."
+
+
+def followed() -> Here:
+    here = Here()
+    here.blob.hear(None, HEAD, 0.0, by(OLD_KEY))
+    here.follow()
+    return here
+
+
+def test_a_map_of_a_dropped_key_gives_way_to_the_next_one_at_once() -> None:
+    here = followed()
+    here.blob.keys_changed(lambda signer: signer == NEW_KEY)
+    assert here.ordered() == []
+
+    here.blob.hear(None, NEW_HEAD, 0.0, by(NEW_KEY))
+
+    (order,) = here.ordered()
+    assert isinstance(order, FollowMap)
+    assert (order.chunk_map.map_id, order.rival) == (NEW_HEAD.map_id, True)
+
+
+def test_or_to_one_that_was_heard_of_before() -> None:
+    here = followed()
+    here.blob.hear(None, NEW_HEAD, 0.0, by(NEW_KEY))
+    assert here.ordered() == []
+
+    here.blob.keys_changed(lambda signer: signer == NEW_KEY)
+
+    (order,) = here.ordered()
+    assert isinstance(order, FollowMap)
+    assert order.chunk_map.map_id == NEW_HEAD.map_id
+
+
+def test_until_then_what_is_said_of_it_is_taken_in() -> None:
+    here = followed()
+    here.blob.keys_changed(lambda signer: False)
+
+    here.blob.hear(None, BATCH, 0.0, by(OLD_KEY))
+
+    assert here.ordered() == [KeepRecords(BLOB, (by(OLD_KEY),))]
+
+
+def test_a_map_whose_key_stays_gives_way_to_none() -> None:
+    here = followed()
+    here.blob.keys_changed(lambda signer: True)
+
+    here.blob.hear(None, NEW_HEAD, 0.0, by(NEW_KEY))
+
+    assert here.ordered() == []
+    assert here.blob.tells(link_to("a"))
+
+
+def test_who_asks_for_it_only_now_is_not_told_of_a_map_of_a_dropped_key() -> None:
+    here, early, late = followed(), link_to("a"), link_to("b")
+    interest = Interest(BLOB)
+    here.blob.hear_interest(early, interest, 0.0)
+
+    here.blob.keys_changed(lambda signer: False)
+
+    assert here.blob.tells(early)
+    assert not here.blob.tells(late)

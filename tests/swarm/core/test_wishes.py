@@ -18,10 +18,12 @@ def test_who_takes_a_blob_up_finds_who_wished_for_it() -> None:
     wishes.add(HOSTS[0], Interest(BLOBS[0]))
     wishes.add(HOSTS[1], Interest(BLOBS[0], bulk=True))
 
+    assert BLOBS[0] in wishes
     assert wishes.take(BLOBS[0]) == {
         HOSTS[0]: Interest(BLOBS[0]),
         HOSTS[1]: Interest(BLOBS[0], bulk=True),
     }
+    assert BLOBS[0] not in wishes
     assert wishes.take(BLOBS[0]) == {}
 
 

@@ -64,3 +64,18 @@ def test_batches_fit_into_a_message() -> None:
     kept.add([record(i) for i in range(REVOCATIONS_MAX + 1)])
 
     assert [len(batch) for batch in kept.batches()] == [REVOCATIONS_MAX, 1]
+
+
+def test_what_a_dropped_key_signed_is_told_to_nobody() -> None:
+    keyring, other = Keyring([SIGNER.public_key_bytes]), Signer.generate()
+    kept = Revocations(keyring, TrackerCounters())
+    kept.add([record(1)])
+    keyring.replace([other.public_key_bytes])
+    fresh = other.sign(Revocation(Digest(key()), MapId((2).to_bytes(16)), 0))
+    kept.add([fresh])
+
+    kept.keys_changed()
+
+    assert list(kept.batches()) == [[fresh]]
+    kept.validate()
+    assert kept.add([record(1)]) == []
