@@ -191,9 +191,6 @@ class Proxy:
         "Payload read of registries on behalf of one host, at most; what 400 s of it bring may be "
         "at once; 0: no limit.",
     )
-    caller_max_bytes: int = _setting(
-        ROOM, 10_000_000_000, "Room for blobs of `passthrough` registries, beside the store."
-    )
     job_trackers: tuple[str, ...] = _setting(
         URLS,
         (),

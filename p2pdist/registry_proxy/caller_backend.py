@@ -3,7 +3,7 @@
 Nothing of it gets from one repository into another: each has its manifests, links and blobs for
 itself, and who asks has to be let by the registry, now or within the last minute. Content is read
 with the credentials of a caller. Blobs of several chunks lie among those that hosts exchange, under
-names of their own (`private_blobs`); what is smaller is kept apart.
+names of their own (`private_blobs`); what is smaller is kept in memory.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from p2pdist.errors import ErrorReason, RegistryError
+from p2pdist.errors import ErrorReason, RegistryError, UpstreamError
 from p2pdist.model.geometry import geometry_for
 from p2pdist.model.ids import Digest, TagKey, digest_algorithm, digest_of
+from p2pdist.oci.callers import Caller
 from p2pdist.oci.names import ImageName
+from p2pdist.process.single_flight import SingleFlight
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.registry.ports import (
+    CACHE,
     BlobSource,
     Manifest,
     PullContext,
@@ -30,13 +33,12 @@ from p2pdist.registry.ports import (
 from p2pdist.registry_proxy.budgets import BudgetSpent, CallerBudgets
 from p2pdist.registry_proxy.caller_gate import CallerGate
 from p2pdist.registry_proxy.core.verdicts import blob_refusal
-from p2pdist.registry_proxy.kept_blobs import KeptBlobs
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.private_blobs import PrivateBlobs
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.fallback import OutsideSource
 from p2pdist.swarm.node import Node
-from p2pdist.swarm.outside import AsCaller
+from p2pdist.swarm.outside import AsCaller, NotSmall, read_single
 from p2pdist.swarm.passing import PassingBlob
 from p2pdist.swarm.reader import SwarmReader, WholeBlob
 
@@ -52,7 +54,7 @@ class _Small:
 
 
 class Smalls:
-    """Manifests of all repositories in memory, each for its repository alone."""
+    """Manifests, or blobs of one chunk, of all repositories in memory, each for its own alone."""
 
     def __init__(self, max_bytes: int = SMALLS_BYTES_MAX) -> None:
         self._kept: LRUCache[tuple[ImageName, Digest], _Small] = LRUCache(
@@ -87,7 +89,6 @@ class CallerBackend:
         self,
         gate: CallerGate,
         service_of: Callable[[ImageName, SmallsOf], ManifestService],
-        blobs: KeptBlobs,
         private: PrivateBlobs,
         node: Node,
         source: OutsideSource,
@@ -98,7 +99,6 @@ class CallerBackend:
         and its registry. `used` hears where bytes of blobs came from."""
         self._gate = gate
         self._service_of = service_of
-        self._blobs = blobs
         self._private = private
         private.refuted = self._refuted
         self._node = node
@@ -106,6 +106,8 @@ class CallerBackend:
         self._used = used
         self._budgets = budgets
         self._smalls = Smalls()
+        self._small_blobs = Smalls()
+        self._flights: SingleFlight[tuple[ImageName, Digest, Caller], bytes] = SingleFlight("small")
         self._services: LRUCache[ImageName, ManifestService] = LRUCache(REPOSITORIES_MAX)
         self._tasks = TaskOwner("callers")
 
@@ -113,7 +115,7 @@ class CallerBackend:
         for service in list(self._services.values()):
             await service.close()
         await self._tasks.close()
-        await self._blobs.close()
+        await self._flights.close()
         await self._gate.close()
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:
@@ -137,22 +139,35 @@ class CallerBackend:
             return WholeBlob(digest, b"")
         if not geometry_for(size).single:
             return self._open_large(name, digest, size, context)
-        paid = self._pay(name, size) if self._blobs.size_of(name, digest) is None else 0.0
+        return WholeBlob(digest, await self._small(name, digest, context))
 
-        def used(label: str, nbytes: int) -> None:
-            nonlocal paid
-            if label == UPSTREAM:
-                self._budgets.came(max(0.0, nbytes - paid))
-                paid = max(0.0, paid - nbytes)
-            context.bytes_by_source[label] = context.bytes_by_source.get(label, 0) + nbytes
-            self._used(label, nbytes)
+    async def _small(self, name: ImageName, digest: Digest, context: PullContext) -> bytes:
+        """Return a blob of one chunk. Each caller's comes with its own credentials, unless it is
+        here: what one is refused is nothing to another."""
+        kept = self._small_blobs.of(name)
+        if (found := await kept.get_small(digest)) is not None:
+            context.bytes_by_source[CACHE] = len(found.body)
+            return found.body
+        flight = name, digest, context.caller
+        body = await self._flights.run(flight, lambda: self._read_small(name, digest, context))
+        context.bytes_by_source[UPSTREAM] = len(body)
+        return body
 
-        with speaking_for(name.upstream, context.caller):  # whoever comes first has it fetched
-            kept = self._blobs.open(name, digest, size, self._source, used)
-        if kept is not None:
-            return kept
+    async def _read_small(self, name: ImageName, digest: Digest, context: PullContext) -> bytes:
         source = AsCaller(self._source, context.caller)
-        return PassingBlob(source, name, digest, size, lambda label, _, n: used(label, n))
+        try:
+            self._budgets.begin()
+            body = await read_single(source, name, digest)
+        except NotSmall as error:
+            claimed = await self._size(name, digest, context)
+            self._refuted(name, digest, claimed, error.size_bytes)
+            raise blob_refusal(error, name.upstream) from None
+        except UpstreamError as error:
+            raise blob_refusal(error, name.upstream) from error
+        self._budgets.came(len(body))
+        self._used(UPSTREAM, len(body))
+        await self._small_blobs.of(name).put_small(digest, body)
+        return body
 
     def _open_large(
         self, name: ImageName, digest: Digest, size: int, context: PullContext
@@ -216,17 +231,11 @@ class CallerBackend:
         text = f"there are no indexes of layers of {name.upstream}, which decides by its callers"
         raise RegistryError(404, "BLOB_UNKNOWN", text, reason=ErrorReason.NO_SOURCE)
 
-    def _pay(self, name: ImageName, size: int) -> float:
-        """For a blob that is read of its registry from here on; return the bytes of it."""
-        try:
-            return self._budgets.begin(size)
-        except BudgetSpent as error:
-            raise blob_refusal(error, name.upstream) from None
-
     async def _size(self, name: ImageName, digest: Digest, context: PullContext) -> int:
-        for size in (self._blobs.size_of(name, digest), self._private.size_of(name, digest)):
-            if size is not None:
-                return size
+        if (small := await self._small_blobs.of(name).get_small(digest)) is not None:
+            return len(small.body)
+        if (size := self._private.size_of(name, digest)) is not None:
+            return size
         async with self._as_caller(name, context) as service:
             return await service.blob_size(name, digest)
 

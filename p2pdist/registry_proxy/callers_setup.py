@@ -14,7 +14,6 @@ from p2pdist.registry_proxy.caller_gate import CallerGate
 from p2pdist.registry_proxy.core.access import Access
 from p2pdist.registry_proxy.core.callers import CallerBook
 from p2pdist.registry_proxy.core.tags import TagCache
-from p2pdist.registry_proxy.kept_blobs import KeptBlobs
 from p2pdist.registry_proxy.manifests import ManifestService
 from p2pdist.registry_proxy.obtaining import Obtaining
 from p2pdist.registry_proxy.private_blobs import PrivateBlobs
@@ -24,7 +23,6 @@ from p2pdist.swarm.core.links import Links
 from p2pdist.swarm.counters import UPSTREAM
 from p2pdist.swarm.outside import DirectSource
 
-DIRECTORY: Final = "proxy/callers"
 # What one repository has in tags and blobs that anybody asks for; 1,024 repositories are kept.
 TAGS_MAX: Final = 256
 LINKS_MAX: Final = 4096
@@ -49,7 +47,7 @@ def callers(
     asking: Asking,
     obtaining: Obtaining,
 ) -> Callers:
-    """`backend` is the caller's to close. Raises OSError."""
+    """`backend` is the caller's to close."""
     own = settings.proxy
 
     def service_of(name: ImageName, smalls: SmallsOf) -> ManifestService:
@@ -82,8 +80,5 @@ def callers(
         unix_s=lambda: running.node.health.sober_unix_s,
     )
     gate = CallerGate(upstream, asking, CallerBook(grace_s=own.caller_grace_s))
-    blobs = KeptBlobs(settings.host.state_dir / DIRECTORY, max_bytes=own.caller_max_bytes)
-    backend = CallerBackend(
-        gate, service_of, blobs, private, running.node, source, used, asking.budgets
-    )
+    backend = CallerBackend(gate, service_of, private, running.node, source, used, asking.budgets)
     return Callers(gate, backend, private, upstream.caller_hosts)
