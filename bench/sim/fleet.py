@@ -112,6 +112,7 @@ class Fleet:
         for number in range(1, self.scenario.datacenters + 1):
             name = f"dc{number}"
             tracker = SimTracker(self.clock, name, number, rng=self._fork(f"tracker {number}"))
+            tracker.checks = self._checks
             made.append(Datacenter(name, tracker, Lane(rate), Lane(rate)))
         for here in made:
             for there in made:

@@ -19,6 +19,7 @@ from bench.sim.scenario import Faults, Scenario, Wave, load, names
 from bench.sim.storms import storm, weather
 from p2pdist.control.core.state import ControlCore
 from p2pdist.swarm.core.host import HostCore
+from p2pdist.tracker.core.state import TrackerCore
 
 SMALL = Scenario(
     about="a test",
@@ -204,7 +205,7 @@ def test_storms_are_of_all_kinds() -> None:
     assert not alone, "nobody is left to bring it"
 
 
-@pytest.mark.parametrize("core", [HostCore, ControlCore])
+@pytest.mark.parametrize("core", [TrackerCore, HostCore, ControlCore])
 def test_every_core_is_held_to_what_must_hold(core: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """... and the first that is not ends the storm, which is told."""
 
