@@ -284,6 +284,7 @@ class Fleet:
             end = min(end, reader.at + (1 << 20))
             reader.free_s = now_s + (end - reader.at) / rate
             self.clock.at(reader.free_s, partial(self._read_on, pull, digest, reader))
+        blob.wanting.goes_out(reader.number, reader.at, end, now_s)
         reader.at = end
         reader.waits_since_s = max(now_s, reader.free_s)
         if end == blob.geometry.size_bytes:
