@@ -15,6 +15,8 @@ from p2pdist.swarm.core.trace_lines import VERSION, Line
 CHUNKS_MAX: Final = 1 << 22
 """Of a blob; more is no trace of ours."""
 FAULTS_MAX: Final = 1000
+READERS_MAX: Final = 1 << 16
+"""Of one blob, at a time."""
 
 
 class NoTrace(ValueError):
@@ -60,6 +62,9 @@ class Motion:
     refused: int = 0
     wrong: int = 0
     twice: int = 0
+    chunk_size_bytes: int = 0
+    readers: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Of each: where it waits, and where it did before what went out to it last."""
     sources: Counter[str] = field(default_factory=Counter)
     """Chunks by the host that they came from."""
 
@@ -111,6 +116,10 @@ class Checker:
             "lost": self._lost,
             "arrived": self._arrived,
             "fail": self._fail,
+            "reader_at": self._reader_at,
+            "goes_out": self._goes_out,
+            "reader_left": self._reader_left,
+            "readers_unsaid": self._readers_unsaid,
             "hear": self._hear,
             "AskRun": self._ask_run,
             "TakeBack": self._take_back,
@@ -211,6 +220,7 @@ class Checker:
         motion.seal_heard &= motion.map == line.map
         motion.map, motion.chunks, motion.sealed = line.map, line.count, line.sealed
         motion.size_bytes = line.size_bytes
+        motion.chunk_size_bytes = line.chunk_size_bytes
         motion.known, motion.held = self._set(line, motion), 0
 
     def _map_grew(self, host: Host, line: Line) -> None:
@@ -239,6 +249,42 @@ class Checker:
 
     def _fail(self, host: Host, line: Line) -> None:
         self._motion(host).failed = True
+
+    # --- readers --------------------------------------------------------------------------------
+
+    def _reader_at(self, host: Host, line: Line) -> None:
+        motion = self._motion(host)
+        if len(motion.readers) >= READERS_MAX:
+            raise NoTrace("a blob with so many readers")
+        motion.readers[line.reader] = line.start, line.start
+
+    def _reader_left(self, host: Host, line: Line) -> None:
+        motion = self._motion(host)
+        left = motion.readers.pop(line.reader, None)
+        self._must(left is not None, "a reader left that was not there")
+
+    def _readers_unsaid(self, host: Host, line: Line) -> None:
+        self._motion(host).readers.clear()
+
+    def _goes_out(self, host: Host, line: Line) -> None:
+        """What had rotted when it was read once more goes out again."""
+        motion = self._motion(host)
+        at = motion.readers.get(line.reader)
+        if at is None:
+            self._must(False, "bytes go out to a reader that is not there")
+            return
+        self._must(line.start in at, "bytes go out in another order than they are read in")
+        self._must(not motion.failed, "bytes go out of a blob that has failed")
+        motion.readers[line.reader] = line.stop, line.start
+        cut = motion.chunk_size_bytes
+        if not 0 <= line.start < line.stop <= motion.size_bytes or cut <= 0:
+            self._must(False, "bytes go out that the blob has not")
+            return
+        first, stop = line.start // cut, -(-line.stop // cut)
+        bits = ((1 << (stop - first)) - 1) << first
+        self._must(not bits & ~motion.held, "bytes go out that are not here")
+        sealed = motion.sealed or motion.seal_heard
+        self._must(sealed or stop < motion.chunks, "its last bytes go out before the seal")
 
     def _set(self, line: Line, motion: Motion) -> int:
         """The chunks of the blob that `line` is about."""

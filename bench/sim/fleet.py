@@ -15,6 +15,7 @@ from bench.sim.geography import Datacenter, Latencies, route
 from bench.sim.hosts import CHUNK_S_PER_BYTE, Costs, SimHost
 from bench.sim.obtaining import Obtaining
 from bench.sim.scenario import Scenario, Wave
+from bench.sim.searching import Search
 from bench.sim.tracker import SimTracker
 from bench.sim.upstream import Upstream
 from bench.sim.wire import UNSENT_BYTES, Card, End, Lane
@@ -46,6 +47,7 @@ class Pull:
 @dataclass(eq=False, slots=True)
 class _Reader:
     number: int
+    search: Search
     at: int = 0
     free_s: float = 0.0
     """When it may read on, where it reads at a rate."""
@@ -87,7 +89,8 @@ class Fleet:
         self.upstream: Upstream | None = None
         if scenario.upstream_mbit:
             latency_s = scenario.upstream_latency_ms / 1000
-            self.upstream = Upstream(scenario.upstream_mbit * MBIT, latency_s)
+            rate, rng = scenario.upstream_mbit * MBIT, self._fork("upstream")
+            self.upstream = Upstream(rate, latency_s, scenario.upstream_faults, rng)
         self.datacenters = self._make_datacenters()
         self.blobs = [
             self.content.add(f"layer {i}", round(mib * (1 << 20)), scenario.chunks_per_record)
@@ -109,6 +112,7 @@ class Fleet:
         for number in range(1, self.scenario.datacenters + 1):
             name = f"dc{number}"
             tracker = SimTracker(self.clock, name, number, rng=self._fork(f"tracker {number}"))
+            tracker.checks = self._checks
             made.append(Datacenter(name, tracker, Lane(rate), Lane(rate)))
         for here in made:
             for there in made:
@@ -163,9 +167,18 @@ class Fleet:
         running: dict[Digest, Obtaining] = {}
 
         def wanted(digest: Digest) -> None:
-            if digest not in running:
+            blob = proxy.core.blobs.get(digest)
+            if digest not in running and (blob is None or not blob.complete):
                 rng = self._fork(f"{proxy.host_id} {digest}")
-                running[digest] = Obtaining(self.clock, self.content, proxy, digest, upstream, rng)
+                running[digest] = Obtaining(
+                    self.clock,
+                    self.content,
+                    proxy,
+                    digest,
+                    upstream,
+                    rng,
+                    over=partial(running.__delitem__, digest),
+                )
                 running[digest].begin()
 
         def delivered(digest: Digest) -> None:
@@ -240,9 +253,19 @@ class Fleet:
             blob = pull._left.pop(0)
             core = pull.host.pull(blob.digest)
             number = core.wanting.open_reader(self.clock.now_s)
-            reader = pull._readers[blob.digest] = _Reader(number, free_s=self.clock.now_s)
+            search = self._search(pull.host, blob.digest)
+            reader = _Reader(number, search, free_s=self.clock.now_s)
+            pull._readers[blob.digest] = reader
             reader.waits_since_s = self.clock.now_s
             pull.host.happened()
+
+    def _search(self, host: SimHost, digest: Digest) -> Search:
+        home = self._home[host.host_id]
+
+        def alive() -> list[SimHost]:
+            return [self._by_id[p] for p in home.owners(digest) if self._by_id[p].alive]
+
+        return Search(self.clock, host, digest, alive, 2 * self._latencies.near_s)
 
     def _delivered(self, pull: Pull, digest: Digest) -> None:
         reader = pull._readers.get(digest)
@@ -261,10 +284,12 @@ class Fleet:
             end = min(end, reader.at + (1 << 20))
             reader.free_s = now_s + (end - reader.at) / rate
             self.clock.at(reader.free_s, partial(self._read_on, pull, digest, reader))
+        blob.wanting.goes_out(reader.number, reader.at, end, now_s)
         reader.at = end
         reader.waits_since_s = max(now_s, reader.free_s)
         if end == blob.geometry.size_bytes:
             blob.close_reader(reader.number, now_s)
+            reader.search.end()
             del pull._readers[digest]
             self._note(f"{pull.host.host_id} has {digest}")
             self._begin(pull)
@@ -299,8 +324,10 @@ class Fleet:
                 do(pull)
             del pulls[: round(share * len(self.pulls))]
         if faults.tracker_killed_at_s:
-            for home in self.datacenters:
+            for home in self.datacenters[: 1 if faults.tracker_of_one else None]:
                 self.clock.at(faults.tracker_killed_at_s, home.tracker.stop)
+        if faults.proxy_killed_at_s:
+            self.clock.at(faults.proxy_killed_at_s, partial(self.kill, self.seeds[0]))
 
     def _kill_midway(self, limit_s: float, pull: Pull) -> None:
         at_s = pull.begin_s + self._rng.uniform(0.2, 0.8) * limit_s

@@ -22,8 +22,11 @@ class Datacenter:
 
     def owner(self, digest: Digest) -> HostId | None:
         """The proxy of this datacenter that is to be asked for a blob."""
-        order = ranked(digest, self.proxies)
-        return HostId(order[0]) if order else None
+        return next(iter(self.owners(digest)), None)
+
+    def owners(self, digest: Digest) -> list[HostId]:
+        """All of them, the owner first, then those that take over."""
+        return [HostId(host) for host in ranked(digest, self.proxies)]
 
 
 @dataclass(frozen=True, slots=True)

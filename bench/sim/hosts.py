@@ -149,19 +149,37 @@ class SimHost:
         self.happened()
         return core
 
+    def activate(self, digest: Digest) -> BlobCore:
+        """The blob in motion; one that failed begins anew with what lies here of it, as
+        `swarm/node.py` has it."""
+        now_s, before = self._clock.now_s, self.core.blobs.get(digest)
+        if before is not None and before.failure is None:
+            return before
+        if before is not None:
+            self.core.remember_wishes(before)
+            self.core.let_go(before, now_s)
+        blob = self.core.take_up(digest, self._content.blobs[digest].geometry.size_bytes, now_s)
+        if before is not None and before.map is not None:
+            blob.map_followed(before.map, self.held.get(digest, 0), now_s)
+        self.core.hear_wishes(blob, now_s)
+        self.happened()
+        return blob
+
     def pull(self, digest: Digest) -> BlobCore:
         """Take part in the swarm of a blob; the owning proxy is asked, whoever else is named."""
-        blob = self.core.blobs.get(digest)
-        if blob is None:
-            size = self._content.blobs[digest].geometry.size_bytes
-            blob = self.core.take_up(digest, size, self._clock.now_s)
-            self.core.hear_wishes(blob, self._clock.now_s)
+        blob = self.activate(digest)
         blob.join(self._clock.now_s)
         blob.ask_proxies()
         if (owner := self._owner(digest)) is not None:
             self._meet(digest, owner)
         self.happened()
         return blob
+
+    def look_at(self, digest: Digest, proxy: HostId) -> None:
+        """Ask a proxy for a blob, also where it was asked before."""
+        self.core.blobs[digest].join(self._clock.now_s)
+        self._meet(digest, proxy)
+        self.happened()
 
     def stop(self, *, leaving: bool) -> None:
         """It is killed, or leaves with a word to the tracker."""

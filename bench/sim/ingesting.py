@@ -9,8 +9,9 @@ from random import Random
 from bench.sim.clock import Clock, Timer
 from bench.sim.content import Content, chunk_hash
 from bench.sim.hosts import SimHost
-from bench.sim.upstream import NAME, Upstream
+from bench.sim.upstream import NAME, Body, Upstream
 from bench.sim.watching import Watch, ingest_view_of
+from p2pdist.errors import UpstreamError
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.ids import Digest
 from p2pdist.model.statements import HashBatch, Seal
@@ -21,7 +22,7 @@ from p2pdist.registry_proxy.core.ingest import IngestCore, Phase
 
 
 class Ingesting:
-    """Carries out one `IngestCore`; nothing fails, and what comes has its digest."""
+    """Carries out one `IngestCore`; disks do not fail, and what comes has its digest."""
 
     def __init__(
         self,
@@ -49,11 +50,17 @@ class Ingesting:
         self._batches = HashBatches()
         self._flush_timer: Timer | None = None
         self._opened = False
+        self._body: Body | None = None
+        """The one that is open."""
         self._chunk = 0
         """The next one of the body."""
 
     def begin(self) -> None:
         self._go(events.Started(self._view(), lies_here=False))
+
+    @property
+    def _held(self) -> int:
+        return self._host.held.get(self._digest, 0)
 
     def _view(self) -> events.IngestView:
         now_s = self._clock.now_s
@@ -83,9 +90,7 @@ class Ingesting:
                 self._host.compute(nbytes, lambda: self._go(events.HashedOn(self._view())))
             case orders.OpenBody(chunk=chunk):
                 self._chunk = chunk
-                size = self._geometry.size_bytes
-                opened = partial(self._body_opened, size)
-                self._soon(opened, 2 * self._upstream.latency_s)
+                self._clock.after(2 * self._upstream.latency_s, self._open_body)
             case orders.ReadBody():
                 self._fill()
             case orders.LeaveBody():
@@ -101,7 +106,12 @@ class Ingesting:
                 self._when_settled(self._concluded)
             case orders.Seal():
                 self._publish(self._content.blobs[self._digest].seal)
-            case orders.Delivered():
+            case orders.Settle():
+                self._when_settled(lambda: self._go(events.Settled(self._view())))
+            case orders.FailBlob(why, refusal):
+                self._blob.fail(why, self._clock.now_s, refusal)
+                self._host.happened()
+            case orders.Delivered() | orders.SayInterrupted():
                 pass
             case _:
                 raise AssertionError(f"a registry of a simulation gives no reason for {order}")
@@ -112,9 +122,8 @@ class Ingesting:
         if self._blob.map is None:
             head = self._content.blobs[self._digest].head
             chunk_map = ChunkMap(head, self._content.record(head))
-            held = self._host.held.setdefault(self._digest, 0)
             self._opened = True
-            self._blob.map_followed(chunk_map, held, self._clock.now_s)
+            self._blob.map_followed(chunk_map, self._held, self._clock.now_s)
             self._host.happened()
         self._go(events.MapOpened(self._view()))
 
@@ -141,13 +150,32 @@ class Ingesting:
 
     # --- one body -------------------------------------------------------------------------------
 
-    def _body_opened(self, size_bytes: int) -> events.BodyOpened:
-        return events.BodyOpened(self._view(), size_bytes)
+    def _open_body(self) -> None:
+        if not self._host.alive:
+            return
+        size, start = self._geometry.size_bytes, self._geometry.offset(self._chunk)
+        try:
+            self._body = self._upstream.open(size, start, self._clock.now_s)
+        except UpstreamError as error:
+            self._failed(error)
+        else:
+            self._go(events.BodyOpened(self._view(), size))
+
+    def _failed(self, error: UpstreamError) -> None:
+        if self._host.alive:
+            self._flush()
+            self._go(events.Failed(self._view(), error))
 
     def _fill(self) -> None:
+        assert self._body is not None
         nbytes = self._geometry.length(self._chunk)
-        come_s = self._upstream.send(nbytes, self._host.card, self._clock.now_s)
-        self._clock.at(come_s, self._full)
+        come_s, error = self._body.send(nbytes, self._host.card, self._clock.now_s)
+        self._clock.at(come_s, self._full if error is None else partial(self._broken, error))
+
+    def _broken(self, error: UpstreamError) -> None:
+        """What is full still lands before that is heard."""
+        if self._host.alive:
+            self._host.compute(0, partial(self._failed, error))
 
     def _full(self) -> None:
         """A chunk of the body is full; while it is hashed and written, the next one fills."""
@@ -157,9 +185,10 @@ class Ingesting:
         self._chunk += 1
         self._blob.working(now_s)
         self._host.happened()
-        here = self._host.held[self._digest] >> self._chunk
+        here = self._held >> self._chunk
         here_until = self._chunk + (~here & (here + 1)).bit_length() - 1
-        filled = events.Filled(self._chunk, here_until, at_its_pace=True)
+        failed = self._blob.failure is not None
+        filled = events.Filled(self._chunk, here_until, at_its_pace=True, failed=failed)
         left = self._core.handle(filled, now_s) or self._chunk == self._geometry.chunk_count
         self._host.compute(self._geometry.length(chunk), partial(self._land, chunk, bool(left)))
         if not left:
@@ -170,10 +199,10 @@ class Ingesting:
             return
         bit, now_s = 1 << chunk, self._clock.now_s
         nbytes = self._geometry.length(chunk)
-        if self._host.held[self._digest] & bit:
+        if self._held & bit:
             self._host.wasted_bytes += nbytes
         else:
-            self._host.held[self._digest] |= bit
+            self._host.held[self._digest] = self._held | bit
             self._host.received_bytes += nbytes
         if self._blob.map is not None and self._blob.map.known.bits & bit:
             self._blob.landed(bit, now_s)

@@ -23,7 +23,7 @@ from p2pdist.registry_proxy.core.following import BlobView
 
 
 class Obtaining:
-    """One blob at one proxy, from the first who asks for it until it is whole there."""
+    """One blob at one proxy, from the first who asks for it until it is whole there, or fails."""
 
     def __init__(
         self,
@@ -33,7 +33,11 @@ class Obtaining:
         digest: Digest,
         upstream: Upstream,
         rng: Random,
+        *,
+        over: Callable[[], None],
     ) -> None:
+        """`over` is called once: it is whole, or all was in vain."""
+        self._over = over
         self._clock = clock
         self._content = content
         self._host = host
@@ -44,8 +48,7 @@ class Obtaining:
         self._leases: list[_Lease] = []
         self._watch = Watch(clock)
         self.ingest: Ingesting | None = None
-        core = host.core.take_up(digest, content.blobs[digest].geometry.size_bytes, clock.now_s)
-        host.core.hear_wishes(core, clock.now_s)
+        host.activate(digest)
 
     def begin(self) -> None:
         key = digest_key(self._digest)
@@ -105,6 +108,7 @@ class Obtaining:
             case sources.Stop():
                 for lease in self._leases:
                     lease.end()
+                self._over()
             case sources.Introduce() | sources.FollowParents():
                 raise AssertionError("no simulated proxy has parents")
             case _:

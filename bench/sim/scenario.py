@@ -42,6 +42,27 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What they send is wrong."""
     tracker_killed_at_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """0: not at all."""
+    tracker_of_one: bool = False
+    """Of the first datacenter alone; else all."""
+    proxy_killed_at_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """One of the first datacenter; 0: not at all."""
+
+
+class UpstreamFaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shares of the bodies that are asked for, each picked by chance."""
+
+    errors: _Share = 0.0
+    """An error comes instead."""
+    cut: _Share = 0.0
+    """It breaks off somewhere."""
+    stalled: _Share = 0.0
+    """It stands still somewhere, until it is given up."""
+    slow: _Share = 0.0
+    """At a tenth of the speed."""
+    no_ranges: bool = False
+    """Whoever asks for the rest gets all of it."""
+    end_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """From then on nothing goes wrong."""
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +88,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstream_mbit: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Of the registry from which proxies read what nobody has yet; 0: the seeds have it all."""
     upstream_latency_ms: _Positive = 10.0
+    upstream_faults: UpstreamFaults = UpstreamFaults()
     layers_at_once: _Count = 3
     chunks_per_record: Annotated[int, msgspec.Meta(ge=1, le=BATCH_HASHES_MAX)] = BATCH_HASHES_MAX
     """Of maps that seeds have from before; a proxy that read slowly signed one for each chunk."""

@@ -31,6 +31,7 @@ from p2pdist.tracker.core.state import (
 TO_TRACKER = msgspec.msgpack.Decoder(ToTracker)
 # As `tracker/federation.py` has it.
 ANSWER_S: Final = 0.5
+CHECKED_HOSTS: Final = 64
 
 
 class SimTracker:
@@ -40,6 +41,8 @@ class SimTracker:
         """`number`: below 16, of one tracker only."""
         self.member = Member(HostId(f"{number:032x}"), Role.TRACKER, Place(dc))
         self.alive = True
+        self.checks = False
+        """Its core is held to what must hold after events: see `_validate`."""
         self._clock = clock
         self._rng = rng
         self.core = TrackerCore(
@@ -58,6 +61,8 @@ class SimTracker:
         self._reached: set[str] = set()
         self._links = 0
         self._timer: Timer | None = None
+        self._unchecked = 0
+        """Events since it was held to that."""
 
     def federate(self, other: SimTracker, latency_s: float) -> None:
         """Ask the tracker of another datacenter for what it is to decide."""
@@ -129,7 +134,19 @@ class SimTracker:
                     self._remotes[dc].end_lease(key, fence)
                 case _:
                     assert_never(order)
+        if self.checks:
+            self._validate()
         self._set_timer()
+
+    def _validate(self) -> None:
+        """After every event where it costs little; it looks at all hosts, so that of many hosts
+        each event pays for `CHECKED_HOSTS` of them."""
+        self._unchecked += 1
+        if self._unchecked * CHECKED_HOSTS >= len(self.core.hosts):
+            self._unchecked = 0
+            self.core.validate()
+            for line in self._remotes.values():
+                line.core.validate()
 
     def _answered(self, order: Forward, answer: LeaseAnswer | None) -> None:
         self._happened(RemoteAnswered(order, answer))

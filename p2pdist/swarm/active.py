@@ -200,6 +200,10 @@ class ActiveBlob:
         self._core.wanting.reader_at(reader, offset, self._now_s(), until=until)
         self._happened()
 
+    def goes_out(self, reader: int, start: int, stop: int) -> None:
+        """The bytes `start` to `stop` are on their way to `reader`."""
+        self._core.wanting.goes_out(reader, start, stop, self._now_s())
+
     def close_reader(self, reader: int) -> None:
         self._core.close_reader(reader, self._now_s())
         self._happened()

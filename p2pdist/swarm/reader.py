@@ -150,6 +150,7 @@ class SwarmReader:
         while at < stop:
             end = min(self._deliverable_end(at), stop, at + SPAN_BYTES_MAX)
             if end > at and not self._unreadable:
+                active.goes_out(self._reader, at, end)
                 try:
                     if not await active.checked(at, end):
                         self._starving()
@@ -169,6 +170,7 @@ class SwarmReader:
                     at += len(data)
                     self._delivered += len(data)
                     yield data
+                active.reader_at(self._reader, at, until=until)
 
     async def _doubt(self, start: int, stop: int) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.sim import replay
+from bench.sim import checking, replay
 from bench.sim.checking import Checker, NoTrace
 from bench.sim.fleet import Fleet
 from bench.sim.scenario import Faults
+from p2pdist.swarm.core import traced
 from p2pdist.swarm.core.trace_lines import VERSION, Line
 from tests.sim.test_fleet import SMALL
 
@@ -112,6 +114,15 @@ WRONG: dict[str, Callable[[Lines], Lines]] = {
     "left a swarm that it was not in": lambda lines: changed(
         lines, "JoinSwarm", 0, lambda line: line.update(what="LeaveSwarm")
     ),
+    "bytes go out that are not here": lambda lines: without(lines, "landed", 60),
+    "bytes go out in another order than they are read in": lambda lines: without(lines, "goes_out"),
+    "bytes go out to a reader that is not there": lambda lines: without(lines, "reader_at"),
+    "its last bytes go out before the seal": lambda lines: [
+        line for line in lines if line["what"] != "map_sealed" and line.get("frame", "") != "Seal"
+    ],
+    "a reader left that was not there": lambda lines: changed(
+        lines, "reader_left", 0, lambda line: line.update(reader=7)
+    ),
     "its clock went back": lambda lines: changed(
         lines, "landed", 5, lambda line: line.update(t=-1.0)
     ),
@@ -128,13 +139,24 @@ def test_what_no_host_may_do_is_found(lines: Lines, fault: str) -> None:
     assert any(fault in found for found in checker.faults)
 
 
+CHUNK = 1 << 18
+
+
 def of_one_blob(*lines: dict[str, Any]) -> Lines:
     """A host with three neighbours, a blob of four chunks and all hashes; then `lines`."""
     begun: Lines = [
         {"what": "began", "role": "peer", "dc": "dc1", "version": VERSION},
         *({"what": "link_up", "link": n, "peer": f"{n}" * 32} for n in (1, 2, 3)),
         {"what": "take_up", "blob": "b", "size_bytes": 4 << 18},
-        {"what": "map_followed", "blob": "b", "map": "m", "count": 4, "runs": [(0, 4)]},
+        {
+            "what": "map_followed",
+            "blob": "b",
+            "map": "m",
+            "count": 4,
+            "runs": [(0, 4)],
+            "size_bytes": 4 * CHUNK,
+            "chunk_size_bytes": CHUNK,
+        },
     ]
     return [{"t": 0.0, "host": "a" * 32, **line} for line in [*begun, *lines]]
 
@@ -169,6 +191,82 @@ def test_what_is_let_go_has_no_request_open(ends: dict[str, Any], faults: int) -
 
     assert len(found) == faults
     assert all("let go with requests open" in fault for fault in found)
+
+
+def reader(what: str = "reader_at", start: int = 0, stop: int = 0) -> dict[str, Any]:
+    """The one reader of the blob; `start` and `stop` are chunks."""
+    return {"what": what, "blob": "b", "start": start * CHUNK, "stop": stop * CHUNK}
+
+
+def out(start: int, stop: int) -> dict[str, Any]:
+    return reader("goes_out", start, stop)
+
+
+def landed(first: int, count: int) -> dict[str, Any]:
+    return {"what": "landed", "blob": "b", "runs": [(first, count)]}
+
+
+SEALED = {"what": "map_sealed", "blob": "b"}
+SEAL_HEARD = {"what": "hear", "frame": "Seal", "map": "m"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ([landed(0, 2), out(0, 1), out(1, 2)], ""),
+        ([landed(0, 2), out(0, 1), out(0, 2)], ""),
+        ([landed(0, 3), out(0, 1), reader("reader_at", 2), out(2, 3)], ""),
+        ([landed(0, 2), out(1, 2)], "in another order"),
+        ([landed(0, 3), out(0, 1), out(2, 3)], "in another order"),
+        ([landed(0, 2), out(0, 3)], "are not here"),
+        ([landed(0, 1), landed(2, 1), out(0, 3)], "are not here"),
+        ([landed(0, 2), {**landed(1, 1), "what": "lost"}, out(0, 2)], "are not here"),
+        ([landed(0, 4), out(0, 4)], "before the seal"),
+        ([landed(0, 4), out(0, 3), out(3, 4)], "before the seal"),
+        ([landed(0, 4), SEALED, out(0, 4)], ""),
+        ([landed(0, 4), SEAL_HEARD, out(0, 4)], ""),
+        ([landed(0, 4), SEALED, out(0, 5)], "that the blob has not"),
+        ([landed(0, 4), SEALED, out(0, 0)], "that the blob has not"),
+        ([landed(0, 1), reader("reader_left"), out(0, 1)], "that is not there"),
+        ([landed(0, 1), {"what": "fail", "blob": "b"}, out(0, 1)], "that has failed"),
+        ([reader("reader_left"), reader("reader_left")], "left that was not there"),
+        ([{"what": "readers_unsaid", "blob": "b"}], ""),
+    ],
+)
+def test_readers_get_in_order_what_is_here_and_the_end_behind_the_seal(
+    lines: Lines, fault: str
+) -> None:
+    found = checked(of_one_blob(reader(), *lines)).faults
+
+    assert [fault in each for each in found] == ([True] if fault else [])
+
+
+def test_all_that_goes_out_is_told(lines: Lines) -> None:
+    went = [line["stop"] - line.get("start", 0) for line in lines if line["what"] == "goes_out"]
+
+    assert sum(went) == 12 * SMALL.size_bytes
+
+
+def test_what_readers_do_fills_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traced, "READER_LINES_MIN", 5)
+    monkeypatch.setattr(traced, "READER_LINES_PER_CHUNK", 0)
+    written: list[bytes] = []
+    assert Fleet(SMALL, 1, write=written.append).run(end_s=60)
+
+    lines = [json.loads(line) for line in written]
+    said = Counter(line["what"] for line in lines)
+    assert said["readers_unsaid"] == 2 * 12
+    assert said["reader_at"] + said["goes_out"] + said["reader_left"] == 4 * 2 * 12
+    assert checked(lines).faults == []
+
+
+def test_no_blob_has_so_many_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "READERS_MAX", 3)
+    many = [{**reader(), "reader": number} for number in range(4)]
+
+    assert checked(of_one_blob(*many[:3])).faults == []
+    with pytest.raises(NoTrace):
+        checked(of_one_blob(*many))
 
 
 def test_of_a_host_whose_lines_were_left_out_nothing_more_is_said(lines: Lines) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from bench.sim.fleet import Fleet
 from bench.sim.report import outcome
-from bench.sim.scenario import Scenario, Wave
+from bench.sim.scenario import Scenario, UpstreamFaults, Wave
 from p2pdist.model.members import Role
 
 COLD = Scenario(
@@ -128,3 +128,45 @@ def test_links_between_datacenters_are_shared_and_shrink_with_the_rest() -> None
     assert fleet.limit_s() == pytest.approx(limit_s)
     assert max(p.took_s or 0.0 for p in fleet.pulls) >= limit_s
     assert min(p.took_s or 0.0 for p in fleet.pulls) < limit_s / 2, "the reader's own waited too"
+
+
+FAILING = {
+    "errors": UpstreamFaults(errors=0.9, end_s=12.0),
+    "bodies that break off": UpstreamFaults(cut=0.9, end_s=12.0),
+    "bodies that stand still": UpstreamFaults(stalled=0.7, end_s=30.0),
+    "slow bodies": UpstreamFaults(slow=1.0, end_s=3.0),
+    "no ranges": UpstreamFaults(cut=0.7, no_ranges=True, end_s=12.0),
+}
+
+
+@pytest.mark.parametrize("faults", FAILING.values(), ids=FAILING.keys())
+@pytest.mark.parametrize("datacenters", [1, 2])
+def test_a_registry_that_fails_for_a_while_keeps_nobody_from_it(
+    faults: UpstreamFaults, datacenters: int
+) -> None:
+    scenario = msgspec.structs.replace(
+        COLD, waves=[Wave(4)], datacenters=datacenters, upstream_faults=faults
+    )
+    fleet = ran(scenario)
+
+    assert fleet.upstream is not None
+    assert fleet.upstream.faulty > 0
+    for pull in fleet.pulls:
+        assert all(pull.host.core.blobs[blob.digest].complete for blob in fleet.blobs)
+
+
+def test_what_a_proxy_gave_up_is_begun_again_for_whoever_starves() -> None:
+    """All tries are in vain and the tracker is dead: nobody but a reader asks again."""
+    faults = UpstreamFaults(errors=1.0, end_s=20.0)
+    scenario = msgspec.structs.replace(COLD, waves=[Wave(2)], seeds=2, upstream_faults=faults)
+    fleet = Fleet(scenario, 1, checks=True)
+    fleet.clock.at(1.1, fleet.datacenters[0].tracker.stop)
+    proxies = [seed.core.blobs for seed in fleet.seeds]
+
+    def given_up() -> bool:
+        return any(blob.failure is not None for blobs in proxies for blob in blobs.values())
+
+    assert fleet.clock.run(given_up, end_s=60)
+    assert fleet.run(end_s=60)
+    for pull in fleet.pulls:
+        assert all(pull.host.core.blobs[blob.digest].complete for blob in fleet.blobs)

@@ -17,6 +17,9 @@ from bench.sim.hosts import Costs
 from bench.sim.report import GOALS, curves, floor_ratio, line, outcome, targets
 from bench.sim.scenario import Faults, Scenario, Wave, load, names
 from bench.sim.storms import storm, weather
+from p2pdist.control.core.state import ControlCore
+from p2pdist.swarm.core.host import HostCore
+from p2pdist.tracker.core.state import TrackerCore
 
 SMALL = Scenario(
     about="a test",
@@ -27,11 +30,15 @@ SMALL = Scenario(
 )
 TRACE = """
 from bench.sim.fleet import Fleet
-from tests.sim.test_fleet import SMALL
-fleet = Fleet(SMALL, 3)
-assert fleet.run(end_s=60)
-print(fleet.trace.hexdigest())
+from bench.sim.storms import storm
+from tests.sim.test_fleet import FAR_STORM, SMALL
+for scenario in (SMALL, storm(FAR_STORM)):
+    fleet = Fleet(scenario, 3)
+    assert fleet.run(end_s=300)
+    print(fleet.trace.hexdigest())
 """
+FAR_STORM = 3
+"""It has two datacenters and a registry that fails."""
 
 
 def ran(scenario: Scenario, seed: int = 1) -> Fleet:
@@ -94,7 +101,9 @@ def test_one_seed_has_one_course_whatever_strings_hash_to() -> None:
 
     other = Fleet(SMALL, 4)
     assert other.run(end_s=60)
-    assert other.trace.hexdigest() + "\n" not in traces
+    assert other.trace.hexdigest() not in traces.pop().split()
+    assert storm(FAR_STORM).datacenters > 1
+    assert storm(FAR_STORM).upstream_faults.errors > 0
 
 
 def test_liars_are_left_and_nothing_wrong_is_taken() -> None:
@@ -180,6 +189,34 @@ def test_a_storm_does_no_harm(seed: int) -> None:
 def test_a_storm_is_what_its_seed_says() -> None:
     assert storm(5) == storm(5)
     assert len({storm(seed).about for seed in range(10)}) == 10
+
+
+def test_storms_are_of_all_kinds() -> None:
+    fleets = [storm(seed) for seed in range(1, 101)]
+    assert {fleet.datacenters for fleet in fleets} == {1, 2, 3}
+    cold = [fleet for fleet in fleets if fleet.upstream_mbit]
+    assert 20 < len(cold) < 80
+    for fault in ("errors", "cut", "stalled", "slow", "no_ranges"):
+        failing = [f for f in cold if getattr(f.upstream_faults, fault) and f.upstream_faults.end_s]
+        assert len(failing) >= 5, fault
+    for fault in ("killed", "slow", "liars", "tracker_killed_at_s", "proxy_killed_at_s"):
+        assert sum(bool(getattr(f.faults, fault)) for f in fleets) >= 5, fault
+    alone = [f for f in fleets if f.faults.proxy_killed_at_s and f.seeds == 1]
+    assert not alone, "nobody is left to bring it"
+
+
+@pytest.mark.parametrize("core", [TrackerCore, HostCore, ControlCore])
+def test_every_core_is_held_to_what_must_hold(core: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... and the first that is not ends the storm, which is told."""
+
+    def broken(_: object) -> None:
+        raise AssertionError(f"{core.__name__} is wrong")
+
+    monkeypatch.setattr(core, "validate", broken)
+
+    told = weather(8)
+    assert told is not None
+    assert f"{core.__name__} is wrong" in told
 
 
 # --- what is shown --------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from p2pdist.registry.ports import FileSpan, PullContext
 from p2pdist.registry.reading.net import BadAnswer
 from p2pdist.store.blob import Blob
 from p2pdist.swarm.core.wanting import Wanting
+from p2pdist.swarm.fallback import HOLD_BACK_BYTES
 from p2pdist.swarm.reader import SwarmReader
 from tests.swarm.active_parts import Motion, SignedMap, in_motion, some_bytes
 from tests.swarm.links import link, real
@@ -442,6 +443,35 @@ async def test_a_reader_of_a_part_says_where_it_ends_and_one_of_all_does_not(
     whole = len(DATA)
     of_a_part, of_all = [(0, 0), (5, 9), (9, 9)], [(0, 0), (0, None), (whole, None)]
     assert said == [*of_a_part, *of_all, (0, None), (5, None), (9, None)]
+
+
+async def test_the_core_hears_how_far_a_reader_came_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is fetched next is what it waits for, and not what went past the swarm."""
+    outside = Outside(DATA)
+    chunk_bytes = TRUE.geometry.chunk_size_bytes
+    places: list[int] = []
+
+    async def chunks(_: Body) -> AsyncIterator[bytes]:
+        yield DATA[: 2 * chunk_bytes + HOLD_BACK_BYTES]
+        outside.data = None
+        raise UpstreamError("the body broke off")
+
+    async with in_motion(tmp_path, TRUE.digest, len(DATA)) as motion:
+        await motion.hear(TRUE.head, *TRUE.batches, TRUE.seal)
+
+        async def back() -> None:
+            if len(outside.starts) == 2:  # it was left alone for a while, and is away
+                place = motion.active.core.wanting.readers.places()[0]
+                places.append(place.chunk)
+                await motion.land(TRUE, *range(2, TRUE.geometry.chunk_count))
+
+        outside.back = back
+        monkeypatch.setattr(Body, "chunks", chunks)
+        assert await read(reader_of(motion, outside, sticky=True)) == DATA
+
+    assert places == [2]
 
 
 async def test_the_swarm_is_sought_for_a_part_that_lacks_and_only_then(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ from p2pdist.swarm.core.wanting import Wanting
 class BlobCore:
     """Pure: time enters as monotonic `now_s`, chance through the host's `rng`."""
 
+    _wanting_type = Wanting
+
     def __init__(self, host: HostPorts, digest: Digest, size_bytes: int, now_s: float) -> None:
         """`size_bytes`: as a manifest claims it."""
         self.digest = digest
@@ -61,14 +63,9 @@ class BlobCore:
             wake=self._wake,
         )
         self._asking, self._audience = self._neighbours.asking, self._neighbours.audience
-        self.wanting = Wanting(
-            host,
-            self._bulk,
-            self._neighbours,
-            self.log,
-            chunk_at=self._holding.chunk_at,
-            now_s=now_s,
-        )
+        parts = host, self._bulk, self._neighbours, self.log
+        chunk_at = self._holding.chunk_at
+        self.wanting = self._wanting_type(*parts, chunk_at=chunk_at, now_s=now_s)
         """Who reads it here, and the orders to have it."""
         self._progress = Progress(now_s)
         self._lookout = Lookout(host.rng)

@@ -52,6 +52,13 @@ class Line(msgspec.Struct, omit_defaults=True):
     whole: bool = False
     gone: bool = False
     why: str = ""
+    chunk_size_bytes: int = 0
+    reader: int = 0
+    """Counted up per motion of a blob."""
+    start: int = 0
+    stop: int = 0
+    """Bytes of the blob: where a reader is, what goes out to it, where the part ends that it
+    demands (0: it is no such reader)."""
     left_out: int = 0
     """Lines before this one that there was no room for."""
     unix_s: float = 0.0

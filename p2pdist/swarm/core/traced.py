@@ -32,6 +32,11 @@ from p2pdist.swarm.core.trace_lines import (
     runs_of,
     short,
 )
+from p2pdist.swarm.core.wanting import Wanting
+
+READER_LINES_MIN: Final = 256
+READER_LINES_PER_CHUNK: Final = 8
+"""Of all readers of a blob in one motion: three readers in order need four for each chunk."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -160,14 +165,59 @@ class TracedHost(HostCore):
         super().handle_deadline(now_s)
 
 
+class TracedWanting(Wanting):
+    """What of a blob is wanted, with what its readers do."""
+
+    def trace_to(self, write_down: Callable[..., None], lines: Callable[[], int]) -> None:
+        """`lines`: how many there may be in this motion."""
+        self._write_down = write_down
+        self._lines_max = lines
+        self._lines = 0
+        self._next: dict[int, int] = {}
+        """By reader: where it is once it has got what went out to it."""
+
+    def reader_at(
+        self, reader: int, offset: int, now_s: float, *, until: int | None = None
+    ) -> None:
+        if self._next.get(reader) != offset:
+            self._say("reader_at", now_s, reader=reader, start=offset, stop=until or 0)
+        self._next[reader] = offset
+        super().reader_at(reader, offset, now_s, until=until)
+
+    def goes_out(self, reader: int, start: int, stop: int, now_s: float) -> None:
+        self._next[reader] = stop
+        self._say("goes_out", now_s, reader=reader, start=start, stop=stop)
+        super().goes_out(reader, start, stop, now_s)
+
+    def close_reader(self, reader: int, now_s: float) -> bool:
+        if self._next.pop(reader, None) is not None:
+            self._say("reader_left", now_s, reader=reader)
+        return super().close_reader(reader, now_s)
+
+    def _say(self, what: str, now_s: float, **fields: int) -> None:
+        """A mount may read what is here as often as it likes: that is not to fill the trace."""
+        self._lines += 1
+        if self._lines < self._lines_max():
+            self._write_down(what, now_s, **fields)
+        elif self._lines == self._lines_max():
+            self._write_down("readers_unsaid", now_s)
+
+
 class TracedBlob(BlobCore):
     """A `BlobCore` with the trace of its host."""
+
+    _wanting_type = TracedWanting
 
     def __init__(
         self, host: HostCore, trace: Trace, digest: Digest, size_bytes: int, now_s: float
     ) -> None:
         self._trace = trace
         super().__init__(host, digest, size_bytes, now_s)
+        assert isinstance(self.wanting, TracedWanting)
+        self.wanting.trace_to(self._write_down, self._reader_lines_max)
+
+    def _reader_lines_max(self) -> int:
+        return READER_LINES_MIN + READER_LINES_PER_CHUNK * self.geometry.chunk_count
 
     def _write_down(self, what: str, now_s: float, **fields: Any) -> None:
         self._trace.now_s = now_s
@@ -187,6 +237,7 @@ class TracedBlob(BlobCore):
             runs=runs_of(chunk_map.known.bits),
             sealed=chunk_map.sealed,
             size_bytes=chunk_map.geometry.size_bytes,
+            chunk_size_bytes=chunk_map.geometry.chunk_size_bytes,
         )
         super().map_followed(chunk_map, held, now_s)
 

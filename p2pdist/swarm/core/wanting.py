@@ -77,6 +77,12 @@ class Wanting:
         self.weigh(now_s)
         self._asking.feed(self.readers.place(reader), now_s)
 
+    def goes_out(self, reader: int, start: int, stop: int, now_s: float) -> None:
+        """The bytes `start` to `stop` are on their way to `reader`, which then waits for the one
+        at `stop`; until that is said it may not have got them."""
+        assert start < stop
+        self.used(now_s)
+
     def close_reader(self, reader: int, now_s: float) -> bool:
         """Return whether it was open."""
         if not self.readers.close(reader):
