@@ -121,10 +121,9 @@ class CallerForward:
             self._node.fell_back(label, reason, nbytes)
 
         source = AsCaller(FirstSource(list(self._sources())), context.caller)
-        if told.ticket is not None:
-            pull = PrivatePull(name, digest, size, context)
-            if (reader := self._private.open(pull, told.ticket, source)) is not None:
-                return reader
+        pull = PrivatePull(name, digest, size, context)
+        if (reader := self._private.open(pull, told.ticket, source)) is not None:
+            return reader
         return PassingBlob(source, name, digest, size, used, reason=BY_CALLER)
 
     async def tags(self, name: ImageName, query: str, context: PullContext) -> TagPage:

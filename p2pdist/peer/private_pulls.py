@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from cachetools import LRUCache
+
 from p2pdist.errors import PeerFault
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.private_digests import scope_of
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 # A proxy gives one that is good for so long at least. Whoever is shown it looks at its end, by a
 # clock of its own; this host does without one.
 SHOWN_S: Final = TICKET_S_MAX / 2
+KNOWN_MAX: Final = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,24 @@ class PrivatePulls:
         self._finder = finder
         self._own_id = own_id
         self._patience_s = patience_s
+        self._private: LRUCache[tuple[ImageName, Digest], Digest] = LRUCache(KNOWN_MAX)
+        """What proxies said that hosts know a blob by."""
 
     def open(
-        self, pull: PrivatePull, ticket: tuple[Digest, bytes], outside: OutsideSource
+        self, pull: PrivatePull, ticket: tuple[Digest, bytes] | None, outside: OutsideSource
     ) -> SwarmReader | None:
-        """Open the blob; None where the ticket is no good. `outside`: as the caller, for what no
-        host brings."""
-        private, record = ticket
-        if not self._hold(private, record):
-            return None
+        """Open the blob; None where the ticket is no good, or there is none and the blob does not
+        lie here. `outside`: as the caller, for what no host brings."""
+        key = pull.name, pull.digest
+        if ticket is None:  # the registry itself let the caller
+            private = self._private.get(key)
+            stored = None if private is None else self._node.store.get(private)
+            if private is None or stored is None or not stored.complete:
+                return None
+        else:
+            private = self._private[key] = ticket[0]
+            if not self._hold(*ticket):
+                return None
         node, size = self._node, pull.size_bytes
         active = node.activate(private, size)
         node.counters.blob_requests["hit" if active.complete else "peer"] += 1

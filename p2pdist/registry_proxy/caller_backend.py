@@ -116,6 +116,7 @@ class CallerBackend:
             await service.close()
         await self._tasks.close()
         await self._flights.close()
+        self._private.close()
         await self._gate.close()
 
     async def manifest(self, name: ImageName, reference: str, context: PullContext) -> Manifest:

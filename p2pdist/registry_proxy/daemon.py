@@ -198,6 +198,7 @@ async def running_proxy(
                 indexer.samples(),
                 signing_key_samples(signing),
                 calls.gate.samples(),
+                calls.private.samples(),
                 endpoint.refused.samples(),
                 metrics.samples(),
             ),

@@ -8,11 +8,11 @@ what nobody has a proxy reads with the credentials of somebody who was let.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.ids import Digest, HostId
@@ -20,9 +20,11 @@ from p2pdist.model.private_digests import Scope, scope_of
 from p2pdist.model.statements import Signer, Ticket
 from p2pdist.oci.callers import Caller
 from p2pdist.oci.names import ImageName
+from p2pdist.process.metrics import Sample
 from p2pdist.registry_proxy.budgets import BudgetSpent
 from p2pdist.registry_proxy.obtaining import Obtaining, Origin
 from p2pdist.registry_proxy.private_names import PrivateNames
+from p2pdist.registry_proxy.watching import now_s
 from p2pdist.swarm.active import ActiveBlob
 from p2pdist.swarm.core.tickets import TICKET_S_MAX
 from p2pdist.swarm.fallback import OutsideBody, OutsideSource
@@ -32,8 +34,10 @@ from p2pdist.swarm.outside import AsCaller
 # A host that asks for many blobs of one repository shows the same ticket for all of them.
 TICKET_KEPT_S: Final = TICKET_S_MAX / 2
 TICKETS_MAX: Final = 4096
-# What is forgotten is known again once somebody asks for it, as every host does first.
+# What is forgotten is known again once somebody asks for it, as every host does first, and again
+# where nothing comes. Credentials are kept no longer than that.
 KNOWN_MAX: Final = 16384
+KNOWN_S: Final = 600.0
 # Any of them may lose its right while a blob is read.
 CALLERS_MAX: Final = 4
 
@@ -85,7 +89,9 @@ class PrivateBlobs:
         self._own_id = own_id
         self._proved = proved
         self._unix_s = unix_s
-        self._known: LRUCache[Digest, _Known] = LRUCache(KNOWN_MAX)
+        self._known: TTLCache[Digest, _Known] = TTLCache(KNOWN_MAX, KNOWN_S, now_s)
+        self._sweep: asyncio.TimerHandle | None = None
+        self.tickets_signed = 0
         self._tickets: LRUCache[tuple[Scope, HostId], tuple[bytes, float]] = LRUCache(TICKETS_MAX)
 
     def known_as(self, name: ImageName, digest: Digest) -> Digest:
@@ -104,9 +110,23 @@ class PrivateBlobs:
         private = self.known_as(name, digest)
         known = self._known.get(private)
         if known is None or known.size_bytes != size_bytes:
-            known = self._known[private] = _Known(name, digest, size_bytes)
+            known = _Known(name, digest, size_bytes)
         known.let(caller)
+        self._known[private] = known
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(KNOWN_S, self._forget)
         return private
+
+    def close(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    def _forget(self) -> None:
+        """What nobody asked for of late is dropped also where nobody asks for anything."""
+        self._known.expire()
+        again = bool(self._known)
+        loop = asyncio.get_running_loop()
+        self._sweep = loop.call_later(KNOWN_S / 10, self._forget) if again else None
 
     def ticket(self, private: Digest, host: HostId) -> bytes:
         """Return the record that lets `host` have blobs of the repository of `private`."""
@@ -115,8 +135,16 @@ class PrivateBlobs:
         if not now_unix_s < until_s <= now_unix_s + TICKET_KEPT_S:
             ends_s = int(now_unix_s + TICKET_S_MAX)
             record = self._signer.sign(Ticket(scope, host, ends_s))
+            self.tickets_signed += 1
             self._tickets[scope, host] = record, now_unix_s + TICKET_KEPT_S
         return record
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample(
+            "p2pdist_tickets_signed_total", "counter",
+            "Tickets signed for hosts, by which others give them what only some may read.",
+            {}, self.tickets_signed,
+        )  # fmt: skip
 
     def obtain(self, private: Digest) -> ActiveBlob:
         """Return a blob that was introduced in motion; it is fetched if it is not whole. It has
@@ -153,9 +181,8 @@ class PrivateBlobs:
 
     def _show_own(self, private: Digest) -> None:
         """Other proxies, and peers that have it, want to see a ticket of us too."""
-        now_s = asyncio.get_running_loop().time()
         record = self.ticket(private, self._own_id())
-        self._node.core.tickets.hold(scope_of(private), record, now_s + TICKET_KEPT_S)
+        self._node.core.tickets.hold(scope_of(private), record, now_s() + TICKET_KEPT_S)
 
     def _origin(self, private: Digest, known: _Known) -> Origin:
         def refuted(name: ImageName, actual_bytes: int | None) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from p2pdist.model.private_digests import SCOPE_BYTES, is_private
 from p2pdist.process import clock
 from p2pdist.process.admin import OTHER_HOST, from_this_host, json_answer
 from p2pdist.swarm.core.event_log import BlobLog, EventLog, Story
@@ -81,8 +82,14 @@ def handler(
 
 
 def _begins(log: BlobLog, prefix: str) -> bool:
-    """With or without the name of its hash."""
-    return log.digest.startswith(prefix) or log.digest.partition(":")[2].startswith(prefix)
+    """With or without the name of its hash. Private ones of a repository begin alike: by what is
+    their own they are named as well (`model.private_digests`)."""
+    algorithm, _, encoded = log.digest.partition(":")
+    names = [log.digest, encoded]
+    if is_private(log.digest):
+        own = encoded[2 * SCOPE_BYTES :]
+        names += [f"{algorithm}:{own}", own]
+    return any(name.startswith(prefix) for name in names)
 
 
 def _known(logs: list[BlobLog], now_s: float) -> list[Known]:

@@ -102,6 +102,11 @@ def node_samples(running: RunningNode) -> Iterable[Sample]:
                 "p2pdist_links_refused_total", "counter", "Exchange links that were refused.",
                 {"by": by, "reason": reason}, refused[reason],
             )  # fmt: skip
+    yield Sample(
+        "p2pdist_tickets_lacking_total", "counter",
+        "Wishes of other hosts for what only some may read, without a ticket that is good.",
+        {}, node.core.unlet_total,
+    )  # fmt: skip
     sealed, all_links = running.transport.sealed, running.transport.links
     for kind, count in (("sealed", sealed), ("clear", all_links - sealed)):
         yield Sample(

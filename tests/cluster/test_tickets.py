@@ -16,7 +16,7 @@ from p2pdist.model.ids import Digest, HostId, MapId, digest_of
 from p2pdist.model.members import Member, Place, Role
 from p2pdist.model.private_digests import Scope, is_private, scope_of
 from p2pdist.model.statements import Signer, Ticket
-from p2pdist.peer.daemon import RunningPeer
+from p2pdist.peer.daemon import RunningPeer, running_peer
 from p2pdist.process import clock
 from p2pdist.process.identity import read_secret, read_signer
 from p2pdist.registry_proxy import caller_gate
@@ -217,6 +217,26 @@ async def test_after_a_restart_of_the_proxy_it_is_not_read_again(house: House) -
         assert tls is not None
         async with house.client.get(url, headers=headers, ssl=tls) as answer:
             assert await answer.read() == LAYER
+    assert house.registry.payload_bytes[house.layer] == len(LAYER)
+
+
+async def test_without_a_proxy_a_host_has_what_lies_there_by_the_registrys_own_yes(
+    house: House,
+) -> None:
+    house.lab.identities = {"peer": house.ca.directory("peer", STRANGER)}
+    settings = house.lab.settings("three")
+    settings = replace(
+        settings,
+        peer=replace(settings.peer, direct=True),
+        upstream=(Upstream(HOST, house.registry.url, access="passthrough"),),
+    )
+    async with running_peer(settings) as direct:
+        assert await house.pull(direct)
+        await house.ends_proxy()
+
+        for who, expected in ((ALICE, 200), (BOB, 401), ("", 401)):
+            status, body = await house.get(direct, f"blobs/{house.layer}", who)
+            assert (status, body == LAYER) == (expected, expected == 200)
     assert house.registry.payload_bytes[house.layer] == len(LAYER)
 
 

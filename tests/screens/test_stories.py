@@ -129,6 +129,9 @@ def test_the_list_of_what_is_remembered() -> None:
         Known(DIGEST, 412 * MB, 42.0, "under_way", wanted=True, fetched_bytes=96 * MB),
         Known("sha256:" + "e" * 64, 3 * MB, 7300.0, "whole", wanted=True, fetched_bytes=3 * MB),
         Known("sha256:" + "f" * 64, 9 * MB, 86400.0, "let_go", wanted=False, fetched_bytes=0),
+        Known(
+            f"private:{'a' * 32}{'1' * 32}", 9 * MB, 60.0, "whole", wanted=True, fetched_bytes=MB
+        ),
     ]
 
     is_screen("stories", describe_known(Told(PEER, blobs), COLUMNS))

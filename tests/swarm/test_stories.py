@@ -56,3 +56,16 @@ async def test_a_blob_is_listed_once_with_its_last_motion() -> None:
 @pytest.mark.parametrize("query", ["..", "sha256:%00", "A" * 10, "0" * 300, "sha256:xyz"])
 async def test_what_begins_no_digest_is_refused(query: str) -> None:
     assert (await ask(EventLog(), query))[0] == 400
+
+
+async def test_private_blobs_of_a_repository_are_named_by_what_is_their_own() -> None:
+    events, scope = EventLog(), "ab" * 16
+    first, second = (Digest(f"private:{scope}{own * 16}") for own in ("01", "02"))
+    for digest in (first, second):
+        events.begin(digest, 1, 0.0)
+
+    for query in (f"private:{'01' * 5}", "01" * 5, first):
+        status, body = await ask(events, query)
+        assert status == 200, query
+        assert [blob.digest for blob in msgspec.json.decode(body, type=Told).blobs] == [first]
+    assert (await ask(events, scope))[0] == 409

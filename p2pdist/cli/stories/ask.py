@@ -17,7 +17,7 @@ from p2pdist.swarm.stories import PATH, Told
 TIMEOUT_S: Final = 3.0
 ANSWER_BYTES_MAX: Final = 8 << 20
 # Shorter ones are more likely the name of an image.
-_DIGEST: Final = re.compile(r"sha(?:256|512):[0-9a-f]{0,128}|[0-9a-f]{6,128}")
+_DIGEST: Final = re.compile(r"(?:sha256|sha512|private):[0-9a-f]{0,128}|[0-9a-f]{6,128}")
 
 
 async def digests_of(text: str, endpoint: str, platform_text: str | None) -> list[str]:

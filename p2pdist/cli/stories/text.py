@@ -8,6 +8,8 @@ from typing import Final
 from p2pdist.cli.amounts import age_text, size_text
 from p2pdist.cli.stories.why import sentences, took_s
 from p2pdist.cli.stories.words import LABELS, WORDS, seconds
+from p2pdist.model.ids import PRIVATE
+from p2pdist.model.private_digests import SCOPE_BYTES
 from p2pdist.process.terminal import folded, printable
 from p2pdist.swarm.core.event_log import FIRST_MAX, Kind, Source, Story
 from p2pdist.swarm.stories import Known, Told
@@ -44,7 +46,14 @@ def _known_line(blob: Known) -> str:
     outcome = _OUTCOMES.get(blob.outcome, "under way") if blob.wanted else "sent only"
     fetched = f"{size_text(blob.fetched_bytes)} of {size_text(blob.size_bytes)}"
     age = f"{age_text(blob.age_s)} ago"
-    return printable(f"  {blob.digest[:19]}  {outcome:<10} {fetched:<22} {age}")
+    return printable(f"  {_short(blob.digest)}  {outcome:<10} {fetched:<22} {age}")
+
+
+def _short(digest: str) -> str:
+    """Enough to name it by; private ones of a repository begin alike, and go by what follows."""
+    algorithm, _, encoded = digest.partition(":")
+    own = encoded[2 * SCOPE_BYTES :] if algorithm == PRIVATE else encoded
+    return f"{algorithm}:{own}"[:19]
 
 
 def _head(story: Story, columns: int | None) -> list[str]:

@@ -89,6 +89,8 @@ class HostCore:
         self.requests = RequestTable()
         self.trust = TrustBook()
         self.tickets = OwnTickets()
+        self.unlet_total = 0
+        """Wishes for private blobs without a ticket that is good."""
         self.links: dict[HostId, LinkState] = {}
         """The live link to each host."""
         self.blobs: dict[Digest, BlobCore] = {}
@@ -213,7 +215,9 @@ class HostCore:
     def _lets(self, link: LinkState, digest: Digest, now_s: float) -> bool:
         if not is_private(digest):
             return True
-        return link.tickets is not None and link.tickets.grant(digest, now_s)
+        granted = link.tickets is not None and link.tickets.grant(digest, now_s)
+        self.unlet_total += not granted
+        return granted
 
     def _believes(self, link: LinkState) -> bool:
         """Who may have us wait on its word: a proxy of our settings; to a proxy, any proxy."""

@@ -117,6 +117,7 @@ def test_who_showed_a_ticket_gets_what_is_of_its_repository_while_it_is_good() -
     assert heard(core, orders, link, Interest(BLOB), 9.9)
     assert not heard(core, orders, link, Interest(OTHERS), 9.9)
     assert not heard(core, orders, other, Interest(BLOB), 9.9)
+    assert core.unlet_total == 2
     assert not heard(core, orders, link, Interest(SIBLING), 10.0)
 
 
