@@ -77,9 +77,10 @@ class PrivatePulls:
             if private is None or stored is None or not stored.complete:
                 return None
         else:
-            private = self._private[key] = ticket[0]
+            private = ticket[0]
             if not self._hold(*ticket):
                 return None
+            self._private[key] = private
         node, size = self._node, pull.size_bytes
         active = node.activate(private, size)
         node.counters.blob_requests["hit" if active.complete else "peer"] += 1

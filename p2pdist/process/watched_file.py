@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
@@ -16,7 +17,7 @@ LOOK_EVERY_S: Final = 5.0
 Read = TypeVar("Read")
 
 
-class WatchedFile(Generic[Read]):
+class WatchedFile(ABC, Generic[Read]):
     """What lies in it, for the event loop. Whoever makes one says in a class of its own how it is
     read, and what is said of it."""
 
@@ -35,17 +36,17 @@ class WatchedFile(Generic[Read]):
         self._doubted = seen
         """The file that was looked at last: somebody may be writing it."""
 
+    @abstractmethod
     def load(self, path: Path) -> Read:
         """Blocking. Raises ConfigError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def say_taken(self) -> None:
         """In the log: what was read is in use from now on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def say_unread(self) -> None:
         """In the log: `trouble`."""
-        raise NotImplementedError
 
     def same(self, found: Read) -> bool:
         """It is what was read before: the file was touched."""

@@ -137,26 +137,30 @@ class ProxyClient:
 
     async def introduce(self, name: ImageName, digest: Digest, *, timeout_s: float) -> int:
         """Tell the proxy in which repository a blob lies; return the blob's size in bytes."""
-        async with self._deadline(timeout_s), self._ask("HEAD", name, "blobs", digest) as got:
-            size = content_length(got)
-        if size is None:
-            raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")
+        size, _ = await self._head(name, digest, {}, timeout_s)
         return size
 
     async def ask_ticket(self, name: ImageName, digest: Digest, *, timeout_s: float) -> Introduced:
         """The same, and ask how other hosts may be asked for it; in TLS only."""
-        asking = self._ask("HEAD", name, "blobs", digest, headers={TICKET_HEADER: "1"})
-        async with self._deadline(timeout_s), asking as got:
-            size, told = content_length(got), got.headers.get(TICKET_HEADER)
-            in_tls = got.url.scheme == "https"
-        if size is None:
-            raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")
-        if told is None or not in_tls:
+        size, got = await self._head(name, digest, {TICKET_HEADER: "1"}, timeout_s)
+        told = got.headers.get(TICKET_HEADER)
+        if told is None or got.url.scheme != "https":
             return Introduced(size, None)
         try:
             return Introduced(size, _ticket(told))
         except ValueError as error:
             raise BadAnswer(f"{self.base_url}: {error}") from None
+
+    async def _head(
+        self, name: ImageName, digest: Digest, headers: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, aiohttp.ClientResponse]:
+        """The size of a blob, and the head of the answer that told it."""
+        asking = self._ask("HEAD", name, "blobs", digest, headers=headers)
+        async with self._deadline(timeout_s), asking as got:
+            size = content_length(got)
+        if size is None:
+            raise BadAnswer(f"{self.base_url} does not tell the size of {digest}")
+        return size, got
 
     async def greet(self, *, timeout_s: float) -> Greeting:
         """Ask the proxy who it is."""
