@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim bench-truth sim-guards bench-cores bench-access faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-installs test-helm mutants-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim bench-truth sim-guards bench-cores bench-access faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -35,11 +35,12 @@ RUNS ?= 20
 unit-busy: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.busy $(RUNS) $(ARGS)
 
-# Those that measure nothing and mostly wait run two files at a time, and take three minutes less.
+# Those that measure nothing and mostly wait run two files at a time, and take five minutes less.
 BY_THEMSELVES := $(addprefix tests/e2e/streaming/test_,rates.py kills.py)
 BY_TWO := $(filter-out $(BY_THEMSELVES),$(wildcard tests/e2e/streaming/test_*.py)) \
 	$(patsubst %,tests/e2e/test_%.py,man_pages completion error_texts engines five_clients many_registries direct_fallback) \
-	$(patsubst %,tests/e2e/%.py,test_prewarm test_notifications faults/test_full_disk faults/test_really_full_disk faults/test_killed_at_failpoints)
+	$(patsubst %,tests/e2e/test_%.py,prewarm notifications stalls restart docker_swarm lab) \
+	$(patsubst %,tests/e2e/faults/test_%.py,full_disk really_full_disk killed_at_failpoints descriptors)
 
 # Without P2PDIST_REQUIRE_E2E=1 this says what did not run; with it, missing parts fail.
 e2e: $(VENV)/dev.stamp
@@ -58,17 +59,23 @@ test-compose: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh docker-compose debootstrap
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/compose --timeout=1200
 
+# The compose file and the first hour, two at a time: each has a network and roots of its own.
+test-installs: $(VENV)/dev.stamp
+	tests/e2e/install_packages.sh docker-compose debootstrap
+	P2PDIST_REQUIRE_E2E=1 $(PYTEST) -n 2 --dist loadfile tests/compose tests/first_hour --timeout=1200
+
 # Real images, file by file as containerd and umoci unpack them (10 minutes the first time); needs root,
 # Debian packages and the package index of Debian.
 test-equality: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh debootstrap
 	P2PDIST_REQUIRE_E2E=1 $(PYTEST) tests/equality --timeout=1800
 
-# The chart with real helm and kubeconform, which are built from Go modules at the first run.
-test-helm: $(VENV)/dev.stamp
+# The chart with real helm and kubeconform, which are built from Go modules at the first run; with
+# mutants-helm what the tests make of mistakes in it (a minute and a half, and not in .ci/run).
+test-helm mutants-helm: $(VENV)/dev.stamp
 ifneq ($(shell command -v go),)
 	sh tests/helm/install_tools.sh $(VENV)/helm
-	$(PYTEST) tests/helm --timeout=120
+	$(PYTEST) $(if $(filter mutants-helm,$@),tests/helm/test_mutants.py,-n 2 tests/helm --ignore=tests/helm/test_mutants.py) --timeout=120
 else
 	@echo
 	@echo "not run: helm (needs Go, which builds helm and kubeconform)"
@@ -124,9 +131,10 @@ mutants: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench
 
-# Eight hosts on limited links, beside aria2 (15 minutes); needs root and Debian packages.
+# Eight hosts on limited links, beside aria2 and libtorrent, and a mirror beside nginx (20 minutes);
+# needs root and Debian packages.
 bench-swarm: $(VENV)/dev.stamp
-	tests/e2e/install_packages.sh aria2
+	tests/e2e/install_packages.sh aria2 python3-libtorrent nginx-light curl
 	$(BIN)/python -m bench.swarm $(ARGS)
 
 # Containers that start from an image which their host has not (3 minutes, the first time 5); needs root
