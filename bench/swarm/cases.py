@@ -14,7 +14,8 @@ PAYLOAD_SHARE: Final = 1448 / 1514
 class Case:
     name: str
     hosts: int
-    mbit_per_s: int
+    mbit_per_s: int | None
+    """Of each host's link; None: what the machine moves."""
     layers_mib: tuple[int, ...] = (200,)
     core_mbit_per_s: int | None = None
     """The proxy's link; None: like the hosts'."""
@@ -33,7 +34,10 @@ class Case:
     copies: tuple[str, float] | None = None
     """Target and its name: copies of the image that leave the proxy."""
     rival: bool = False
-    """aria2 runs it, too."""
+    """aria2 and libtorrent run it, too."""
+    checked_after: bool = False
+    """Clients only read, and check in a second reading that is not measured: where cores are what
+    is short, a client's check would be most of it, and rivals have none."""
     beside: str | None = None
     """Case to hold it against, in place of the limit."""
 
@@ -42,8 +46,10 @@ class Case:
         return sum(self.layers_mib) * MIB
 
     @property
-    def limit_s(self) -> float:
-        """No host can have the image sooner than its own link carries it."""
+    def limit_s(self) -> float | None:
+        """No host can have the image sooner than its own link carries it, where that is limited."""
+        if self.mbit_per_s is None:
+            return None
         return self.size_bytes * 8 / (self.mbit_per_s * 1e6) / PAYLOAD_SHARE
 
 
@@ -74,5 +80,6 @@ CASES: Final = (
         ratio_max=1.15,
         beside="proxy_alone",
     ),
+    Case("loopback", 4, None, (512,), warm=True, ratio_max=None, rival=True, checked_after=True),
     Case("starved", 8, 100, burners=2, ratio_max=None, copies=("starved.proxy_copies", 1.3)),
 )

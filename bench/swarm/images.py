@@ -27,7 +27,7 @@ def blob_path(image: Image, blob: Blob) -> Path:
     return image.layout / "blobs" / "sha256" / blob.digest.removeprefix("sha256:")
 
 
-def make_image(layers_mib: Sequence[int], layout: Path) -> PlainImage:
+def make_image(layers_mib: Sequence[float], layout: Path) -> PlainImage:
     """Write an image into `layout`; the same sizes give the same bytes."""
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -41,7 +41,11 @@ def make_image(layers_mib: Sequence[int], layout: Path) -> PlainImage:
             file.writelines(pieces)
         return Blob(f"sha256:{hasher.hexdigest()}", sum(map(len, pieces)))
 
-    layers = tuple(put([rng.randbytes(MIB) for _ in range(mib)]) for mib in layers_mib)
+    def layer(mib: float) -> Blob:
+        pieces = [rng.randbytes(MIB) for _ in range(int(mib))]
+        return put([*pieces, rng.randbytes(round(mib % 1 * MIB))])
+
+    layers = tuple(map(layer, layers_mib))
     rootfs = {"type": "layers", "diff_ids": [layer.digest for layer in layers]}
     described = {"architecture": "amd64", "os": "linux", "rootfs": rootfs}
     config = put([json.dumps(described).encode()])

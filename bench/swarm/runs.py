@@ -17,6 +17,7 @@ from tests.e2e.harness.processes import Process
 BURN: Final = [sys.executable, "-c", "while True: pass"]
 TIMEOUT_LIMITS: Final = 12
 """A run that takes longer than so many limits has failed."""
+UNLIMITED_TIMEOUT_S: Final = 300.0
 
 
 @dataclass(slots=True)
@@ -25,7 +26,8 @@ class Run:
     contender: str
     seconds: float
     """Of the last host, from the common start."""
-    ratio: float
+    ratio: float | None
+    """Of that and the limit."""
     each_s: list[float]
     """Of every host, ascending."""
     first_byte_s: float | None
@@ -63,23 +65,28 @@ def measured(case: Case, contender: Contender, image: Image) -> Run:
         copies_before = contender.copies(world)
         before_s = {process.pid: cpu_s([process.pid]) for process in world.processes}
         busy_before_s, began_s = busy_s(), time.monotonic()
-        pulled = contender.pull(world, case.limit_s * TIMEOUT_LIMITS)
+        limit_s = case.limit_s
+        timeout_s = UNLIMITED_TIMEOUT_S if limit_s is None else limit_s * TIMEOUT_LIMITS
+        pulled = contender.pull(world, timeout_s)
         took_s = time.monotonic() - began_s
         pids = [process.pid for process in world.processes]
         used_s = cpu_s(pids) - sum(before_s.get(pid, 0.0) for pid in pids)
         copies = contender.copies(world)
         seconds = max(host.seconds for host in pulled)
+        peaks_mb, trouble = [peak_mb(pid) for pid in pids], contender.trouble(world)
+        foreign_cores = (busy_s() - busy_before_s - used_s) / took_s
+        contender.check(world)
         return Run(
             case=case.name,
             contender=contender.name,
             seconds=seconds,
-            ratio=seconds / case.limit_s,
+            ratio=None if limit_s is None else seconds / limit_s,
             each_s=sorted(host.seconds for host in pulled),
             first_byte_s=max((h.first_byte_s for h in pulled if h.first_byte_s), default=None),
             gap_s=max((h.gap_s for h in pulled if h.gap_s), default=None),
             proxy_copies=None if copies is None else copies - (copies_before or 0.0),
             cpu_s_per_gb=used_s / (case.size_bytes * case.hosts / 1e9),
-            peak_mb=max(map(peak_mb, pids)),
-            trouble=contender.trouble(world),
-            foreign_cores=(busy_s() - busy_before_s - used_s) / took_s,
+            peak_mb=max(peaks_mb),
+            trouble=trouble,
+            foreign_cores=foreign_cores,
         )

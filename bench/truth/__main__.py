@@ -124,6 +124,7 @@ def _middle(found: list[Ends]) -> Ends:
 
 
 def _told(found: Ends, case: Case) -> str:
+    assert case.limit_s is not None
     p50, last = found.p50_s / case.limit_s, found.last_s / case.limit_s
     return f"p50 {found.p50_s:.2f} s ({p50:.3f}), last {found.last_s:.2f} s ({last:.3f})"
 

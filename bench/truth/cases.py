@@ -41,6 +41,7 @@ def ends(ascending: list[float]) -> Ends:
 def scenario(case: Case, cpu_s_per_gb: float) -> Scenario:
     """The same hosts, links and cores, simulated: one proxy, and where the image does not lie there
     a registry with a link like its own. `cpu_s_per_gb`: what daemons and clients take."""
+    assert case.mbit_per_s is not None
     host = case.mbit_per_s * PAYLOAD_SHARE
     core = (case.core_mbit_per_s or case.mbit_per_s) * PAYLOAD_SHARE
     dies_s = case.tracker_dies_s
