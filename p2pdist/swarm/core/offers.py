@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pdist.model.bits import without
+from p2pdist.model.deadlines import soonest
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.referrals import Referrals
 from p2pdist.swarm.core.seeding import SeedPlan
@@ -289,10 +290,10 @@ class OfferPlan:
         """When orders are due; a moment that has passed: now."""
         if self._due:
             return 0.0
-        deadlines = [self._batch_s] if self._batch and self._listeners else []
-        if self._seeding is not None and (due_s := self._seeding.next_deadline_s()) is not None:
-            deadlines.append(due_s)
-        return min(deadlines, default=None)
+        batch_s = self._batch_s if self._batch and self._listeners else None
+        if self._seeding is None:
+            return batch_s
+        return soonest(batch_s, self._seeding.next_deadline_s())
 
     def take_orders(self, now_s: float, *, flush: bool = False) -> list[OfferTo]:
         """The offers to make now; `flush`: also of a batch that could wait."""
