@@ -232,7 +232,7 @@ class Audience:
         if self._map is None:
             return
         count = self._map.geometry.chunk_count
-        for order in self._plan.take_orders(now_s, flush=flush):
+        for order in self._plan.take_orders(now_s, chunks=count, flush=flush):
             link = self._links.get(order.host) or self._sources.get(order.host)
             if link is None or link.closed:
                 continue

@@ -271,7 +271,11 @@ class BlobFetch:
         requests, neighbour = self._requests, self._requests.neighbours.get(host)
         requests.offered(host, bits)
         self._attention.call(host)
-        if neighbour is not None and (self._readers.demand or self._picker.room(neighbour, now_s)):
+        if neighbour is None:
+            return
+        # Where as much is on the way as may be, whatever ends of that has it planned.
+        full = requests.in_flight >= self._in_flight_max
+        if self._readers.demand or (not full and self._picker.room(neighbour, now_s)):
             self._changed = True
 
     def _reader_moved(self, event: ReaderMoved, now_s: float) -> None:
