@@ -24,12 +24,13 @@ from p2pdist.swarm.core import host_orders as orders
 from p2pdist.swarm.core.blob import BlobCore
 from p2pdist.swarm.core.host import HostCore
 from p2pdist.swarm.core.link_state import LinkState
+from p2pdist.swarm.core.offers import BATCH_MAX_S
 
 CHUNKS_PER_S: Final = 480.0
 """1 Gbit/s in chunks of 256 KiB."""
 LATENCY_S: Final = 0.0005
-OFFER_S: Final = 0.05
-"""Between two offers of one neighbour (`offers.BATCH_S`)."""
+OFFER_S: Final = BATCH_MAX_S
+"""Between two offers of one neighbour, in the middle of a pull that takes some seconds."""
 RUN_CHUNKS: Final = 4
 PASSED_ON_S: Final = 0.5
 """Within so long a chunk that one reader got is at all others, too."""

@@ -71,13 +71,17 @@ def ranges(bits: int) -> Iterator[tuple[int, int]]:
         yield first, count
 
 
-def indexes(bits: int) -> Iterator[int]:
+def indexes(bits: int) -> list[int]:
     """Those that are set, ascending."""
+    found: list[int] = []
+    if not bits:
+        return found
     for shift, window in _windows(bits):
         while window:
             low = window & -window
-            yield shift + low.bit_length() - 1
+            found.append(shift + low.bit_length() - 1)
             window ^= low
+    return found
 
 
 def _together(bits: int) -> tuple[int, int]:
@@ -92,6 +96,9 @@ def _together(bits: int) -> tuple[int, int]:
 
 def _windows(bits: int) -> list[tuple[int, int]]:
     """All of them in pieces (shift, bits), ascending; taken from the top, where that is cheap."""
+    shift, near = _together(bits)
+    if near.bit_length() <= WINDOW:
+        return [(shift, near)]
     pieces = []
     while (shift := bits.bit_length() - WINDOW) > 0:
         window = bits >> shift

@@ -7,6 +7,7 @@ from typing import Final
 from p2pdist.exchange.frames import Frame, Interest, MapRecord, Offer, Retract, Working
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.chunkset import ChunkSet
+from p2pdist.model.deadlines import soonest
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Member, Role
 from p2pdist.swarm.core.acquaintances import Acquaintances
@@ -221,17 +222,17 @@ class Audience:
                 self._send(link, Working(self._digest))
 
     def next_deadline_s(self) -> float | None:
-        offers_s = self._plan.next_deadline_s()
-        relays_s = self._relays.next_deadline_s()
-        return min((d for d in (offers_s, relays_s) if d is not None), default=None)
+        return soonest(self._plan.next_deadline_s(), self._relays.next_deadline_s())
 
     def offer(self, now_s: float, *, flush: bool = False) -> None:
         """Say what is due; `flush`: also offers that could wait for more."""
+        if not flush and ((due_s := self.next_deadline_s()) is None or due_s > now_s):
+            return
         self._send_relays(self._relays.handle_deadline(now_s))
         if self._map is None:
             return
         count = self._map.geometry.chunk_count
-        for order in self._plan.take_orders(now_s, flush=flush):
+        for order in self._plan.take_orders(now_s, chunks=count, flush=flush):
             link = self._links.get(order.host) or self._sources.get(order.host)
             if link is None or link.closed:
                 continue

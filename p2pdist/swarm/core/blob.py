@@ -13,6 +13,7 @@ from collections.abc import Callable
 from p2pdist.errors import ErrorReason, PeerFault
 from p2pdist.exchange.frames import Interest, Offer
 from p2pdist.model.chunkmap import ChunkMap
+from p2pdist.model.deadlines import soonest
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import Digest, HostId, RequestId
 from p2pdist.swarm.core import fetch
@@ -358,11 +359,12 @@ class BlobCore:
 
     def landed(self, bits: int, now_s: float) -> None:
         """Chunks are on disk; those that the map vouches for are offered and delivered."""
-        vouched = self._holding.take(bits)
-        if not vouched:
-            return
-        self._came(now_s)
-        self._asking.feed(fetch.Landed(vouched), now_s)
+        if vouched := self._holding.take(bits):
+            self._came(now_s)
+            self._asking.feed(fetch.Landed(vouched), now_s)
+            self._spread(vouched, now_s)
+
+    def _spread(self, vouched: int, now_s: float) -> None:
         self._audience.hold(vouched, now_s, whole=self.complete)
         self._wake()
         self._deliver(vouched)
@@ -385,7 +387,8 @@ class BlobCore:
         self._asking.feed(answer, now_s)
         if good:
             self._neighbours.used(link, now_s)
-            self.landed(1 << chunk, now_s)
+            if vouched := self._holding.take(1 << chunk):
+                self._spread(vouched, now_s)
         else:
             fault = PeerFault(f"chunk {chunk} with wrong bytes", reason="hash")
             self._host.punish(link, fault, now_s)
@@ -448,14 +451,13 @@ class BlobCore:
         """When `handle_deadline` is to be called; None: not before something else happens."""
         if self.failure is not None:
             return None
-        deadlines = (
+        return soonest(
             self._audience.next_deadline_s(),
             self._asking.next_deadline_s(),
             self._neighbours.next_deadline_s(),
             self.wanting.rests_at_s,
             self._looks_further_at_s,
         )
-        return min((d for d in deadlines if d is not None), default=None)
 
     def handle_deadline(self, now_s: float) -> None:
         """Something is due."""

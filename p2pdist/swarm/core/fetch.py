@@ -20,6 +20,7 @@ from random import Random
 from typing import Final, assert_never
 
 from p2pdist.model.bits import lowest, run_length, span, without
+from p2pdist.model.deadlines import soonest
 from p2pdist.model.geometry import Geometry
 from p2pdist.model.ids import HostId, RequestId
 from p2pdist.swarm.core.attention import Attention
@@ -87,6 +88,8 @@ URGENT_BYTES: Final = 4 << 20
 REFUSED_S: Final = 0.25
 """So long a proxy that refused what a demand reader needs is not asked for it again. It does not
 have it yet, or leaves it to peers that this host has to meet first: some round trips."""
+
+_FREES_NOTHING: Final = NeighbourUp, Landed, ReaderMoved, Offered
 
 TICK_S: Final = 0.25
 READER_TICK_S: Final = 0.1
@@ -184,8 +187,7 @@ class BlobFetch:
     def next_deadline_s(self) -> float | None:
         if self._requests.satisfied or self._tick_s is None:
             return None
-        deadlines = (self._tick_s, self._requests.held_until_s, self._retry_s)
-        return min(due_s for due_s in deadlines if due_s is not None)
+        return soonest(self._tick_s, self._requests.held_until_s, self._retry_s)
 
     def handle_deadline(self, now_s: float) -> list[Order]:
         """Look for trouble; the flows have heard what came until now."""
@@ -217,9 +219,18 @@ class BlobFetch:
         requests, attention = self._requests, self._attention
         # A neighbour that comes offers nothing yet, landed chunks free nothing, where a reader is
         # changes what is asked for first, not whether, and what is offered may wait for room.
-        if not isinstance(event, NeighbourUp | Landed | ReaderMoved | Offered):
+        if not isinstance(event, _FREES_NOTHING):
             self._changed = True
-        match event:
+        match event:  # the usual ones first
+            case Arrived():
+                self._arrived(event, now_s, orders)
+            case Offered(host, bits):
+                self._offered(host, bits, now_s)
+            case ReaderMoved():
+                self._reader_moved(event, now_s)
+            case Landed(bits):
+                requests.have(bits)
+                self._rescue.progressed(now_s)
             case NeighbourUp(host):
                 requests.up(event)
                 attention.came(host)
@@ -229,26 +240,17 @@ class BlobFetch:
             case NeighbourDown(host):
                 requests.down(host, now_s)
                 attention.left(host)
-            case Offered(host, bits):
-                self._offered(host, bits, now_s)
             case Retracted(host):
                 requests.unoffer(host, ~0)
             case HashesKnown(bits):
                 requests.know(bits)
                 attention.call_all()
-            case Arrived():
-                self._arrived(event, now_s, orders)
-            case Landed(bits):
-                requests.have(bits)
-                self._rescue.progressed(now_s)
             case Lost(bits):
                 requests.lose(bits)
                 attention.call_all()
             case Refused(host, request_id, gone):
                 self._refused(host, request_id, gone, now_s)
                 attention.call_all()
-            case ReaderMoved():
-                self._reader_moved(event, now_s)
             case ReaderLeft(reader):
                 self._readers.left(reader)
                 self._rescope()
@@ -269,7 +271,11 @@ class BlobFetch:
         requests, neighbour = self._requests, self._requests.neighbours.get(host)
         requests.offered(host, bits)
         self._attention.call(host)
-        if neighbour is not None and (self._readers.demand or self._picker.room(neighbour, now_s)):
+        if neighbour is None:
+            return
+        # Where as much is on the way as may be, whatever ends of that has it planned.
+        full = requests.in_flight >= self._in_flight_max
+        if self._readers.demand or (not full and self._picker.room(neighbour, now_s)):
             self._changed = True
 
     def _reader_moved(self, event: ReaderMoved, now_s: float) -> None:
@@ -448,4 +454,6 @@ class BlobFetch:
             count = run_length(candidates, first, min(room, picker.run_chunks))
             if not requests.ask(neighbour, first, count, now_s, orders):
                 return False
+            if count == room and requests.pace is None:
+                break  # that was all the room
         return requests.in_flight < self._in_flight_max

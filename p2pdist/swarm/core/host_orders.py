@@ -1,4 +1,8 @@
-"""What a host's core orders its shell to do; to be carried out in this order, each once."""
+"""What a host's core orders its shell to do; to be carried out in this order, each once.
+
+All are read-only. Those that are given for each chunk are not frozen: that makes a record four
+times as dear.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from p2pdist.swarm.core.link_state import LinkState
 # --- over links -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Say `frame` on a link; nothing, if it has closed meanwhile."""
 
@@ -23,7 +27,7 @@ class Send:
     frame: Frame
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendAll:
     """The same to several, encoded once."""
 
@@ -31,7 +35,7 @@ class SendAll:
     frame: Frame
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskRun:
     """Send `request`, whose answer is the chunks (index, bytes) of `chunks`, in their order."""
 
@@ -40,7 +44,7 @@ class AskRun:
     chunks: Sequence[tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TakeBack:
     """Cancel a request; whatever still comes of it is dropped."""
 
@@ -78,7 +82,7 @@ class LeaveSwarm:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NoteHeld:
     """Say how many chunks of a blob are to be had here, and whether that is all of it; none: the
     host is named for it no more."""
@@ -111,7 +115,7 @@ class Meet:
 # --- on this host ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deliver:
     """Wake those who wait for these chunks; `bits` None: all of a blob's readers look again."""
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from p2pdist.model.bits import without
+from p2pdist.model.bits import count_of, without
+from p2pdist.model.deadlines import soonest
 from p2pdist.model.ids import HostId
 from p2pdist.swarm.core.referrals import Referrals
 from p2pdist.swarm.core.seeding import SeedPlan
@@ -19,6 +20,11 @@ from p2pdist.swarm.core.uplink import Uplink
 
 # At 100 Mbit/s two or three chunks land meanwhile, in one frame a listener instead of three.
 BATCH_S: Final = 0.05
+BATCH_MAX_S: Final = 0.1
+"""What takes long can wait longer. Each host says what it got to some dozen others: at 100 Mbit/s
+six frames for each chunk, every 50 ms, and half of them every 100 ms."""
+BATCH_SHARE: Final = 0.05
+"""Of the time that it took, and of what is left: at either end others wait for it."""
 
 
 @dataclass(slots=True)
@@ -64,6 +70,9 @@ class OfferPlan:
         self._due: dict[HostId, _Listener] = {}  # those with something due
         self._batch = 0  # landed, and not yet offered to those who are offered everything
         self._batch_s = 0.0  # when it may go
+        self._began_s: float | None = None  # when the first chunk landed
+        self._came = 0  # chunks since then
+        self._held_count = 0  # of `_held`
 
     def _new_seeding(self, *, spares: bool) -> SeedPlan:
         return SeedPlan(self._chunk_size_bytes, self._uplink, spares=spares)
@@ -202,6 +211,12 @@ class OfferPlan:
     def landed(self, bits: int, now_s: float, *, whole: bool = False) -> None:
         """We hold `bits` now, verified and vouched for; `whole`: nothing lacks any more."""
         fresh = without(bits, self._held)
+        count = count_of(fresh)
+        if self._began_s is None:  # with what lay here before
+            self._began_s = now_s
+        else:
+            self._came += count
+        self._held_count += count
         self._held |= fresh
         self._batch |= fresh
         if whole and self._seeding is None:
@@ -214,6 +229,7 @@ class OfferPlan:
         """These are not here any more: nobody is offered them until they land anew, and who was is
         offered them again then."""
         self._held, self._batch = without(self._held, bits), without(self._batch, bits)
+        self._held_count = self._held.bit_count()
         for listener in self._listeners.values():
             listener.told = without(listener.told, bits)
             listener.due = without(listener.due, bits)
@@ -274,7 +290,8 @@ class OfferPlan:
 
     def dropped(self, now_s: float) -> None:
         """The map is gone: nothing is held or told any more."""
-        self._held, self._batch = 0, 0
+        self._held, self._batch, self._began_s = 0, 0, None
+        self._came = self._held_count = 0
         self._due.clear()
         self._end_seeding()
         self._seeding = self._new_seeding(spares=True) if self._seed else None
@@ -289,13 +306,14 @@ class OfferPlan:
         """When orders are due; a moment that has passed: now."""
         if self._due:
             return 0.0
-        deadlines = [self._batch_s] if self._batch and self._listeners else []
-        if self._seeding is not None and (due_s := self._seeding.next_deadline_s()) is not None:
-            deadlines.append(due_s)
-        return min(deadlines, default=None)
+        batch_s = self._batch_s if self._batch and self._listeners else None
+        if self._seeding is None:
+            return batch_s
+        return soonest(batch_s, self._seeding.next_deadline_s())
 
-    def take_orders(self, now_s: float, *, flush: bool = False) -> list[OfferTo]:
-        """The offers to make now; `flush`: also of a batch that could wait."""
+    def take_orders(self, now_s: float, *, chunks: int = 0, flush: bool = False) -> list[OfferTo]:
+        """The offers to make now; `chunks`: of the whole blob; `flush`: also of a batch that could
+        wait."""
         if self._seeding is not None:
             due_s = self._seeding.next_deadline_s()
             if due_s is not None and due_s <= now_s:
@@ -303,7 +321,7 @@ class OfferPlan:
                 self._promise(now_s)
         if self._batch and (flush or now_s >= self._batch_s):
             self._flush_batch()
-            self._batch_s = now_s + BATCH_S
+            self._batch_s = now_s + self._batch_wait_s(now_s, chunks)
         due, self._due = self._due, {}
         orders: list[OfferTo] = []
         for host, listener in due.items():
@@ -312,6 +330,12 @@ class OfferPlan:
             if bits:
                 orders.append(OfferTo(host, bits))
         return orders
+
+    def _batch_wait_s(self, now_s: float, chunks: int) -> float:
+        """How long the next batch may gather."""
+        age_s = now_s - self._began_s if self._began_s is not None else 0.0
+        rest_s = age_s * (chunks - self._held_count) / max(1, self._came)
+        return min(BATCH_MAX_S, max(BATCH_S, BATCH_SHARE * min(age_s, rest_s)))
 
     def _flush_batch(self) -> None:
         bits, self._batch = self._batch, 0
@@ -322,6 +346,8 @@ class OfferPlan:
     def validate(self) -> None:
         """Assert what must hold after every event; for tests and simulations."""
         assert not self._batch & ~self._held
+        assert self._held_count == self._held.bit_count()
+        assert self._began_s is not None or not self._held
         for host, listener in self._listeners.items():
             assert listener.reads or listener.source, "who neither reads nor is read from"
             assert listener.reads or not (listener.shares or listener.demand)

@@ -17,17 +17,13 @@ MOST_S: Final = 60.0  # RFC 6298, 2.5
 class Patience:
     """Pure. `wait_s` is what to wait now."""
 
-    __slots__ = ("_factor", "_mean_s", "_spread_s", "_wait_s")
+    __slots__ = ("_factor", "_mean_s", "_spread_s", "_wait_s", "wait_s")
 
     def __init__(self) -> None:
         self._mean_s: float | None = None
         self._spread_s = 0.0
         self._factor = 1
-        self._wait_s = FIRST_S
-
-    @property
-    def wait_s(self) -> float:
-        return min(MOST_S, self._wait_s * self._factor)
+        self._wait_s = self.wait_s = FIRST_S
 
     def took(self, seconds: float) -> None:
         """It happened, after `seconds`."""
@@ -38,8 +34,10 @@ class Patience:
             self._mean_s += (seconds - self._mean_s) / 8
         self._factor = 1
         self._wait_s = max(LEAST_S, self._mean_s + 4 * self._spread_s)
+        self.wait_s = min(MOST_S, self._wait_s)
 
     def in_vain(self) -> None:
         """It did not happen in `wait_s`."""
         if self._wait_s * self._factor < MOST_S:
             self._factor *= 2
+        self.wait_s = min(MOST_S, self._wait_s * self._factor)

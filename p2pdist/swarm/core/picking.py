@@ -56,7 +56,7 @@ class Picker:
         """How many chunks more it may be asked for."""
         requests, runs = self._requests, len(neighbour.runs)
         far = neighbour.distance > Distance.DC
-        if runs >= (FAR_RUNS_MAX if far else RUNS_MAX):
+        if runs >= RUNS_MAX and (not far or runs >= FAR_RUNS_MAX):
             return 0
         pace = requests.pace
         if pace is not None and pace.limited:
@@ -66,7 +66,7 @@ class Picker:
             room = self._outstanding_max + self._far_chunks(neighbour, now_s) - asked
             # Whole runs: many small ones would be as many as there may be, and less.
             return max(0, room) if room >= self.run_chunks or not (far and runs) else 0
-        flow = requests.flow(neighbour)
+        flow = neighbour.flow(pace)
         if not flow.rated:  # it may be slow
             return 0 if runs else 1
         owed = flow.owed_bytes
@@ -105,7 +105,7 @@ class Picker:
     def of_use(self, among: Iterable[Neighbour], now_s: float) -> list[Neighbour]:
         """Those with room for another run, and something for it."""
         requests = self._requests
-        return [n for n in among if requests.of_use(n) and self.room(n, now_s)]
+        return [n for n in among if self.room(n, now_s) and requests.of_use(n)]
 
     def sort(self, usable: list[Able]) -> None:
         """Nearest first, then who brings it first."""

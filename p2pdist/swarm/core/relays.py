@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from p2pdist.model.ids import HostId
 
-# Ten batches of offers (`offers.BATCH_S`): whoever knows the hashes has shown it by then.
+# Five batches of offers and more (`offers.BATCH_MAX_S`): whoever knows the hashes has shown it by
+# then.
 SHOWN_S: Final = 0.5
 
 

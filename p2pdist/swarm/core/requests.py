@@ -190,6 +190,13 @@ class Requests:
             nbytes -= self.geometry.chunk_size_bytes - self.geometry.length(self.count - 1)
         return nbytes
 
+    def _bytes_in(self, first: int, count: int) -> int:
+        """Those of a run."""
+        nbytes = count * self.geometry.chunk_size_bytes
+        if first + count == self.count:
+            nbytes -= self.geometry.chunk_size_bytes - self.geometry.length(self.count - 1)
+        return nbytes
+
     # --- neighbours -----------------------------------------------------------------------------
 
     def up(self, event: NeighbourUp) -> None:
@@ -257,8 +264,7 @@ class Requests:
         if pace is not None:
             piece = pace.piece_bytes(now_s) / self.geometry.chunk_size_bytes
             count = max(1, int(min(count, piece)))
-        bits = ((1 << count) - 1) << first
-        nbytes = self.bytes_of(bits)
+        nbytes = self._bytes_in(first, count)
         if pace is not None:
             wait_s = pace.take(nbytes, now_s)
             self.held_until_s = now_s + wait_s if wait_s else None
@@ -268,8 +274,9 @@ class Requests:
         run = Run(neighbour.host, self._new_request_id(), first, (1 << count) - 1, now_s, pace)
         neighbour.flow(pace).asked(nbytes, now_s)
         neighbour.runs[run.request_id] = run
-        twins = bits & self.requested
-        self.twins |= twins
+        bits = run.bits
+        if twins := bits & self.requested:
+            self.twins |= twins
         self.requested |= bits
         self.in_flight += count - twins.bit_count()
         self._wanted = without(self.wanted(), bits)
@@ -283,10 +290,11 @@ class Requests:
         if neighbour is None or run is None:
             return False
         mine = run.left & (1 << chunk - run.first) if chunk >= run.first else 0
+        nbytes = self.geometry.length(chunk) if mine else 0
         run.left ^= mine
         run.progress_s = now_s
-        self._free(run, mine << run.first, now_s)
-        neighbour.flow(run.pace).came(self.bytes_of(mine << run.first), now_s)
+        self._free(run, mine << run.first, nbytes, now_s)
+        neighbour.flow(run.pace).came(nbytes, now_s)
         if not run.left:
             del neighbour.runs[run.request_id]
         return True
@@ -345,19 +353,23 @@ class Requests:
         assert self.offers == offers, "the tally counts what peers offer"
 
     def _give_up(self, neighbour: Neighbour, run: Run, now_s: float) -> None:
-        neighbour.flow(run.pace).taken_back(self.bytes_of(run.bits))
-        self._free(run, run.bits, now_s)
+        nbytes = self.bytes_of(run.bits)
+        neighbour.flow(run.pace).taken_back(nbytes)
+        self._free(run, run.bits, nbytes, now_s)
 
-    def _free(self, run: Run, bits: int, now_s: float) -> None:
-        """`bits` of a run came, or will not come; what a twin is still open for stays asked for."""
-        single = without(bits, self.twins)
-        self.twins = without(self.twins, bits)
+    def _free(self, run: Run, bits: int, nbytes: int, now_s: float) -> None:
+        """`bits` of a run came, or will not come, which are `nbytes`; what a twin is still open for
+        stays asked for."""
+        single = bits
+        if self.twins:
+            single = without(bits, self.twins)
+            self.twins = without(self.twins, bits)
         self.requested = without(self.requested, single)
         self.in_flight -= count_of(single)
         if without(single, self.verified):
             self._want_more()
         if run.pace is not None:
-            run.pace.settled(self.bytes_of(bits), now_s)
+            run.pace.settled(nbytes, now_s)
 
 
 class Awaited(NamedTuple):

@@ -232,8 +232,9 @@ class SeedPlan:
         reader.asked |= bits
         self._owed.add(bits)
         reader.offered |= bits
-        self._owed_chunks += count_of(bits)
-        self._asked_chunks += count_of(bits)
+        count = count_of(bits)
+        self._owed_chunks += count
+        self._asked_chunks += count
         self._fresh = without(self._fresh, bits)
         self._stuck = without(self._stuck, bits)
         self._requests.append(_Wait(now_s, host, bits))
@@ -411,17 +412,17 @@ class SeedPlan:
         return wait.bits & (reader.asked if asked else reader.promised)
 
     def next_deadline_s(self) -> float | None:
-        deadlines = []
+        due_s = math.inf
         if self._promises:
-            deadlines.append(self._promises[0].since_s + self._to_ask.wait_s)
+            due_s = self._promises[0].since_s + self._to_ask.wait_s
         if self._requests:
-            deadlines.append(self._requests[0].since_s + self._to_send.wait_s)
+            due_s = min(due_s, self._requests[0].since_s + self._to_send.wait_s)
         if self._passings and len(self._readers) > 1:
             since_s = max(self._passings[0].since_s, self._joined_s)
-            deadlines.append(since_s + self._to_pass.wait_s)
-        if self._whole and self._readers and self._now_s < self._help_s:
-            deadlines.append(self._help_s)
-        return min(deadlines, default=None)
+            due_s = min(due_s, since_s + self._to_pass.wait_s)
+        if self._whole and self._readers and self._now_s < (help_s := self._help_s):
+            due_s = min(due_s, help_s)
+        return None if due_s == math.inf else due_s
 
     def expire(self, now_s: float) -> None:
         """Give up on what took longer than such things took until now.

@@ -205,6 +205,9 @@ class Statements:
     def _take(self, links: list[LinkState | None], said: Said, record: bytes, now_s: float) -> None:
         link = links[0]
         match said:
+            case Offer():
+                if link is not None:
+                    self._listener.take_offer(link, said, now_s)
             case MapHead():
                 self._take_head(said, record)
             case Revocation(map_id=map_id):
@@ -216,9 +219,6 @@ class Statements:
                 self._heard_of(said.map_id, links)
                 if self.map is not None and self.follows(said.map_id):
                     self._apply(self.map, said, record)
-            case Offer():
-                if link is not None:
-                    self._listener.take_offer(link, said, now_s)
             case Retract():
                 if link is not None:
                     self._listener.take_retract(link, now_s)

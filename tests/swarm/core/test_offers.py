@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from p2pdist.model.ids import HostId
-from p2pdist.swarm.core.offers import BATCH_S, OfferPlan, OfferTo
+from p2pdist.swarm.core.offers import BATCH_MAX_S, BATCH_S, BATCH_SHARE, OfferPlan, OfferTo
 from p2pdist.swarm.core.uplink import Uplink
 
 CHUNK = 256 * 1024
@@ -35,6 +37,39 @@ def test_what_lands_soon_after_an_offer_waits_for_more() -> None:
     assert plan.take_orders(10.02) == []
     assert plan.next_deadline_s() == 10.0 + BATCH_S
     assert told(plan.take_orders(10.0 + BATCH_S)) == {A: 0b110}
+
+
+def test_in_the_middle_of_a_long_fetch_batches_are_large_and_at_both_ends_small() -> None:
+    plan, chunks, end_s = OfferPlan(CHUNK, Uplink(), seed=False), 400, 40.0
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    waits = {}
+    for chunk in range(chunks):  # ten a second
+        now_s = chunk * end_s / chunks
+        plan.landed(1 << chunk, now_s)
+        if plan.take_orders(now_s, chunks=chunks):
+            plan.landed(1 << chunk + chunks, now_s)
+            due_s = plan.next_deadline_s()
+            assert due_s is not None
+            waits[now_s] = due_s - now_s
+            plan.lost(1 << chunk + chunks, now_s)
+            plan.validate()
+
+    assert [waits[0.5], waits[39.5]] == pytest.approx([BATCH_S, BATCH_S])
+    assert waits[20.0] == pytest.approx(BATCH_MAX_S)
+    assert waits[1.5] == pytest.approx(BATCH_SHARE * 1.5)
+    assert min(waits.values()) == pytest.approx(BATCH_S)
+
+
+def test_another_map_begins_with_short_batches_again() -> None:
+    plan = OfferPlan(CHUNK, Uplink(), seed=False)
+    plan.reader_joined(A, shares=True, now_s=0.0)
+    plan.landed(0b1, 0.0)
+    plan.dropped(60.0)
+    plan.landed(0b1, 60.0)
+    assert told(plan.take_orders(60.0)) == {A: 0b1}
+    plan.landed(0b10, 60.0)
+
+    assert plan.next_deadline_s() == 60.0 + BATCH_S
 
 
 def test_the_last_chunks_go_out_with_what_was_kept_for_a_batch() -> None:
