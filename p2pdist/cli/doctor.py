@@ -71,6 +71,7 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
     from p2pdist.doctor.in_force import settings_in_force
     from p2pdist.model.members import Role
     from p2pdist.process import clock
+    from p2pdist.registry.reading.entries import by_caller
 
     settings, found = await settings_in_force(loaded, role, explicit=explicit)
     if role == "snapshotter":
@@ -96,6 +97,7 @@ async def examine(loaded: Loaded, role: str, *, explicit: bool) -> list[Finding]
         if role != "all-in-one" or await network.answers(getattr(settings, part).admin_listen)
     ]
     if "proxy" in parts:
+        found += local.check_private_layers(settings, Role.PROXY, by_caller(settings))
         looks.append(upstreams.check_upstreams(settings))
     for part in parts:
         looks += [network.check_running(settings, part), believed.check_believed(settings, part)]

@@ -17,10 +17,11 @@ from p2pdist.process.ca import read_ca
 from p2pdist.process.clock import unix_s
 from p2pdist.process.host_identity import host_identity
 from p2pdist.process.identity import proxy_keys, read_notify_secret, read_secret, read_signer
-from p2pdist.registry.reading.entries import upstream_entries, upstream_hosts
+from p2pdist.registry.reading.entries import by_caller, upstream_entries, upstream_hosts
 from p2pdist.registry.reading.net import UpstreamEntry
 from p2pdist.registry_proxy.replication_setup import read_rules
 from p2pdist.settings import Settings
+from p2pdist.tracker.joining import join_address
 
 # What lies in a store is whole layers; a number without a unit is bytes.
 ROOM_DOUBTFUL_BYTES: Final = 1_000_000_000
@@ -43,6 +44,8 @@ def problems(settings: Settings) -> tuple[list[str], list[str]]:
             attempt(partial(host_identity, settings, role))
     if settings.tracker.ca_dir is not None:
         attempt(partial(read_ca, settings.tracker.ca_dir))
+    attempt(partial(join_address, settings))
+    errors += _unidentified(settings)
     attempt(lambda: upstream_hosts(settings))
     entries: list[UpstreamEntry] = []
     for upstream in settings.upstream:  # one by one: the first fault hides no other
@@ -62,8 +65,29 @@ def _take_entries(settings: Settings, entries: list[UpstreamEntry]) -> None:
     entries += upstream_entries(settings, with_secrets=True)
 
 
+def _unidentified(settings: Settings) -> Iterator[str]:
+    """Daemons that would not start for want of a certificate. One alone may be missing: who runs
+    on a host is not known here."""
+    if settings.cluster.require_identity and not _identified(settings, *Role):
+        named = ", ".join(f"{role.value}.identity_dir" for role in Role)
+        yield f"cluster.require_identity is set, but none of {named} is: no daemon starts"
+    if settings.tracker.ca_dir is not None and not _identified(settings, Role.TRACKER):
+        yield "tracker.ca_dir is set, but tracker.identity_dir is not"
+
+
+def _identified(settings: Settings, *roles: Role) -> bool:
+    return any(getattr(settings, role.value).identity_dir is not None for role in roles)
+
+
 def _doubts(settings: Settings) -> list[str]:
     doubts = list(_ended(settings))
+    deciding = () if _identified(settings, Role.PROXY, Role.PEER) else sorted(by_caller(settings))
+    doubts += [
+        f'upstream {host} has access = "passthrough", and neither proxy.identity_dir nor '
+        "peer.identity_dir is set: its layers never go from host to host, each host gets them from "
+        "a proxy (docs/install.md, Certificates for hosts)"
+        for host in deciding
+    ]
     for upstream in settings.upstream:
         if (upstream.has_account or upstream.cert_file) and upstream.access != "shared":
             doubts.append(

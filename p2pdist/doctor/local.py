@@ -6,7 +6,7 @@ import base64
 import os
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,6 +28,8 @@ DESCRIPTORS_MIN: Final = 512
 DESCRIPTORS_ENOUGH: Final = 4096
 MEMORY_MIN_BYTES: Final = 128 << 20
 """A classic peer under 64 streams stays below 96 MiB (fault matrix, row 32)."""
+
+NO_IDENTITY_FIX: Final = "p2pdist ca issue --role {0} --out DIR, then {0}.identity_dir = DIR"
 
 
 def check_keys(settings: Settings, role: str) -> Iterator[Finding]:
@@ -51,7 +53,7 @@ def check_keys(settings: Settings, role: str) -> Iterator[Finding]:
 
 def check_identity(settings: Settings, role: Role, now_s: float) -> Finding:
     """The certificate of a daemon: is there one, and for how long."""
-    fix = f"p2pdist ca issue --role {role.value} --out DIR, then {role.value}.identity_dir = DIR"
+    fix = NO_IDENTITY_FIX.format(role.value)
     try:
         own = host_identity(settings, role)
     except ConfigError as error:
@@ -69,6 +71,18 @@ def check_identity(settings: Settings, role: Role, now_s: float) -> Finding:
         return warned("identity", left, again)
     alone = "others are refused" if own.required else "hosts without one are taken, too"
     return passed("identity", f"{left}; {alone}")
+
+
+def check_private_layers(settings: Settings, role: Role, hosts: Iterable[str]) -> Iterator[Finding]:
+    """A warning where `hosts`, registries that decide by the caller, are served to or by a daemon
+    without a certificate: that works, and spares the proxies' uplinks nothing."""
+    named = ", ".join(sorted(hosts))
+    if named and getattr(settings, role.value).identity_dir is None:
+        text = (
+            f"private layers of {named} go to each host from a proxy, never from host to host: "
+            f"the {role.value} has no certificate"
+        )
+        yield warned("private layers", text, NO_IDENTITY_FIX.format(role.value))
 
 
 def with_found_keys(settings: Settings) -> tuple[Settings, Finding]:

@@ -19,6 +19,7 @@ import aiohttp
 
 from p2pdist.control.line import ControlLine
 from p2pdist.doctor.findings import Finding, failed, passed, registries_text, warned
+from p2pdist.doctor.local import check_private_layers
 from p2pdist.errors import ConfigError, ErrorReason, LinkRefused, PeerFault, WrongSecret
 from p2pdist.exchange.dialling import connected
 from p2pdist.exchange.transport import probe
@@ -32,7 +33,7 @@ from p2pdist.model.ids import HostId
 from p2pdist.model.members import Address, Member, Place, Role
 from p2pdist.model.statements import key_id
 from p2pdist.oci.refusals import fix_of
-from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_registries
+from p2pdist.oci.registry_list import LIST_BYTES_MAX, parse_by_caller, parse_registries
 from p2pdist.process.clock import unix_s
 from p2pdist.process.host_identity import HostIdentity, host_identity
 from p2pdist.process.identity import proxy_keys, read_secrets
@@ -149,8 +150,8 @@ async def check_others(settings: Settings, role: str) -> AsyncIterator[Finding]:
 
 async def check_own_proxy(settings: Settings) -> list[Finding]:
     """Of an all-in-one that runs: what its proxy is to the peers of other hosts."""
-    url, own = f"http://{_reachable(settings.proxy.listen)}", _identity_of(settings, Role.PROXY)
-    return await _check_proxy(url, settings, own)
+    url = f"http://{_reachable(settings.proxy.listen)}"
+    return await _check_proxy(url, settings, Role.PROXY)
 
 
 async def check_running(settings: Settings, role: str) -> list[Finding]:
@@ -183,7 +184,7 @@ async def status_of(admin: Address) -> dict[str, Any] | None:
 async def _check_other(what: str, url: str, settings: Settings, role: str) -> list[Finding]:
     if what == "tracker":
         return await _check_tracker(url, settings, Role(role))
-    return await _check_proxy(url, settings, _identity_of(settings, Role(role)))
+    return await _check_proxy(url, settings, Role(role))
 
 
 async def _check_tracker(url: str, settings: Settings, role: Role) -> list[Finding]:
@@ -312,10 +313,8 @@ class _Prober:
             self.ended.set_result(why)
 
 
-async def _check_proxy(
-    url: str, settings: Settings, identity: HostIdentity | None
-) -> list[Finding]:
-    parts = urlsplit(url)
+async def _check_proxy(url: str, settings: Settings, role: Role) -> list[Finding]:
+    parts, identity = urlsplit(url), _identity_of(settings, role)
     timeout, scheme, context = aiohttp.ClientTimeout(total=REACH_S), parts.scheme, None
     if identity is not None and identity.required and scheme == "http":
         scheme, context = "https", identity.proxies
@@ -343,6 +342,8 @@ async def _check_proxy(
         passed("proxy", f"{url} answers{serves}"),
         *_check_key(url, headers.get(KEY_ID, ""), settings),
     ]
+    if role is Role.PEER:  # proxies of other datacenters ask such registries themselves
+        found += check_private_layers(settings, role, parse_by_caller(body))
     secret = _secret_of(settings.cluster.secret_file)
     place = parts.hostname or "", headers[EXCHANGE_PORT]
     found.append(await _check_exchange(*place, secret, identity))

@@ -12,9 +12,11 @@ from p2pdist.cli.config import verify
 from p2pdist.cli.verify import problems
 from p2pdist.errors import ConfigError
 from p2pdist.model.private_places import parse_private_place
+from p2pdist.process.ca import make_ca
+from p2pdist.process.clock import unix_s
 from p2pdist.process.keys import make_keys
 from p2pdist.registry.reading.entries import upstream_entries
-from p2pdist.settings import Cluster, Settings, StoreSection, Upstream
+from p2pdist.settings import Cluster, Peer, Settings, StoreSection, Tracker, Upstream
 
 
 def test_keys_in_a_file_are_keys_enough(tmp_path: Path) -> None:
@@ -90,6 +92,38 @@ def test_private_addresses_that_would_be_refused_are_doubtful(tmp_path: Path) ->
     assert doubts == [
         "upstream a.test: auth_hosts has 10.0.0.5, which is private and not named in allow_private",
         "upstream c.test: url has 169.254.0.1, which is never asked",
+    ]
+
+
+def test_private_registries_without_certificates_are_doubtful(tmp_path: Path) -> None:
+    private = Upstream("r.test", access="passthrough")
+
+    errors, doubts = of(tmp_path, private, Upstream("docker.io"))
+    certified = Peer(identity_dir=tmp_path / "none")
+
+    assert errors == []
+    (doubt,) = doubts
+    assert doubt.startswith('upstream r.test has access = "passthrough", and neither')
+    assert of(tmp_path / "2", private, peer=certified)[1] == []
+
+
+def test_certificates_that_are_required_and_not_there_keep_daemons_from_starting(
+    tmp_path: Path,
+) -> None:
+    made = make_keys(tmp_path / "keys")
+    strict = Cluster(made.secret_file, (made.public_key,), require_identity=True)
+    signing = Tracker(ca_dir=tmp_path / "ca", join="t:5201")
+    make_ca(tmp_path / "ca", unix_s())
+
+    assert problems(Settings(cluster=strict))[0] == [
+        "cluster.require_identity is set, but none of peer.identity_dir, proxy.identity_dir, "
+        "tracker.identity_dir is: no daemon starts"
+    ]
+    assert of(tmp_path / "2", tracker=signing)[0] == [
+        "tracker.ca_dir is set, but tracker.identity_dir is not"
+    ]
+    assert of(tmp_path / "3", tracker=Tracker(join="t:5201"))[0] == [
+        "tracker.join is set, but tracker.ca_dir is not"
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from p2pdist.doctor import local
 from p2pdist.doctor.findings import Finding, Level
-from p2pdist.model.members import Address
+from p2pdist.model.members import Address, Role
 from p2pdist.process.keys import make_keys
 from p2pdist.settings import Cluster, Host, Proxy, Settings, StoreSection, Upstream
 
@@ -106,3 +106,15 @@ def test_ports_that_are_open_to_others_are_named(settings: Settings) -> None:
     assert set(levels([*local.check_exposure(opened, "peer")]).values()) == {Level.WARN}
     assert local.check_mirror_exposure(settings).level is Level.PASS
     assert local.check_mirror_exposure(opened).level is Level.WARN
+
+
+def test_private_registries_want_certificates_which_is_advice(settings: Settings) -> None:
+    (found,) = local.check_private_layers(settings, Role.PEER, {"r.test", "a.test"})
+    peer = replace(settings.peer, identity_dir=Path("/etc/p2pdist/identity"))
+    certified = replace(settings, peer=peer)
+
+    assert found.level is Level.WARN
+    assert "private layers of a.test, r.test go to each host from a proxy" in found.text
+    assert found.fix == "p2pdist ca issue --role peer --out DIR, then peer.identity_dir = DIR"
+    assert list(local.check_private_layers(certified, Role.PEER, {"r.test"})) == []
+    assert list(local.check_private_layers(settings, Role.PEER, ())) == []

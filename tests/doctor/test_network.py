@@ -16,8 +16,9 @@ from p2pdist.doctor import network
 from p2pdist.doctor.findings import Finding, Level
 from p2pdist.model.members import Address
 from p2pdist.process.clock import unix_s
-from p2pdist.settings import Peer, Settings
-from tests.fakes.cluster import Lab, open_lab
+from p2pdist.registry_proxy.daemon import running_proxy
+from p2pdist.settings import Peer, Settings, Upstream
+from tests.fakes.cluster import Lab, open_lab, url_of
 
 
 @pytest.fixture
@@ -59,6 +60,21 @@ async def test_a_peer_that_knows_nobody_is_set_wrongly() -> None:
     found = await others(free_peer())
 
     assert {f.check: f.level for f in found} == {"tracker": Level.WARN, "proxy": Level.FAIL}
+
+
+async def test_a_peer_hears_of_private_registries_from_its_proxies(lab: Lab) -> None:
+    private = Upstream("r.test", "http://127.0.0.1:1", access="passthrough")
+    settings = replace(lab.settings("proxy"), upstream=(private,))
+    async with running_proxy(settings) as proxy:
+        urls = (url_of(proxy.registry),)
+        bare = free_peer(proxies=urls, trackers=("tcp://127.0.0.1:1",))
+        child = replace(Settings(), proxy=replace(Settings().proxy, parents=urls))
+        (found,) = [f for f in await others(bare) if f.check == "private layers"]
+        of_proxy = [f async for f in network.check_others(child, "proxy")]
+
+    assert found.level is Level.WARN
+    assert "private layers of r.test" in found.text
+    assert "private layers" not in {f.check for f in of_proxy}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,13 @@ def test_cluster_init() -> None:
     is_screen("cluster-init", steps.splitlines())
 
 
+def test_cluster_init_with_certificates() -> None:
+    hosts = ["10.0.0.2"], ["10.0.0.1", "10.0.0.3"]
+    steps = next_steps(Path("/etc/p2pdist"), *hosts, certificates=True)
+
+    is_screen("cluster-init-certificates", steps.splitlines())
+
+
 def test_join_file_of_all_in_one() -> None:
     base = Settings()
     cluster = Cluster(
