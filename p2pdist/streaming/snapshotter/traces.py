@@ -15,9 +15,7 @@ from typing import Final
 
 from p2pdist.model.control import TRACE_UNITS_MAX
 from p2pdist.oci.traces import encode_trace
-from p2pdist.streaming.core.index import LayerIndex
-from p2pdist.streaming.read_counts import ReadCounts, Why
-from p2pdist.streaming.span_reads import Ranges
+from p2pdist.streaming.span_reads import LayerSpans
 
 UNIT_BYTES: Final = 1 << 20
 RECORD_S: Final = 30.0
@@ -64,23 +62,22 @@ class Recorder:
 
 
 class Ahead:
-    """Brings what is likely to be read, layer by layer, beside what is read. For any thread."""
+    """Opens what is likely to be read, layer by layer, beside what is read. For any thread."""
 
-    def __init__(self, counts: ReadCounts) -> None:
-        self._counts = counts
+    def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(BROUGHT_AT_ONCE, thread_name_prefix="expected")
 
-    def bring(self, index: LayerIndex, ranges: Ranges, units: Sequence[int]) -> None:
-        """Without waiting. The bytes stay at the mirror of this host; nobody hears of a failure."""
-        spans: dict[int, None] = {}
+    def bring(self, layer: LayerSpans, units: Sequence[int]) -> None:
+        """Without waiting; nobody hears of a failure."""
+        index, spans = layer.index, dict[int, None]()
         for unit in units:
             if unit * UNIT_BYTES < index.diff_bytes:
                 first = index.span_at(unit * UNIT_BYTES)
                 last = index.span_at(min((unit + 1) * UNIT_BYTES, index.diff_bytes) - 1)
                 spans |= dict.fromkeys(range(first, last + 1))
         for number in spans:
-            self._threads.submit(self._bring, ranges, *index.span_range(number))
+            self._threads.submit(self._bring, layer, number)
 
-    def _bring(self, ranges: Ranges, start: int, stop: int) -> None:
+    def _bring(self, layer: LayerSpans, number: int) -> None:
         with contextlib.suppress(OSError):
-            self._counts.fetched(Why.EXPECTED, len(ranges.read_range(start, stop)))
+            layer.expect(number)

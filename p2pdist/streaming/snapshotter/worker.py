@@ -57,7 +57,7 @@ class GrowingLayers:
         self._layers = layers
         self._endpoint = endpoint
         self._store = SpanStore(counts=counts)
-        self._ahead = Ahead(self._store.counts) if starts else None
+        self._ahead = Ahead() if starts else None
         self._read: dict[int, Layer] = {}
         self._recorders: dict[int, Recorder] = {}
         self._reading = threading.Lock()
@@ -83,6 +83,10 @@ class GrowingLayers:
         """Write those whose time is over."""
         for recorder in list(self._recorders.values()):
             recorder.end()
+
+    def forget_unread(self) -> None:
+        """What was opened for starts that did not come."""
+        self._store.forget_unread()
 
     def _found(self, number: int) -> Layer | None:
         if (found := self._read.get(number)) is not None:
@@ -119,9 +123,11 @@ class GrowingLayers:
             ranges = MirrorRanges(self._endpoint, plan.name, plan.blob)
             if self._ahead is not None:
                 recorder = self._recorders[number] = Recorder(directory / TRACE, time.monotonic)
-                self._ahead.bring(index, ranges, plan.expected)
                 watch = recorder.read
-        return tree, LayerSpans(number, index, ranges, self._store, watch=watch)
+        spans = LayerSpans(number, index, ranges, self._store, watch=watch)
+        if watch is not None and self._ahead is not None:
+            self._ahead.bring(spans, plan.expected)
+        return tree, spans
 
 
 def endpoint_of(root: Path) -> str:
@@ -135,6 +141,7 @@ def _sweep(layers: GrowingLayers, counts: ReadCounts) -> None:
         with contextlib.suppress(OSError):
             layers.forget_removed()
         layers.end_traces()
+        layers.forget_unread()
 
 
 def main() -> None:

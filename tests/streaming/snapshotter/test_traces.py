@@ -18,6 +18,7 @@ from p2pdist.streaming.snapshotter.layer_files import PLAN, TRACE, LayerPlan
 from p2pdist.streaming.snapshotter.mirror import MirrorFault
 from p2pdist.streaming.snapshotter.traces import RECORD_S, UNIT_BYTES, Ahead, Recorder
 from p2pdist.streaming.snapshotter.tracing import Tracing, is_news
+from p2pdist.streaming.span_reads import LayerSpans, SpanStore
 from tests.e2e.harness.processes import wait_until
 from tests.fakes.pulling import random_bytes
 from tests.streaming.archives import archive, file, gzipped, index_of
@@ -86,9 +87,9 @@ def test_a_layer_that_is_gone_has_no_trace(tmp_path: Path, clock: Clock) -> None
 
 
 class Ranges:
-    elsewhere = True
-
     """Hands nothing out before it is let go."""
+
+    elsewhere = True
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
@@ -104,10 +105,11 @@ class Ranges:
             raise OSError(
                 *self.fault.args
             )  # anew: one that was raised holds what it passed through
-        return bytes(stop - start)
+        return BLOB[start:stop]
 
 
-BLOB = gzipped(archive(file("a", random_bytes(6 << 20, 1))))
+TAR = archive(file("a", random_bytes(6 << 20, 1)))
+BLOB = gzipped(TAR)
 INDEX = index_of(BLOB)
 
 
@@ -117,7 +119,8 @@ def test_what_is_expected_is_brought_beside_what_is_read(fault: OSError | None) 
     ranges.fault = fault
 
     counts = ReadCounts()
-    Ahead(counts).bring(INDEX, ranges, [4, 1, 1, 999_999])
+    layer = LayerSpans(0, INDEX, ranges, SpanStore(counts=counts))
+    Ahead().bring(layer, [4, 1, 1, 999_999])
 
     wanted = {INDEX.span_range(n) for unit in (4, 1) for n in spans_of(unit)}
     assert ranges.asked == []
@@ -128,6 +131,23 @@ def test_what_is_expected_is_brought_beside_what_is_read(fault: OSError | None) 
     assert len(ranges.asked) == len(wanted)
     brought = 0 if fault is not None else sum(stop - start for start, stop in wanted)
     wait_until(lambda: counts.reads().fetched_bytes[Why.EXPECTED] == brought, "its count")
+
+
+def test_what_is_expected_is_open_when_it_is_read() -> None:
+    """Its reader neither waits nor has it brought a second time."""
+    ranges, counts = Ranges(), ReadCounts()
+    ranges.go.set()
+    layer = LayerSpans(0, INDEX, ranges, SpanStore(counts=counts))
+    Ahead().bring(layer, [2])
+    spans = spans_of(2)
+    wait_until(lambda: len(ranges.asked) == len(spans), "what is expected")
+    asked = list(ranges.asked)
+
+    data = layer.read(2 * UNIT_BYTES, 4096, file_end=2 * UNIT_BYTES + 4096)
+
+    assert data == TAR[2 * UNIT_BYTES : 2 * UNIT_BYTES + 4096]
+    assert ranges.asked == asked
+    assert counts.reads().fetched_bytes[Why.DEMAND] == 0
 
 
 def spans_of(unit: int) -> range:
