@@ -262,6 +262,8 @@ class TracedBlob(BlobCore):
     ) -> None:
         number = self._trace.number(link)
         self._write_down("arrived", now_s, link=number, request=request_id, chunk=chunk, good=good)
+        if good:
+            self._write_down("landed", now_s, runs=[(chunk, 1)])
         super().arrived(link, request_id, chunk, now_s, good=good)
 
     def fail(self, why: str, now_s: float, refusal: ErrorReason | None = None) -> None:
