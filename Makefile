@@ -35,7 +35,7 @@ RUNS ?= 20
 unit-busy: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.busy $(RUNS) $(ARGS)
 
-# Those that measure nothing and mostly wait run two files at a time, and take five minutes less.
+# Those that measure nothing and mostly wait run two files at a time, and take some five minutes less.
 BY_THEMSELVES := $(addprefix tests/e2e/streaming/test_,rates.py kills.py)
 BY_TWO := $(filter-out $(BY_THEMSELVES),$(wildcard tests/e2e/streaming/test_*.py)) \
 	$(patsubst %,tests/e2e/test_%.py,man_pages completion error_texts engines five_clients many_registries direct_fallback) \
@@ -131,7 +131,7 @@ mutants: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench
 
-# Eight hosts on limited links, beside aria2 and libtorrent, and a mirror beside nginx (20 minutes);
+# Eight hosts on limited links, beside aria2 and libtorrent, and a mirror beside nginx;
 # needs root and Debian packages.
 bench-swarm: $(VENV)/dev.stamp
 	tests/e2e/install_packages.sh aria2 python3-libtorrent nginx-light curl

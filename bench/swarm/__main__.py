@@ -1,6 +1,6 @@
 """Measure how N hosts on limited links get one image at once, beside others and the limit.
 
-    python -m bench.swarm                     every case, two rounds (20 minutes)
+    python -m bench.swarm                     every case, two rounds
     python -m bench.swarm --case warm_8x100 --rounds 5
     python -m bench.swarm --list
 
@@ -86,8 +86,11 @@ def main() -> int:
     ratios = {
         at: [run.ratio for run in found if run.ratio is not None] for at, found in runs.items()
     }
-    PICTURE.write_text(bars({at: found for at, found in ratios.items() if found}))
-    print(f"written: {OUT}, {PICTURE}")
+    written = str(OUT)
+    if shown := {at: found for at, found in ratios.items() if found}:
+        PICTURE.write_text(bars(shown))
+        written += f", {PICTURE}"
+    print(f"written: {written}")
     return 0 if met or not args.strict else 1
 
 

@@ -21,7 +21,7 @@ from p2pdist.demo.report import Target
 from tests.e2e.harness.image import REFERENCE, REPOSITORY
 from tests.e2e.harness.lab import open_lab
 from tests.e2e.harness.p2p import PEER_MIRROR_URL
-from tests.e2e.harness.processes import wait_until
+from tests.e2e.harness.processes import LabError, wait_until
 
 NAME: Final = "one_mirror"
 LARGE: Final = Case("large", 1, None, (512,), warm=True)
@@ -98,7 +98,8 @@ def _large(work: Path, rounds: int) -> tuple[list[float], list[float]]:
                 form = "%{http_code} %{size_download} %{time_total}"
                 argv = ("curl", "--silent", "--output", "/dev/null", "--write-out", form, url)
                 status, count, total_s = host.run(*argv).split()
-                assert (status, int(count)) == ("200", size), (url, status, count)
+                if (status, int(count)) != ("200", size):
+                    raise LabError(f"{url}: {status}, {count} of {size} bytes")
                 found.append(float(total_s))
         return took
 

@@ -22,7 +22,7 @@ from p2pdist.swarm.core.uplink import Uplink
 BATCH_S: Final = 0.05
 BATCH_MAX_S: Final = 0.1
 """What takes long can wait longer. Each host says what it got to some dozen others: at 100 Mbit/s
-six frames for each chunk, every 50 ms, and half of them every 100 ms."""
+that is some five frames for each chunk every 50 ms, and half of them every 100 ms (reckoned)."""
 BATCH_SHARE: Final = 0.05
 """Of the time that it took, and of what is left: at either end others wait for it."""
 
