@@ -221,6 +221,19 @@ _DECODERS: Final[dict[int, tuple[int, Callable[[bytes], Frame]]]] = {
 }
 
 
+def _gathered(length: int, kind: int) -> int:
+    """Return how many bytes behind a header belong together; raise PeerFault for a wrong header."""
+    if kind == _DATA_TYPE:
+        if not _DATA.size < length <= _DATA.size + SLICE_BYTES_MAX:
+            raise PeerFault(f"data frame of {length} bytes")
+        return _DATA.size
+    if kind not in _DECODERS:
+        raise PeerFault(f"frame of the unknown type {kind}")
+    if not 0 < length <= _DECODERS[kind][0]:
+        raise PeerFault(f"frame of type {kind} with {length} bytes")
+    return length
+
+
 class Decoder:
     """Turns any cutting of a byte stream into the same frames; dead after the first fault.
 
@@ -260,6 +273,9 @@ class Decoder:
             if self._data is not None:
                 view = self._take_payload(self._data, view, frames)
                 continue
+            if not self._buffer and (used := self._take_whole(view, frames)):
+                view = view[used:]
+                continue
             need = self._need()
             part = view[: need - len(self._buffer)]
             self._buffer += part
@@ -267,8 +283,23 @@ class Decoder:
             if len(self._buffer) == HEADER.size:
                 self._need()  # a header that is wrong is refused before its payload comes
             elif len(self._buffer) == need:
-                self._finish(frames)
+                length, kind = HEADER.unpack_from(self._buffer)
+                payload = bytes(self._buffer[HEADER.size :])
+                self._buffer.clear()
+                self._finish(length, kind, payload, frames)
         return frames
+
+    def _take_whole(self, view: memoryview, frames: list[Frame]) -> int:
+        """Take a frame that is all there, as most are, without gathering it; return its length, or
+        0 where some of it is still to come."""
+        if len(view) < HEADER.size:
+            return 0
+        length, kind = HEADER.unpack_from(view)
+        need = HEADER.size + _gathered(length, kind)
+        if len(view) < need:
+            return 0
+        self._finish(length, kind, bytes(view[HEADER.size : need]), frames)
+        return need
 
     def _take_payload(
         self, at: tuple[RequestId, int, int], view: memoryview, frames: list[Frame]
@@ -284,21 +315,9 @@ class Decoder:
         """How many bytes the buffer must hold for the next step."""
         if len(self._buffer) < HEADER.size:
             return HEADER.size
-        length, kind = HEADER.unpack_from(self._buffer)
-        if kind == _DATA_TYPE:
-            if not _DATA.size < length <= _DATA.size + SLICE_BYTES_MAX:
-                raise PeerFault(f"data frame of {length} bytes")
-            return HEADER.size + _DATA.size
-        if kind not in _DECODERS:
-            raise PeerFault(f"frame of the unknown type {kind}")
-        if not 0 < length <= _DECODERS[kind][0]:
-            raise PeerFault(f"frame of type {kind} with {length} bytes")
-        return HEADER.size + int(length)
+        return HEADER.size + _gathered(*HEADER.unpack_from(self._buffer))
 
-    def _finish(self, frames: list[Frame]) -> None:
-        length, kind = HEADER.unpack_from(self._buffer)
-        payload = bytes(self._buffer[HEADER.size :])
-        self._buffer.clear()
+    def _finish(self, length: int, kind: int, payload: bytes, frames: list[Frame]) -> None:
         if kind == _DATA_TYPE:
             request_id, chunk, offset = _DATA.unpack(payload)
             self._data = (RequestId(request_id), chunk, offset)
