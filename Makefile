@@ -8,7 +8,7 @@ export P2PDIST_DEMO_STARTED := $(shell date +%s.%N)
 # Free space that the demonstration needs in TMPDIR; less does for a smaller ARGS='--size-mb N'.
 DEMO_FREE_MB ?= 3000
 
-.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-installs test-helm mutants-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim bench-truth sim-guards bench-cores bench-access faults mutants lock clean
+.PHONY: demo preflight test lint unit unit-busy e2e test-compose test-installs test-helm mutants-helm test-ansible test-first-hour test-docker-store test-equality fmt bench bench-swarm bench-lazy bench-prewarm bench-scale bench-sim bench-truth sim-guards storms bench-cores bench-access faults mutants lock clean
 # The steps of a target follow each other, whatever -j says: they share the environment and the cores.
 .NOTPARALLEL:
 
@@ -35,9 +35,9 @@ RUNS ?= 20
 unit-busy: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.busy $(RUNS) $(ARGS)
 
-# Those that measure nothing and mostly wait run two files at a time, and take some five minutes less.
+# Those that measure nothing and often wait run three files at a time on two cores.
 BY_THEMSELVES := $(addprefix tests/e2e/streaming/test_,rates.py kills.py)
-BY_TWO := $(filter-out $(BY_THEMSELVES),$(wildcard tests/e2e/streaming/test_*.py)) \
+SHARING := $(filter-out $(BY_THEMSELVES),$(wildcard tests/e2e/streaming/test_*.py)) \
 	$(patsubst %,tests/e2e/test_%.py,man_pages completion error_texts engines five_clients many_registries direct_fallback) \
 	$(patsubst %,tests/e2e/test_%.py,prewarm notifications stalls restart docker_swarm lab) \
 	$(patsubst %,tests/e2e/faults/test_%.py,full_disk really_full_disk killed_at_failpoints descriptors)
@@ -46,8 +46,8 @@ BY_TWO := $(filter-out $(BY_THEMSELVES),$(wildcard tests/e2e/streaming/test_*.py
 e2e: $(VENV)/dev.stamp
 ifeq ($(P2PDIST_REQUIRE_E2E),1)
 	tests/e2e/install_packages.sh
-	$(PYTEST) -n 2 --dist loadfile $(BY_TWO) --timeout=600
-	$(PYTEST) tests/e2e $(addprefix --ignore=,$(BY_TWO)) --timeout=600
+	$(PYTEST) -n 3 --dist loadfile $(SHARING) --timeout=600
+	$(PYTEST) tests/e2e $(addprefix --ignore=,$(SHARING)) --timeout=600
 else
 	@echo
 	@echo "not run: e2e (real dockerd and docker-registry; needs root and Debian packages)"
@@ -158,6 +158,11 @@ sim-guards: $(VENV)/dev.stamp
 # Whole fleets in one process: the daemons' cores on simulated network cards.
 bench-sim: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.sim $(ARGS)
+
+# A thousand small fleets with random faults, each core held to its invariants after every event
+# (an hour on two cores): for each night; each seed that does harm becomes a test.
+storms: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.sim --storms $(or $(SEEDS),1000)
 
 # The same hosts real and simulated, and how far apart they are (10 minutes); needs root and Debian packages.
 bench-truth: $(VENV)/dev.stamp

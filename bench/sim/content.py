@@ -7,8 +7,14 @@ from typing import Final
 
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import Geometry, geometry_for
-from p2pdist.model.ids import Digest, MapId, digest_of
-from p2pdist.model.statements import BATCH_HASHES_MAX, HashBatch, MapHead, Seal, Statement
+from p2pdist.model.ids import MAP_ID_BYTES, Digest, MapId, digest_of
+from p2pdist.model.statements import (
+    BATCH_HASHES_MAX,
+    HashBatch,
+    MapHead,
+    Seal,
+    Statement,
+)
 
 HASH_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 74
@@ -31,6 +37,7 @@ class Content:
 
     def __init__(self) -> None:
         self.blobs: dict[Digest, SimBlob] = {}
+        self._generations = 0
         self._statements: dict[bytes, Statement] = {}
         self._records: dict[tuple[MapId, int, int], bytes] = {}
 
@@ -50,6 +57,15 @@ class Content:
         seal = Seal(digest, map_id, geometry.chunk_count, whole.root())
         blob = self.blobs[digest] = SimBlob(digest, geometry, head, tuple(batches), seal)
         return blob
+
+    def open_map(self, digest: Digest) -> ChunkMap:
+        """A map of a fresh generation, as each reading of a registry opens one: proxies that do not
+        hear each other make rivals."""
+        self._generations += 1
+        map_id = MapId(self._generations.to_bytes(MAP_ID_BYTES, "big"))
+        geometry = self.blobs[digest].geometry
+        head = MapHead(digest, map_id, geometry.size_bytes, geometry.chunk_size_bytes, 0)
+        return ChunkMap(head, self.record(head))
 
     def record(self, statement: MapHead | HashBatch | Seal) -> bytes:
         """Return the record of a statement: as long as a signed one, and known to all."""

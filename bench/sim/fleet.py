@@ -13,16 +13,19 @@ from bench.sim.clock import Clock
 from bench.sim.content import Content, SimBlob
 from bench.sim.geography import Datacenter, Latencies, route
 from bench.sim.hosts import CHUNK_S_PER_BYTE, Costs, SimHost
+from bench.sim.lines import CONNECT_S
 from bench.sim.obtaining import Obtaining
 from bench.sim.scenario import Scenario, Wave
 from bench.sim.searching import Search
 from bench.sim.tracker import SimTracker
 from bench.sim.upstream import Upstream
-from bench.sim.wire import UNSENT_BYTES, Card, End, Lane
+from bench.sim.wire import UNSENT_BYTES, Card, End, Lane, Route
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.members import Place, Role
 
 MBIT: Final = 1e6 / 8
+# As `exchange/link.py` has it.
+SILENT_S: Final = 30.0
 
 
 @dataclass(eq=False)
@@ -117,7 +120,8 @@ class Fleet:
         for here in made:
             for there in made:
                 if here is not there:
-                    here.tracker.federate(there.tracker, self._latencies.far_s)
+                    outages = (here.outage, there.outage)
+                    here.tracker.federate(there.tracker, self._latencies.far_s, outages)
         return made
 
     def _make_host(self, mbit: float, role: Role, home: Datacenter) -> SimHost:
@@ -202,8 +206,12 @@ class Fleet:
 
     def _connect(self, host: SimHost, other_id: HostId) -> None:
         other = self._by_id[other_id]
-        delay_s = 4 * self._latency_s(host.host_id, other_id)
-        self.clock.after(delay_s, partial(self._connected, host, other))
+        now_s, delay_s = self.clock.now_s, 4 * self._latency_s(host.host_id, other_id)
+        come_s = self._route(host, other).arrives_s(now_s + delay_s)
+        if come_s > now_s + delay_s + CONNECT_S:
+            self.clock.after(CONNECT_S, partial(host.not_linked, other_id))
+        else:
+            self.clock.at(come_s, partial(self._connected, host, other))
 
     def _connected(self, host: SimHost, other: SimHost) -> None:
         banned = other.core.trust.banned(host.host_id, self.clock.now_s)
@@ -226,15 +234,18 @@ class Fleet:
         self.clock.after(latency_s, partial(other.link_down, host.host_id))
 
     def _end(self, sender: SimHost, receiver: SimHost) -> End:
-        here, there = self._home[sender.host_id], self._home[receiver.host_id]
         return End(
             self.clock,
             sender.card,
             receiver.card,
-            route(here, there, self._latencies, self._unsent_bytes, self._turn(receiver)),
+            self._route(sender, receiver),
             take_chunk=partial(receiver.take_chunk, sender.host_id),
             take_frames=partial(receiver.take_frames, sender.host_id),
         )
+
+    def _route(self, sender: SimHost, receiver: SimHost) -> Route:
+        here, there = self._home[sender.host_id], self._home[receiver.host_id]
+        return route(here, there, self._latencies, self._unsent_bytes, self._turn(receiver))
 
     def _turn(self, receiver: SimHost) -> tuple[Lane, ...]:
         """Of the cores that hosts share: a scheduler gives those that want all the same."""
@@ -326,8 +337,27 @@ class Fleet:
         if faults.tracker_killed_at_s:
             for home in self.datacenters[: 1 if faults.tracker_of_one else None]:
                 self.clock.at(faults.tracker_killed_at_s, home.tracker.stop)
+                if faults.tracker_back_s:
+                    back_s = faults.tracker_killed_at_s + faults.tracker_back_s
+                    self.clock.at(back_s, home.tracker.start_again)
         if faults.proxy_killed_at_s:
             self.clock.at(faults.proxy_killed_at_s, partial(self.kill, self.seeds[0]))
+
+        if faults.wan_cut_at_s:
+            self._cut_off(self.datacenters[0], faults.wan_cut_at_s, faults.wan_cut_s)
+
+    def _cut_off(self, home: Datacenter, at_s: float, for_s: float) -> None:
+        home.outage.from_s, home.outage.until_s = at_s, at_s + for_s
+        if for_s > SILENT_S:
+            self.clock.at(at_s + SILENT_S, partial(self._give_up_links, home))
+
+    def _give_up_links(self, home: Datacenter) -> None:
+        """Both ends of the links out of it have heard nothing for too long."""
+        for host_id, host in self._by_id.items():
+            for other in list(host.links) if self._home[host_id] is home else ():
+                if self._home[other] is not home:
+                    host.link_down(other)
+                    self._by_id[other].link_down(host_id)
 
     def _kill_midway(self, limit_s: float, pull: Pull) -> None:
         at_s = pull.begin_s + self._rng.uniform(0.2, 0.8) * limit_s

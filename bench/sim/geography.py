@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bench.sim.tracker import SimTracker
-from bench.sim.wire import Lane, Route
+from bench.sim.wire import Lane, Outage, Route
 from p2pdist.model.ids import Digest, HostId
 from p2pdist.model.rendezvous import ranked
 
@@ -18,6 +18,8 @@ class Datacenter:
     tracker: SimTracker
     out: Lane
     into: Lane
+    outage: Outage = field(default_factory=Outage)
+    """Of that link."""
     proxies: list[HostId] = field(default_factory=list)
 
     def owner(self, digest: Digest) -> HostId | None:
@@ -49,5 +51,8 @@ def route(
     cores: tuple[Lane, ...] = (),
 ) -> Route:
     """From a host of one to a host of the other; `cores`: where the receiver waits its turn."""
-    links = () if here is there else (here.out, there.into)
-    return Route(latencies.between(here, there), (*cores, *links), unsent_bytes)
+    latency_s = latencies.between(here, there)
+    if here is there:
+        return Route(latency_s, cores, unsent_bytes=unsent_bytes)
+    outages = (here.outage, there.outage)
+    return Route(latency_s, (*cores, here.out, there.into), outages, unsent_bytes)

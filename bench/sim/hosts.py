@@ -391,7 +391,7 @@ class SimHost:
 
     def _followed(self, order: orders.FollowMap) -> None:
         if (blob := self.core.blobs.get(order.digest)) is not None and self.alive:
-            held = self.held.get(order.digest, 0)
+            held = self.held.get(order.digest, 0) & order.chunk_map.known.bits
             blob.map_followed(order.chunk_map, held, self._clock.now_s)
             self.happened()
 

@@ -49,7 +49,9 @@ class Ingesting:
         self._core = IngestCore(digest, self._geometry, [NAME], rng, alone=alone)
         self._batches = HashBatches()
         self._flush_timer: Timer | None = None
-        self._opened = False
+        self._map: ChunkMap | None = None
+        """It signs for this one, whoever opened it, and whichever is followed by now."""
+        self._opened: ChunkMap | None = None
         self._body: Body | None = None
         """The one that is open."""
         self._chunk = 0
@@ -64,7 +66,9 @@ class Ingesting:
 
     def _view(self) -> events.IngestView:
         now_s = self._clock.now_s
-        return ingest_view_of(self._host, self._digest, now_s, ours=self._opened)
+        chunk_map = self._blob.map
+        ours = chunk_map is not None and chunk_map is self._opened
+        return ingest_view_of(self._host, self._digest, now_s, ours=ours)
 
     def _soon(self, event: Callable[[], events.Event], delay_s: float = 0.0) -> None:
         self._clock.after(delay_s, lambda: self._go(event()))
@@ -83,8 +87,8 @@ class Ingesting:
             case orders.Join():
                 self._blob.join(self._clock.now_s)
                 self._host.happened()
-            case orders.OpenMap():
-                self._clock.after(self._host.costs.disk_s, self._open_map)
+            case orders.OpenMap(fresh):
+                self._clock.after(self._host.costs.disk_s, partial(self._open_map, fresh=fresh))
             case orders.HashOn(start, stop):
                 nbytes = (stop - start) * self._geometry.chunk_size_bytes
                 self._host.compute(nbytes, lambda: self._go(events.HashedOn(self._view())))
@@ -105,7 +109,9 @@ class Ingesting:
                 self._flush()
                 self._when_settled(self._concluded)
             case orders.Seal():
-                self._publish(self._content.blobs[self._digest].seal)
+                chunk_map = self._worked_under
+                count, root = self._geometry.chunk_count, chunk_map.root()
+                self._publish(Seal(self._digest, chunk_map.map_id, count, root))
             case orders.Settle():
                 self._when_settled(lambda: self._go(events.Settled(self._view())))
             case orders.FailBlob(why, refusal):
@@ -118,19 +124,24 @@ class Ingesting:
 
     # --- its map --------------------------------------------------------------------------------
 
-    def _open_map(self) -> None:
-        if self._blob.map is None:
-            head = self._content.blobs[self._digest].head
-            chunk_map = ChunkMap(head, self._content.record(head))
-            self._opened = True
-            self._blob.map_followed(chunk_map, self._held, self._clock.now_s)
+    @property
+    def _worked_under(self) -> ChunkMap:
+        assert self._map is not None
+        return self._map
+
+    def _open_map(self, *, fresh: bool) -> None:
+        if not self._host.alive:
+            return
+        self._map = self._blob.map
+        if self._map is None or fresh:
+            self._map = self._opened = self._content.open_map(self._digest)
+            self._blob.map_followed(self._map, 0, self._clock.now_s)
             self._host.happened()
         self._go(events.MapOpened(self._view()))
 
     def _sign(self, closed: list[Batch]) -> None:
-        head = self._content.blobs[self._digest].head
         for batch in closed:
-            self._publish(HashBatch(head.map_id, batch.first, batch.hashes))
+            self._publish(HashBatch(self._worked_under.map_id, batch.first, batch.hashes))
 
     def _publish(self, statement: HashBatch | Seal) -> None:
         record = self._content.record(statement)
@@ -216,5 +227,4 @@ class Ingesting:
             self._go(events.BodyLeft(chunk + 1))
 
     def _concluded(self) -> None:
-        sealed = self._blob.map is not None and self._blob.map.sealed
-        self._go(events.Concluded(sealed=sealed, matches=True))
+        self._go(events.Concluded(sealed=self._worked_under.sealed, matches=True))

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from bench.sim.clock import Clock, Timer
+from bench.sim.wire import Outage, Route
 from p2pdist.control.core import events, orders
 from p2pdist.control.core.state import ControlCore
 from p2pdist.model.control import Delta, FromTracker, Handout, LeaseAnswer, SwarmKey
@@ -18,6 +19,8 @@ from p2pdist.model.members import Member
 FROM_TRACKER = msgspec.msgpack.Decoder(FromTracker)
 ENCODER = msgspec.msgpack.Encoder()
 DIAL_S = 0.001
+# Whoever hears nothing gives a dial up.
+CONNECT_S = 1.5
 
 
 class TrackerEnd(Protocol):
@@ -57,7 +60,7 @@ class TrackerLine:
         self._take_handout = take_handout
         self._moved = moved
         self._tracker: TrackerEnd | None = None
-        self._latency_s = 0.0
+        self._route = Route(0.0)
         self._line = 0
         self._link: int | None = None
         self._timer: Timer | None = None
@@ -66,8 +69,11 @@ class TrackerLine:
 
     # --- what is done with it -------------------------------------------------------------------
 
-    def start(self, tracker: TrackerEnd, latency_s: float) -> None:
-        self._tracker, self._latency_s = tracker, latency_s
+    def start(
+        self, tracker: TrackerEnd, latency_s: float, outages: tuple[Outage, ...] = ()
+    ) -> None:
+        self._tracker = tracker
+        self._route = Route(latency_s, outages=outages)
         self.happened(events.Started())
 
     def stop(self, *, leaving: bool) -> None:
@@ -120,7 +126,9 @@ class TrackerLine:
                 self._clock.after(DIAL_S, partial(self._dialled, line))
             case orders.Send(line, message):
                 if line == self._line and self._tracker is not None and self._link:
-                    self._tracker.send(self._link, ENCODER.encode(message))
+                    self._when_open(
+                        partial(self._tracker.send, self._link, ENCODER.encode(message))
+                    )
             case orders.AskInventory(line):
                 self.happened(events.InventoryTold(line, self._inventory()))
             case orders.ReportDrained(line):
@@ -134,7 +142,7 @@ class TrackerLine:
             case orders.HangUp(line) | orders.Abort(line):
                 self._clock.at(self._clock.now_s, partial(self.happened, events.LineLost(line)))
             case orders.Ping(line):
-                if self._tracker is not None and self._tracker.alive:
+                if self._tracker is not None and self._tracker.alive and self._open:
                     self._clock.after(DIAL_S, partial(self.happened, events.Heard(line)))
             case _:
                 pass
@@ -143,12 +151,29 @@ class TrackerLine:
         tracker = self._tracker
         if self._ended or tracker is None:
             return
+        if not self._open:
+            self._clock.after(CONNECT_S, partial(self.happened, events.LineLost(line)))
+            return
         if not tracker.alive:
             self.happened(events.LineLost(line))
             return
         self.happened(events.Connected(line, self._member))
         self.happened(events.Greeted(line, tracker.member))
-        self._link = tracker.connect(self._member, partial(self._told, line), self._latency_s)
+        self._link = tracker.connect(self._member, partial(self._hear, line), self._route.latency_s)
+
+    @property
+    def _open(self) -> bool:
+        """Something passes."""
+        return self._route.arrives_s(self._clock.now_s) <= self._clock.now_s
+
+    def _when_open(self, do: Callable[[], None]) -> None:
+        if self._open:
+            do()
+        else:
+            self._clock.at(self._route.arrives_s(self._clock.now_s), do)
+
+    def _hear(self, line: int, data: bytes | None) -> None:
+        self._when_open(partial(self._told, line, data))
 
     def _told(self, line: int, data: bytes | None) -> None:
         if data is None:

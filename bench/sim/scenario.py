@@ -42,10 +42,16 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What they send is wrong."""
     tracker_killed_at_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """0: not at all."""
+    tracker_back_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """So long after that they are back, and know nothing; 0: never."""
     tracker_of_one: bool = False
     """Of the first datacenter alone; else all."""
     proxy_killed_at_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """One of the first datacenter; 0: not at all."""
+    wan_cut_at_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """From then on nothing passes between the first datacenter and the others; 0: not at all."""
+    wan_cut_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """For so long."""
 
 
 class UpstreamFaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -49,7 +49,8 @@ def storm(seed: int) -> Scenario:
         layers_at_once=rng.randint(1, 3),
         faults=faults,
     )
-    return _farther(fleet, Random(f"storm {seed}, farther"))
+    fleet = _farther(fleet, Random(f"storm {seed}, farther"))
+    return _apart(fleet, Random(f"storm {seed}, apart"))
 
 
 def _farther(fleet: Scenario, rng: Random) -> Scenario:
@@ -84,6 +85,20 @@ def _farther(fleet: Scenario, rng: Random) -> Scenario:
         upstream_faults=broken,
         faults=faults,
     )
+
+
+def _apart(fleet: Scenario, rng: Random) -> Scenario:
+    """The same where a datacenter is cut off for a while, and dead trackers may come back."""
+    faults, until_s = fleet.faults, rng.choice([2.0, 10.0, 50.0])
+    cut_s = rng.choice([0.0, 1.1, 2.0])
+    back_s = rng.choice([0.0, 3.0, 20.0])
+    if fleet.datacenters > 1 and cut_s:
+        faults = msgspec.structs.replace(faults, wan_cut_at_s=cut_s, wan_cut_s=until_s)
+    if fleet.seed_kind == "peer" and back_s and rng.random() < 0.5:
+        faults = msgspec.structs.replace(faults, tracker_killed_at_s=1.2)
+    if faults.tracker_killed_at_s:
+        faults = msgspec.structs.replace(faults, tracker_back_s=back_s)
+    return msgspec.structs.replace(fleet, faults=faults)
 
 
 def weather(seed: int) -> str | None:

@@ -11,6 +11,7 @@ import msgspec
 
 from bench.sim.clock import Clock, Timer
 from bench.sim.lines import ENCODER, TrackerLine
+from bench.sim.wire import Outage
 from p2pdist.model.control import FromTracker, LeaseAnswer, SwarmKey, ToTracker
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Member, Place, Role
@@ -45,31 +46,42 @@ class SimTracker:
         """Its core is held to what must hold after events: see `_validate`."""
         self._clock = clock
         self._rng = rng
-        self.core = TrackerCore(
-            epoch="simulated",
-            dc=dc,
-            epoch_s=0.0,
-            epoch_unix_s=0.0,
-            keyring=Keyring([]),
-            rng=rng,
-            token=lambda n: bytes(n),
-        )
+        self.core = self._new_core("simulated")
         self._hear: dict[int, tuple[Callable[[bytes | None], None], float]] = {}
         """By link: whom to tell, and the latency; None: it ended."""
         self._remotes: dict[str, TrackerLine] = {}
         """Lines to the trackers of other datacenters."""
+        self._others: list[tuple[SimTracker, float, tuple[Outage, ...]]] = []
+        """Those trackers, and what lies between."""
         self._reached: set[str] = set()
         self._links = 0
         self._timer: Timer | None = None
         self._unchecked = 0
         """Events since it was held to that."""
 
-    def federate(self, other: SimTracker, latency_s: float) -> None:
+    def _new_core(self, epoch: str) -> TrackerCore:
+        return TrackerCore(
+            epoch=epoch,
+            dc=self.member.place.dc,
+            epoch_s=0.0,
+            epoch_unix_s=0.0,
+            keyring=Keyring([]),
+            rng=self._rng,
+            token=lambda n: bytes(n),
+        )
+
+    def federate(
+        self, other: SimTracker, latency_s: float, outages: tuple[Outage, ...] = ()
+    ) -> None:
         """Ask the tracker of another datacenter for what it is to decide."""
+        self._others.append((other, latency_s, outages))
+        self._call(other, latency_s, outages)
+
+    def _call(self, other: SimTracker, latency_s: float, outages: tuple[Outage, ...]) -> None:
         dc = other.member.place.dc
         line = TrackerLine(self._clock, self.member, self._rng, moved=partial(self._moved, dc))
         self._remotes[dc] = line
-        line.start(other, latency_s)
+        line.start(other, latency_s, outages)
 
     def _moved(self, dc: str, up: bool) -> None:
         self._reached = self._reached | {dc} if up else self._reached - {dc}
@@ -109,6 +121,15 @@ class SimTracker:
             self._hang_up(link)
         for line in self._remotes.values():
             line.stop(leaving=False)
+
+    def start_again(self) -> None:
+        """It is back, and knows nothing of before."""
+        assert not self.alive
+        self.alive = True
+        self.core, self._timer = self._new_core("simulated again"), None
+        self._reached, self._remotes = set(), {}
+        for other in self._others:
+            self._call(*other)
 
     def _hang_up(self, link: int) -> None:
         if (end := self._hear.pop(link, None)) is not None:

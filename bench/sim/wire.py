@@ -10,6 +10,7 @@ meanwhile. Control frames take the card's time, and overtake chunks.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -69,13 +70,34 @@ class Run:
     """The bits of those that did."""
 
 
+class Outage:
+    """While nothing passes. What was on its way comes afterwards, as TCP sends it again."""
+
+    __slots__ = ("from_s", "until_s")
+
+    def __init__(self, from_s: float = math.inf, until_s: float = math.inf) -> None:
+        self.from_s = from_s
+        self.until_s = until_s
+
+    def arrives_s(self, at_s: float) -> float:
+        """When it comes that would have come at `at_s`."""
+        return self.until_s if self.from_s <= at_s < self.until_s else at_s
+
+
 class Route(NamedTuple):
     """Between the cards of two hosts."""
 
     latency_s: float
     lanes: tuple[Lane, ...] = ()
+    outages: tuple[Outage, ...] = ()
     unsent_bytes: float = UNSENT_BYTES
     """See there; less where bytes stand for more."""
+
+    def arrives_s(self, at_s: float) -> float:
+        """See `Outage`."""
+        for outage in self.outages:
+            at_s = outage.arrives_s(at_s)
+        return at_s
 
 
 class Card:
@@ -158,7 +180,8 @@ class End:
         self.here.control(len(data))
         for lane in (*self.route.lanes, self.there.down):
             lane.bytes_total += len(data)
-        self.clock.after(self.route.latency_s, lambda: self._frames_come(data))
+        come_s = self.route.arrives_s(self.clock.now_s + self.route.latency_s)
+        self.clock.at(come_s, lambda: self._frames_come(data))
 
     def _frames_come(self, data: bytes) -> None:
         if not self.closed:
@@ -206,6 +229,7 @@ class End:
         parcel.sent_bytes += nbytes
         self._in_window += nbytes
         whole = parcel.sent_bytes == parcel.nbytes
+        come_s = self.route.arrives_s(come_s)
         self.clock.at(come_s, lambda: self._comes(parcel if whole else None, nbytes))
         return left_s
 

@@ -199,7 +199,15 @@ def test_storms_are_of_all_kinds() -> None:
     for fault in ("errors", "cut", "stalled", "slow", "no_ranges"):
         failing = [f for f in cold if getattr(f.upstream_faults, fault) and f.upstream_faults.end_s]
         assert len(failing) >= 5, fault
-    for fault in ("killed", "slow", "liars", "tracker_killed_at_s", "proxy_killed_at_s"):
+    for fault in (
+        "killed",
+        "slow",
+        "liars",
+        "tracker_killed_at_s",
+        "tracker_back_s",
+        "proxy_killed_at_s",
+        "wan_cut_at_s",
+    ):
         assert sum(bool(getattr(f.faults, fault)) for f in fleets) >= 5, fault
     alone = [f for f in fleets if f.faults.proxy_killed_at_s and f.seeds == 1]
     assert not alone, "nobody is left to bring it"

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from bench.sim.clock import Clock
-from bench.sim.wire import UNSENT_BYTES, Card, End, Lane, Parcel, Route, Run
+from bench.sim.wire import UNSENT_BYTES, Card, End, Lane, Outage, Parcel, Route, Run
 from p2pdist.exchange.frames import SLICE_BYTES_MAX
 
 MB = 1_000_000
@@ -99,9 +99,20 @@ def test_a_chunk_that_takes_long_is_seen_to_come() -> None:
     assert end.received_bytes == SLICE_BYTES_MAX
 
 
+def test_what_comes_while_nothing_passes_comes_afterwards() -> None:
+    wire = Wire()
+    route = Route(0.1, outages=(Outage(0.25, 5.0),))
+    wire.end("a", wire.card(), wire.card(), route).add(wire.run(0, 1, 2))
+    wire.until_over()
+
+    assert wire.came == [("a", 0, 0.2), ("a", 1, 5.0), ("a", 2, 5.0)]
+
+
 def test_where_bytes_stand_for_more_fewer_are_on_their_way() -> None:
     wire = Wire()
-    end = wire.end("a", wire.card(100 * MB), wire.card(MB), Route(0.001, (), UNSENT_BYTES / 100))
+    end = wire.end(
+        "a", wire.card(100 * MB), wire.card(MB), Route(0.001, unsent_bytes=UNSENT_BYTES / 100)
+    )
     end.add(wire.run(*range(30), nbytes=100_000))
     wire.clock.at(0.05, partial(end.cancel, 1))
     wire.until_over()
