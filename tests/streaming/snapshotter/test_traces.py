@@ -11,8 +11,9 @@ import pytest
 
 from p2pdist.model.control import TRACE_UNITS_MAX
 from p2pdist.model.ids import Digest, digest_of
-from p2pdist.oci.traces import decode_trace, encode_trace
+from p2pdist.oci.traces import BODY_BYTES_MAX, decode_trace, encode_trace
 from p2pdist.streaming.core.policy import TRACE_UNIT_BYTES
+from p2pdist.streaming.core.tar import SIZE_MAX_BYTES
 from p2pdist.streaming.snapshotter.layer_files import PLAN, TRACE, LayerPlan
 from p2pdist.streaming.snapshotter.mirror import MirrorFault
 from p2pdist.streaming.snapshotter.traces import RECORD_S, Recorder
@@ -69,6 +70,23 @@ def test_a_start_that_reads_everything_has_a_trace_of_bounded_length(
     recorder.end()
 
     assert len(decode_trace((tmp_path / TRACE).read_bytes())) == TRACE_UNITS_MAX
+
+
+def test_of_the_longest_archive_there_is_the_trace_can_be_told(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Whatever an index says of where its files lie."""
+    recorder = Recorder(tmp_path / TRACE, clock)
+    recorder.read(SIZE_MAX_BYTES - 600 * TRACE_UNIT_BYTES, SIZE_MAX_BYTES)
+    clock.now_s += RECORD_S
+
+    recorder.end()
+
+    body = (tmp_path / TRACE).read_bytes()
+    assert len(body) < BODY_BYTES_MAX
+    units = decode_trace(body)
+    assert len(units) == TRACE_UNITS_MAX
+    assert units[0] == SIZE_MAX_BYTES // TRACE_UNIT_BYTES - 600
 
 
 def test_a_layer_that_is_gone_has_no_trace(tmp_path: Path, clock: Clock) -> None:
