@@ -35,8 +35,9 @@ _PLACES = {"elsewhere": "elsewhere", "here": "at the mirror of this host", "file
 
 def mounts_of_host(state_dir: Path) -> list[dict[str, Any]]:
     """Those of `p2pdist mount` and `run`; none where this user may not look. Blocking."""
+    from p2pdist.streaming.core.policy import Why
     from p2pdist.streaming.image_mount import mounts
-    from p2pdist.streaming.read_counts import FILE_NAME, ReadCounts, Why, read_counts
+    from p2pdist.streaming.read_counts import FILE_NAME, ReadCounts, read_counts
 
     found = []
     try:

@@ -23,23 +23,13 @@ from typing import Final, Self
 from p2pdist.model.durations import DURATION_BOUNDS_S, bucket_of
 from p2pdist.process import logs
 from p2pdist.process.files import OPEN_FLAGS, pread_all
+from p2pdist.streaming.core.policy import Why
 
 log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "reads"
 _MAGIC: Final = int.from_bytes(b"p2prds\0\x01", "little")
 """The last byte is the version of the layout."""
-
-
-class Why(enum.IntEnum):
-    """Why bytes of a layer are fetched."""
-
-    DEMAND = 0
-    """Somebody waits for them."""
-    AHEAD = 1
-    """They come next in a file that somebody reads on in."""
-    EXPECTED = 2
-    """Starts on other hosts read them."""
 
 
 class Outcome(enum.IntEnum):

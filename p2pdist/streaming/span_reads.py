@@ -6,28 +6,25 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
-from cachetools import Cache, LRUCache, TTLCache
+from cachetools import LRUCache
 
 from p2pdist.process import logs
+from p2pdist.streaming.ahead import Ahead
 from p2pdist.streaming.contents import WrongSpan, open_span
 from p2pdist.streaming.core.index import LayerIndex
-from p2pdist.streaming.read_counts import Outcome, ReadCounts, Why
+from p2pdist.streaming.core.policy import SpanKey, Why, expected_spans
+from p2pdist.streaming.read_counts import Outcome, ReadCounts
 
 log = logging.getLogger(__name__)
 
 # Of a mount; what was read lies in the kernel's cache, so this is for what is read next to it.
 KEPT_BYTES: Final = 64 << 20
-EXPECTED_BYTES: Final = 64 << 20
-"""Of spans that are open before anybody asks: a start that reads 160 MiB is followed closely."""
-EXPECTED_S: Final = 60.0
-"""How long they wait for their reader: an image may be pulled and never run."""
-AHEAD_SPANS: Final = 3
-AHEAD_THREADS: Final = 4
 
 
 class Ranges(Protocol):
@@ -40,6 +37,13 @@ class Ranges(Protocol):
         """Block until they are there; raise OSError when nobody brings them. `again`: those that
         came before were wrong."""
         ...
+
+
+@dataclass(slots=True)
+class _Coming:
+    brought: Future[bytes] = field(default_factory=Future)
+    asked_for: bool = False
+    """Somebody waits for it."""
 
 
 class SpanStore:
@@ -55,18 +59,18 @@ class SpanStore:
         """`clock`: in seconds."""
         self.counts = counts or ReadCounts()
         self._lock = threading.Lock()
-        self._kept: LRUCache[tuple[int, int], bytes] = LRUCache(kept_bytes, len)
-        self._expected: TTLCache[tuple[int, int], bytes] = TTLCache(
-            EXPECTED_BYTES, EXPECTED_S, clock, len
-        )
-        self._coming: dict[tuple[int, int], Future[bytes]] = {}
-        self._ahead = ThreadPoolExecutor(AHEAD_THREADS, thread_name_prefix="ahead")
+        self._kept: LRUCache[SpanKey, bytes] = LRUCache(kept_bytes, len)
+        self._unread: dict[SpanKey, bytes] = {}
+        """What nobody has asked for yet has a place of its own, which `ahead` bounds: a start that
+        reads otherwise than others did loses nothing that it has read."""
+        self._coming: dict[SpanKey, _Coming] = {}
+        self.ahead = Ahead(clock, partial(_drop, self._lock, self._unread))
 
-    def kept(self, key: tuple[int, int]) -> bytes | None:
+    def kept(self, key: SpanKey) -> bytes | None:
         with self._lock:
             return self._found(key)
 
-    def get(self, key: tuple[int, int], bring: Callable[[], bytes]) -> bytes:
+    def get(self, key: SpanKey, bring: Callable[[], bytes]) -> bytes:
         """Return what is kept, what another thread is about to bring, or what `bring` returns;
         raise what that raises."""
         with self._lock:
@@ -75,78 +79,69 @@ class SpanStore:
             coming = self._coming.get(key)
             mine = coming is None
             if coming is None:
-                coming = self._coming[key] = Future()
-        return self._brought(key, coming, bring, self._kept) if mine else coming.result()
-
-    def expect(self, key: tuple[int, int], nbytes: int, bring: Callable[[], bytes]) -> bool:
-        """Have it here for whoever asks first, and return then; False where there is no room for
-        its `nbytes`. Raises what `bring` raises.
-
-        What nobody has asked for yet has a place of its own: a start that reads otherwise than
-        others did loses nothing that it has read."""
-        with self._lock:
-            if key in self._kept or key in self._coming or key in self._expected:
-                return True
-            if self._expected.currsize + nbytes > self._expected.maxsize:
-                return False
-            coming = self._coming[key] = Future()
+                coming = self._coming[key] = _Coming()
+            coming.asked_for = True
         try:
-            self._brought(key, coming, bring, self._expected)
+            return self._bring(key, coming, bring) if mine else coming.brought.result()
         finally:
             del coming  # it holds the error that holds this frame
-        return True
+
+    def open_unread(self, key: SpanKey, bring: Callable[[], bytes]) -> bool:
+        """Have it here for whoever asks first; whether it is, and nobody has asked until now.
+        Raises what `bring` raises."""
+        with self._lock:
+            if key in self._kept or key in self._coming or key in self._unread:
+                return False
+            coming = self._coming[key] = _Coming()
+        try:
+            self._bring(key, coming, bring)
+            return not coming.asked_for
+        finally:
+            del coming  # it holds the error that holds this frame
 
     @property
     def unread_bytes(self) -> int:
         """Of what is open and nobody has asked for."""
         with self._lock:
-            return int(self._expected.currsize)
+            return sum(map(len, self._unread.values()))
 
-    def forget_unread(self) -> None:
-        """Give up what was expected and nobody asked for; called now and then."""
-        with self._lock:
-            self._expected.expire()
-
-    def _found(self, key: tuple[int, int]) -> bytes | None:
+    def _found(self, key: SpanKey) -> bytes | None:
         """While the lock is held."""
         kept: bytes | None = self._kept.get(key)
-        if kept is None and (kept := self._expected.pop(key, None)) is not None:
-            _keep(self._kept, key, kept)
+        if kept is None and (kept := self._unread.pop(key, None)) is not None:
+            self._keep(key, kept)
         return kept
 
-    def _brought(
-        self,
-        key: tuple[int, int],
-        coming: Future[bytes],
-        bring: Callable[[], bytes],
-        place: Cache[tuple[int, int], bytes],
-    ) -> bytes:
+    def _bring(self, key: SpanKey, coming: _Coming, bring: Callable[[], bytes]) -> bytes:
+        brought = coming.brought
         try:
             plain = bring()
         except BaseException as error:
-            coming.set_exception(error)
+            brought.set_exception(error)
             raise
         else:
-            coming.set_result(plain)
+            brought.set_result(plain)
             return plain
         finally:
             with self._lock:
-                if coming.exception() is None:
-                    _keep(place, key, coming.result())
+                if brought.exception() is None:
+                    if coming.asked_for:
+                        self._keep(key, brought.result())
+                    else:
+                        self._unread[key] = brought.result()
                 del self._coming[key]
-            del coming  # it holds the error that holds this frame
+            del coming, brought  # it holds the error that holds this frame
 
-    def bring_ahead(self, key: tuple[int, int], bring: Callable[[], bytes]) -> None:
-        """Without waiting; nobody hears of a failure, and who reads it asks anew."""
-        with self._lock:
-            known = key in self._kept or key in self._coming or key in self._expected
-        if not known:
-            self._ahead.submit(self.get, key, bring)
+    def _keep(self, key: SpanKey, plain: bytes) -> None:
+        """While the lock is held."""
+        if len(plain) <= self._kept.maxsize:
+            self._kept[key] = plain
 
 
-def _keep(place: Cache[tuple[int, int], bytes], key: tuple[int, int], plain: bytes) -> None:
-    if len(plain) <= place.maxsize:
-        place[key] = plain
+def _drop(lock: threading.Lock, unread: dict[SpanKey, bytes], key: SpanKey) -> None:
+    """Not a method: what has it done must not hold its store."""
+    with lock:
+        unread.pop(key, None)
 
 
 class LayerSpans:
@@ -160,16 +155,16 @@ class LayerSpans:
         store: SpanStore,
         *,
         watch: Callable[[int, int], None] | None = None,
+        expected: Sequence[int] = (),
     ) -> None:
         """`number`: of the layer, among those that share `store`. `watch` is told of each read:
-        start and stop in the archive."""
+        start and stop in the archive. `expected`: what starts read of it, as traces say it."""
         self._watch = watch
         self.index = index
         self._number = number
         self._ranges = ranges
         self._store = store
-        self._last = -1
-        """The span that was read last: who reads on gets the next ones ahead of asking."""
+        store.ahead.shown(number, self, expected_spans(index, expected))
 
     def read(self, offset: int, size: int, *, file_end: int) -> bytes:
         """Return these bytes of the archive; `file_end`: where the file ends that they are of.
@@ -188,14 +183,13 @@ class LayerSpans:
     def _assembled(self, offset: int, stop: int, file_end: int) -> tuple[bytes, bool]:
         """The bytes, and whether any of them had to come from elsewhere."""
         parts, waited = [], False
+        file_last = self.index.span_at(file_end - 1)
         while offset < stop:
             number = self.index.span_at(offset)
             begins, ends = self.index.spans[number].out_offset, self.index.span_end(number)
-            if number == self._last + 1:
-                self._look_ahead(number, file_end)
+            self._store.ahead.read(self._number, number, file_last)
             plain, came = self._span(number)
             waited = waited or came
-            self._last = number
             parts.append(plain[offset - begins : min(stop, ends) - begins])
             offset = min(stop, ends)
         return (parts[0] if len(parts) == 1 else b"".join(parts)), waited
@@ -205,19 +199,24 @@ class LayerSpans:
         for number in range(len(self.index.spans)):
             yield self._bring(number, Why.DEMAND)
 
-    def expect(self, number: int) -> None:
-        """Open a span that is likely to be read, or have the mirror bring it where too many are
-        open; return then. Raises what `read` raises."""
-        begins, ends = self.index.spans[number].out_offset, self.index.span_end(number)
-        bring = partial(self._bring, number, Why.EXPECTED)
-        if not self._store.expect((self._number, number), ends - begins, bring):
-            data = self._ranges.read_range(*self.index.span_range(number))
-            self._store.counts.fetched(Why.EXPECTED, len(data))
+    # --- what `ahead` has done ------------------------------------------------------------------
 
-    def _look_ahead(self, number: int, file_end: int) -> None:
-        last = min(number + AHEAD_SPANS, self.index.span_at(file_end - 1))
-        for ahead in range(number + 1, last + 1):
-            self._store.bring_ahead((self._number, ahead), partial(self._bring, ahead, Why.AHEAD))
+    def open_ahead(self, span: int) -> None:
+        """Have it here, kept as what was read is. Raises what `read` raises."""
+        self._store.get((self._number, span), partial(self._bring, span, Why.AHEAD))
+
+    def open_expected(self, span: int) -> bool:
+        """Have it here; whether it is, and nobody has asked until now. Raises what `read`
+        raises."""
+        bring = partial(self._bring, span, Why.EXPECTED)
+        return self._store.open_unread((self._number, span), bring)
+
+    def have_brought(self, span: int) -> None:
+        """Have it come to the mirror, and no further. Raises OSError."""
+        data = self._ranges.read_range(*self.index.span_range(span))
+        self._store.counts.fetched(Why.EXPECTED, len(data))
+
+    # --- what is read ---------------------------------------------------------------------------
 
     def _span(self, number: int) -> tuple[bytes, bool]:
         """A span, and whether it was waited for."""

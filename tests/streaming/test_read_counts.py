@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from p2pdist.model.durations import DURATION_BOUNDS_S, bucket_of
+from p2pdist.streaming.core.policy import Why
 from p2pdist.streaming.read_counts import (
     FILE_NAME,
     Outcome,
     ReadCounts,
-    Why,
     counts_in,
     read_counts,
 )

@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from p2pdist.streaming import span_reads
+from p2pdist.streaming.core.policy import AHEAD_SPANS, Why
 from p2pdist.streaming.core.tree import LayerTree
 from p2pdist.streaming.layers_tree import NODE_BITS, LayersTree, ListedLayers
 from p2pdist.streaming.ports import ROOT_NODE
-from p2pdist.streaming.read_counts import Why
-from p2pdist.streaming.span_reads import AHEAD_SPANS, EXPECTED_S, LayerSpans, SpanStore
+from p2pdist.streaming.span_reads import LayerSpans, SpanStore
 from tests.e2e.harness.processes import wait_until
 from tests.streaming.archives import archive, file, gzipped, index_of, symlink, text
 
@@ -109,21 +108,14 @@ def test_who_reads_on_gets_the_next_spans_before_asking(ranges: Ranges) -> None:
 # --- expected by starts of other hosts ------------------------------------------------------------
 
 
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def spans_over(ranges: Ranges, store: SpanStore) -> LayerSpans:
     return LayerSpans(0, INDEX, ranges, store)
 
 
 def test_an_expected_span_is_brought_once_for_all_its_readers(ranges: Ranges) -> None:
     layer = spans_over(ranges, SpanStore())
-    layer.expect(3)
-    layer.expect(3)
+    assert layer.open_expected(3)
+    assert not layer.open_expected(3), "it is here"
     begins = INDEX.spans[3].out_offset
     for at in (begins, begins + 100, begins):
         assert layer.read(at, 50, file_end=at + 50) == TAR[at : at + 50]
@@ -131,37 +123,30 @@ def test_an_expected_span_is_brought_once_for_all_its_readers(ranges: Ranges) ->
 
 
 def test_who_reads_what_is_being_brought_for_him_waits_for_that(ranges: Ranges) -> None:
-    layer = spans_over(ranges, SpanStore())
+    store = SpanStore()
+    layer = spans_over(ranges, store)
     begins = INDEX.spans[3].out_offset
     ranges.gate.clear()
     with ThreadPoolExecutor(2) as pool:
-        expected = pool.submit(layer.expect, 3)
+        expected = pool.submit(layer.open_expected, 3)
         wait_until(lambda: bool(ranges.asked), "the order for it")
         read = pool.submit(layer.read, begins, 50, file_end=begins + 50)
+        wait_until(lambda: store.counts.reads().waiting == 1, "its reader")
         ranges.gate.set()
         assert read.result(30) == TAR[begins : begins + 50]
         expected.result(30)
     assert len(ranges.asked) == 1
+    assert store.unread_bytes == 0, "one has read it"
 
 
-def test_what_is_expected_beyond_its_room_comes_to_the_mirror_alone(
-    ranges: Ranges, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And is taken out of nobody's hands: what was opened first stays open."""
-    lengths = [INDEX.span_end(n) - INDEX.spans[n].out_offset for n in range(3)]
-    monkeypatch.setattr(span_reads, "EXPECTED_BYTES", sum(lengths[:2]))
+def test_what_is_expected_beyond_its_room_comes_to_the_mirror_alone(ranges: Ranges) -> None:
     store = SpanStore()
     layer = spans_over(ranges, store)
-    for number in range(3):
-        layer.expect(number)
-    assert ranges.asked == [INDEX.span_range(n) for n in range(3)]
-    assert store.counts.reads().fetched_bytes[Why.EXPECTED] == sum(
-        stop - start for start, stop in ranges.asked
-    )
-
-    assert [store.kept((0, n)) is not None for n in range(3)] == [True, True, False]
-    layer.expect(2)
-    assert store.kept((0, 2)) is not None, "there is room again once they are read"
+    layer.have_brought(2)
+    start, stop = INDEX.span_range(2)
+    assert ranges.asked == [(start, stop)]
+    assert store.counts.reads().fetched_bytes[Why.EXPECTED] == stop - start
+    assert store.kept((0, 2)) is None
 
 
 def test_what_is_expected_does_not_push_out_what_was_read(ranges: Ranges) -> None:
@@ -169,20 +154,9 @@ def test_what_is_expected_does_not_push_out_what_was_read(ranges: Ranges) -> Non
     store = SpanStore(kept_bytes=length)
     layer = spans_over(ranges, store)
     layer.read(0, 10, file_end=10)
-    layer.expect(4)
+    layer.open_expected(4)
     layer.read(0, 10, file_end=10)
     assert ranges.asked == [INDEX.span_range(0), INDEX.span_range(4)]
-
-
-def test_what_is_expected_and_not_read_is_given_up(ranges: Ranges) -> None:
-    clock = Clock()
-    store = SpanStore(clock=clock)
-    layer = spans_over(ranges, store)
-    layer.expect(3)
-    clock.now_s += EXPECTED_S + 1
-    store.forget_unread()
-    assert store.unread_bytes == 0
-    assert store.kept((0, 3)) is None
 
 
 def test_wrong_bytes_that_are_expected_are_shown_to_nobody(ranges: Ranges) -> None:
@@ -190,7 +164,7 @@ def test_wrong_bytes_that_are_expected_are_shown_to_nobody(ranges: Ranges) -> No
     begins = INDEX.spans[3].out_offset
     ranges.lies = 2
     with pytest.raises(OSError, match="not the bytes"):
-        layer.expect(3)
+        layer.open_expected(3)
     assert layer.read(begins, 50, file_end=begins + 50) == TAR[begins : begins + 50]
     assert ranges.again == 1
 
@@ -233,7 +207,7 @@ def test_reads_are_counted_by_what_became_of_them(ranges: Ranges) -> None:
     tree.read(node, 0, 10)
     tree.read(node, 2, 3)
     ranges.fails = 1
-    other = walk(tree_over(ranges, store=store), b"0/d/f")
+    other = walk(tree, b"0/d/f")
     with pytest.raises(OSError, match="nobody brings it"):
         tree.read(other, 500_000, 10)
 

@@ -17,7 +17,8 @@ from p2pdist.model.members import Place
 from p2pdist.process.health import Health
 from p2pdist.process.metrics import Sample, buckets_of, node_info
 from p2pdist.settings import Settings
-from p2pdist.streaming.read_counts import FILE_NAME, Outcome, ReadCounts, Reads, Why, read_counts
+from p2pdist.streaming.core.policy import Why
+from p2pdist.streaming.read_counts import FILE_NAME, Outcome, ReadCounts, Reads, read_counts
 from p2pdist.streaming.snapshotter.images import LazyImages
 from p2pdist.streaming.snapshotter.inventory import Inventory, Where
 from p2pdist.streaming.snapshotter.layers_mount import LayersMount

@@ -32,8 +32,8 @@ from p2pdist.streaming.layers_tree import Layer, LayersTree
 from p2pdist.streaming.mirror_ranges import MirrorRanges
 from p2pdist.streaming.read_counts import ReadCounts, counts_in
 from p2pdist.streaming.snapshotter.layer_files import BLOB, INDEX, TRACE, read_plan
-from p2pdist.streaming.snapshotter.traces import Ahead, Recorder
-from p2pdist.streaming.span_reads import LayerSpans, Ranges, SpanStore
+from p2pdist.streaming.snapshotter.traces import Recorder
+from p2pdist.streaming.span_reads import LayerSpans, SpanStore
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class GrowingLayers:
         self._layers = layers
         self._endpoint = endpoint
         self._store = SpanStore(counts=counts)
-        self._ahead = Ahead() if starts else None
+        self._starts = starts
         self._read: dict[int, Layer] = {}
         self._recorders: dict[int, Recorder] = {}
         self._reading = threading.Lock()
@@ -78,6 +78,7 @@ class GrowingLayers:
             if not (self._layers / str(number)).is_dir():
                 del self._read[number]
                 self._recorders.pop(number, None)
+                self._store.ahead.gone(number)
 
     def end_traces(self) -> None:
         """Write those whose time is over."""
@@ -86,7 +87,7 @@ class GrowingLayers:
 
     def forget_unread(self) -> None:
         """What was opened for starts that did not come."""
-        self._store.forget_unread()
+        self._store.ahead.look_at_the_clock()
 
     def _found(self, number: int) -> Layer | None:
         if (found := self._read.get(number)) is not None:
@@ -117,17 +118,14 @@ class GrowingLayers:
         if tree.has_unnamed:
             below = [self._found(lower) for lower in plan.below]
             inherit_from([layer[0] for layer in below if layer is not None], tree)
-        ranges: Ranges = FileRanges(directory / BLOB)
-        watch = None
-        if not plan.whole:
-            ranges = MirrorRanges(self._endpoint, plan.name, plan.blob)
-            if self._ahead is not None:
-                recorder = self._recorders[number] = Recorder(directory / TRACE, time.monotonic)
-                watch = recorder.read
-        spans = LayerSpans(number, index, ranges, self._store, watch=watch)
-        if watch is not None and self._ahead is not None:
-            self._ahead.bring(spans, plan.expected)
-        return tree, spans
+        if plan.whole:
+            return tree, LayerSpans(number, index, FileRanges(directory / BLOB), self._store)
+        ranges = MirrorRanges(self._endpoint, plan.name, plan.blob)
+        if not self._starts:
+            return tree, LayerSpans(number, index, ranges, self._store)
+        recorder = self._recorders[number] = Recorder(directory / TRACE, time.monotonic)
+        watch, expected = recorder.read, plan.expected
+        return tree, LayerSpans(number, index, ranges, self._store, watch=watch, expected=expected)
 
 
 def endpoint_of(root: Path) -> str:

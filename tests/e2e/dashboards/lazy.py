@@ -16,7 +16,8 @@ from p2pdist.oci.layered_image import layered_image
 from p2pdist.oci.names import ImageName
 from p2pdist.settings import Settings
 from p2pdist.streaming.core.index import encode_index
-from p2pdist.streaming.read_counts import Outcome, ReadCounts, Why, counts_in
+from p2pdist.streaming.core.policy import Why
+from p2pdist.streaming.read_counts import Outcome, ReadCounts, counts_in
 from p2pdist.streaming.snapshotter import daemon
 from p2pdist.streaming.snapshotter.layer_files import FILES, write_layer
 from p2pdist.streaming.snapshotter.opened import OpenedLayer

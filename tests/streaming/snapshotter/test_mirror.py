@@ -8,11 +8,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from p2pdist.model.control import TRACE_UNIT_MAX, TRACE_UNITS_MAX
 from p2pdist.model.ids import digest_of
 from p2pdist.model.layer_index import INDEXED_BYTES_MIN
 from p2pdist.oci import wanted_images
 from p2pdist.oci.layered_image import QUESTION, encode_layered_image, layered_image
 from p2pdist.oci.names import ImageName
+from p2pdist.oci.traces import BODY_BYTES_MAX, encode_trace
 from p2pdist.oci.wanted_images import WantedImage, encode_wanted_image
 from p2pdist.streaming.snapshotter.mirror import Mirror, MirrorFault
 from tests.fakes.http_server import serve_app
@@ -140,3 +142,32 @@ async def test_a_mirror_that_tells_of_no_image_is_at_fault(
     answers.body = b"{}"
     with pytest.raises(MirrorFault, match="tells of no image"):
         await mirror.wanted_image()
+
+
+async def test_a_trace_is_as_long_as_it_may_be_and_not_longer(
+    mirror: Mirror, answers: Answers
+) -> None:
+    longest = [TRACE_UNIT_MAX] * TRACE_UNITS_MAX
+    answers.body = encode_trace(longest)
+    assert await mirror.trace(digest_of(b"layer")) == longest
+    answers.status = 404
+    assert await mirror.trace(digest_of(b"layer")) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bytes(BODY_BYTES_MAX + 1),
+        encode_trace([1] * (TRACE_UNITS_MAX + 1)),
+        encode_trace([TRACE_UNIT_MAX + 1]),
+        encode_trace([-1]),
+        b"",
+        b"\xc1",
+    ],
+)
+async def test_a_trace_that_is_none_is_refused(
+    mirror: Mirror, answers: Answers, body: bytes
+) -> None:
+    answers.body = body
+    with pytest.raises(MirrorFault):
+        await mirror.trace(digest_of(b"layer"))

@@ -21,7 +21,8 @@ from p2pdist.oci.names import ImageName
 from p2pdist.settings import Host, Settings
 from p2pdist.settings import Snapshotter as SnapshotterSection
 from p2pdist.streaming.core.index import encode_index
-from p2pdist.streaming.read_counts import Outcome, ReadCounts, Why, counts_in
+from p2pdist.streaming.core.policy import Why
+from p2pdist.streaming.read_counts import Outcome, ReadCounts, counts_in
 from p2pdist.streaming.snapshotter import daemon, report
 from p2pdist.streaming.snapshotter.daemon import running_snapshotter
 from p2pdist.streaming.snapshotter.inventory import Inventory

@@ -297,6 +297,50 @@ async def test_what_is_removed_is_gone_from_the_disk(socket: Socket, settings: S
     assert [list((root / name).iterdir()) for name in ("layers", "removed")] == [[], []]
 
 
+async def test_cleanup_takes_what_was_removed_and_leaves_what_is_used(
+    settings: Settings, lazy: dict[Digest, OpenedLayer]
+) -> None:
+    """After a restart, too. What nobody was about to take away shows that this call does it."""
+    root = settings.host.state_dir / "snapshotter"
+
+    def files() -> list[str]:
+        return sorted(str(path.relative_to(root)) for path in root.glob("*/*/*"))
+
+    def leave(name: str) -> None:
+        (root / "removed" / name / "fs").mkdir(parents=True)
+        (root / "removed" / name / "fs" / "file").write_bytes(b"of a removed snapshot")
+
+    async with running_snapshotter(settings):
+        client = Socket(settings.snapshotter.socket)
+        await show(client, "low", LOW)
+        await client.ask("Prepare", key="container", parent="low")
+        await client.ask("Prepare", key="old")
+        (root / "snapshots" / "2" / "fs" / "written").write_bytes(b"by the container")
+        kept = ["layers/1/index", "layers/1/layer.json", "snapshots/2/fs", "snapshots/2/work"]
+        assert files() == [*kept, "snapshots/3/fs", "snapshots/3/work"]
+
+        assert await client.refused("Remove", key="low") is grpc.StatusCode.FAILED_PRECONDITION
+        await client.ask("Remove", key="old")
+        leave("by hand")
+        await client.ask("Cleanup")
+        assert files() == kept
+        leave("before a restart")
+        await client.close()
+
+    async with running_snapshotter(settings):
+        client = Socket(settings.snapshotter.socket)
+        assert files() == kept, "what was left goes when it begins"
+        leave("after a restart")
+        await client.ask("Cleanup")
+        assert files() == kept
+        assert (root / "snapshots" / "2" / "fs" / "written").read_bytes() == b"by the container"
+        for name in ("container", "low"):
+            await client.ask("Remove", key=name)
+        await client.ask("Cleanup")
+        assert files() == []
+        await client.close()
+
+
 async def test_snapshots_outlive_the_snapshotter(
     settings: Settings, lazy: dict[Digest, OpenedLayer]
 ) -> None:

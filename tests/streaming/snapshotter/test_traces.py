@@ -1,9 +1,8 @@
-"""What a start reads: recorded, passed on, and brought ahead of the next one."""
+"""What a start reads: recorded, and passed on."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,16 +11,14 @@ import pytest
 
 from p2pdist.model.control import TRACE_UNITS_MAX
 from p2pdist.model.ids import Digest, digest_of
-from p2pdist.oci.traces import decode_trace, encode_trace
-from p2pdist.streaming.read_counts import ReadCounts, Why
+from p2pdist.oci.traces import BODY_BYTES_MAX, decode_trace, encode_trace
+from p2pdist.streaming.core.policy import TRACE_UNIT_BYTES
+from p2pdist.streaming.core.tar import SIZE_MAX_BYTES
 from p2pdist.streaming.snapshotter.layer_files import PLAN, TRACE, LayerPlan
 from p2pdist.streaming.snapshotter.mirror import MirrorFault
-from p2pdist.streaming.snapshotter.traces import RECORD_S, UNIT_BYTES, Ahead, Recorder
+from p2pdist.streaming.snapshotter.traces import RECORD_S, Recorder
 from p2pdist.streaming.snapshotter.tracing import Tracing, is_news
-from p2pdist.streaming.span_reads import LayerSpans, SpanStore
 from tests.e2e.harness.processes import wait_until
-from tests.fakes.pulling import random_bytes
-from tests.streaming.archives import archive, file, gzipped, index_of
 
 LAYER = digest_of(b"layer")
 
@@ -40,15 +37,15 @@ def clock() -> Clock:
 
 def test_a_start_is_recorded_in_the_order_of_its_first_reads(tmp_path: Path, clock: Clock) -> None:
     recorder = Recorder(tmp_path / TRACE, clock)
-    recorder.read(5 * UNIT_BYTES, 5 * UNIT_BYTES + 1)
-    recorder.read(10, 2 * UNIT_BYTES)
-    recorder.read(5 * UNIT_BYTES + 7, 6 * UNIT_BYTES + 1)
+    recorder.read(5 * TRACE_UNIT_BYTES, 5 * TRACE_UNIT_BYTES + 1)
+    recorder.read(10, 2 * TRACE_UNIT_BYTES)
+    recorder.read(5 * TRACE_UNIT_BYTES + 7, 6 * TRACE_UNIT_BYTES + 1)
     recorder.end()
     assert not (tmp_path / TRACE).exists(), "it goes on"
 
     clock.now_s += RECORD_S
     recorder.end()
-    recorder.read(9 * UNIT_BYTES, 9 * UNIT_BYTES + 1)
+    recorder.read(9 * TRACE_UNIT_BYTES, 9 * TRACE_UNIT_BYTES + 1)
     recorder.end()
 
     assert decode_trace((tmp_path / TRACE).read_bytes()) == [5, 0, 1, 6]
@@ -67,12 +64,29 @@ def test_a_start_that_reads_everything_has_a_trace_of_bounded_length(
     tmp_path: Path, clock: Clock
 ) -> None:
     recorder = Recorder(tmp_path / TRACE, clock)
-    recorder.read(0, 5000 * UNIT_BYTES)
+    recorder.read(0, 5000 * TRACE_UNIT_BYTES)
     clock.now_s += RECORD_S
 
     recorder.end()
 
     assert len(decode_trace((tmp_path / TRACE).read_bytes())) == TRACE_UNITS_MAX
+
+
+def test_of_the_longest_archive_there_is_the_trace_can_be_told(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Whatever an index says of where its files lie."""
+    recorder = Recorder(tmp_path / TRACE, clock)
+    recorder.read(SIZE_MAX_BYTES - 600 * TRACE_UNIT_BYTES, SIZE_MAX_BYTES)
+    clock.now_s += RECORD_S
+
+    recorder.end()
+
+    body = (tmp_path / TRACE).read_bytes()
+    assert len(body) < BODY_BYTES_MAX
+    units = decode_trace(body)
+    assert len(units) == TRACE_UNITS_MAX
+    assert units[0] == SIZE_MAX_BYTES // TRACE_UNIT_BYTES - 600
 
 
 def test_a_layer_that_is_gone_has_no_trace(tmp_path: Path, clock: Clock) -> None:
@@ -84,75 +98,6 @@ def test_a_layer_that_is_gone_has_no_trace(tmp_path: Path, clock: Clock) -> None
     recorder.end()
 
     assert not (tmp_path / "gone").exists()
-
-
-class Ranges:
-    """Hands nothing out before it is let go."""
-
-    elsewhere = True
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[int, int]] = []
-        self.go = threading.Event()
-        self.done = threading.Semaphore(0)
-        self.fault: OSError | None = None
-
-    def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
-        self.go.wait(20)
-        self.asked.append((start, stop))
-        self.done.release()
-        if self.fault is not None:
-            raise OSError(
-                *self.fault.args
-            )  # anew: one that was raised holds what it passed through
-        return BLOB[start:stop]
-
-
-TAR = archive(file("a", random_bytes(6 << 20, 1)))
-BLOB = gzipped(TAR)
-INDEX = index_of(BLOB)
-
-
-@pytest.mark.parametrize("fault", [None, OSError("away")])
-def test_what_is_expected_is_brought_beside_what_is_read(fault: OSError | None) -> None:
-    ranges = Ranges()
-    ranges.fault = fault
-
-    counts = ReadCounts()
-    layer = LayerSpans(0, INDEX, ranges, SpanStore(counts=counts))
-    Ahead().bring(layer, [4, 1, 1, 999_999])
-
-    wanted = {INDEX.span_range(n) for unit in (4, 1) for n in spans_of(unit)}
-    assert ranges.asked == []
-    ranges.go.set()
-    for _ in wanted:
-        assert ranges.done.acquire(timeout=20)
-    assert set(ranges.asked) == wanted
-    assert len(ranges.asked) == len(wanted)
-    brought = 0 if fault is not None else sum(stop - start for start, stop in wanted)
-    wait_until(lambda: counts.reads().fetched_bytes[Why.EXPECTED] == brought, "its count")
-
-
-def test_what_is_expected_is_open_when_it_is_read() -> None:
-    """Its reader neither waits nor has it brought a second time."""
-    ranges, counts = Ranges(), ReadCounts()
-    ranges.go.set()
-    layer = LayerSpans(0, INDEX, ranges, SpanStore(counts=counts))
-    Ahead().bring(layer, [2])
-    spans = spans_of(2)
-    wait_until(lambda: len(ranges.asked) == len(spans), "what is expected")
-    asked = list(ranges.asked)
-
-    data = layer.read(2 * UNIT_BYTES, 4096, file_end=2 * UNIT_BYTES + 4096)
-
-    assert data == TAR[2 * UNIT_BYTES : 2 * UNIT_BYTES + 4096]
-    assert ranges.asked == asked
-    assert counts.reads().fetched_bytes[Why.DEMAND] == 0
-
-
-def spans_of(unit: int) -> range:
-    last = min((unit + 1) * UNIT_BYTES, INDEX.diff_bytes) - 1
-    return range(INDEX.span_at(unit * UNIT_BYTES), INDEX.span_at(last) + 1)
 
 
 # --- passed on ------------------------------------------------------------------------------------

@@ -5,20 +5,24 @@ from __future__ import annotations
 import errno
 import shutil
 import stat
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from p2pdist.model.ids import digest_of
+from p2pdist.model.ids import Digest, digest_of
 from p2pdist.oci.layered_image import layered_image
 from p2pdist.oci.names import ImageName
 from p2pdist.streaming.core.index import encode_index
 from p2pdist.streaming.layers_tree import LayersTree
 from p2pdist.streaming.ports import ROOT_NODE
+from p2pdist.streaming.snapshotter import worker
 from p2pdist.streaming.snapshotter.layer_files import INDEX, write_layer
 from p2pdist.streaming.snapshotter.opened import OpenedLayer
 from p2pdist.streaming.snapshotter.worker import GrowingLayers
-from tests.streaming.archives import archive, directory, file, gzipped, index_of
+from tests.e2e.harness.processes import wait_until
+from tests.streaming.archives import archive, directory, file, gzipped, index_of, text
 
 ARCHIVES = [
     archive(directory("d", 0o700), file("d/low", b"low")),
@@ -104,6 +108,54 @@ def test_a_layer_that_is_removed_goes_with_all_that_was_read_of_it(place: Place)
     with pytest.raises(OSError, match="Stale") as told:
         place.tree.read(node, 0, 10)
     assert told.value.errno == errno.ESTALE
+
+
+class Ranges:
+    """In place of those of a mirror: hands nothing out before it is let go."""
+
+    elsewhere = True
+    blob = gzipped(archive(file("f", text(900_000))))
+    index = index_of(blob, span_bytes=64 << 10)
+    go = threading.Event()
+
+    def __init__(self, endpoint: str, name: ImageName, digest: Digest) -> None:
+        self.asked = 0
+
+    def read_range(self, start: int, stop: int, *, again: bool = False) -> bytes:
+        self.asked += 1
+        assert self.go.wait(20)
+        return self.blob[start:stop]
+
+
+def test_of_a_layer_that_is_removed_nothing_more_is_brought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Ranges] = []
+
+    def ranges(*words: Any) -> Ranges:
+        made.append(Ranges(*words))
+        return made[-1]
+
+    monkeypatch.setattr(worker, "MirrorRanges", ranges)
+    Ranges.go.clear()
+    place = Place(tmp_path)
+    index = tmp_path / "index"
+    index.write_bytes(encode_index(Ranges.index))
+    traced = OpenedLayer(
+        IMAGE.name, IMAGE.layers[0], index, None, Ranges.index.diff_bytes, expected=[0]
+    )
+    for number in (7, 8):
+        write_layer(place.directory, number, traced, [])
+        assert place.layers.find(number) is not None
+    wait_until(lambda: made[0].asked == 1, "the first order")
+
+    shutil.rmtree(place.directory / "7")
+    place.layers.forget_removed()
+    Ranges.go.set()
+
+    wait_until(lambda: made[1].asked == len(Ranges.index.spans), "what is expected of the other")
+    assert made[0].asked == 1
+    assert len(Ranges.index.spans) > 3
 
 
 def test_a_layer_is_read_from_its_files_by_whoever_comes_next(place: Place, tmp_path: Path) -> None:

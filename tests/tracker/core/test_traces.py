@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from p2pdist.model.control import TRACE_UNIT_MAX, TRACE_UNITS_MAX
 from p2pdist.model.ids import digest_of
+from p2pdist.oci.traces import BODY_BYTES_MAX, decode_trace, encode_trace
 from p2pdist.tracker.core.traces import AT_ONCE_MAX, EVERY_S, LAYERS_MAX, WEIGHT_MAX, Traces
 
 LAYER, OTHER = digest_of(b"layer"), digest_of(b"other")
@@ -90,3 +91,17 @@ def test_whatever_is_sent_is_bounded_and_of_what_was_sent(sent: list[list[int]])
     assert len(told) <= TRACE_UNITS_MAX
     assert len(set(told)) == len(told)
     assert set(told) <= {unit for units in sent for unit in units}
+    assert len(encode_trace(told)) < BODY_BYTES_MAX
+
+
+def test_hosts_that_say_as_much_as_they_can_make_no_longer_trace() -> None:
+    """Each another half of what can be said, at its far end."""
+    traces = Traces()
+    for host in range(WEIGHT_MAX):
+        first = TRACE_UNIT_MAX - (host + 2) * TRACE_UNITS_MAX // 2 + 1
+        traces.add(LAYER, list(range(first, first + TRACE_UNITS_MAX)), host * EVERY_S)
+        traces.validate()
+        told = traces.of(LAYER)
+        assert len(told) <= TRACE_UNITS_MAX
+        assert len(encode_trace(told)) < BODY_BYTES_MAX
+        assert decode_trace(encode_trace(told)) == told
