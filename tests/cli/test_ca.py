@@ -118,10 +118,32 @@ def test_what_is_shown() -> None:
 
 def test_a_token_names_who_takes_it_and_for_whom(kept: str) -> None:
     command = ("token", "--dir", kept, "--role", "peer", "--tracker", "tracker-1:5201")
-    token = read_token(ran(*command, "--host-id", ID, "--ttl", "10m").output.strip())
+    done = ran(*command, "--host-id", ID, "--ttl", "10m")
+    token = read_token(done.stdout.strip())
+    assert f"`p2pdist ca revoke {token.id.hex()}` ends it" in done.stderr
     assert (token.tracker, token.role, token.host_id) == ("tracker-1:5201", "peer", ID)
     assert 590 < token.ends_s - clock.unix_s() <= 600
-    assert read_token(ran(*command).output.strip()).id != token.id
+    assert read_token(ran(*command).stdout.strip()).id != token.id
+
+
+def test_a_token_for_a_fleet_is_for_peers_and_can_be_taken_back(kept: str) -> None:
+    command = ("token", "--dir", kept, "--tracker", "tracker-1:5201", "--uses", "500", "--role")
+    done = ran(*command, "peer")
+    token = read_token(done.stdout.strip())
+    assert token.uses == 500
+    assert done.stderr.startswith("good for 500 hosts, until ")
+    for role in ("proxy", "tracker"):
+        with pytest.raises(ConfigError, match=f"--uses: .* not for a {role}"):
+            ran(*command, role)
+    with pytest.raises(ConfigError, match="no certain host id"):
+        ran(*command, "peer", "--host-id", ID)
+    assert ran(*command[:-2], "30001", "--role", "peer").exit_code == 2
+
+    revoked = ran("revoke", "--dir", kept, done.stdout.strip())
+    assert revoked.stdout == f"{token.id.hex()}  revoked\n"
+    assert "was revoked before" in ran("revoke", "--dir", kept, token.id.hex()).stdout
+    with pytest.raises(ConfigError, match="is damaged"):
+        ran("revoke", "--dir", kept, done.stdout[:30])
 
 
 @pytest.mark.parametrize(
