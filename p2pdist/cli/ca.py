@@ -95,8 +95,21 @@ def init(directory: Path) -> None:
     help="Where to put ca.pem, cert.pem and key.pem; a certificate of the same host there is "
     f"replaced. An operator's goes to {OPERATOR_DIR} without it.",
 )
+@click.option(
+    "--if-needed",
+    is_flag=True,
+    help="Leave what is in --out, unless it has ended or its ca.pem lacks this CA.",
+)
 @_ca_dir
-def issue(role: str, host_id: str | None, days: int, out: Path | None, directory: Path) -> None:
+def issue(
+    role: str,
+    host_id: str | None,
+    days: int,
+    out: Path | None,
+    directory: Path,
+    *,
+    if_needed: bool,
+) -> None:
     """Make a key and a certificate for one daemon of one host, or for one who operates them.
 
     Copy the three files to the host, key.pem readable by the daemon's user alone, name their
@@ -114,11 +127,15 @@ def issue(role: str, host_id: str | None, days: int, out: Path | None, directory
           --out out/host-17             a host keeps the id that it has
       p2pdist ca issue --role operator  for yourself; prewarm finds it
     """
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from p2pdist.cli.kept_identity import is_there, kept_identity, of_no_use
     from p2pdist.errors import ConfigError
     from p2pdist.model.identity import IdentityRole
     from p2pdist.model.ids import parse_host_id
     from p2pdist.process import clock
     from p2pdist.process.ca import issue_files, read_ca
+    from p2pdist.process.certificates import fingerprint
     from p2pdist.process.revocation_lists import listed
 
     try:
@@ -129,6 +146,11 @@ def issue(role: str, host_id: str | None, days: int, out: Path | None, directory
         raise ConfigError("--out is missing: where to put ca.pem, cert.pem and key.pem")
     out = Path(OPERATOR_DIR).expanduser() if out is None else out
     now_s, ca = clock.unix_s(), read_ca(directory)
+    if if_needed and is_there(out):
+        there = kept_identity(out, role)
+        if not of_no_use(there, fingerprint(ca.certificate.public_bytes(Encoding.DER)), now_s):
+            click.echo(printable(f"nothing to do: {out} is for {there.identity}"), err=True)
+            return
     why = listed(directory, ca).why
     kind = IdentityRole(role)
     found = issue_files(ca, out, kind, wanted, days=days, now_s=now_s, revoked=why)

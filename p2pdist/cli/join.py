@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from p2pdist.model.control import Renewed
     from p2pdist.model.joining import Token
     from p2pdist.process.certificates import Certificate
-    from p2pdist.process.host_identity import HostIdentity
     from p2pdist.process.requests import Request
 
 _WHOLE: Final = "`p2pdist ca token` where the CA is makes another one"
@@ -60,10 +59,10 @@ def join(token: str | None, token_file: Path | None, out: Path, *, if_needed: bo
       p2pdist join - --out /var/lib/p2pdist-peer/identity < token
       p2pdist join --token-file token --out /var/lib/p2pdist-peer/identity --if-needed
     """
+    from p2pdist.cli.kept_identity import HINT, is_there, kept_identity, of_no_use
     from p2pdist.errors import ConfigError
     from p2pdist.process import clock
     from p2pdist.process.ca import CERT_NAME
-    from p2pdist.process.identity_files import newest_in
     from p2pdist.process.join_tokens import read_token
     from p2pdist.process.terminal import printable
 
@@ -75,9 +74,12 @@ def join(token: str | None, token_file: Path | None, out: Path, *, if_needed: bo
         read = read_token(text)
     except ValueError as error:
         trouble = str(error)
-    if (newest_in(out) / CERT_NAME).exists():
-        there = _there(out, read, if_needed=if_needed)
-        why = _of_no_use(there, read, now_s)
+    if is_there(out):
+        if not if_needed:
+            raise ConfigError(f"{out / CERT_NAME} is there already", hint=HINT)
+        role, ca = (None, None) if read is None else (read.role, read.ca)
+        there = kept_identity(out, role)
+        why = of_no_use(there, ca, now_s)
         where = f"{out / CERT_NAME}, for {there.identity},"
         if not why:
             (out / KEY_UNTIL_JOINED).unlink(missing_ok=True)
@@ -111,43 +113,6 @@ def _given(token: str | None, token_file: Path | None) -> str:
     if token == "-":  # noqa: S105  # a place, no token
         return sys.stdin.readline(TOKEN_TEXT_MAX + 2).strip()
     return (token or "").strip()
-
-
-def _there(out: Path, token: Token | None, *, if_needed: bool) -> HostIdentity:
-    """The identity in `out`, which may stay. Raises ConfigError."""
-    from p2pdist.errors import ConfigError
-    from p2pdist.process.ca import CERT_NAME, show_file
-    from p2pdist.process.host_identity import read_identity
-    from p2pdist.process.identity_files import newest_in
-
-    hint = "name another directory, or move it away; one that is good renews itself"
-    if not if_needed:
-        raise ConfigError(f"{out / CERT_NAME} is there already", hint=hint)
-    first = show_file(newest_in(out) / CERT_NAME)[:1]
-    identity = first[0].identity if first else None
-    if identity is None:
-        raise ConfigError(f"{out / CERT_NAME} is no host's", hint=hint)
-    if token is not None and identity.role.value != token.role:
-        text = f"{out / CERT_NAME} is for {identity}, and the token for a {token.role}"
-        raise ConfigError(text, hint=hint)
-    try:
-        return read_identity(out, identity.role)
-    except ValueError as error:
-        raise ConfigError(str(error), hint=hint) from None
-
-
-def _of_no_use(there: HostIdentity, token: Token | None, now_s: float) -> str:
-    """Why a host can do nothing with what it has; empty: it can, or that is for its operator.
-
-    One that was revoked is no reason to join again: whoever did so meant this host.
-    """
-    from p2pdist.process.certificates import fingerprint
-
-    if there.says.ends_s <= now_s:
-        return "has ended"
-    if token is not None and token.ca not in map(fingerprint, there.cas):
-        return "is of another CA than the token"
-    return ""
 
 
 async def _joined(token: Token, text: str, out: Path, now_s: float) -> Certificate:
