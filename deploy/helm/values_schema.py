@@ -17,11 +17,11 @@ Schema = dict[str, Any]
 # What the chart decides itself: addresses, names and files of the pods.
 DECIDED: Final = {
     "host": {"state_dir", "dc"},
-    "tracker": {"listen", "admin_listen"},
+    "tracker": {"listen", "admin_listen", "identity_dir", "ca_dir", "join"},
     "proxy": {"listen", "exchange_listen", "admin_listen", "key_file", "trackers", "job_trackers",
-              "notify_secret_file"},
+              "notify_secret_file", "identity_dir"},
     "peer": {"listen", "exchange_listen", "admin_listen", "trackers", "proxies", "into_runtime",
-             "runtime_socket", "runtime_namespace", "runtime_hosts_dir"},
+             "runtime_socket", "runtime_namespace", "runtime_hosts_dir", "identity_dir"},
     "upstream": {"password_file", "auth_file", "credential_helper", "ca_file", "cert_file",
                  "cert_key_file"},
 }  # fmt: skip
@@ -257,6 +257,12 @@ def schema() -> Schema:
         "cluster": optional_name("Secret with cluster.secret and proxy.pub; empty: made once."),
         "proxyKey": optional_name("Secret with proxy.key; empty: made once."),
     }
+    certificates = {
+        "enabled": flag("A certificate for each daemon."),
+        "required": flag("Nobody without one is spoken to."),
+        "caSecret": text("Secret with ca.key and ca.pem.", pattern=SUBDOMAIN),
+        "joinSecret": text("Secret with tokens: peer, proxy-0, proxy-1...", pattern=SUBDOMAIN),
+    }
     rules = strict(table("replicate", TABLES["replicate"]), required=("name", "images"))
     log = {
         "level": {"enum": ["debug", "info", "warning", "error"]},
@@ -268,6 +274,7 @@ def schema() -> Schema:
         "global": {"type": "object", "description": "Of a chart around this one; not read."},
         "image": strict(image, "The image of all daemons."),
         "secrets": strict(secrets, "Secrets that are there already."),
+        "certificates": strict(certificates, "Who is who, beyond the cluster secret."),
         "dc": text("The datacenter.", minLength=1),
         "memberNetworks": items(text(pattern=CIDR), "Networks of nodes and pods."),
         "registries": items(registry(), "The registries to serve.") | {"minItems": 1},

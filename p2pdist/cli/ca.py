@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from p2pdist.cli.options import OPERATOR_DIR
+from p2pdist.model.joining import MANY_PREFIX, TOKEN_PREFIX, USES_MAX
 from p2pdist.process.terminal import printable
 
 if TYPE_CHECKING:
@@ -94,8 +95,21 @@ def init(directory: Path) -> None:
     help="Where to put ca.pem, cert.pem and key.pem; a certificate of the same host there is "
     f"replaced. An operator's goes to {OPERATOR_DIR} without it.",
 )
+@click.option(
+    "--if-needed",
+    is_flag=True,
+    help="Leave what is in --out, unless it has ended or its ca.pem lacks this CA.",
+)
 @_ca_dir
-def issue(role: str, host_id: str | None, days: int, out: Path | None, directory: Path) -> None:
+def issue(
+    role: str,
+    host_id: str | None,
+    days: int,
+    out: Path | None,
+    directory: Path,
+    *,
+    if_needed: bool,
+) -> None:
     """Make a key and a certificate for one daemon of one host, or for one who operates them.
 
     Copy the three files to the host, key.pem readable by the daemon's user alone, name their
@@ -113,11 +127,15 @@ def issue(role: str, host_id: str | None, days: int, out: Path | None, directory
           --out out/host-17             a host keeps the id that it has
       p2pdist ca issue --role operator  for yourself; prewarm finds it
     """
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from p2pdist.cli.kept_identity import is_there, kept_identity, of_no_use
     from p2pdist.errors import ConfigError
     from p2pdist.model.identity import IdentityRole
     from p2pdist.model.ids import parse_host_id
     from p2pdist.process import clock
     from p2pdist.process.ca import issue_files, read_ca
+    from p2pdist.process.certificates import fingerprint
     from p2pdist.process.revocation_lists import listed
 
     try:
@@ -128,6 +146,11 @@ def issue(role: str, host_id: str | None, days: int, out: Path | None, directory
         raise ConfigError("--out is missing: where to put ca.pem, cert.pem and key.pem")
     out = Path(OPERATOR_DIR).expanduser() if out is None else out
     now_s, ca = clock.unix_s(), read_ca(directory)
+    if if_needed and is_there(out):
+        there = kept_identity(out, role)
+        if not of_no_use(there, fingerprint(ca.certificate.public_bytes(Encoding.DER)), now_s):
+            click.echo(printable(f"nothing to do: {out} is for {there.identity}"), err=True)
+            return
     why = listed(directory, ca).why
     kind = IdentityRole(role)
     found = issue_files(ca, out, kind, wanted, days=days, now_s=now_s, revoked=why)
@@ -142,17 +165,31 @@ def issue(role: str, host_id: str | None, days: int, out: Path | None, directory
     "--tracker", required=True, metavar="HOST:PORT", help="Who takes it: tracker.join, as there."
 )
 @click.option("--ttl", default="1h", show_default=True, help="How long it is good, 30d at most.")
+@click.option(
+    "--uses",
+    type=click.IntRange(1, USES_MAX),
+    default=1,
+    show_default=True,
+    help="How many hosts may join with it; more than one for peers alone.",
+)
 @_ca_dir
-def token(role: str, host_id: str | None, tracker: str, ttl: str, directory: Path) -> None:
-    """Print a token with which one host gets its first certificate, by itself.
+def token(
+    role: str, host_id: str | None, tracker: str, ttl: str, uses: int, directory: Path
+) -> None:
+    """Print a token with which a host gets its first certificate, by itself.
 
     Whoever has it first is that host: hand it over like a password. It is good once, at the tracker
     that it names, which has the CA's key (tracker.ca_dir) and the same HOST:PORT as tracker.join.
 
+    With --uses, so many peers join with one token, each under a host id that the tracker makes: for
+    fleets that are set up alike. Whoever takes it is as many hosts as are left of it. `p2pdist ca
+    revoke TOKEN` ends it; the tracker's audit log (join.signed) names the hosts that it let in.
+
     \b
-    Example:
+    Examples:
       p2pdist ca token --role peer --tracker tracker-1.example:5201
-    and on the host:
+      p2pdist ca token --role peer --tracker tracker-1.example:5201 --uses 500 --ttl 7d
+    and on each host:
       p2pdist join TOKEN --out /var/lib/p2pdist-peer/identity
     """
     from p2pdist.errors import ConfigError
@@ -161,7 +198,7 @@ def token(role: str, host_id: str | None, tracker: str, ttl: str, directory: Pat
     from p2pdist.model.ids import parse_host_id
     from p2pdist.process import clock
     from p2pdist.process.ca import read_ca
-    from p2pdist.process.join_tokens import TTL_S_MAX, new_token
+    from p2pdist.process.join_tokens import TTL_S_MAX, new_token, read_token
     from p2pdist.process.revocation_lists import listed
     from p2pdist.settings_kinds import parse_duration
 
@@ -182,20 +219,30 @@ def token(role: str, host_id: str | None, tracker: str, ttl: str, directory: Pat
     ends_s, ca = clock.unix_s() + ttl_s, read_ca(directory)
     if wanted is not None and (why := listed(directory, ca).why(wanted)):
         raise ConfigError(f"--host-id: {why}, for good; without it, the host gets a new one")
-    click.echo(new_token(ca, tracker, IdentityRole(role), wanted, ends_s=ends_s))
+    kind = IdentityRole(role)
+    try:
+        made = new_token(ca, tracker, kind, wanted, ends_s=ends_s, uses=uses)
+    except ValueError as error:
+        raise ConfigError(f"--uses: {error}") from None
+    click.echo(made)
+    told = f"until {_moment(ends_s)}; `p2pdist ca revoke {read_token(made).id.hex()}` ends it"
+    click.echo(f"good {'once' if uses == 1 else f'for {uses} hosts'}, {told}", err=True)
 
 
 @ca.command("revoke")
-@click.argument("hosts", metavar="HOST_ID...", nargs=-1, required=True)
+@click.argument("hosts", metavar="HOST_ID|TOKEN...", nargs=-1, required=True)
 @_ca_dir
 def revoke(hosts: tuple[str, ...], directory: Path) -> None:
-    """Have the certificates of hosts count for nothing, from now on and for good.
+    """Have the certificates of hosts, or join tokens, count for nothing from now on and for good.
 
     For a host that was broken into or stolen. All certificates for its host id are meant, those
     that a tracker renewed too. Trackers that read this directory (tracker.ca_dir) find out within
     seconds, tell all hosts that are connected, and cut the host off; give all others revoked.list
     of this directory as a file in their identity_dir. A host that is trusted again gets another id:
     `p2pdist ca issue` into an empty directory.
+
+    A join token, whole or by the id that `ca token` said, lets nobody in any more where trackers
+    read this directory; those whom it let in stay, unless they are named too.
 
     It keeps out whoever has to show a certificate: set cluster.require_identity on all daemons. The
     host still knows the cluster secret.
@@ -214,7 +261,7 @@ def revoke(hosts: tuple[str, ...], directory: Path) -> None:
     from p2pdist.process.revocation_lists import revoke as revoke_in
 
     try:
-        wanted = [parse_host_id(text) for text in hosts]
+        wanted = [parse_host_id(_id_of_token(text) or text) for text in hosts]
     except ValueError as error:
         raise ConfigError(f"{error}; a host id has 32 lower-case hex characters") from None
     fresh = revoke_in(directory, read_ca(directory), wanted, clock.unix_s())
@@ -223,10 +270,23 @@ def revoke(hosts: tuple[str, ...], directory: Path) -> None:
     click.echo(printable(f"the list: {directory / LIST_NAME}"), err=True)
 
 
+def _id_of_token(text: str) -> str:
+    """Raises ConfigError for a token that is damaged; empty: it is none."""
+    from p2pdist.errors import ConfigError
+    from p2pdist.process.join_tokens import read_token
+
+    if not text.startswith((TOKEN_PREFIX, MANY_PREFIX)):
+        return ""
+    try:
+        return read_token(text).id.hex()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
 @ca.command("revoked")
 @_ca_dir
 def revoked(directory: Path) -> None:
-    """List the hosts that were revoked, and when.
+    """List the hosts and tokens that were revoked, and when.
 
     \b
     Example:
@@ -268,7 +328,11 @@ def certificate_lines(certificate: Certificate, now_s: float) -> list[str]:
     from p2pdist.process.certificates import span_text
 
     who = str(certificate.identity or f"CA, {certificate.subject}")
-    ends = datetime.fromtimestamp(certificate.ends_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    ends = _moment(certificate.ends_s)
     left = f"another {span_text(certificate.ends_s - now_s)}"
     state = certificate.fault_at(now_s) or left
     return [f"for    {who}", f"until  {ends} ({state})", f"by     {certificate.issuer}"]
+
+
+def _moment(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -15,6 +15,11 @@ from p2pdist.model.control import CAS_MAX, CERTIFICATE_BYTES_MAX, REQUEST_BYTES_
 
 MAGIC: Final = b"p2pdist-join/1\n"
 TOKEN_PREFIX: Final = "p2pj1."  # noqa: S105  # how one begins
+MANY_PREFIX: Final = "p2pj2."
+"""How one of several uses begins: a tracker that knows none says that this is no token, where it
+would have taken one of a longer record for a token of one use."""
+USES_MAX: Final = 30_000
+"""A whole fleet; whoever takes the token is as many hosts."""
 TOKEN_TEXT_MAX: Final = 1024
 FINGERPRINT_BYTES: Final = 32
 ID_BYTES: Final = 16
@@ -37,6 +42,16 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     """Empty: a new one."""
     ends_s: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
     """Unix seconds."""
+    uses: Annotated[int, msgspec.Meta(ge=1, le=USES_MAX)] = 1
+    """How many hosts, each with a host id of its own that the tracker makes."""
+
+    def fault(self) -> str:
+        """Why nobody may take it, whoever made it; empty: nothing."""
+        if self.uses > 1 and self.role != "peer":
+            return f"a token of several uses is for peers, and not for a {self.role}"
+        if self.uses > 1 and self.host_id:
+            return "a token of several uses is for no certain host id"
+        return ""
 
 
 class JoinHello(msgspec.Struct, frozen=True, tag_field="t", tag="hello"):

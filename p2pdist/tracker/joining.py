@@ -36,7 +36,7 @@ from p2pdist.process.host_identity import joiners_context
 from p2pdist.process.identity_holder import IdentityHolder
 from p2pdist.process.join_tokens import believed_token
 from p2pdist.process.metrics import Sample
-from p2pdist.process.requests import sign_request
+from p2pdist.process.requests import key_mark, sign_request
 from p2pdist.process.tasks import TaskOwner
 from p2pdist.process.tls import TlsTransport
 from p2pdist.settings import Settings
@@ -123,17 +123,25 @@ class JoinServer:
         ca = await asyncio.to_thread(self._renewer.believed_ca)
         try:
             token = believed_token(ca, ask.token)
+            key = await asyncio.to_thread(key_mark, ask.request)
         except ValueError as error:
             return Renewed(0, reason=str(error))
-        if token.host_id and (why := self._own.current.revoked.why(HostId(token.host_id))):
+        revoked = self._own.current.revoked
+        if HostId(token.id.hex()) in revoked:
+            return Renewed(0, reason="the token was revoked, for good")
+        if token.host_id and (why := revoked.why(HostId(token.host_id))):
             return Renewed(0, reason=why)
         unix_s = self._own.unix_s()
         ended = self.desk.forget(unix_s)
-        if refusal := self.desk.spend(token, unix_s):
-            return Renewed(0, reason=refusal)
-        # On the disk before anything is signed: a kill in between costs the token, and no more.
-        await self._store.spend((token.id, token.ends_s), ended)
-        who = Identity(IdentityRole(token.role), HostId(token.host_id or secrets.token_hex(16)))
+        use = self.desk.use(token, key, HostId(secrets.token_hex(16)), unix_s)
+        if isinstance(use, str):
+            return Renewed(0, reason=use)
+        if why := revoked.why(use.host_id):  # who asks again, as it was revoked since
+            return Renewed(0, reason=why)
+        # On the disk before anything is signed, also of who asks again: the first time may have
+        # failed. A kill in between costs nothing, as the host asks with the same key.
+        await self._store.keep(use, ended, once=token.uses == 1)
+        who = Identity(IdentityRole(token.role), use.host_id)
         life_s = DAYS * DAY_S
 
         def signed() -> bytes:
@@ -146,7 +154,8 @@ class JoinServer:
         self.joined_total += 1
         logs.event(
             audit.log, logging.INFO, "join.signed", audit="done", who=str(who),
-            peer=connection.peer,
+            peer=connection.peer, token=token.id.hex(), used=self.desk.used(token),
+            uses=token.uses,
         )  # fmt: skip
         return Renewed(0, made, list(self._own.current.cas))
 

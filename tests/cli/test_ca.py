@@ -13,6 +13,7 @@ from p2pdist.model.identity import Identity, IdentityRole
 from p2pdist.model.ids import HostId
 from p2pdist.model.members import Role
 from p2pdist.process import clock
+from p2pdist.process.ca import issue_files, make_ca, read_ca
 from p2pdist.process.certificates import DAY_S, Certificate
 from p2pdist.process.host_identity import read_identity
 from p2pdist.process.join_tokens import read_token
@@ -48,6 +49,50 @@ def test_the_same_command_again_is_for_the_same_host(tmp_path: Path, kept: str) 
     first = read_who(ran(*command, "--days", "10"))
 
     assert read_who(ran(*command)) == first
+
+
+def test_if_needed_leaves_what_is_good(tmp_path: Path, kept: str) -> None:
+    """A certificate that a daemon renews itself is not issued anew at each of its starts."""
+    out = tmp_path / "out"
+    command = ("issue", "--dir", kept, "--role", "tracker", "--out", str(out), "--if-needed")
+    host = read_identity_of(ran(*command))
+    first = (out / "cert.pem").read_bytes()
+
+    again = ran(*command)
+    assert again.output == f"nothing to do: {out} is for tracker {host}\n"
+    assert (out / "cert.pem").read_bytes() == first
+    with pytest.raises(ConfigError, match="not for a proxy"):
+        ran(*(word.replace("tracker", "proxy") for word in command))
+
+    ran("init", "--dir", str(tmp_path / "next"))
+    of_next = ("issue", "--dir", str(tmp_path / "next"), *command[3:])
+    both = (out / "ca.pem").read_bytes() + (tmp_path / "next" / "ca.pem").read_bytes()
+    (out / "ca.pem").write_bytes(both)
+    assert "nothing to do" in ran(*of_next).output, "while one CA takes over from the other"
+    assert (out / "ca.pem").read_bytes() == both
+    (out / "ca.pem").write_bytes(both[: both.index(b"-----END") + 26])
+    assert read_identity_of(ran(*of_next)) == host
+    (out / "cert.pem").write_bytes(both)
+    with pytest.raises(ConfigError, match=r"cert\.pem is no host's"):
+        ran(*of_next)
+
+
+def test_if_needed_issues_what_has_ended_for_the_same_host(tmp_path: Path) -> None:
+    out, kept, now_s = tmp_path / "out", tmp_path / "old", clock.unix_s()
+    make_ca(kept, now_s - 3 * DAY_S)
+    made = issue_files(
+        read_ca(kept), out, IdentityRole.TRACKER, None, days=1, now_s=now_s - 2 * DAY_S
+    )
+
+    ran("issue", "--dir", str(kept), "--role", "tracker", "--out", str(out), "--if-needed")
+
+    found = read_identity(out, Role.TRACKER)
+    assert found.identity == made.identity
+    assert found.says.ends_s > now_s + 29 * DAY_S
+
+
+def read_identity_of(done: Result) -> str:
+    return read_who(done).split()[-1]
 
 
 def read_who(done: Result) -> str:
@@ -118,10 +163,32 @@ def test_what_is_shown() -> None:
 
 def test_a_token_names_who_takes_it_and_for_whom(kept: str) -> None:
     command = ("token", "--dir", kept, "--role", "peer", "--tracker", "tracker-1:5201")
-    token = read_token(ran(*command, "--host-id", ID, "--ttl", "10m").output.strip())
+    done = ran(*command, "--host-id", ID, "--ttl", "10m")
+    token = read_token(done.stdout.strip())
+    assert f"`p2pdist ca revoke {token.id.hex()}` ends it" in done.stderr
     assert (token.tracker, token.role, token.host_id) == ("tracker-1:5201", "peer", ID)
     assert 590 < token.ends_s - clock.unix_s() <= 600
-    assert read_token(ran(*command).output.strip()).id != token.id
+    assert read_token(ran(*command).stdout.strip()).id != token.id
+
+
+def test_a_token_for_a_fleet_is_for_peers_and_can_be_taken_back(kept: str) -> None:
+    command = ("token", "--dir", kept, "--tracker", "tracker-1:5201", "--uses", "500", "--role")
+    done = ran(*command, "peer")
+    token = read_token(done.stdout.strip())
+    assert token.uses == 500
+    assert done.stderr.startswith("good for 500 hosts, until ")
+    for role in ("proxy", "tracker"):
+        with pytest.raises(ConfigError, match=f"--uses: .* not for a {role}"):
+            ran(*command, role)
+    with pytest.raises(ConfigError, match="no certain host id"):
+        ran(*command, "peer", "--host-id", ID)
+    assert ran(*command[:-2], "30001", "--role", "peer").exit_code == 2
+
+    revoked = ran("revoke", "--dir", kept, done.stdout.strip())
+    assert revoked.stdout == f"{token.id.hex()}  revoked\n"
+    assert "was revoked before" in ran("revoke", "--dir", kept, token.id.hex()).stdout
+    with pytest.raises(ConfigError, match="is damaged"):
+        ran("revoke", "--dir", kept, done.stdout[:30])
 
 
 @pytest.mark.parametrize(

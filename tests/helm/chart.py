@@ -161,6 +161,12 @@ EVERYTHING: Final[Values] = PRIVATE | {
         "dashboards": {"enabled": True, "annotations": {"grafana_folder": "images"}},
     },
 }
+CERTIFICATES: Final[Values] = {
+    "certificates": {"enabled": True, "caSecret": "our-ca", "joinSecret": "our-tokens"},
+    "proxy": {"replicas": 3},
+    "replicate": [{"name": "shop", "images": ["docker.io/library/redis:*"]}],
+    "networkPolicy": EVERYTHING["networkPolicy"],
+}
 CASES: Final[dict[str, Values]] = {
     "defaults": {},
     "everything": EVERYTHING,
@@ -168,6 +174,7 @@ CASES: Final[dict[str, Values]] = {
     "one proxy without a disk": {"proxy": {"replicas": 1, "persistence": {"enabled": False}}},
     "secrets of one's own": {"secrets": {"cluster": "our-cluster", "proxyKey": "our-proxy"}},
     "mirrors set by others": {"runtime": {"install": False}},
+    "certificates": CERTIFICATES,
     "IPv6": {"listenHost": "[::]", "peer": {"advertiseNodeIP": False}},
 }
 

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from p2pdist.cli.verify import problems
+from p2pdist.model.identity import IdentityRole
+from p2pdist.process.ca import issue_files, make_ca, read_ca
+from p2pdist.process.clock import unix_s
 from p2pdist.process.keys import make_keys
 from tests.helm.chart import (
     CHART,
@@ -38,7 +41,15 @@ def place(rendered: Rendered, role: str, work: Path) -> Path:
             (work / folder / key).write_bytes(base64.b64decode(data))
             (work / folder / key).chmod(0o600)
     file = work / f"{role}.toml"
-    file.write_text(rendered.config(role).replace("/run/p2pdist", str(work)))
+    file.write_text(
+        rendered.config(role)
+        .replace("/run/p2pdist", str(work))
+        .replace("/var/lib/p2pdist/identity", str(work / "identity"))
+    )
+    if "identity_dir" in rendered.config(role):  # the init container has been there
+        make_ca(work / "ca", unix_s())
+        kind = IdentityRole(role)
+        issue_files(read_ca(work / "ca"), work / "identity", kind, None, days=1, now_s=unix_s())
     return file
 
 
@@ -133,6 +144,9 @@ def test_the_public_key_belongs_to_the_private_one(tmp_path: Path) -> None:
     ("values", "named"),
     [
         ({"replica": 2}, "replica"),
+        ({"certificates": {"enable": True}}, "enable"),
+        ({"tracker": {"settings": {"tracker": {"ca_dir": "/x"}}}}, "ca_dir"),
+        ({"peer": {"settings": {"peer": {"identity_dir": "/x"}}}}, "identity_dir"),
         ({"peer": {"settings": {"store": {"max_byte": "1GB"}}}}, "max_byte"),
         ({"peer": {"settings": {"peer": {"listen": "0.0.0.0:5300"}}}}, "listen"),
         ({"peer": {"stateDir": "/"}}, "stateDir"),

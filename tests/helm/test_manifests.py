@@ -13,6 +13,7 @@ import yaml
 
 from p2pdist.cli.main import cli
 from p2pdist.settings import all_leaves
+from p2pdist.tracker.joining import join_address
 from tests.helm.chart import (
     CHART,
     EVERYTHING,
@@ -114,6 +115,8 @@ def open_ports(rendered: Rendered, role: str, work: Path) -> dict[int, str]:
     section = getattr(settings_in(file), role)
     names = ("listen", "exchange_listen", "admin_listen")
     addresses = [getattr(section, name) for name in names if hasattr(section, name)]
+    if role == "tracker":
+        addresses += filter(None, [join_address(settings_in(file))])
     return {address.port: address.host for address in addresses}
 
 

@@ -140,6 +140,15 @@ def test_one_key_without_the_other_is_no_reason_to_make_new_ones(held: Release, 
         ({"peer": {"settings": {"store": {"max_bytes": "9GB"}}}}, {"DaemonSet/p2pdist-peer"}),
         ({"tracker": {"podLabels": {"a": "b"}}}, {"StatefulSet/p2pdist-tracker"}),
         (
+            {"certificates": {"enabled": True}},
+            {
+                "DaemonSet/p2pdist-peer",
+                "StatefulSet/p2pdist-proxy",
+                "StatefulSet/p2pdist-tracker",
+            },
+        ),
+        ({"certificates": {"caSecret": "another"}}, set()),
+        (
             {"registries": [{"host": "docker.io"}, {"host": "quay.io"}]},
             {"StatefulSet/p2pdist-proxy", "DaemonSet/p2pdist-peer"},
         ),

@@ -78,6 +78,9 @@
     "member_networks" $.Values.memberNetworks)
   "host" (dict "dc" $.Values.dc)
   "log" $.Values.log) -}}
+{{- if $.Values.certificates.enabled -}}
+{{- $sections = mergeOverwrite $sections (include "p2pdist.certificateSettings" . | fromJson) -}}
+{{- end -}}
 {{- if and (eq $role "proxy") $.Values.replicate -}}
 {{- $_ := set $sections.proxy "job_trackers" (list (printf "http://%s:5209" (include "p2pdist.trackerHost" $))) -}}
 {{- end -}}

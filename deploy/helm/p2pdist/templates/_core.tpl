@@ -54,13 +54,17 @@ spec:
       imagePullSecrets: {{- range . }}{{ printf "\n- name: %s" . | nindent 8 }}{{ end }}
       {{- end }}
       securityContext: {{- include "p2pdist.podSecurityContext" $ | nindent 8 }}
+      {{- if $.Values.certificates.enabled }}
+      initContainers:
+        {{- include "p2pdist.certificateContainer" (list $ $role "state") | nindent 8 }}
+      {{- end }}
       containers:
         - name: {{ $role }}
           image: {{ include "p2pdist.image" $ }}
           imagePullPolicy: {{ $.Values.image.pullPolicy }}
           args: [{{ $role }}]
           ports:
-            {{- range $port, $number := include "p2pdist.corePorts" $role | fromYaml }}
+            {{- range $port, $number := include "p2pdist.corePorts" . | fromYaml }}
             - {name: {{ $port }}, containerPort: {{ $number }}, protocol: TCP}
             {{- end }}
           {{- include "p2pdist.probes" (list "") | nindent 10 }}
@@ -70,6 +74,10 @@ spec:
             - {name: config, mountPath: /etc/p2pdist, readOnly: true}
             - {name: cluster, mountPath: /run/p2pdist/cluster, readOnly: true}
             - {name: state, mountPath: /var/lib/p2pdist}
+            {{- if and $.Values.certificates.enabled (eq $role "tracker") }}
+            # Signs with it, and reads its revoked.list again and again.
+            - {name: ca, mountPath: /run/p2pdist/ca, readOnly: true}
+            {{- end }}
             {{- if eq $role "proxy" }}
             - {name: key, mountPath: /run/p2pdist/proxy, readOnly: true}
             {{- if include "p2pdist.registrySources" $ }}
@@ -81,6 +89,9 @@ spec:
           configMap: {name: {{ $name }}-{{ $role }}}
         - name: cluster
           secret: {secretName: {{ include "p2pdist.clusterSecret" $ }}, defaultMode: 0440}
+        {{- if $.Values.certificates.enabled }}
+        {{- include "p2pdist.certificateVolume" . | nindent 8 }}
+        {{- end }}
         {{- if eq $role "proxy" }}
         - name: key
           secret: {secretName: {{ include "p2pdist.proxySecret" $ }}, defaultMode: 0440}
@@ -113,10 +124,11 @@ spec:
   {{- end }}
 {{- end -}}
 
+{{/* The ports of a role; call with (list . "proxy"). */}}
 {{- define "p2pdist.corePorts" -}}
-{{- if eq . "proxy" -}}
+{{- if eq (index . 1) "proxy" -}}
 {pull: 5100, exchange: 5101, admin: 5109}
 {{- else -}}
-{control: 5200, admin: 5209}
+{control: 5200, admin: 5209{{ if (index . 0).Values.certificates.enabled }}, join: 5201{{ end }}}
 {{- end -}}
 {{- end -}}
