@@ -209,8 +209,9 @@ class JobList(msgspec.Struct, frozen=True):
 
 class JobError(msgspec.Struct, frozen=True):
     """Body of every answer that is no success; `code` is one of `unauthorized`, `not_found`,
-    `identity_required` (a certificate, instead of a token), `wrong_role`, `bad_request`,
-    `no_hosts`, `too_many`, `deadline`, `conflict`, `store`."""
+    `identity_required` (a certificate, instead of a token), `certificate_refused` (it was revoked,
+    or is none of a host), `wrong_role`, `bad_request`, `no_hosts`, `too_many`, `deadline`,
+    `conflict`, `store`."""
 
     code: str
     message: str

@@ -10,12 +10,10 @@ from typing import Final
 from p2pdist.errors import ErrorReason, UpstreamError
 from p2pdist.model.seldom import Seldom
 from p2pdist.oci.refusals import fix_of
-from p2pdist.process import logs
+from p2pdist.process import audit, logs
 from p2pdist.process.metrics import Sample
 from p2pdist.registry.ports import client_account, is_of_proxy
 from p2pdist.registry_proxy.core.spending import KINDS, Spending
-
-log = logging.getLogger(__name__)
 
 # What a blob is said to have is somebody's word: more than this is paid for when it has come. So
 # 200 large blobs can be under way for one caller at most.
@@ -64,8 +62,8 @@ class CallerBudgets:
         reason = ErrorReason.CALLER_BUDGET
         if requests := self._seldom.happened(caller, _now_s()):
             logs.event(
-                log, logging.WARNING, "client.refused", client=caller, reason=reason,
-                fix=fix_of(reason, ""), requests=requests,
+                audit.log, logging.WARNING, "client.refused", audit="refused", who=caller,
+                reason=reason, fix=fix_of(reason, ""), requests=requests,
             )  # fmt: skip
         raise BudgetSpent(wait_s)
 

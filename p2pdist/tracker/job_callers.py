@@ -78,7 +78,8 @@ class JobCallers:
         try:
             shown = own.shown(certificate)
         except PeerFault as error:
-            raise NotLetIn(str(error), audit.NOBODY, status=403, code="wrong_role") from None
+            code = "certificate_refused"
+            raise NotLetIn(str(error), audit.NOBODY, status=403, code=code) from None
         if shown.role not in (IdentityRole.OPERATOR, IdentityRole.PROXY):
             text = f"the certificate is for a {shown.role}, not for an operator; {_ISSUE}"
             raise NotLetIn(text, str(shown), status=403, code="wrong_role")

@@ -73,6 +73,9 @@ async def test_who_has_spent_its_questions_is_told_when_to_come_back_and_others_
     assert f'p2pdist_requests_refused_total{{reason="caller_budget"}} {refused}.0' in text
     (said,) = [r for r in caplog.records if r.msg == "client.refused"]
     assert said.levelno == logging.WARNING
+    fields = vars(said)["fields"]
+    assert fields["audit"] == "refused"
+    assert fields["who"] == "127.0.0.1"
 
 
 async def test_blobs_past_the_budget_are_not_begun_for_that_caller(

@@ -74,6 +74,14 @@ def test_the_list() -> None:
     is_screen("prewarm-ls", listing(pictures, NOW_S, SCREEN))
 
 
+def test_the_list_says_what_was_claimed_and_what_was_proved() -> None:
+    proved = f"operator {'01ab' * 8}"
+    job = of(DC1, note=f"root@build-7 {RUN}", filed_by=proved)
+    _, row = listing({RUN: Picture([job])}, NOW_S, Screen(200, 24))
+
+    assert row.endswith("root@build-7, operator 01ab01ab")
+
+
 def test_replicas() -> None:
     rows = [
         Standing("dc1", "in step", DIGEST, 120, 120, 2, 2, 0.0),

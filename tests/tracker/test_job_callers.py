@@ -97,7 +97,7 @@ async def test_an_operator_who_was_revoked_orders_nothing(tmp_path: Path, ca: Te
         job = (await client.submit(SPEC)).id
         own.revoked.take(judge([sign_revocation(ca.ca, [OPERATOR], 1e9)], own.cas))
 
-        assert await every_refusal(client, job) == {(403, "wrong_role")}
+        assert await every_refusal(client, job) == {(403, "certificate_refused")}
 
 
 async def test_a_tracker_that_was_revoked_is_asked_nothing(tmp_path: Path, ca: TestCa) -> None:

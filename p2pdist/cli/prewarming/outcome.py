@@ -20,7 +20,7 @@ from p2pdist.cli.prewarming.frame import (
 from p2pdist.cli.prewarming.picture import Picture
 from p2pdist.cli.prewarming.texts import headed, images_text, moment, plural, span, width_of
 from p2pdist.cli.prewarming.trackers import Filed
-from p2pdist.model.jobs import HostStatus
+from p2pdist.model.jobs import HostStatus, JobStatus
 from p2pdist.process.terminal import printable
 
 HOSTS_NAMED_MAX: Final = 20
@@ -128,6 +128,12 @@ def listing(pictures: Mapping[str, Picture], now_unix_s: float, screen: Screen) 
     return [fit(line, screen.columns - 1) for line in lines]
 
 
+def _filed_by(job: JobStatus, run: str) -> str:
+    """What it calls itself, and whose certificate it showed."""
+    proved = " ".join(word[:8] for word in job.filed_by.split())
+    return printable(", ".join(filter(None, (job.note.removesuffix(f" {run}"), proved))))
+
+
 def _row(picture: Picture, run: str, now_unix_s: float) -> list[str]:
     rows = picture.dcs
     hosts, ready, failed = (
@@ -143,5 +149,5 @@ def _row(picture: Picture, run: str, now_unix_s: float) -> list[str]:
         click.style(f"{failed:,}", fg="red") if failed else "0",
         images_text(first.images),
         ",".join(printable(row.dc) for row in rows) or "-",
-        printable(first.note.removesuffix(f" {run}")) or "-",
+        _filed_by(first, run) or "-",
     ]
