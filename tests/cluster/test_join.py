@@ -46,7 +46,7 @@ async def test_a_host_joins_with_a_token_and_pulls(
     await lab.proxy()
     out = tmp_path / "joined"
     arguments = ["token", "--dir", str(lab.ca_dir), "--role", "peer", "--tracker", lab.join]
-    token = CliRunner().invoke(ca_command, arguments, catch_exceptions=False).output.strip()
+    token = CliRunner().invoke(ca_command, arguments, catch_exceptions=False).stdout.strip()
 
     joined = await asyncio.to_thread(
         CliRunner().invoke, join_command, [token, "--out", str(out)], catch_exceptions=False
