@@ -22,7 +22,8 @@ from tests.tracker.core.jobs.fleet import UNIX_S, Fleet, FleetHost, blob, image
 AMD, ARM, OTHER = "linux/amd64", "linux/arm64", "linux/s390x"
 HOSTS = st.integers(0, 9)
 JOBS = st.integers(0, 3)
-# Everything is gone through after each event: with some forty jobs a run took a minute and more.
+# Everything is gone through after each event: with some forty jobs a run took a minute and more,
+# and so did thirty examples of eight where five others wanted the core. Twelve take 1 to 12 s.
 JOBS_MAX = 8
 SPECS = st.builds(
     JobSpec,
@@ -232,4 +233,4 @@ class JobsMachine(RuleBasedStateMachine):
 
 
 TestJobsMachine = JobsMachine.TestCase
-TestJobsMachine.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestJobsMachine.settings = settings(max_examples=12, stateful_step_count=40, deadline=None)
