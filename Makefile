@@ -160,7 +160,7 @@ bench-sim: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.sim $(ARGS)
 
 # A thousand small fleets with random faults, each core held to its invariants after every event
-# (an hour on two cores): for each night; each seed that does harm becomes a test.
+# (under an hour on two cores): for each night; each seed that does harm becomes a test.
 storms: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.sim --storms $(or $(SEEDS),1000)
 

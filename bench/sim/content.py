@@ -8,13 +8,7 @@ from typing import Final
 from p2pdist.model.chunkmap import ChunkMap
 from p2pdist.model.geometry import Geometry, geometry_for
 from p2pdist.model.ids import MAP_ID_BYTES, Digest, MapId, digest_of
-from p2pdist.model.statements import (
-    BATCH_HASHES_MAX,
-    HashBatch,
-    MapHead,
-    Seal,
-    Statement,
-)
+from p2pdist.model.statements import BATCH_HASHES_MAX, HashBatch, MapHead, Seal, Statement
 
 HASH_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 74

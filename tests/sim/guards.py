@@ -28,7 +28,7 @@ HOSTS: Final = 500
 HOST_MBIT: Final = 500.0
 MIB: Final = 3.0
 LAYERS_MAX: Final = 2
-"""More say little else, and take a quarter more of the time that all of them have."""
+"""More say little else, and take a third more time."""
 END_S: Final = 120.0
 
 

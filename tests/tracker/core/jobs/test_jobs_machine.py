@@ -23,7 +23,7 @@ AMD, ARM, OTHER = "linux/amd64", "linux/arm64", "linux/s390x"
 HOSTS = st.integers(0, 9)
 JOBS = st.integers(0, 3)
 # Everything is gone through after each event: with some forty jobs a run took a minute and more,
-# and so did thirty examples of eight where five others wanted the core. Twelve take 1 to 12 s.
+# and so did thirty examples of eight beside other suites. Twelve take 1 to 12 s by themselves.
 JOBS_MAX = 8
 SPECS = st.builds(
     JobSpec,
